@@ -1,0 +1,22 @@
+//! The store of a site: the only crate with SQL.
+//!
+//! [`Store`] is the contract: load everything once, then commit batches of row changes, one
+//! transaction each. [`SqliteStore`] is the store of a site with one manager. Calls block, so the
+//! manager's leader keeps the store on a thread of its own.
+//!
+//! What a row holds is written by hand in `rows`, apart from the types of the core and of the
+//! wire, so that a change of those cannot change what is on disk unnoticed. The tables are made
+//! by the numbered files of `migrations/`.
+
+mod error;
+mod rows;
+mod sqlite;
+mod store;
+
+pub use error::{CommitError, OpenError, StoreError};
+pub use rows::{RowError, ROW_VERSION};
+pub use sqlite::{DEFAULT_RESERVE_BYTES, OpenOptions, RESERVE_FILE, SqliteStore};
+pub use store::{
+    HistoryCursor, HistoryOwner, HistoryQuery, HistoryScope, PAGE_LIMIT, PruneReport, Retention,
+    Room, Store,
+};

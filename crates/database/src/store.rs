@@ -1,0 +1,169 @@
+//! The contract of a store, and what is asked of it.
+
+use crate::error::{CommitError, StoreError};
+use domain::{Owner, SessionId, SessionName, SessionRecord, Span, Timestamp};
+use lifecycle::rows::{Loaded, RowChange, SiteEvent};
+
+/// Most rows that one page holds, whatever the caller asked for.
+pub const PAGE_LIMIT: u32 = 1_000;
+
+/// Where a site's rows are kept.
+///
+/// Synchronous: it lives on a thread of its own, owned by the manager's leader. After
+/// [`CommitError::Unknown`] every commit is refused until [`Store::load`] was called, because
+/// only a fresh load tells what the store holds.
+pub trait Store: Send + std::fmt::Debug {
+    /// Everything that a leader keeps in memory: sessions that live, are being removed, or ended
+    /// at or after `ended_since`; idempotency keys made at or after `keys_since`.
+    /// [`Loaded::uploads`] is left empty: uploads are files, not rows.
+    fn load(
+        &mut self,
+        ended_since: Timestamp,
+        keys_since: Timestamp,
+    ) -> Result<Loaded, StoreError>;
+
+    /// Writes a batch in one transaction and returns the commit's number, counted from 1. When it
+    /// returns, the batch is on the disk. An empty batch writes nothing and returns the last
+    /// number.
+    fn commit(&mut self, batch: &[RowChange]) -> Result<u64, CommitError>;
+
+    /// One page of sessions, newest first. A page shorter than its limit is the last one.
+    fn history(&mut self, query: &HistoryQuery) -> Result<Vec<SessionRecord>, StoreError>;
+
+    /// One session, however old.
+    fn session(&mut self, id: SessionId) -> Result<Option<SessionRecord>, StoreError>;
+
+    /// The sessions of `owner` that have or had this name, newest first.
+    fn sessions_named(
+        &mut self,
+        owner: &Owner,
+        name: &SessionName,
+        limit: u32,
+    ) -> Result<Vec<SessionRecord>, StoreError>;
+
+    /// Events with a number above `after`, ascending.
+    fn events(&mut self, after: u64, limit: u32) -> Result<Vec<SiteEvent>, StoreError>;
+
+    /// Deletes rows that are older than their retention, at most `limits.rows_per_call` of each
+    /// kind; [`PruneReport::more`] says that there is more to do.
+    fn prune(&mut self, limits: &Retention, now: Timestamp) -> Result<PruneReport, StoreError>;
+
+    /// The number of the last commit; 0 before the first.
+    fn last_commit(&mut self) -> Result<u64, StoreError>;
+
+    /// Whether there is room for new work. [`Room::Full`]: creations are to be refused; stops,
+    /// ends and prunes still find the reserve.
+    fn room(&mut self) -> Result<Room, StoreError>;
+}
+
+/// Which sessions a page of history holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryQuery {
+    /// Whose.
+    pub owner: HistoryOwner,
+    /// Only those of this name.
+    pub name: Option<SessionName>,
+    /// Living ones too, or only those that ended.
+    pub scope: HistoryScope,
+    /// Only those older than this one: the last of the page before.
+    pub before: Option<HistoryCursor>,
+    /// Most rows; [`PAGE_LIMIT`] at most.
+    pub limit: u32,
+}
+
+/// Whose sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HistoryOwner {
+    /// Everybody's: for operators.
+    Everyone,
+    /// Those of one project.
+    Project {
+        /// The project's domain.
+        domain: String,
+        /// The project.
+        project: String,
+    },
+    /// Those of one user in one project.
+    Owner(Owner),
+}
+
+/// Whether living sessions belong to a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistoryScope {
+    /// All sessions.
+    All,
+    /// Only those that ended.
+    Ended,
+}
+
+/// A place in a history: the next page begins after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HistoryCursor {
+    /// When the session there was asked for.
+    pub created_at: Timestamp,
+    /// The session there.
+    pub id: SessionId,
+}
+
+impl HistoryCursor {
+    /// The place of `session`.
+    pub fn of(session: &SessionRecord) -> Self {
+        Self { created_at: session.created_at, id: session.id }
+    }
+}
+
+/// How long rows are kept after they stopped mattering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Sessions, from their end.
+    pub ended_sessions: Span,
+    /// Events, from when they happened.
+    pub events: Span,
+    /// Idempotency keys, from their making.
+    pub idempotency_keys: Span,
+    /// Most rows of each kind that one call deletes, so that a call stays short.
+    pub rows_per_call: u32,
+}
+
+impl Default for Retention {
+    /// 90 days of sessions, 30 of events, one of idempotency keys, 500 rows per call.
+    fn default() -> Self {
+        const DAY_MS: u64 = 86_400_000;
+        Self {
+            ended_sessions: Span(90 * DAY_MS),
+            events: Span(30 * DAY_MS),
+            idempotency_keys: Span(DAY_MS),
+            rows_per_call: 500,
+        }
+    }
+}
+
+/// What one call of [`Store::prune`] deleted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PruneReport {
+    /// The sessions whose rows are gone.
+    pub sessions: Vec<SessionId>,
+    /// How many events.
+    pub events: u64,
+    /// How many idempotency keys.
+    pub idempotency_keys: u64,
+    /// A limit was reached: call again.
+    pub more: bool,
+}
+
+/// Whether there is room for new work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// There is.
+    Enough {
+        /// Bytes free for an ordinary user on the store's file system.
+        free_bytes: u64,
+    },
+    /// New work is to be refused.
+    Full {
+        /// Bytes free for an ordinary user on the store's file system.
+        free_bytes: u64,
+        /// Bytes that must be free before new work is taken.
+        needed_bytes: u64,
+    },
+}

@@ -1,0 +1,30 @@
+//! The nouns of Insula as types: ids, names, amounts, sessions, members, outcomes, nodes.
+//!
+//! Pure: no I/O, no clock, no randomness. Every other crate speaks in these words; what each
+//! noun means to a user stands in `docs/vocabulary.md`.
+
+pub mod amounts;
+pub mod duration;
+pub mod ids;
+pub mod member;
+pub mod names;
+pub mod node;
+pub mod outcome;
+pub mod session;
+pub mod specification;
+pub mod time;
+
+pub use amounts::{ParseAmountError, SlotName, Slots};
+pub use duration::{ParseDurationError, Span};
+pub use ids::{
+    ArrayId, AttemptNumber, MemberId, NodeId, ParseIdError, SessionId, SiteId, UploadId,
+};
+pub use member::{ExitCause, ExitHow, ExitRecord, MemberEvent, MemberState, OomEvidence};
+pub use names::{InvalidName, SessionName};
+pub use node::{Capability, NodeRecord, NodeStatus};
+pub use outcome::{Cause, Outcome};
+pub use session::{
+    Intention, MemberRecord, Owner, SessionKind, SessionRecord, SessionState, StopOrder,
+};
+pub use specification::{Mount, Network, NodeLostPolicy, SessionSpec, StdinMode};
+pub use time::{Monotonic, Now, Timestamp};

@@ -1,0 +1,209 @@
+//! A session: what should be, what is, and the table of its moves.
+
+use crate::ids::{ArrayId, AttemptNumber, MemberId, NodeId, SessionId};
+use crate::member::MemberState;
+use crate::names::SessionName;
+use crate::outcome::Outcome;
+use crate::specification::SessionSpec;
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What kind of session it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionKind {
+    /// For a person at a keyboard.
+    Interactive,
+    /// Runs to its end.
+    Batch,
+    /// Runs until it is stopped, and serves others.
+    Service,
+}
+
+/// Who a session belongs to. Every object has these from the first day.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Owner {
+    /// The domain.
+    pub domain: String,
+    /// The project.
+    pub project: String,
+    /// The user.
+    pub user: String,
+}
+
+/// What should become of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "want", rename_all = "snake_case")]
+pub enum Intention {
+    /// Run to the end.
+    Run,
+    /// End it.
+    Stop {
+        /// How and by whom.
+        order: StopOrder,
+    },
+    /// End it if it lives, then remove its files, logs and record.
+    Remove {
+        /// How and by whom.
+        order: StopOrder,
+    },
+}
+
+/// How a session is to be stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopOrder {
+    /// Who asked.
+    pub by: String,
+    /// The first signal, usually 15.
+    pub signal: i32,
+    /// Milliseconds from the first signal to SIGKILL.
+    pub grace_ms: u64,
+    /// When it was asked.
+    pub at: Timestamp,
+}
+
+/// Where a session is. It follows from its intention and its members.
+///
+/// ```text
+///  Pending -> Placed -> Preparing -> Starting -> Running -> Stopping -> Ended(outcome)
+///     \________\___________\____________\___________\______________/^
+///  Placed .. Stopping -> Pending (attempt + 1), by policy only
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum SessionState {
+    /// No node has been chosen.
+    Pending,
+    /// Nodes are chosen and being told.
+    Placed,
+    /// Files and roots are being made.
+    Preparing,
+    /// Engines were asked to start it.
+    Starting,
+    /// All members run.
+    Running,
+    /// It was asked to end, or one of its members has ended.
+    Stopping,
+    /// It has ended.
+    Ended {
+        /// How.
+        outcome: Outcome,
+    },
+}
+
+impl SessionState {
+    /// The state as a word: `pending`, `placed`, ..., `ended`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Placed => "placed",
+            Self::Preparing => "preparing",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Ended { .. } => "ended",
+        }
+    }
+
+    /// It has not ended.
+    pub fn is_living(&self) -> bool {
+        match self {
+            Self::Pending
+            | Self::Placed
+            | Self::Preparing
+            | Self::Starting
+            | Self::Running
+            | Self::Stopping => true,
+            Self::Ended { .. } => false,
+        }
+    }
+
+    /// The whole table of legal moves. A move to the same state is not a move.
+    ///
+    /// `requeue` says that a policy asked for a new attempt: only then may a state lead back to
+    /// `Pending`.
+    pub fn may_become(&self, next: &Self, requeue: Requeue) -> bool {
+        use SessionState as S;
+        match (self, next) {
+            (S::Pending, S::Placed | S::Ended { .. }) => true,
+            (
+                S::Placed,
+                S::Preparing | S::Starting | S::Running | S::Stopping | S::Ended { .. },
+            )
+            | (S::Preparing, S::Starting | S::Running | S::Stopping | S::Ended { .. })
+            | (S::Starting, S::Running | S::Stopping | S::Ended { .. })
+            | (S::Running, S::Stopping | S::Ended { .. })
+            | (S::Stopping, S::Ended { .. }) => true,
+            (S::Placed | S::Preparing | S::Starting | S::Running | S::Stopping, S::Pending) => {
+                requeue == Requeue::ByPolicy
+            }
+            (S::Pending, S::Pending | S::Preparing | S::Starting | S::Running | S::Stopping)
+            | (S::Placed, S::Placed)
+            | (S::Preparing, S::Placed | S::Preparing)
+            | (S::Starting, S::Placed | S::Preparing | S::Starting)
+            | (S::Running, S::Placed | S::Preparing | S::Starting | S::Running)
+            | (S::Stopping, S::Placed | S::Preparing | S::Starting | S::Running | S::Stopping)
+            | (
+                S::Ended { .. },
+                S::Pending
+                | S::Placed
+                | S::Preparing
+                | S::Starting
+                | S::Running
+                | S::Stopping
+                | S::Ended { .. },
+            ) => false,
+        }
+    }
+}
+
+/// Whether a policy asked for a new attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requeue {
+    /// No.
+    No,
+    /// Yes: the node was lost, preparation failed, it was preempted, or it is retried.
+    ByPolicy,
+}
+
+/// A member as the manager keeps it: where it was placed, and what its node last told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRecord {
+    /// Its id.
+    pub id: MemberId,
+    /// The node it was placed on.
+    pub node: NodeId,
+    /// What its node last told; `Assigned` until then.
+    pub state: MemberState,
+}
+
+/// Everything that is stored of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRecord {
+    /// Its id.
+    pub id: SessionId,
+    /// Its name.
+    pub name: SessionName,
+    /// Whose.
+    pub owner: Owner,
+    /// Its kind.
+    pub kind: SessionKind,
+    /// The array it is an element of, and its index there.
+    pub array: Option<(ArrayId, u32)>,
+    /// What was asked for.
+    pub spec: SessionSpec,
+    /// What should become of it.
+    pub intention: Intention,
+    /// Where it is.
+    pub state: SessionState,
+    /// The current try, from 1; 0 before the first placement.
+    pub attempt: AttemptNumber,
+    /// The members of the current attempt; empty before placement.
+    pub members: Vec<MemberRecord>,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When all its members first ran.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+}

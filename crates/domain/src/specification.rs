@@ -1,0 +1,85 @@
+//! What a user asks for: the specification of a session, checked and filled in.
+
+use crate::amounts::Slots;
+use crate::duration::Span;
+use crate::ids::UploadId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Everything that a session is started from. Immutable after creation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionSpec {
+    /// The image by name; `host` is the node's own system, read-only.
+    pub image: String,
+    /// Program and arguments; never empty.
+    pub command: Vec<String>,
+    /// Variables added to the session's environment.
+    pub env: BTreeMap<String, String>,
+    /// Working directory inside, absolute; `/work` if absent.
+    pub workdir: Option<String>,
+    /// What each member gets and is limited to.
+    pub slots: Slots,
+    /// Most processes and threads of a member.
+    pub pids_limit: u32,
+    /// Longest running time, counted while the session runs.
+    pub time_limit: Option<Span>,
+    /// What the session can reach.
+    pub network: Network,
+    /// Directories and files of the node shown inside.
+    pub mounts: Vec<Mount>,
+    /// The archive that is unpacked into `/work` before the start.
+    pub upload: Option<UploadId>,
+    /// One pipe for stdout and stderr, so that their order is exact.
+    pub merge_output: bool,
+    /// Where the command's standard input comes from.
+    pub stdin: StdinMode,
+    /// A follower of the output will come: the log ring drops nothing while it is awaited.
+    pub follower_expected: bool,
+    /// How many members, all placed or none; from 1.
+    pub members: u32,
+    /// What to do when a member's node is lost.
+    pub node_lost: NodeLostPolicy,
+    /// Accept limits that the engine cannot enforce.
+    pub best_effort: bool,
+}
+
+/// What a session can reach by network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// A namespace of its own with only a loopback device.
+    None,
+    /// The node's network.
+    Host,
+}
+
+/// A path of the node shown inside a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute path on the node.
+    pub source: String,
+    /// Absolute path inside.
+    pub target: String,
+    /// Nothing can be written through it.
+    pub read_only: bool,
+}
+
+/// Where the command's standard input comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StdinMode {
+    /// End of file at once.
+    Null,
+    /// A pipe that clients write to until one of them closes it.
+    Pipe,
+}
+
+/// What happens to a session whose node no longer answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeLostPolicy {
+    /// It stays as it is until the node comes back or the user stops it.
+    Wait,
+    /// A new attempt, once the old members can no longer run.
+    Reschedule,
+}

@@ -1,0 +1,141 @@
+//! The trait that every engine implements.
+
+use crate::capability::Fingerprint;
+use crate::container::ContainerSpec;
+use async_trait::async_trait;
+use domain::{MemberId, OomEvidence};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// What runs containers on a node.
+///
+/// All calls are idempotent and may be made again after a crash at any point. None may block a
+/// thread of the async runtime for longer than a few milliseconds.
+#[async_trait]
+pub trait Engine: Send + Sync + std::fmt::Debug {
+    /// The engine's name: `sandbox`, `docker`, `simulated`.
+    fn name(&self) -> &'static str;
+
+    /// What it can do and enforce on this node, now.
+    async fn fingerprint(&self) -> Result<Fingerprint, EngineError>;
+
+    /// Starts a container and returns once its guest was told *go*. If a guest of this member
+    /// runs already, that is success with [`Started::already`] set. Not cancellation safe: a call that
+    /// is dropped leaves a container that [`Engine::list`] finds.
+    async fn start(&self, container: &ContainerSpec) -> Result<Started, StartError>;
+
+    /// All containers of this site's agent that exist in any part: a live guest, a cgroup, a
+    /// socket. For recovery, and to find what was left behind.
+    async fn list(&self) -> Result<Vec<Found>, EngineError>;
+
+    /// Sends a signal to the guest itself. `SIGKILL` ends the whole container. Signals for the
+    /// command go through the guest's socket instead. An absent container is success.
+    async fn signal(&self, member: MemberId, signal: i32) -> Result<(), EngineError>;
+
+    /// Ends the container if it lives and removes everything of the engine's: cgroups, socket, the
+    /// writable layer and home in `directory`. Work, logs and record stay; they are the agent's.
+    /// An absent container is success.
+    async fn remove(&self, member: MemberId, directory: &Path)
+    -> Result<RemoveReport, EngineError>;
+
+    /// What the container uses now, and used at most.
+    async fn usage(&self, member: MemberId) -> Result<Usage, EngineError>;
+
+    /// Waits until the guest of `member` is no longer alive; returns at once if it is not.
+    /// Cancellation safe.
+    async fn wait(&self, member: MemberId, directory: &Path) -> Result<(), EngineError>;
+}
+
+/// A container was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// It was running before this call.
+    pub already: bool,
+}
+
+/// A container that exists in any part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Whose.
+    pub member: MemberId,
+    /// Its guest lives.
+    pub alive: bool,
+}
+
+/// What was found while a container was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemoveReport {
+    /// Out-of-memory kills that the kernel counted, read before the group was removed.
+    pub out_of_memory: Option<OomEvidence>,
+    /// Usage at the end, if the kernel still knew.
+    pub usage: Option<Usage>,
+}
+
+/// What a container uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// CPU time so far, in microseconds.
+    pub cpu_micros: u64,
+    /// Memory now, in bytes, page cache included.
+    pub memory_bytes: u64,
+    /// The most memory at any time, in bytes.
+    pub memory_peak_bytes: u64,
+    /// Processes and threads now, the guest included.
+    pub pids: u64,
+    /// Out-of-memory kills so far.
+    pub out_of_memory: Option<OomEvidence>,
+}
+
+/// A container could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The engine cannot enforce a limit that was asked for.
+    #[error("this engine cannot enforce `{row}` here: {reason}")]
+    NotEnforceable {
+        /// The row of the capability table.
+        row: &'static str,
+        /// Why, and what would change it.
+        reason: String,
+    },
+    /// A bind's source cannot be shown inside.
+    #[error("{path} cannot be mounted: {reason}")]
+    Bind {
+        /// The source.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// One act of the start failed; what was made before it is removed.
+    #[error("to {act} failed: {reason}")]
+    Act {
+        /// What was tried, as an infinitive: `write the uid map`.
+        act: String,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// The engine itself failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// An engine could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Its helper process is gone; it is started again for the next call.
+    #[error("the engine's launcher is gone")]
+    LauncherGone,
+    /// An act failed.
+    #[error("to {act} failed: {reason}")]
+    Act {
+        /// What was tried, as an infinitive.
+        act: String,
+        /// What the kernel or the outside system said.
+        reason: String,
+    },
+    /// The container does not exist.
+    #[error("there is no container of {member}")]
+    Absent {
+        /// Whose.
+        member: MemberId,
+    },
+}

@@ -1,0 +1,20 @@
+//! The entries of a member's directory. The agent makes them, engine and guest fill them.
+
+/// The agent's own record of the member; see the agent.
+pub const SPECIFICATION: &str = "member.json";
+/// The working directory, `/work` inside.
+pub const WORK: &str = "work";
+/// The home directory of the command's user, `/home/user` inside; not kept after the end.
+pub const HOME: &str = "home";
+/// The writable layer of the root; not kept after the end.
+pub const UPPER: &str = "upper";
+/// overlayfs's own scratch directory, beside the upper layer.
+pub const OVERLAY_WORK: &str = "overlay";
+/// Log segments, written by the guest.
+pub const LOGS: &str = "logs";
+/// The exit record, written by the guest.
+pub const RECORD: &str = "record";
+/// The file whose lock says that the guest lives.
+pub const LOCK: &str = "guest.lock";
+/// What the engine remembers of the guest's process.
+pub const GUEST: &str = "guest.json";

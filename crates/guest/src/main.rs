@@ -1,0 +1,54 @@
+//! The guest: PID 1 of every container.
+//!
+//! It is told what to run by a file, waits for *go*, starts the command as another user, records
+//! its output, serves agents on an inherited socket, and leaves an exit record. Single-threaded,
+//! one `poll` loop, a few hundred kilobytes of memory. What it promises stands in `guest-api`.
+//!
+//! Where to begin: [`start`] is the way up, [`guest`] the loop, [`finish`] the way down; what is
+//! decided without the kernel ([`ending`], [`decoder`], [`logs::ring`], [`logs::hold`],
+//! [`stdin`]'s offsets) is in plain structs with tests beside them.
+
+#![allow(
+    unsafe_code,
+    reason = "PID 1 needs fork, execve, signal masks, kill(-1), and inherited descriptors"
+)]
+
+mod start;
+
+mod guest;
+mod requests;
+mod services;
+mod finish;
+
+mod command;
+mod execute;
+mod identity;
+mod processes;
+mod record;
+mod signals;
+
+mod ending;
+mod logs;
+mod stdin;
+
+mod connection;
+mod decoder;
+mod file_streams;
+mod time;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match start::start() {
+        Ok(Some(guest)) => {
+            guest.run();
+            ExitCode::SUCCESS
+        }
+        // The launcher went away before *go*: nobody knows of this guest, so it leaves nothing.
+        Ok(None) => ExitCode::SUCCESS,
+        Err(error) => {
+            start::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

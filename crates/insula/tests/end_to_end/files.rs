@@ -1,0 +1,109 @@
+//! Files go along and come back.
+
+use crate::site::{entries, site, text, told};
+use crate::streams::await_output;
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn a_scripts_directory_goes_along_and_what_it_wrote_comes_back() {
+    let Some(site) = site() else { return };
+    let work = site.work();
+    fs::write(work.join("input.txt"), "21").expect("written");
+    fs::write(work.join(".insulaignore"), "secret.txt\n").expect("written");
+    fs::write(work.join("secret.txt"), "not for the session").expect("written");
+    let script = "import os\n\
+        number = int(open('input.txt').read())\n\
+        os.makedirs('out/deep', exist_ok=True)\n\
+        open('out/deep/answer.txt', 'w').write(str(number * 2))\n\
+        print(sorted(os.listdir('.')))\n";
+    fs::write(work.join("double.py"), script).expect("written");
+    let output = site.insula(&["run", "double.py"]);
+    assert!(output.status.success(), "{}", told(&output));
+    assert_eq!(text(&output.stdout), "['.insulaignore', 'double.py', 'input.txt', 'out']\n");
+    assert_eq!(fs::read_to_string(work.join("out/deep/answer.txt")).expect("it came back"), "42");
+    assert!(work.join("secret.txt").exists());
+}
+
+#[test]
+fn a_file_that_changed_meanwhile_is_never_overwritten() {
+    let Some(site) = site() else { return };
+    let work = site.work();
+    fs::write(work.join("notes.txt"), "before").expect("written");
+    fs::write(
+        work.join("slow.sh"),
+        "echo 'from the session' > notes.txt\necho ready\nwhile [ ! -e /tmp/go ]; do sleep 0.05; n=$((n+1)); [ $n -gt 40 ] && break; done\n",
+    )
+    .expect("written");
+    let child = site.command(&["run", "--name", "slow", "slow.sh"]).spawn().expect("started");
+    await_output(&site, "slow", "ready");
+    fs::write(work.join("notes.txt"), "changed by a person").expect("written");
+    let output = crate::site::finish(child);
+    assert!(output.status.success(), "{}", told(&output));
+    let kept = fs::read_to_string(work.join("notes.txt")).expect("still there");
+    assert_eq!(kept, "changed by a person");
+    let beside: Vec<_> = entries(&work)
+        .into_iter()
+        .filter(|path| path.to_string_lossy().contains("notes.txt.insula-"))
+        .collect();
+    assert_eq!(beside.len(), 1, "{beside:?}");
+    assert_eq!(fs::read_to_string(&beside[0]).expect("written"), "from the session\n");
+    assert!(text(&output.stderr).contains("notes.txt"), "it says so: {}", told(&output));
+}
+
+#[test]
+fn files_are_fetched_while_a_session_runs_and_after() {
+    let Some(site) = site() else { return };
+    let program = "mkdir -p results; echo one > results/a.txt; echo ready; sleep 300";
+    site.ok(&["run", "-d", "--name", "writer", "--", "sh", "-c", program]);
+    await_output(&site, "writer", "ready");
+    site.ok(&["download", "writer", "results", "--to", "first"]);
+    assert_eq!(read_any(&site.work().join("first"), "a.txt"), "one\n");
+    site.ok(&["stop", "writer"]);
+    site.await_state("writer", "ended");
+    site.ok(&["download", "writer", "--to", "second"]);
+    assert_eq!(read_any(&site.work().join("second"), "a.txt"), "one\n");
+}
+
+/// The content of the one file of this name beneath a directory.
+fn read_any(directory: &Path, name: &str) -> String {
+    let direct = directory.join(name);
+    let nested = directory.join("results").join(name);
+    fs::read_to_string(if direct.exists() { direct } else { nested }).expect("it came")
+}
+
+#[test]
+fn a_mounted_directory_belongs_to_its_user() {
+    let Some(site) = site() else { return };
+    let data = site.work().join("data");
+    fs::create_dir(&data).expect("made");
+    fs::write(data.join("in.txt"), "hello").expect("written");
+    let mount = format!("{}:/data", data.display());
+    let program = "cat /data/in.txt; echo new > /data/out.txt; stat -c %U /data/in.txt";
+    let output = site.insula(&["run", "--mount", &mount, "--", "sh", "-c", program]);
+    assert!(text(&output.stdout).starts_with("hello"), "{}", told(&output));
+    let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(data.join("out.txt")).expect("made"));
+    assert_eq!(owner, rustix::process::geteuid().as_raw(), "new files are the caller's");
+
+    let mount = format!("{}:/data:ro", data.display());
+    let output = site.insula(&["run", "--mount", &mount, "--", "sh", "-c", "echo no > /data/no.txt"]);
+    assert!(!output.status.success());
+    assert!(!data.join("no.txt").exists());
+}
+
+#[test]
+fn the_iris_example_works() {
+    let Some(site) = site() else { return };
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/iris");
+    let to = site.work().join("iris");
+    fs::create_dir(&to).expect("made");
+    for path in entries(&from).into_iter().filter(|path| path.is_file()) {
+        fs::copy(&path, to.join(path.file_name().expect("a name"))).expect("copied");
+    }
+    let output = site.insula(&["run", "iris/train.py"]);
+    assert!(output.status.success(), "{}", told(&output));
+    let report = fs::read_to_string(to.join("out/report.html")).expect("the report came back");
+    assert!(report.contains("<svg") && report.contains("</svg>"));
+    let model = fs::read_to_string(to.join("out/model.json")).expect("the model came back");
+    serde_json::from_str::<serde_json::Value>(&model).expect("JSON");
+}

@@ -1,0 +1,270 @@
+//! A site for one test, and what can be seen of it from outside.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longest that any one command of a test may take: far above what it needs, so that only a hang
+/// reaches it.
+const COMMAND_LIMIT: Duration = Duration::from_secs(120);
+/// Between two looks at a condition that is waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
+/// A site in directories of its own. Dropping it stops its sessions and its daemon, and fails the
+/// test if anything is left.
+pub(crate) struct Site {
+    /// The directory of everything.
+    root: tempfile::TempDir,
+    mounts_before: BTreeSet<String>,
+}
+
+/// `None`, with the reason printed, where the sandbox of this release cannot run.
+pub(crate) fn site() -> Option<Site> {
+    let root = rustix::process::geteuid().is_root();
+    let version_1 = Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists();
+    if !root || !version_1 {
+        println!("skipped: the sandbox needs root (here: {root}) and cgroup v1 (here: {version_1})");
+        return None;
+    }
+    let root = tempfile::Builder::new().prefix("insula-e2e-").tempdir().expect("a directory");
+    for name in ["runtime", "work"] {
+        fs::create_dir(root.path().join(name)).expect("a directory");
+    }
+    Some(Site { root, mounts_before: mounts() })
+}
+
+impl Site {
+    /// `$INSULA_HOME` of the site.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.root.path().join("home")
+    }
+
+    /// A directory for the test's own files; commands run there.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.root.path().join("work")
+    }
+
+    /// The executable on this site, in [`Site::work`], with nothing on its standard input.
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_insula"));
+        command
+            .args(arguments)
+            .current_dir(self.work())
+            .env_remove("VIRTUAL_ENV")
+            .env_remove("CONDA_PREFIX")
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("INSULA_HOME", self.home())
+            .env("XDG_RUNTIME_DIR", self.root.path().join("runtime"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs the executable to its end.
+    pub(crate) fn insula<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Output {
+        finish(self.command(arguments).spawn().expect("the executable starts"))
+    }
+
+    /// Runs the executable, which has to succeed, and gives its standard output.
+    pub(crate) fn ok<S: AsRef<OsStr>>(&self, arguments: &[S]) -> String {
+        let output = self.insula(arguments);
+        assert!(output.status.success(), "{}", told(&output));
+        text(&output.stdout)
+    }
+
+    /// Runs the executable, which has to print JSON.
+    pub(crate) fn json<S: AsRef<OsStr>>(&self, arguments: &[S]) -> serde_json::Value {
+        let printed = self.ok(arguments);
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
+    }
+
+    /// The state of a session as a word, from `show --json`.
+    pub(crate) fn state(&self, session: &str) -> String {
+        let shown = self.json(&["show", session, "--json"]);
+        shown["state"].as_str().expect("a state").to_owned()
+    }
+
+    /// Waits until a session is in `state`.
+    pub(crate) fn await_state(&self, session: &str, state: &str) {
+        let mut last = String::new();
+        eventually(&format!("{session} is {state}"), || {
+            last = self.state(session);
+            last == state || (last == "ended" && state != "ended" && panic!("{session} has ended: {}", self.ok(&["why", session])))
+        });
+    }
+
+    /// The daemon's process id.
+    pub(crate) fn daemon(&self) -> i32 {
+        let written = fs::read_to_string(self.home().join("daemon.json")).expect("daemon.json");
+        let written: serde_json::Value = serde_json::from_str(&written).expect("JSON");
+        i32::try_from(written["pid"].as_i64().expect("a pid")).expect("a pid")
+    }
+
+    /// `kill -9` of the daemon; returns once it is gone.
+    pub(crate) fn kill_daemon(&self) {
+        let pid = self.daemon();
+        signal(pid, 9);
+        eventually("the daemon is gone", || !is_alive(pid));
+    }
+
+    /// Directories of this site's members in any cgroup hierarchy.
+    pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let Some(group) = self.group() else { return found };
+        for hierarchy in entries(Path::new("/sys/fs/cgroup")) {
+            found.extend(entries(&hierarchy.join(&group)).into_iter().filter(|path| path.is_dir()));
+        }
+        found
+    }
+
+    /// Processes in this site's cgroups.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let Some(group) = self.group() else { return Vec::new() };
+        entries(Path::new("/proc"))
+            .into_iter()
+            .filter_map(|path| path.file_name()?.to_str()?.parse().ok())
+            .filter(|pid| {
+                let path = format!("/proc/{pid}/cgroup");
+                fs::read_to_string(path).is_ok_and(|groups| groups.contains(&group))
+            })
+            .collect()
+    }
+
+    /// Directories of members on disk.
+    pub(crate) fn members(&self) -> Vec<PathBuf> {
+        entries(&self.home().join("node/members"))
+    }
+
+    /// The name of the site's cgroups, once its runtime directory is there: both carry the same
+    /// digest of the home.
+    fn group(&self) -> Option<String> {
+        entries(&self.root.path().join("runtime"))
+            .into_iter()
+            .find_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
+    }
+
+    /// Everything is stopped and nothing is left but the home.
+    fn close(&self) {
+        if !self.home().join("daemon.json").exists() {
+            return;
+        }
+        let down = self.insula(&["down", "--stop"]);
+        assert!(down.status.success(), "{}", told(&down));
+        eventually("no process is left", || self.processes().is_empty());
+        eventually("no cgroup is left", || self.cgroups().is_empty());
+        let mounts_now = mounts();
+        let new: Vec<&String> = mounts_now
+            .difference(&self.mounts_before)
+            .filter(|mount| mount.contains(self.root.path().to_str().expect("UTF-8")))
+            .collect();
+        assert!(new.is_empty(), "mounts are left: {new:?}");
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.close();
+            return;
+        }
+        // The test has failed already: clean as far as possible and show the daemon's log.
+        self.command(&["down", "--stop"]).output().map(|output| told(&output)).ok();
+        let daemon = fs::read_to_string(self.home().join("daemon.json")).ok();
+        let pid = daemon.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+        if let Some(pid) = pid.and_then(|value| i32::try_from(value["pid"].as_i64()?).ok()) {
+            if is_alive(pid) && command_line(pid).contains("__serve") {
+                signal(pid, 9);
+            }
+        }
+        for pid in self.processes() {
+            signal(pid, 9);
+        }
+        let log = fs::read_to_string(self.home().join("daemon.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        println!("the daemon's log ends:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+    }
+}
+
+/// Waits for a process to end, bounded; its output pipes are read meanwhile.
+pub(crate) fn finish(mut child: Child) -> Output {
+    let stdout = child.stdout.take().map(read_all);
+    let stderr = child.stderr.take().map(read_all);
+    let deadline = Instant::now() + COMMAND_LIMIT;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("a child of ours") {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill().expect("a child of ours");
+            let stderr = stderr.map(|reader| reader.join().expect("a reader")).unwrap_or_default();
+            panic!("it did not end in {COMMAND_LIMIT:?}; stderr: {}", text(&stderr));
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    };
+    let collect = |reader: Option<std::thread::JoinHandle<Vec<u8>>>| {
+        reader.map(|reader| reader.join().expect("a reader")).unwrap_or_default()
+    };
+    Output { status, stdout: collect(stdout), stderr: collect(stderr) }
+}
+
+fn read_all(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).expect("a pipe");
+        bytes
+    })
+}
+
+/// Waits, bounded, until `condition` holds.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + COMMAND_LIMIT;
+    while !condition() {
+        assert!(Instant::now() < deadline, "still not so after {COMMAND_LIMIT:?}: {what}");
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// Sends a signal to a process that the test started.
+pub(crate) fn signal(pid: i32, number: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
+    let number = rustix::process::Signal::from_named_raw(number).expect("a signal");
+    rustix::process::kill_process(pid, number).ok();
+}
+
+/// The process exists and is not a zombie.
+pub(crate) fn is_alive(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
+}
+
+fn command_line(pid: i32) -> String {
+    text(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default())
+}
+
+/// Both streams and the status of a command, for messages.
+pub(crate) fn told(output: &Output) -> String {
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    let cut: String = stdout.chars().take(2_000).collect();
+    format!("{}\nstdout: {cut}\nstderr: {stderr}", output.status)
+}
+
+/// Bytes as text.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Paths in a directory; none if it does not exist.
+pub(crate) fn entries(directory: &Path) -> Vec<PathBuf> {
+    let Ok(read) = fs::read_dir(directory) else { return Vec::new() };
+    read.filter_map(|entry| Some(entry.ok()?.path())).collect()
+}
+
+fn mounts() -> BTreeSet<String> {
+    let text = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    text.lines().map(str::to_owned).collect()
+}

@@ -1,0 +1,1 @@
+//! The agent core: the manager core's twin for one node.

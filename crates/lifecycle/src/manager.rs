@@ -1,0 +1,183 @@
+//! The manager core: one synchronous function from an event to effects.
+
+use crate::rows::RowChange;
+use domain::{
+    NodeId, Now, Owner, SessionId, SessionKind, SessionName, SessionSpec, StopOrder, UploadId,
+};
+use node_api::{Desired, Hello, Report};
+
+/// Names a request that waits for its answer; made by the caller, unique while it waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestToken(pub u64);
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// When.
+    pub now: Now,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum EventKind {
+    /// A user asks for a session.
+    Create {
+        /// Who waits for the answer.
+        token: RequestToken,
+        /// What is asked.
+        request: Box<CreateRequest>,
+    },
+    /// A user asks for a session to end.
+    Stop {
+        /// Who waits for the answer.
+        token: RequestToken,
+        /// Which.
+        session: SessionId,
+        /// How.
+        order: StopOrder,
+    },
+    /// A user asks for a session to be removed with all it left.
+    Remove {
+        /// Who waits for the answer.
+        token: RequestToken,
+        /// Which.
+        session: SessionId,
+        /// How, if it lives.
+        order: StopOrder,
+    },
+    /// An agent has connected.
+    NodeConnected {
+        /// Who it is.
+        hello: Box<Hello>,
+    },
+    /// An agent's connection is gone.
+    NodeDisconnected {
+        /// Which.
+        node: NodeId,
+    },
+    /// An agent told what it has.
+    Report {
+        /// All of it.
+        report: Box<Report>,
+    },
+    /// Time has passed: deadlines and retention are looked at. At least once a second.
+    Tick,
+}
+
+/// A session that a user asks for, complete: defaults are filled in, names made up.
+#[derive(Clone, Debug)]
+pub struct CreateRequest {
+    /// Its id, drawn by the caller; refused if it is taken.
+    pub id: SessionId,
+    /// The name the user gave; `None` makes one from the image or command and the id.
+    pub name: Option<SessionName>,
+    /// Whose.
+    pub owner: Owner,
+    /// Its kind.
+    pub kind: SessionKind,
+    /// What is asked for.
+    pub spec: SessionSpec,
+    /// The user's idempotency key and the digest of the request.
+    pub idempotency: Option<(String, String)>,
+}
+
+/// Everything that follows from events, in order. Nothing of it may be seen by anyone before
+/// `rows` are committed.
+#[derive(Clone, Debug, Default)]
+pub struct Effects {
+    /// What is to be committed.
+    pub rows: Vec<RowChange>,
+    /// Answers to requests, released after the commit.
+    pub answers: Vec<(RequestToken, Answer)>,
+    /// Desired sets of the nodes for which they changed, sent after the commit.
+    pub desired: Vec<(NodeId, Desired)>,
+    /// Uploads that no session needs any more.
+    pub unneeded_uploads: Vec<UploadId>,
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The session was made, or had been made by the same idempotency key.
+    Created {
+        /// Which.
+        session: SessionId,
+        /// It was there before this request.
+        already: bool,
+    },
+    /// The intention is recorded.
+    Accepted {
+        /// Which.
+        session: SessionId,
+    },
+    /// It was refused, and nothing has changed.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// Why a request was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A living session of the owner has the name.
+    #[error("the name `{name}` is taken by the living session {session}")]
+    NameTaken {
+        /// The name.
+        name: SessionName,
+        /// Who has it.
+        session: SessionId,
+        /// A name near it that is free.
+        free: SessionName,
+    },
+    /// The id is taken; the caller draws another.
+    #[error("the id {session} is taken")]
+    IdTaken {
+        /// The id.
+        session: SessionId,
+    },
+    /// The idempotency key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    KeyReused {
+        /// What that request made.
+        session: SessionId,
+    },
+    /// No node could ever satisfy an amount.
+    #[error("no node can ever give {slot} {asked}: the largest offers {largest}")]
+    NeverFits {
+        /// The slot's name.
+        slot: String,
+        /// What was asked, in people's units.
+        asked: String,
+        /// The largest amount that would fit, in people's units.
+        largest: String,
+    },
+    /// A limit was asked for that no node can enforce.
+    #[error("no node can enforce `{row}`: {reason}")]
+    NotEnforceable {
+        /// The row of the capability table.
+        row: String,
+        /// Why, on the node that comes nearest.
+        reason: String,
+    },
+    /// There is no such session.
+    #[error("there is no session {session}")]
+    NoSuchSession {
+        /// Which was asked for.
+        session: SessionId,
+    },
+    /// The session has ended already.
+    #[error("the session {session} has ended")]
+    HasEnded {
+        /// Which.
+        session: SessionId,
+    },
+    /// More sessions live or are kept than the site's limit.
+    #[error("the site keeps at most {limit} sessions in memory")]
+    SiteFull {
+        /// The limit.
+        limit: usize,
+    },
+}

@@ -1,0 +1,108 @@
+//! What the manager core stores: whole records, put or deleted. The store commits the changes of
+//! a batch in one transaction; the committed view is made by applying the same changes.
+
+use domain::{NodeId, NodeRecord, SessionId, SessionRecord, SiteId, Timestamp, UploadId};
+use serde::{Deserialize, Serialize};
+
+/// One change of a stored row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum RowChange {
+    /// Inserts or replaces a session.
+    PutSession {
+        /// All of it.
+        session: Box<SessionRecord>,
+    },
+    /// Deletes a session and its events.
+    DeleteSession {
+        /// Which.
+        session: SessionId,
+    },
+    /// Inserts or replaces a node.
+    PutNode {
+        /// All of it.
+        node: Box<NodeRecord>,
+    },
+    /// Deletes a node.
+    DeleteNode {
+        /// Which.
+        node: NodeId,
+    },
+    /// Adds an event to the site's history.
+    AddEvent {
+        /// The event.
+        event: SiteEvent,
+    },
+    /// Remembers what a creation with an idempotency key made.
+    PutIdempotencyKey {
+        /// The row.
+        key: IdempotencyRow,
+    },
+    /// Replaces the site's own row.
+    PutSite {
+        /// All of it.
+        site: SiteRow,
+    },
+}
+
+/// The site's own row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteRow {
+    /// Its id.
+    pub id: SiteId,
+    /// Counts each time the store was made or restored.
+    pub incarnation: u64,
+    /// Counts each time a manager became leader.
+    pub epoch: u64,
+    /// The number of the next event.
+    pub next_event: u64,
+}
+
+/// Something that happened, for people and watchers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteEvent {
+    /// Ascending, without gaps as long as nothing is pruned.
+    pub number: u64,
+    /// When.
+    pub at: Timestamp,
+    /// The project whose members may see it; `None` for the operator only.
+    pub project: Option<String>,
+    /// The session it is about.
+    pub session: Option<SessionId>,
+    /// The node it is about.
+    pub node: Option<NodeId>,
+    /// A stable code: `session.created`, `session.running`, `node.connected`, ...
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+}
+
+/// What a creation with an idempotency key made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdempotencyRow {
+    /// The owner's user name: keys are theirs.
+    pub user: String,
+    /// The key.
+    pub key: String,
+    /// A digest of the request: the same key with another request is refused.
+    pub digest: String,
+    /// What was made.
+    pub session: SessionId,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Everything that a leader loads when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The site's own row.
+    pub site: SiteRow,
+    /// Sessions that live, are being removed, or ended within the retention of memory.
+    pub sessions: Vec<SessionRecord>,
+    /// All nodes.
+    pub nodes: Vec<NodeRecord>,
+    /// Idempotency keys within their retention.
+    pub idempotency: Vec<IdempotencyRow>,
+    /// Uploads that living sessions name are derived from `sessions`; these are all that exist.
+    pub uploads: Vec<UploadId>,
+}

@@ -1,0 +1,89 @@
+//! Either side of the contract with every message encoded and decoded on its way, so that nothing
+//! works in one process that would not work over a network.
+
+use crate::error::NodeError;
+use crate::messages::{
+    Desired, DownloadRequest, Hello, LogRequest, MemberUsage, Report, SignalRequest, StdinReply,
+    StdinRequest, Welcome,
+};
+use crate::traits::{ByteStream, LogChunkStream, ManagerApi, NodeApi};
+use async_trait::async_trait;
+use domain::{MemberId, NodeId, UploadId};
+use futures::StreamExt;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
+/// The message as the other side would read it.
+fn carried<T: Serialize + DeserializeOwned>(message: &T) -> Result<T, NodeError> {
+    let undecodable = |reason: String| NodeError::Undecodable { reason };
+    let bytes = rmp_serde::to_vec_named(message).map_err(|error| undecodable(error.to_string()))?;
+    rmp_serde::from_slice(&bytes).map_err(|error| undecodable(error.to_string()))
+}
+
+/// An answer as the other side would read it, errors included.
+fn answered<T: Serialize + DeserializeOwned>(answer: Result<T, NodeError>) -> Result<T, NodeError> {
+    match answer {
+        Ok(value) => carried(&value),
+        Err(error) => Err(carried(&error)?),
+    }
+}
+
+/// An agent behind an encoding.
+#[derive(Debug)]
+pub struct EncodedNode(pub Arc<dyn NodeApi>);
+
+#[async_trait]
+impl NodeApi for EncodedNode {
+    async fn desired(&self, desired: Desired) -> Result<(), NodeError> {
+        answered(self.0.desired(carried(&desired)?).await)
+    }
+
+    async fn logs(&self, request: LogRequest) -> Result<LogChunkStream, NodeError> {
+        let chunks = self.0.logs(carried(&request)?).await;
+        chunks
+            .map(|stream| stream.map(answered).boxed())
+            .map_err(|error| match carried(&error) {
+                Ok(error) | Err(error) => error,
+            })
+    }
+
+    async fn stdin(&self, request: StdinRequest) -> Result<StdinReply, NodeError> {
+        answered(self.0.stdin(carried(&request)?).await)
+    }
+
+    async fn signal(&self, request: SignalRequest) -> Result<(), NodeError> {
+        answered(self.0.signal(carried(&request)?).await)
+    }
+
+    async fn download(&self, request: DownloadRequest) -> Result<ByteStream, NodeError> {
+        self.0.download(carried(&request)?).await
+    }
+
+    async fn usage(&self, member: MemberId) -> Result<MemberUsage, NodeError> {
+        answered(self.0.usage(carried(&member)?).await)
+    }
+}
+
+/// A manager behind an encoding.
+#[derive(Debug)]
+pub struct EncodedManager(pub Arc<dyn ManagerApi>);
+
+#[async_trait]
+impl ManagerApi for EncodedManager {
+    async fn hello(&self, hello: Hello) -> Result<Welcome, NodeError> {
+        answered(self.0.hello(carried(&hello)?).await)
+    }
+
+    async fn report(&self, report: Report) -> Result<(), NodeError> {
+        answered(self.0.report(carried(&report)?).await)
+    }
+
+    async fn goodbye(&self, node: NodeId) -> Result<(), NodeError> {
+        answered(self.0.goodbye(carried(&node)?).await)
+    }
+
+    async fn upload(&self, upload: UploadId) -> Result<ByteStream, NodeError> {
+        self.0.upload(carried(&upload)?).await
+    }
+}

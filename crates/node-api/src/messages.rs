@@ -1,0 +1,240 @@
+//! The messages, as they are encoded.
+
+use domain::{
+    Capability, MemberId, MemberState, NodeId, Owner, SessionName, SessionSpec, SiteId, Slots,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The full set of members that the manager wants on a node.
+///
+/// An agent obeys one site only, and refuses an epoch lower than one it obeyed, or within the
+/// same epoch a generation lower than one it obeyed. A member that it has and that is not named
+/// here is *unclaimed*: it runs on and is reported as such.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Desired {
+    /// Whose wish this is.
+    pub site: SiteId,
+    /// Counts each time the store was made or restored; part of who the site is.
+    pub incarnation: u64,
+    /// Counts each time a manager became leader.
+    pub epoch: u64,
+    /// Counts each change of this node's set.
+    pub generation: u64,
+    /// Every member, by id, ascending.
+    pub members: Vec<DesiredMember>,
+}
+
+/// One wanted member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesiredMember {
+    /// Which.
+    pub id: MemberId,
+    /// What should become of it.
+    pub want: Want,
+    /// What it is; the same for the whole life of `id`.
+    pub spec: MemberSpec,
+}
+
+/// What should become of a member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "want", rename_all = "snake_case")]
+pub enum Want {
+    /// Run it, once; keep what it leaves.
+    Run,
+    /// End it; keep what it leaves. One that never ran leaves a record that says so.
+    Stop {
+        /// The first signal.
+        signal: i32,
+        /// Milliseconds until SIGKILL.
+        grace_ms: u64,
+    },
+    /// End it, then remove everything of it. Stays wanted until the agent reports it `Gone` or
+    /// no longer reports it at all.
+    Purge {
+        /// The first signal, if it lives.
+        signal: i32,
+        /// Milliseconds until SIGKILL.
+        grace_ms: u64,
+    },
+}
+
+/// What a member is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberSpec {
+    /// The session's name.
+    pub name: SessionName,
+    /// Whose.
+    pub owner: Owner,
+    /// Index in its array, if it has one.
+    pub array_index: Option<u32>,
+    /// What the user asked for.
+    pub session: SessionSpec,
+}
+
+/// An agent presents itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Its id, kept on its disk.
+    pub node: NodeId,
+    /// Its name, usually the host name.
+    pub name: String,
+    /// The pool it belongs to.
+    pub pool: String,
+    /// What it offers.
+    pub offers: Slots,
+    /// What its engine can do, by row of the capability table.
+    pub capabilities: BTreeMap<String, Capability>,
+    /// The site it obeys; `None` before the first.
+    pub site: Option<SiteId>,
+}
+
+/// The manager's answer to [`Hello`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The site.
+    pub site: SiteId,
+    /// What it wants now.
+    pub desired: Desired,
+}
+
+/// The full set of members that a node has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Which node.
+    pub node: NodeId,
+    /// Counts reports of this agent process; a lower one than seen is old and passed over.
+    pub sequence: u64,
+    /// Epoch of the last [`Desired`] that it obeyed; 0 before the first.
+    pub epoch: u64,
+    /// Generation of the last [`Desired`] that it obeyed.
+    pub generation: u64,
+    /// Every member, by id, ascending.
+    pub members: Vec<ReportedMember>,
+}
+
+/// One member that a node has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportedMember {
+    /// Which.
+    pub id: MemberId,
+    /// Where it is.
+    pub state: MemberState,
+    /// The last `Desired` did not name it.
+    pub unclaimed: bool,
+    /// What it is, told for unclaimed members so that an operator can see what runs.
+    pub spec: Option<MemberSpec>,
+}
+
+/// One of a member's output streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Asks for a member's recorded output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRequest {
+    /// Whose.
+    pub member: MemberId,
+    /// Which stream.
+    pub stream: LogStream,
+    /// First byte wanted.
+    pub offset: u64,
+    /// Only what was written after this time, where the node kept times; overrides a lower offset.
+    pub since: Option<domain::Timestamp>,
+    /// Go on until the member has ended.
+    pub follow: bool,
+    /// The ring drops nothing that this follower has not had.
+    pub lossless: bool,
+}
+
+/// A part of a member's output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "log", rename_all = "snake_case")]
+pub enum LogChunk {
+    /// Bytes.
+    Data {
+        /// Offset of the first.
+        offset: u64,
+        /// The bytes.
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
+    /// Bytes that were dropped.
+    Gap {
+        /// Offset of the first.
+        offset: u64,
+        /// How many.
+        bytes: u64,
+    },
+    /// Nothing more will come: the member has ended, or `follow` was not asked.
+    End {
+        /// Offset after the last byte.
+        offset: u64,
+    },
+}
+
+/// Bytes for a member's standard input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StdinRequest {
+    /// Whose.
+    pub member: MemberId,
+    /// Where `bytes` stands in the whole input.
+    pub offset: u64,
+    /// The bytes, at most 256 KiB.
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+    /// Nothing comes after these.
+    pub close: bool,
+}
+
+/// How far a member's standard input has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StdinReply {
+    /// The next byte wanted. May be less than what was sent: the rest is to be sent again.
+    pub offset: u64,
+    /// It takes no more.
+    pub closed: bool,
+}
+
+/// A signal for a member's command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalRequest {
+    /// Whose.
+    pub member: MemberId,
+    /// Its number.
+    pub signal: i32,
+}
+
+/// Asks for files of a member, as a tar archive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DownloadRequest {
+    /// Whose.
+    pub member: MemberId,
+    /// Relative to `/work`; empty for all of it. Absolute paths are read inside, while it runs.
+    pub path: String,
+    /// Only files that are new or differ from what was uploaded.
+    pub changed_only: bool,
+}
+
+/// What a member uses now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberUsage {
+    /// CPU time so far, in microseconds.
+    pub cpu_micros: u64,
+    /// Memory now, in bytes.
+    pub memory_bytes: u64,
+    /// The most memory at any time, in bytes.
+    pub memory_peak_bytes: u64,
+    /// Processes and threads now.
+    pub pids: u64,
+    /// Out-of-memory kills so far.
+    pub out_of_memory_kills: u64,
+    /// Bytes of `/work` and logs on disk, as last measured.
+    pub disk_bytes: Option<u64>,
+}

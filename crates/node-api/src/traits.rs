@@ -1,0 +1,49 @@
+//! The two sides of the contract.
+
+use crate::error::NodeError;
+use crate::messages::{
+    Desired, DownloadRequest, Hello, LogChunk, LogRequest, MemberUsage, Report, SignalRequest,
+    StdinReply, StdinRequest, Welcome,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use domain::{MemberId, NodeId, UploadId};
+use futures::stream::BoxStream;
+
+/// Bytes that come in parts; the stream ends with the first error.
+pub type ByteStream = BoxStream<'static, Result<Bytes, NodeError>>;
+/// Output that comes in parts.
+pub type LogChunkStream = BoxStream<'static, Result<LogChunk, NodeError>>;
+
+/// What a manager asks of an agent. All calls may be made again; dropping a future or stream
+/// cancels it and leaves nothing behind on the node.
+#[async_trait]
+pub trait NodeApi: Send + Sync + std::fmt::Debug {
+    /// Tells the full set of wanted members. Returns once the agent has taken it in, not once it
+    /// is true.
+    async fn desired(&self, desired: Desired) -> Result<(), NodeError>;
+    /// The recorded output of a member.
+    async fn logs(&self, request: LogRequest) -> Result<LogChunkStream, NodeError>;
+    /// Writes to a member's standard input; returns once the command's pipe took some of it, or
+    /// after at most a second.
+    async fn stdin(&self, request: StdinRequest) -> Result<StdinReply, NodeError>;
+    /// Signals a member's command.
+    async fn signal(&self, request: SignalRequest) -> Result<(), NodeError>;
+    /// Files of a member, as a tar archive.
+    async fn download(&self, request: DownloadRequest) -> Result<ByteStream, NodeError>;
+    /// What a member uses.
+    async fn usage(&self, member: MemberId) -> Result<MemberUsage, NodeError>;
+}
+
+/// What an agent asks of the manager.
+#[async_trait]
+pub trait ManagerApi: Send + Sync + std::fmt::Debug {
+    /// Presents the agent; the first call of a connection.
+    async fn hello(&self, hello: Hello) -> Result<Welcome, NodeError>;
+    /// Tells the full set of members.
+    async fn report(&self, report: Report) -> Result<(), NodeError>;
+    /// The agent is about to leave; its members go on.
+    async fn goodbye(&self, node: NodeId) -> Result<(), NodeError>;
+    /// A staged upload, as a tar archive.
+    async fn upload(&self, upload: UploadId) -> Result<ByteStream, NodeError>;
+}

@@ -1,0 +1,21 @@
+//! Processes, locks and files of the node, done once and with care.
+//!
+//! * [`command`]: the one way to start another program.
+//! * [`remove_tree`]: removes a directory tree and refuses to cross a mount point.
+//! * [`FileLock`]: whole-file locks that die with their holder.
+//! * [`write_file_atomic`]: a file that is there whole or not at all.
+//! * [`ProcessIdentity`]: a process that cannot be confused with a later one of the same number.
+
+mod atomic;
+mod command;
+mod identity;
+mod lock;
+mod remove;
+
+pub use atomic::{Durability, WriteFileError, write_file_atomic};
+pub use command::command;
+pub use identity::{
+    IdentityError, ProcessIdentity, boot_id, process_start_time, send_signal, wait_exit,
+};
+pub use lock::{FileLock, LockError, LockMode};
+pub use remove::{RemoveTreeError, remove_tree};

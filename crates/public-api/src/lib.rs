@@ -1,0 +1,44 @@
+//! The public API: its types as they stand on the wire, its error codes, and the service trait
+//! that whoever serves it implements.
+//!
+//! HTTP/JSON under `/api/v1`. Errors are problem+json ([`Problem`], RFC 9457) with a stable code
+//! and a hint. These types are neither the domain's nor the store's: they are converted by hand at
+//! the border, so that either side can change without the other.
+
+pub mod caller;
+pub mod events;
+pub mod log_frames;
+pub mod nodes;
+pub mod problem;
+pub mod service;
+pub mod sessions;
+pub mod site;
+pub mod why;
+
+pub use caller::Caller;
+pub use events::{EventQuery, PublicEvent};
+pub use log_frames::{LOG_CONTENT_TYPE, LogFrame, LogFrameDecoder, encode_log_frame};
+pub use nodes::{CapabilityView, NodeView};
+pub use problem::{Problem, ProblemCode};
+pub use service::{ByteStream, EventStream, LogFrameStream, Service};
+pub use sessions::{
+    CreateSession, Created, FilesQuery, KindView, ListQuery, LogQuery, MemberView, MountView,
+    NetworkView, OutcomeView, OutputStream, RemoveQuery, ResourcesView, SessionPage, SessionView,
+    SignalOrder, StdinQuery, StdinView, StopSession, UploadView, UsageView,
+};
+pub use site::{Build, ShutdownMode, ShutdownOrder, ShutdownView, SiteView};
+pub use why::{NodeReason, Why, WhyReason};
+
+/// Path under which everything is served.
+pub const PREFIX: &str = "/api/v1";
+/// Header with the number of the last commit an answer shows; a client that sends it back reads
+/// at least that commit.
+pub const COMMIT_HEADER: &str = "insula-commit";
+/// Header that makes a creation happen once, however often it is sent.
+pub const IDEMPOTENCY_HEADER: &str = "idempotency-key";
+/// Largest upload, in bytes, before an operator raises it.
+pub const UPLOAD_LIMIT_BYTES: u64 = 4 << 30;
+/// Largest piece of standard input in one request, in bytes.
+pub const STDIN_LIMIT_BYTES: usize = 256 << 10;
+/// Most sessions on one page.
+pub const PAGE_LIMIT: u32 = 500;

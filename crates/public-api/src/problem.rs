@@ -1,0 +1,184 @@
+//! Errors as users get them: a stable code, what happened, and what to do.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal, $title:literal;)*) => {
+        /// Every error code.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+        pub enum ProblemCode {
+            $($(#[$doc])* #[serde(rename = $text)] $name,)*
+        }
+
+        impl ProblemCode {
+            /// All codes, for tests and documents.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The code as it stands on the wire.
+            pub fn text(self) -> &'static str {
+                match self { $(Self::$name => $text),* }
+            }
+
+            /// The HTTP status.
+            pub fn status(self) -> u16 {
+                match self { $(Self::$name => $status),* }
+            }
+
+            /// A short title, the same for every problem of this code.
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$name => $title),* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The request is not of the right form.
+    InvalidRequest = "invalid-request", 400, "The request is not valid";
+    /// A field has a value that cannot be used.
+    InvalidField = "invalid-field", 422, "A field has a value that cannot be used";
+    /// The caller is not known.
+    Unauthenticated = "unauthenticated", 401, "Who are you?";
+    /// The caller may not do this.
+    Forbidden = "forbidden", 403, "Not allowed";
+    /// There is no such session, or it is someone else's.
+    NoSuchSession = "no-such-session", 404, "No such session";
+    /// There is no such route.
+    NoSuchRoute = "no-such-route", 404, "No such route";
+    /// There is no such file.
+    NoSuchFile = "no-such-file", 404, "No such file";
+    /// There is no such upload.
+    NoSuchUpload = "no-such-upload", 404, "No such upload";
+    /// There is no such image.
+    NoSuchImage = "no-such-image", 404, "No such image";
+    /// More than one session has the name.
+    AmbiguousName = "ambiguous-name", 409, "More than one session has this name";
+    /// A living session has the name.
+    NameTaken = "name-taken", 409, "The name is taken";
+    /// The idempotency key was used for another request.
+    IdempotencyKeyReused = "idempotency-key-reused", 422, "The idempotency key was used for another request";
+    /// The session is not in a state for this.
+    WrongState = "wrong-state", 409, "The session is not in a state for this";
+    /// No node could ever satisfy an amount.
+    NeverFits = "never-fits", 422, "No node could ever give this much";
+    /// A limit that was asked for cannot be enforced.
+    NotEnforceable = "not-enforceable", 422, "A limit cannot be enforced";
+    /// A path of the node cannot be shown inside.
+    MountRefused = "mount-refused", 422, "The path cannot be mounted";
+    /// A path leads out of where it may.
+    PathRefused = "path-refused", 422, "The path is not allowed";
+    /// The body is too large.
+    TooLarge = "too-large", 413, "The body is too large";
+    /// Sessions live, so the site does not go down.
+    SessionsLive = "sessions-live", 409, "Sessions are still running";
+    /// The disk has no room for new work.
+    DiskFull = "disk-full", 507, "The disk is full";
+    /// The site keeps as many sessions as it can.
+    SiteFull = "site-full", 503, "The site is full";
+    /// The site is starting or going down.
+    Unavailable = "unavailable", 503, "The site is not ready";
+    /// The node of the session does not answer.
+    NodeUnreachable = "node-unreachable", 503, "The node does not answer";
+    /// Too many requests of this kind wait.
+    Busy = "busy", 429, "Too many requests wait";
+    /// Insula failed.
+    Internal = "internal", 500, "Insula failed";
+}
+
+/// An error, as `application/problem+json` (RFC 9457).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, thiserror::Error)]
+#[error("{detail}")]
+pub struct Problem {
+    /// `urn:insula:problem:` and the code.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The code's title.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// The stable code.
+    pub code: ProblemCode,
+    /// What happened to what, in one sentence.
+    pub detail: String,
+    /// What to do about it.
+    pub hint: String,
+    /// Names this request in the logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+impl Problem {
+    /// A problem with the code's usual hint.
+    pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("urn:insula:problem:{}", code.text()),
+            title: code.title().to_owned(),
+            status: code.status(),
+            code,
+            detail: detail.into(),
+            hint: code.usual_hint().to_owned(),
+            request_id: None,
+        }
+    }
+
+    /// The same problem with a hint of its own.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+}
+
+impl ProblemCode {
+    /// What usually helps.
+    pub fn usual_hint(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => {
+                "compare the request with the API description at /api/v1/openapi.json"
+            }
+            Self::InvalidField => "correct the field and send the request again",
+            Self::Unauthenticated => {
+                "send the site's key as a bearer token, or use the Unix socket"
+            }
+            Self::Forbidden => "ask the operator of the site",
+            Self::NoSuchSession => "`insula ls --all` lists your sessions",
+            Self::NoSuchRoute => "compare the path with /api/v1/openapi.json",
+            Self::NoSuchFile => "`insula download SESSION` without a path brings everything",
+            Self::NoSuchUpload => "send the upload again and name its new id",
+            Self::NoSuchImage => "use the image `host`, which every node has",
+            Self::AmbiguousName => "use the session's id instead; `insula ls --all` shows it",
+            Self::NameTaken => "choose another name, or remove the session that has it",
+            Self::IdempotencyKeyReused => "use a new key for a new request",
+            Self::WrongState => "`insula show SESSION` tells where it is",
+            Self::NeverFits => "ask for no more than the largest node offers",
+            Self::NotEnforceable => {
+                "`insula doctor` tells what would change it; --best-effort accepts it"
+            }
+            Self::MountRefused => "use --upload PATH to send a copy instead",
+            Self::PathRefused => "use a path beneath the session's working directory",
+            Self::TooLarge => "send less, or mount the directory with --mount",
+            Self::SessionsLive => "`insula down --stop` stops them, `--leave` leaves them running",
+            Self::DiskFull => "free space on the site's disk; `insula rm` removes ended sessions",
+            Self::SiteFull => "remove ended sessions with `insula rm`",
+            Self::Unavailable => "try again in a moment; `insula doctor` tells more",
+            Self::NodeUnreachable => "try again in a moment; the session runs on",
+            Self::Busy => "wait a moment and try again",
+            Self::Internal => "look at the site's log; its path stands in `insula doctor`",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ProblemCode;
+
+    #[test]
+    fn every_code_has_its_own_text_and_a_hint() {
+        let mut texts = std::collections::BTreeSet::new();
+        for code in ProblemCode::ALL {
+            assert!(texts.insert(code.text()), "{code:?} shares its text");
+            assert!(!code.usual_hint().is_empty() && (400..600).contains(&code.status()));
+        }
+    }
+}

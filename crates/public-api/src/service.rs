@@ -1,0 +1,105 @@
+//! What whoever serves the public API does; routes only translate to and from it.
+
+use crate::caller::Caller;
+use crate::events::{EventQuery, PublicEvent};
+use crate::log_frames::LogFrame;
+use crate::nodes::NodeView;
+use crate::problem::Problem;
+use crate::sessions::{
+    CreateSession, Created, FilesQuery, ListQuery, LogQuery, OutputStream, SessionPage,
+    SessionView, SignalOrder, StdinQuery, StdinView, StopSession, UploadView, UsageView,
+};
+use crate::site::{ShutdownOrder, ShutdownView, SiteView};
+use crate::why::Why;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+/// A body that comes in parts.
+pub type ByteStream = BoxStream<'static, Result<Bytes, Problem>>;
+/// Output that comes in parts.
+pub type LogFrameStream = BoxStream<'static, Result<LogFrame, Problem>>;
+/// Events as they are committed.
+pub type EventStream = BoxStream<'static, Result<PublicEvent, Problem>>;
+
+/// The public API without HTTP. `session` is an id or a name; a name means the living session of
+/// that name, else the newest ended one. Everything is checked against the caller: another
+/// tenant's object does not exist.
+#[async_trait]
+pub trait Service: Send + Sync + std::fmt::Debug {
+    /// The site.
+    async fn site(&self, caller: &Caller) -> Result<SiteView, Problem>;
+    /// Its nodes; operators only.
+    async fn nodes(&self, caller: &Caller) -> Result<Vec<NodeView>, Problem>;
+    /// Stages an archive (tar) for a session to come.
+    async fn upload(&self, caller: &Caller, body: ByteStream) -> Result<UploadView, Problem>;
+    /// Makes a session; returns when that is durable.
+    async fn create(
+        &self,
+        caller: &Caller,
+        request: CreateSession,
+        idempotency_key: Option<String>,
+    ) -> Result<Created, Problem>;
+    /// A page of sessions, newest first.
+    async fn list(&self, caller: &Caller, query: ListQuery) -> Result<SessionPage, Problem>;
+    /// One session.
+    async fn session(&self, caller: &Caller, session: &str) -> Result<SessionView, Problem>;
+    /// Asks for a session to end; returns when the intention is durable.
+    async fn stop(
+        &self,
+        caller: &Caller,
+        session: &str,
+        order: StopSession,
+    ) -> Result<SessionView, Problem>;
+    /// Asks for a session to be removed; returns when the intention is durable.
+    async fn remove(
+        &self,
+        caller: &Caller,
+        session: &str,
+        force: bool,
+    ) -> Result<SessionView, Problem>;
+    /// Signals a session's command.
+    async fn signal(
+        &self,
+        caller: &Caller,
+        session: &str,
+        order: SignalOrder,
+    ) -> Result<(), Problem>;
+    /// Why a session is where it is.
+    async fn why(&self, caller: &Caller, session: &str) -> Result<Why, Problem>;
+    /// What a session uses now.
+    async fn usage(&self, caller: &Caller, session: &str) -> Result<UsageView, Problem>;
+    /// A session's output. With `follow` it waits for a session that has not started, and goes on
+    /// until the session has ended.
+    async fn logs(
+        &self,
+        caller: &Caller,
+        session: &str,
+        stream: OutputStream,
+        query: LogQuery,
+    ) -> Result<LogFrameStream, Problem>;
+    /// Writes to a session's standard input. Waits, at most a few seconds, for a session that has
+    /// not started; then answers with the offset it stands at.
+    async fn stdin(
+        &self,
+        caller: &Caller,
+        session: &str,
+        query: StdinQuery,
+        bytes: Bytes,
+    ) -> Result<StdinView, Problem>;
+    /// Files of a session, as a tar archive.
+    async fn files(
+        &self,
+        caller: &Caller,
+        session: &str,
+        query: FilesQuery,
+    ) -> Result<ByteStream, Problem>;
+    /// What happened and happens.
+    async fn events(&self, caller: &Caller, query: EventQuery) -> Result<EventStream, Problem>;
+    /// Takes the site down; operators only.
+    async fn shutdown(
+        &self,
+        caller: &Caller,
+        order: ShutdownOrder,
+    ) -> Result<ShutdownView, Problem>;
+}

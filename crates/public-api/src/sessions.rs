@@ -1,0 +1,351 @@
+//! Sessions on the wire.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use utoipa::{IntoParams, ToSchema};
+
+/// Asks for a session. Absent fields have the defaults of the site.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateSession {
+    /// A name, unique among your living sessions: 1 to 63 of a-z, 0-9 and inner hyphens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its kind; `batch` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<KindView>,
+    /// The image; `host` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Program and arguments; at least the program.
+    pub command: Vec<String>,
+    /// Variables added to the environment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Working directory inside, absolute; `/work` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// CPUs as a decimal with at most four places: `0.5`. `1` if absent; least 0.01.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+    /// Memory in bytes, or with k, m, g, t as powers of 1024: `512m`. 1 GiB or a quarter of the
+    /// smallest node if absent; least 8 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+    /// Most processes and threads; 4,096 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+    /// Longest running time: `90s`, `10m`, `1h30m`. No limit if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+    /// What it can reach; the site's default if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkView>,
+    /// Paths of the node shown inside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<MountView>,
+    /// The id of an upload whose files are put into `/work`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<String>,
+    /// One pipe for both output streams, so that their order is exact.
+    #[serde(default)]
+    pub merge: bool,
+    /// Standard input is a pipe that clients write to; otherwise it is at its end.
+    #[serde(default)]
+    pub stdin: bool,
+    /// A lossless follower of the output will come.
+    #[serde(default)]
+    pub follower: bool,
+    /// Accept limits that cannot be enforced.
+    #[serde(default)]
+    pub best_effort: bool,
+}
+
+/// The kind of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KindView {
+    /// For a person at a keyboard.
+    Interactive,
+    /// Runs to its end.
+    Batch,
+    /// Runs until it is stopped.
+    Service,
+}
+
+/// What a session can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkView {
+    /// Nothing but itself.
+    None,
+    /// What the node can reach.
+    Host,
+}
+
+/// A path of the node shown inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MountView {
+    /// Absolute path on the node.
+    pub source: String,
+    /// Absolute path inside.
+    pub target: String,
+    /// Nothing can be written through it.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// The answer to a creation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Created {
+    /// The session.
+    pub session: SessionView,
+    /// The same idempotency key had made it before.
+    pub already: bool,
+}
+
+/// A session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SessionView {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: KindView,
+    /// Its domain.
+    pub domain: String,
+    /// Its project.
+    pub project: String,
+    /// Its user.
+    pub user: String,
+    /// The array it is an element of, and its index there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub array: Option<String>,
+    /// Its index in the array.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub array_index: Option<u32>,
+    /// `pending`, `placed`, `preparing`, `starting`, `running`, `stopping` or `ended`.
+    pub state: String,
+    /// It is being removed with all it left.
+    #[serde(default)]
+    pub removing: bool,
+    /// How it ended, once it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<OutcomeView>,
+    /// The image.
+    pub image: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Working directory inside.
+    pub workdir: String,
+    /// What each member gets.
+    pub resources: ResourcesView,
+    /// What it can reach.
+    pub network: NetworkView,
+    /// Paths of the node shown inside.
+    pub mounts: Vec<MountView>,
+    /// Longest running time in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_limit_ms: Option<u64>,
+    /// Both output streams are one.
+    pub merge: bool,
+    /// Standard input is a pipe.
+    pub stdin: bool,
+    /// The current try, from 1; 0 before it was placed.
+    pub attempt: u32,
+    /// Its members.
+    pub members: Vec<MemberView>,
+    /// When it was asked for, RFC 3339 in UTC.
+    pub created_at: String,
+    /// When it first ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<String>,
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OutcomeView {
+    /// `succeeded`, `failed`, `stopped`, `cancelled`, `expired` or `lost`.
+    pub outcome: String,
+    /// A stable code for the cause: `exit_code`, `signal`, `out_of_memory`, ...; the outcome's
+    /// word where there is no further cause.
+    pub cause: String,
+    /// One sentence.
+    pub reason: String,
+    /// The exit code of a foreground `run`.
+    pub exit_code: u8,
+}
+
+/// Amounts in people's units and exactly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ResourcesView {
+    /// CPUs as a decimal.
+    pub cpu: String,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// Most processes and threads.
+    pub pids: u32,
+}
+
+/// A member of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MemberView {
+    /// Its id: session, attempt and index.
+    pub id: String,
+    /// The name of its node.
+    pub node: String,
+    /// `assigned`, `preparing`, `starting`, `running`, `stopping`, `exited` or `gone`.
+    pub state: String,
+}
+
+/// Which sessions to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    /// Ended ones too.
+    #[serde(default)]
+    pub all: bool,
+    /// Only those with this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where the page before ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// Most sessions on the page, 1 to 500; 100 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// A page of sessions, newest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SessionPage {
+    /// The sessions.
+    pub sessions: Vec<SessionView>,
+    /// Asks for the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// Asks for a session to end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StopSession {
+    /// The first signal; 15 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// From the first signal to SIGKILL: `10s`. 10 seconds if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace: Option<String>,
+}
+
+/// How to remove a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveQuery {
+    /// Stop it first if it lives; otherwise a living session is refused.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// A signal for a session's command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignalOrder {
+    /// Its number, 1 to 64.
+    pub signal: i32,
+}
+
+/// One of the two output streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Which part of the output.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct LogQuery {
+    /// First byte wanted, from 0.
+    #[serde(default)]
+    pub offset: u64,
+    /// Only output written in this last length of time: `10m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Go on until the session has ended.
+    #[serde(default)]
+    pub follow: bool,
+    /// The program waits rather than that this follower misses a byte.
+    #[serde(default)]
+    pub lossless: bool,
+    /// Only the bytes, without frames: gaps are not told.
+    #[serde(default)]
+    pub raw: bool,
+}
+
+/// Where a piece of standard input belongs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct StdinQuery {
+    /// Where the body stands in the whole input.
+    pub offset: u64,
+    /// Nothing comes after the body.
+    #[serde(default)]
+    pub close: bool,
+}
+
+/// How far standard input has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StdinView {
+    /// The next byte wanted; may be less than what was sent.
+    pub offset: u64,
+    /// It takes no more.
+    pub closed: bool,
+}
+
+/// Which files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct FilesQuery {
+    /// Relative to `/work`; all of it if absent. Absolute: read inside, while the session runs.
+    #[serde(default)]
+    pub path: String,
+    /// Only files that are new or differ from what was uploaded.
+    #[serde(default)]
+    pub changed: bool,
+}
+
+/// A staged upload. It is kept for a day unless a session names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UploadView {
+    /// Its id.
+    pub id: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// What the members of a session use now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UsageView {
+    /// CPU time so far, in microseconds.
+    pub cpu_micros: u64,
+    /// Memory now, in bytes.
+    pub memory_bytes: u64,
+    /// The most memory, in bytes.
+    pub memory_peak_bytes: u64,
+    /// Processes and threads now.
+    pub pids: u64,
+    /// Out-of-memory kills so far.
+    pub out_of_memory_kills: u64,
+    /// Bytes on disk, as last measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+}
