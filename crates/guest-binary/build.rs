@@ -54,10 +54,6 @@ fn main() {
         .unwrap_or_else(|error| panic!("copying {}: {error}", built.display()));
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a build script is told everything by its environment"
-)]
 fn variable(name: &str) -> OsString {
     env::var_os(name).unwrap_or_else(|| panic!("cargo did not set {name}"))
 }

@@ -14,7 +14,7 @@ mod sqlite;
 mod store;
 
 pub use error::{CommitError, OpenError, StoreError};
-pub use rows::{RowError, ROW_VERSION};
+pub use rows::{ROW_VERSION, RowError};
 pub use sqlite::{DEFAULT_RESERVE_BYTES, OpenOptions, RESERVE_FILE, SqliteStore};
 pub use store::{
     HistoryCursor, HistoryOwner, HistoryQuery, HistoryScope, PAGE_LIMIT, PruneReport, Retention,

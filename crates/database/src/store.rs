@@ -16,11 +16,8 @@ pub trait Store: Send + std::fmt::Debug {
     /// Everything that a leader keeps in memory: sessions that live, are being removed, or ended
     /// at or after `ended_since`; idempotency keys made at or after `keys_since`.
     /// [`Loaded::uploads`] is left empty: uploads are files, not rows.
-    fn load(
-        &mut self,
-        ended_since: Timestamp,
-        keys_since: Timestamp,
-    ) -> Result<Loaded, StoreError>;
+    fn load(&mut self, ended_since: Timestamp, keys_since: Timestamp)
+    -> Result<Loaded, StoreError>;
 
     /// Writes a batch in one transaction and returns the commit's number, counted from 1. When it
     /// returns, the batch is on the disk. An empty batch writes nothing and returns the last
@@ -108,7 +105,10 @@ pub struct HistoryCursor {
 impl HistoryCursor {
     /// The place of `session`.
     pub fn of(session: &SessionRecord) -> Self {
-        Self { created_at: session.created_at, id: session.id }
+        Self {
+            created_at: session.created_at,
+            id: session.id,
+        }
     }
 }
 

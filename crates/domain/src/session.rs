@@ -3,7 +3,7 @@
 use crate::ids::{ArrayId, AttemptNumber, MemberId, NodeId, SessionId};
 use crate::member::MemberState;
 use crate::names::SessionName;
-use crate::outcome::Outcome;
+use crate::outcome::{Cause, Outcome};
 use crate::specification::SessionSpec;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,14 @@ pub enum Intention {
     /// End it.
     Stop {
         /// How and by whom.
+        order: StopOrder,
+    },
+    /// End it because of a fault that its members' records cannot tell, such as a deadline that
+    /// was missed.
+    Fail {
+        /// What went wrong; the outcome says so.
+        cause: Cause,
+        /// How it is ended.
         order: StopOrder,
     },
     /// End it if it lives, then remove its files, logs and record.

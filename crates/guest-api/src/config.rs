@@ -23,7 +23,9 @@ pub struct GuestConfig {
     pub stdin_pipe: bool,
     /// stdout and stderr share one pipe, which is logged as stdout.
     pub merge_output: bool,
-    /// Most bytes kept of each stream.
+    /// Most bytes kept of each stream; the guest keeps at least 1 MiB. A quarter more can be there
+    /// for a moment. Up to half of it stands behind a lossless follower, for when it comes back
+    /// at an earlier offset.
     pub log_limit_bytes: u64,
     /// A lossless follower will come: until one has, and for this long after the last one left
     /// without the stream having ended, the ring drops nothing and the command blocks instead.
@@ -49,5 +51,6 @@ pub struct RunAs {
     /// Supplementary groups.
     pub groups: Vec<u32>,
     /// Capability numbers kept in every set but the ambient one; empty for an ordinary user.
+    /// Only those that the engine gave to the guest itself can be kept.
     pub capabilities: Vec<u8>,
 }

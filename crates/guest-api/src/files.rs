@@ -4,9 +4,10 @@
 //!   [`RECORD_TEMPORARY`] and renamed. Without fsync: it has to outlive processes, and after a
 //!   reboot an unfinished member is lost anyway.
 //! * Segments in the log directory: `STREAM.OFFSET`, where `OFFSET` is 20 decimal digits: the
-//!   place of the segment's first byte in the whole stream. Each segment has
-//!   [`SEGMENT_BYTES`] bytes but the last, which grows. A reader lists them, sorts by name, and
-//!   sees a gap where the oldest does not start at the offset it wants.
+//!   place of the segment's first byte in the whole stream. Each segment has at most
+//!   [`SEGMENT_BYTES`] bytes (less under a small limit); the last grows. A reader lists them,
+//!   sorts by name, and sees a gap where the oldest does not start at the offset it wants, or
+//!   where one ends before the next starts: the disk was full.
 
 use crate::protocol::Stream;
 use domain::ExitRecord;
@@ -18,7 +19,7 @@ pub const FORMAT: u32 = 1;
 pub const RECORD: &str = "exit.json";
 /// The exit record's name while it is written.
 pub const RECORD_TEMPORARY: &str = ".exit.json.new";
-/// Bytes of a full log segment.
+/// Most bytes of a log segment.
 pub const SEGMENT_BYTES: u64 = 8 << 20;
 /// Bytes of output kept per stream, unless told otherwise.
 pub const LOG_LIMIT_BYTES: u64 = 256 << 20;

@@ -13,6 +13,12 @@
 //! | `ListFiles` | `Reply::Entries` (at most [`LIST_LIMIT`]) or `Failed` |
 //!
 //! Every first answer to an `Open` that the guest does not know is `Reply::Failed`.
+//!
+//! A client that closes its sending side ends the connection. When the command has ended the guest
+//! waits for nobody: a `Logs` connection that closes (or is reset) without `End` is to be gone on
+//! with in the files ([`crate::files`]) once the exit record is there, and any other connection
+//! that closes without an answer means: look at the record. A `Logs` connection may also close
+//! while the command runs; the client comes back at its offset.
 
 use domain::{ExitRecord, Timestamp};
 use serde::{Deserialize, Serialize};

@@ -30,6 +30,8 @@ pub(crate) struct Connection {
     pub(crate) role: Role,
     output: Vec<u8>,
     sent: usize,
+    /// There was no room for what could have been queued.
+    starved: bool,
     state: State,
 }
 
@@ -79,6 +81,7 @@ impl Connection {
             },
             output: Vec::new(),
             sent: 0,
+            starved: false,
             state: State::Open,
         }
     }
@@ -130,8 +133,10 @@ impl Connection {
             .extend_from_slice(&encode_frame(FrameKind::Data, bytes));
     }
 
-    /// Sends what the socket takes now.
+    /// Sends what the socket takes now. To be called after everything that there is room for was
+    /// queued.
     pub(crate) fn flush(&mut self) {
+        self.starved = self.is_open() && !self.has_room();
         while self.sent < self.output.len() {
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
             match retry_on_intr(|| send(&self.socket, &self.output[self.sent..], flags)) {
@@ -173,6 +178,11 @@ impl Connection {
     /// There is something to send.
     pub(crate) fn has_output(&self) -> bool {
         self.sent < self.output.len()
+    }
+
+    /// It is to be served again when the socket takes more.
+    pub(crate) fn wants_output(&self) -> bool {
+        self.has_output() || self.starved
     }
 
     /// More may be queued.

@@ -185,9 +185,6 @@ mod tests {
         let length = CONTROL_LIMIT + 1;
         let mut decoder = Decoder::default();
         decoder.feed(&encode_frame(FrameKind::Control, &vec![0; length])[..5]);
-        assert_eq!(
-            decoder.next(),
-            Err(DecodeError::ControlTooLarge { length })
-        );
+        assert_eq!(decoder.next(), Err(DecodeError::ControlTooLarge { length }));
     }
 }

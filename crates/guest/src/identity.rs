@@ -86,7 +86,11 @@ fn set_ids(run_as: &RunAs) -> Result<(), IdentityError> {
         }
     }
     let (uid, gid) = (Uid::from_raw(run_as.uid), Gid::from_raw(run_as.gid));
-    let groups: Vec<Gid> = run_as.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    let groups: Vec<Gid> = run_as
+        .groups
+        .iter()
+        .map(|gid| Gid::from_raw(*gid))
+        .collect();
     match set_thread_groups(&groups) {
         // Whoever is that user already, and may not change groups, has none to gain.
         Err(Errno::PERM) if getuid() == uid && getgid() == gid => {}

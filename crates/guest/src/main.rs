@@ -13,12 +13,13 @@
     reason = "PID 1 needs fork, execve, signal masks, kill(-1), and inherited descriptors"
 )]
 
+mod inheritance;
 mod start;
 
+mod finish;
 mod guest;
 mod requests;
 mod services;
-mod finish;
 
 mod command;
 mod execute;

@@ -35,10 +35,21 @@ pub(crate) fn child_signals() -> io::Result<OwnedFd> {
 
 /// Gives the command the dispositions and the mask that a program expects to start with.
 pub(crate) fn reset_signals() {
+    // The kernel's own structure, all zero: the default disposition. The C library's function
+    // would refuse two numbers that it keeps for itself, and they can be inherited as ignored.
+    let default = [0_u64; 4];
     for signal in 1..=LAST_SIGNAL {
-        // SAFETY: the default disposition installs no handler; numbers that the C library keeps
-        // for itself, SIGKILL and SIGSTOP are refused without effect.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the structure outlives the call and names no handler; SIGKILL and SIGSTOP are
+        // refused without effect.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                null_mut::<u64>(),
+                size_of::<u64>(),
+            )
+        };
     }
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: as above, `set` is initialised first.

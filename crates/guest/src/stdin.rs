@@ -153,7 +153,8 @@ impl Cursor {
 
     /// Everything pending is dealt with. Returns whether an answer is due.
     fn settle(&mut self) -> bool {
-        self.next += u64::try_from(self.pending.len()).expect("fits");
+        let passed = u64::try_from(self.pending.len()).expect("fits");
+        self.next = self.next.saturating_add(passed);
         self.pending = Vec::new();
         self.close = false;
         std::mem::take(&mut self.answer_due)

@@ -1,10 +1,38 @@
 //! The manager core: one synchronous function from an event to effects.
 
+mod create;
+mod deadlines;
+mod derive;
+mod desired;
+mod events;
+mod names;
+mod outcome;
+mod placement;
+mod report;
+mod retention;
+mod site;
+mod stop;
+mod view;
+
 use crate::rows::RowChange;
 use domain::{
-    NodeId, Now, Owner, SessionId, SessionKind, SessionName, SessionSpec, StopOrder, UploadId,
+    NodeId, Now, Owner, SessionId, SessionKind, SessionName, SessionRecord, SessionSpec,
+    StopOrder, UploadId,
 };
-use node_api::{Desired, Hello, Report};
+use node_api::{Desired, Hello, Report, ReportedMember};
+
+pub use create::{LIVING_LIMIT, required_rows};
+pub use deadlines::{
+    PLACED_DEADLINE_MS, PREPARING_DEADLINE_MS, STARTING_DEADLINE_MS, STOPPING_DEADLINE_MS,
+    TICK_GAP_MS,
+};
+pub use derive::{Derived, derive_state};
+pub use outcome::outcome;
+pub use placement::explain;
+pub use retention::{ENDED_LIMIT, KEY_RETENTION_MS, OUTPUT_RETENTION_MS};
+pub use site::{ATTEMPT_LIMIT, Site};
+pub use stop::STOP_GRACE_MS;
+pub use view::View;
 
 /// Names a request that waits for its answer; made by the caller, unique while it waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +90,12 @@ pub enum EventKind {
         /// All of it.
         report: Box<Report>,
     },
+    /// A session that ended so long ago that memory has dropped it, read from the store because a
+    /// request is about it. Passed over if memory has it or if it has not ended.
+    Recalled {
+        /// All of it.
+        session: Box<SessionRecord>,
+    },
     /// Time has passed: deadlines and retention are looked at. At least once a second.
     Tick,
 }
@@ -95,6 +129,10 @@ pub struct Effects {
     pub desired: Vec<(NodeId, Desired)>,
     /// Uploads that no session needs any more.
     pub unneeded_uploads: Vec<UploadId>,
+    /// Sessions that memory no longer holds; their rows stay. The view drops them.
+    pub forgotten: Vec<SessionId>,
+    /// Nodes whose unclaimed members changed, with all of them.
+    pub unclaimed: Vec<(NodeId, Vec<ReportedMember>)>,
 }
 
 /// The answer to a request.

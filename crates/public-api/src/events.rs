@@ -5,6 +5,7 @@ use utoipa::{IntoParams, ToSchema};
 
 /// From where, and which.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct EventQuery {
     /// Only events after this number; only new ones if absent. `Last-Event-ID` overrides it.

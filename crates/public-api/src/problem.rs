@@ -46,6 +46,8 @@ codes! {
     NoSuchSession = "no-such-session", 404, "No such session";
     /// There is no such route.
     NoSuchRoute = "no-such-route", 404, "No such route";
+    /// The route exists, but not with this method.
+    MethodNotAllowed = "method-not-allowed", 405, "Not with this method";
     /// There is no such file.
     NoSuchFile = "no-such-file", 404, "No such file";
     /// There is no such upload.
@@ -103,9 +105,10 @@ pub struct Problem {
     pub detail: String,
     /// What to do about it.
     pub hint: String,
-    /// Names this request in the logs.
+    /// Names this request in the logs. A boxed text, since problems stand in every result and are
+    /// to stay below 128 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<String>,
+    pub request_id: Option<Box<str>>,
 }
 
 impl Problem {
@@ -144,6 +147,9 @@ impl ProblemCode {
             Self::Forbidden => "ask the operator of the site",
             Self::NoSuchSession => "`insula ls --all` lists your sessions",
             Self::NoSuchRoute => "compare the path with /api/v1/openapi.json",
+            Self::MethodNotAllowed => {
+                "the header `allow` names the methods; /api/v1/openapi.json describes them"
+            }
             Self::NoSuchFile => "`insula download SESSION` without a path brings everything",
             Self::NoSuchUpload => "send the upload again and name its new id",
             Self::NoSuchImage => "use the image `host`, which every node has",
@@ -171,7 +177,12 @@ impl ProblemCode {
 
 #[cfg(test)]
 mod tests {
-    use super::ProblemCode;
+    use super::{Problem, ProblemCode};
+
+    #[test]
+    fn a_problem_is_small_enough_for_results() {
+        assert!(size_of::<Problem>() < 128, "{}", size_of::<Problem>());
+    }
 
     #[test]
     fn every_code_has_its_own_text_and_a_hint() {

@@ -70,7 +70,8 @@ pub trait Service: Send + Sync + std::fmt::Debug {
     /// What a session uses now.
     async fn usage(&self, caller: &Caller, session: &str) -> Result<UsageView, Problem>;
     /// A session's output. With `follow` it waits for a session that has not started, and goes on
-    /// until the session has ended.
+    /// until the session has ended. Either way its last frame is [`LogFrame::End`], without
+    /// `follow` where the output stands: whoever reads takes a stream without it for cut off.
     async fn logs(
         &self,
         caller: &Caller,
@@ -102,4 +103,15 @@ pub trait Service: Send + Sync + std::fmt::Debug {
         caller: &Caller,
         order: ShutdownOrder,
     ) -> Result<ShutdownView, Problem>;
+
+    /// Number of the last commit that reads show. Taken after an answer was made, so that whoever
+    /// sends it back reads at least what they were answered; 0 tells nothing.
+    fn committed(&self) -> u64 {
+        0
+    }
+
+    /// Returns once reads show `commit`. It may never: callers set a limit of their own.
+    async fn wait_committed(&self, commit: u64) {
+        let _ = commit;
+    }
 }

@@ -205,6 +205,7 @@ pub struct MemberView {
 
 /// Which sessions to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
     /// Ended ones too.
@@ -245,6 +246,7 @@ pub struct StopSession {
 
 /// How to remove a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveQuery {
     /// Stop it first if it lives; otherwise a living session is refused.
@@ -272,6 +274,7 @@ pub enum OutputStream {
 
 /// Which part of the output.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct LogQuery {
     /// First byte wanted, from 0.
@@ -293,6 +296,7 @@ pub struct LogQuery {
 
 /// Where a piece of standard input belongs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct StdinQuery {
     /// Where the body stands in the whole input.
@@ -313,6 +317,7 @@ pub struct StdinView {
 
 /// Which files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct FilesQuery {
     /// Relative to `/work`; all of it if absent. Absolute: read inside, while the session runs.

@@ -1,1 +1,26 @@
-//! placeholder
+//! Who starts where: a pure function from nodes and waiting sessions to placements.
+//!
+//! First form: sessions are looked at in the order in which they were asked for, and each takes the
+//! first nodes of a pool on which all of its members fit; one that does not fit is passed over, so
+//! that small sessions fill the gaps that large ones leave. A session that has been passed over for
+//! [`STARVATION_MS`] closes the pools on which it could start to everyone younger, so that it
+//! starts in the end.
+//!
+//! * [`situation`]: what is looked at. * [`plan`]: who starts where. * [`reasons`]: why one does
+//!   not. * [`limits`]: the most that could ever start.
+
+pub mod limits;
+pub mod plan;
+pub mod reasons;
+mod rooms;
+pub mod situation;
+
+pub use limits::{largest, most_members};
+pub use plan::{Placement, plan};
+pub use reasons::{NodeReasons, Reason, explain};
+pub use situation::{Holding, Node, Request};
+
+/// How long a session is passed over, in milliseconds, before it closes its pools to younger ones.
+pub const STARVATION_MS: u64 = 10 * 60 * 1_000;
+/// Most holders of a node that one reason names.
+pub const HOLDERS_LIMIT: usize = 5;

@@ -29,7 +29,11 @@ impl Follower {
         buffer: &mut [u8],
     ) {
         while connection.is_open() && connection.has_room() {
-            match log.read_at(self.offset, buffer) {
+            let Ok(place) = log.read_at(self.offset, buffer) else {
+                // It can come back at its offset; going on here would lose bytes.
+                return connection.close();
+            };
+            match place {
                 Place::Data { bytes, .. } => {
                     let count = usize::try_from(bytes).expect("at most the buffer");
                     connection.control(&LogFrame::Data {

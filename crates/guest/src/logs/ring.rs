@@ -159,7 +159,8 @@ impl Ring {
     pub(crate) fn lost(&mut self, count: u64) -> Option<u64> {
         self.end += count;
         self.open = false;
-        let empty = self.segments.pop_back_if(|last| last.length == 0)?;
+        let empty = *self.segments.back().filter(|last| last.length == 0)?;
+        self.segments.pop_back();
         Some(empty.start)
     }
 
@@ -251,9 +252,9 @@ mod tests {
         assert!(matches!(ring.place(0), Place::Data { .. }));
         assert!(ring.admits(1_000, None), "without a hold it drops instead");
         assert!(ring.admits(1_000, Some(ring.segment_bytes())));
-        write(&mut ring, 100_000, Some(ring.segment_bytes()));
-        assert!(matches!(ring.place(0), Place::Gap { .. }));
         let segment = ring.segment_bytes();
+        write(&mut ring, 100_000, Some(segment));
+        assert!(matches!(ring.place(0), Place::Gap { .. }));
         assert!(matches!(ring.place(segment), Place::Data { .. }));
     }
 

@@ -121,8 +121,9 @@ impl StreamLog {
         }
     }
 
-    /// Reads at `offset` into `buffer`. `Place::Data` tells in `bytes` how many were read.
-    pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Place {
+    /// Reads at `offset` into `buffer`. `Place::Data` tells in `bytes` how many were read. An
+    /// error says nothing of the bytes: they may be had later.
+    pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<Place, Errno> {
         let place = self.ring.place(offset);
         let Place::Data {
             segment,
@@ -130,21 +131,24 @@ impl StreamLog {
             bytes,
         } = place
         else {
-            return place;
+            return Ok(place);
         };
-        let most = usize::try_from(bytes).unwrap_or(usize::MAX).min(buffer.len());
+        let most = usize::try_from(bytes)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         let name = segment_name(self.stream, segment);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let count = openat(&*self.directory, name, flags, Mode::empty())
             .and_then(|file| retry_on_intr(|| pread(&file, &mut buffer[..most], within)));
         match count {
-            Ok(count) if count > 0 => Place::Data {
+            Ok(count) if count > 0 => Ok(Place::Data {
                 segment,
                 within,
                 bytes: u64::try_from(count).expect("a buffer's length fits"),
-            },
-            // The file is gone or broken: its bytes are lost, the guest lives on.
-            Ok(_) | Err(_) => Place::Gap { bytes },
+            }),
+            // Somebody removed or cut the file: its bytes are lost, the guest lives on.
+            Ok(_) | Err(Errno::NOENT) => Ok(Place::Gap { bytes }),
+            Err(errno) => Err(errno),
         }
     }
 

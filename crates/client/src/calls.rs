@@ -1,0 +1,192 @@
+//! The requests, one for each act of the service.
+
+use crate::FileStream;
+use crate::error::{BrokenAnswer, ClientError, broken};
+use crate::events::{self, EventStream};
+use crate::logs::{self, LogStream};
+use crate::transport::{Client, REQUEST_TIMEOUT, session_path};
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use public_api::{
+    CreateSession, Created, EventQuery, FilesQuery, IDEMPOTENCY_HEADER, ListQuery, LogQuery,
+    NodeView, OutputStream, RemoveQuery, SessionPage, SessionView, ShutdownOrder, ShutdownView,
+    SignalOrder, SiteView, StdinQuery, StdinView, StopSession, UploadView, UsageView, Why,
+};
+use reqwest::{Body, Method};
+use std::io;
+
+impl Client {
+    /// The site.
+    pub async fn site(&self) -> Result<SiteView, ClientError> {
+        self.request(Method::GET, "/site").json().await
+    }
+
+    /// Its nodes; operators only.
+    pub async fn nodes(&self) -> Result<Vec<NodeView>, ClientError> {
+        self.request(Method::GET, "/nodes").json().await
+    }
+
+    /// Stages an archive (tar). Takes as long as the body does.
+    pub async fn upload(
+        &self,
+        body: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static,
+    ) -> Result<UploadView, ClientError> {
+        let request = self
+            .request(Method::POST, "/uploads")
+            .change(|request| request.body(Body::wrap_stream(body)));
+        let answer = request.send().await?;
+        crate::answer::json(&answer.act, answer.response).await
+    }
+
+    /// Makes a session; returns when that is durable. With a key it can be repeated safely.
+    pub async fn create(
+        &self,
+        order: &CreateSession,
+        idempotency_key: Option<&str>,
+    ) -> Result<Created, ClientError> {
+        let mut request = self
+            .request(Method::POST, "/sessions")
+            .change(|request| request.json(order));
+        if let Some(key) = idempotency_key {
+            request = request.change(|request| request.header(IDEMPOTENCY_HEADER, key));
+        }
+        request.json().await
+    }
+
+    /// A page of sessions, newest first.
+    pub async fn list(&self, query: &ListQuery) -> Result<SessionPage, ClientError> {
+        self.request(Method::GET, "/sessions")
+            .change(|request| request.query(query))
+            .json()
+            .await
+    }
+
+    /// One session, by id or name.
+    pub async fn session(&self, session: &str) -> Result<SessionView, ClientError> {
+        let path = session_path(session, "")?;
+        self.request(Method::GET, &path).json().await
+    }
+
+    /// Asks for a session to end; returns when the intention is durable.
+    pub async fn stop(
+        &self,
+        session: &str,
+        order: &StopSession,
+    ) -> Result<SessionView, ClientError> {
+        let path = session_path(session, "/stop")?;
+        self.request(Method::POST, &path)
+            .change(|request| request.json(order))
+            .json()
+            .await
+    }
+
+    /// Asks for a session to be removed; returns when the intention is durable. With `force` one
+    /// that lives is stopped first.
+    pub async fn remove(&self, session: &str, force: bool) -> Result<SessionView, ClientError> {
+        let path = session_path(session, "")?;
+        self.request(Method::DELETE, &path)
+            .change(|request| request.query(&RemoveQuery { force }))
+            .json()
+            .await
+    }
+
+    /// Signals a session's command.
+    pub async fn signal(&self, session: &str, order: SignalOrder) -> Result<(), ClientError> {
+        let path = session_path(session, "/signal")?;
+        self.request(Method::POST, &path)
+            .change(|request| request.json(&order).timeout(REQUEST_TIMEOUT))
+            .send()
+            .await
+            .map(drop)
+    }
+
+    /// Why a session is where it is.
+    pub async fn why(&self, session: &str) -> Result<Why, ClientError> {
+        let path = session_path(session, "/why")?;
+        self.request(Method::GET, &path).json().await
+    }
+
+    /// What a session uses now.
+    pub async fn usage(&self, session: &str) -> Result<UsageView, ClientError> {
+        let path = session_path(session, "/usage")?;
+        self.request(Method::GET, &path).json().await
+    }
+
+    /// A session's output as frames; `raw` is ignored. The stream ends after
+    /// [`public_api::LogFrame::End`]; a body that ends before that is an error, so that the
+    /// caller asks again from where it stands.
+    pub async fn logs(
+        &self,
+        session: &str,
+        stream: OutputStream,
+        query: &LogQuery,
+    ) -> Result<LogStream, ClientError> {
+        let stream = match stream {
+            OutputStream::Stdout => "/logs/stdout",
+            OutputStream::Stderr => "/logs/stderr",
+        };
+        let path = session_path(session, stream)?;
+        let query = LogQuery {
+            raw: false,
+            ..query.clone()
+        };
+        let answer = self
+            .request(Method::GET, &path)
+            .change(|request| request.query(&query))
+            .send()
+            .await?;
+        logs::frames(answer)
+    }
+
+    /// Writes to a session's standard input; at most [`public_api::STDIN_LIMIT_BYTES`] at once.
+    pub async fn stdin(
+        &self,
+        session: &str,
+        query: &StdinQuery,
+        bytes: Bytes,
+    ) -> Result<StdinView, ClientError> {
+        let path = session_path(session, "/stdin")?;
+        self.request(Method::PUT, &path)
+            .change(|request| request.query(query).body(bytes))
+            .json()
+            .await
+    }
+
+    /// Files of a session, as a tar archive. A body that breaks off is an error.
+    pub async fn files(
+        &self,
+        session: &str,
+        query: &FilesQuery,
+    ) -> Result<FileStream, ClientError> {
+        let path = session_path(session, "/files")?;
+        let answer = self
+            .request(Method::GET, &path)
+            .change(|request| request.query(query))
+            .send()
+            .await?;
+        let act = answer.act;
+        let parts = answer.response.bytes_stream().map(move |part| {
+            part.map_err(|error| broken(&act, BrokenAnswer::Transport(error.without_url())))
+        });
+        Ok(parts.boxed())
+    }
+
+    /// What happened after `query.after` and happens. The stream ends when the site goes down;
+    /// ask again after the last number seen.
+    pub async fn events(&self, query: &EventQuery) -> Result<EventStream, ClientError> {
+        let answer = self
+            .request(Method::GET, "/events")
+            .change(|request| request.query(query))
+            .send()
+            .await?;
+        events::events(answer)
+    }
+
+    /// Takes the site down; operators only.
+    pub async fn shutdown(&self, order: ShutdownOrder) -> Result<ShutdownView, ClientError> {
+        self.request(Method::POST, "/shutdown")
+            .change(|request| request.json(&order))
+            .json()
+            .await
+    }
+}

@@ -1,0 +1,237 @@
+//! A member's state and exit record, as they stand in the column `record` of `members`.
+
+use super::document::text;
+use domain::{ExitCause, ExitHow, ExitRecord, MemberId, MemberState, OomEvidence, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A member's state, form 1.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum MemberDocument {
+    Assigned,
+    Preparing,
+    Starting,
+    Running { since: i64 },
+    Stopping { since: Option<i64> },
+    Exited { record: ExitDocument },
+    Gone,
+}
+
+/// An exit record, form 1. Times are in microseconds since 1970.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExitDocument {
+    #[serde(with = "text")]
+    member: MemberId,
+    started_at: Option<i64>,
+    ended_at: i64,
+    how: HowDocument,
+    cause: CauseWord,
+    stdout_bytes: u64,
+    stderr_bytes: u64,
+    out_of_memory: Option<OomDocument>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case", deny_unknown_fields)]
+enum HowDocument {
+    Exited { code: u8 },
+    Signalled { signal: i32, core_dumped: bool },
+    NotFound { program: String },
+    NotRunnable { program: String, reason: String },
+    NeverRan { reason: String },
+    Unknown,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum CauseWord {
+    Own,
+    Stopped,
+    TimeLimit,
+    PrepareFailed,
+    StartFailed,
+    DiskLimit,
+    GuestDied,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OomDocument {
+    kills: u64,
+    limit_bytes: u64,
+    peak_bytes: Option<u64>,
+    process: Option<String>,
+}
+
+impl From<MemberState> for MemberDocument {
+    fn from(state: MemberState) -> Self {
+        match state {
+            MemberState::Assigned => Self::Assigned,
+            MemberState::Preparing => Self::Preparing,
+            MemberState::Starting => Self::Starting,
+            MemberState::Running { since } => Self::Running { since: since.0 },
+            MemberState::Stopping { since } => Self::Stopping {
+                since: since.map(|at| at.0),
+            },
+            MemberState::Exited { record } => Self::Exited {
+                record: record.into(),
+            },
+            MemberState::Gone => Self::Gone,
+        }
+    }
+}
+
+impl From<MemberDocument> for MemberState {
+    fn from(row: MemberDocument) -> Self {
+        match row {
+            MemberDocument::Assigned => Self::Assigned,
+            MemberDocument::Preparing => Self::Preparing,
+            MemberDocument::Starting => Self::Starting,
+            MemberDocument::Running { since } => Self::Running {
+                since: Timestamp(since),
+            },
+            MemberDocument::Stopping { since } => Self::Stopping {
+                since: since.map(Timestamp),
+            },
+            MemberDocument::Exited { record } => Self::Exited {
+                record: record.into(),
+            },
+            MemberDocument::Gone => Self::Gone,
+        }
+    }
+}
+
+impl From<ExitRecord> for ExitDocument {
+    fn from(record: ExitRecord) -> Self {
+        let ExitRecord {
+            member,
+            started_at,
+            ended_at,
+            how,
+            cause,
+            stdout_bytes,
+            stderr_bytes,
+            out_of_memory,
+        } = record;
+        Self {
+            member,
+            started_at: started_at.map(|at| at.0),
+            ended_at: ended_at.0,
+            how: how.into(),
+            cause: cause.into(),
+            stdout_bytes,
+            stderr_bytes,
+            out_of_memory: out_of_memory.map(OomDocument::from),
+        }
+    }
+}
+
+impl From<ExitDocument> for ExitRecord {
+    fn from(row: ExitDocument) -> Self {
+        Self {
+            member: row.member,
+            started_at: row.started_at.map(Timestamp),
+            ended_at: Timestamp(row.ended_at),
+            how: row.how.into(),
+            cause: row.cause.into(),
+            stdout_bytes: row.stdout_bytes,
+            stderr_bytes: row.stderr_bytes,
+            out_of_memory: row.out_of_memory.map(OomEvidence::from),
+        }
+    }
+}
+
+impl From<ExitHow> for HowDocument {
+    fn from(how: ExitHow) -> Self {
+        match how {
+            ExitHow::Exited { code } => Self::Exited { code },
+            ExitHow::Signalled {
+                signal,
+                core_dumped,
+            } => Self::Signalled {
+                signal,
+                core_dumped,
+            },
+            ExitHow::NotFound { program } => Self::NotFound { program },
+            ExitHow::NotRunnable { program, reason } => Self::NotRunnable { program, reason },
+            ExitHow::NeverRan { reason } => Self::NeverRan { reason },
+            ExitHow::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl From<HowDocument> for ExitHow {
+    fn from(row: HowDocument) -> Self {
+        match row {
+            HowDocument::Exited { code } => Self::Exited { code },
+            HowDocument::Signalled {
+                signal,
+                core_dumped,
+            } => Self::Signalled {
+                signal,
+                core_dumped,
+            },
+            HowDocument::NotFound { program } => Self::NotFound { program },
+            HowDocument::NotRunnable { program, reason } => Self::NotRunnable { program, reason },
+            HowDocument::NeverRan { reason } => Self::NeverRan { reason },
+            HowDocument::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl From<ExitCause> for CauseWord {
+    fn from(cause: ExitCause) -> Self {
+        match cause {
+            ExitCause::Own => Self::Own,
+            ExitCause::Stopped => Self::Stopped,
+            ExitCause::TimeLimit => Self::TimeLimit,
+            ExitCause::PrepareFailed => Self::PrepareFailed,
+            ExitCause::StartFailed => Self::StartFailed,
+            ExitCause::DiskLimit => Self::DiskLimit,
+            ExitCause::GuestDied => Self::GuestDied,
+        }
+    }
+}
+
+impl From<CauseWord> for ExitCause {
+    fn from(row: CauseWord) -> Self {
+        match row {
+            CauseWord::Own => Self::Own,
+            CauseWord::Stopped => Self::Stopped,
+            CauseWord::TimeLimit => Self::TimeLimit,
+            CauseWord::PrepareFailed => Self::PrepareFailed,
+            CauseWord::StartFailed => Self::StartFailed,
+            CauseWord::DiskLimit => Self::DiskLimit,
+            CauseWord::GuestDied => Self::GuestDied,
+        }
+    }
+}
+
+impl From<OomEvidence> for OomDocument {
+    fn from(evidence: OomEvidence) -> Self {
+        let OomEvidence {
+            kills,
+            limit_bytes,
+            peak_bytes,
+            process,
+        } = evidence;
+        Self {
+            kills,
+            limit_bytes,
+            peak_bytes,
+            process,
+        }
+    }
+}
+
+impl From<OomDocument> for OomEvidence {
+    fn from(row: OomDocument) -> Self {
+        Self {
+            kills: row.kills,
+            limit_bytes: row.limit_bytes,
+            peak_bytes: row.peak_bytes,
+            process: row.process,
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! How a session ended, as it stands in the column `record`.
+
+use super::document::text;
+use domain::{Cause, NodeId, Outcome, Span};
+use serde::{Deserialize, Serialize};
+
+/// An outcome, form 1.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum OutcomeDocument {
+    Succeeded,
+    Failed {
+        cause: CauseDocument,
+    },
+    Stopped {
+        by: String,
+    },
+    Cancelled {
+        by: String,
+    },
+    Expired {
+        limit_ms: u64,
+    },
+    Lost {
+        #[serde(with = "text")]
+        node: NodeId,
+    },
+}
+
+/// A cause, form 1.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum CauseDocument {
+    ExitCode {
+        exit_code: u8,
+    },
+    Signal {
+        signal: i32,
+        core_dumped: bool,
+    },
+    OutOfMemory {
+        limit_bytes: u64,
+        peak_bytes: Option<u64>,
+        process: Option<String>,
+    },
+    CommandNotFound {
+        program: String,
+    },
+    CommandNotRunnable {
+        program: String,
+        reason: String,
+    },
+    PrepareFailed {
+        reason: String,
+    },
+    StartFailed {
+        reason: String,
+    },
+    DeadlineMissed {
+        state: String,
+        after_ms: u64,
+    },
+    GuestDied,
+    DiskLimit {
+        used_bytes: u64,
+    },
+}
+
+impl From<Outcome> for OutcomeDocument {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Succeeded => Self::Succeeded,
+            Outcome::Failed { cause } => Self::Failed {
+                cause: cause.into(),
+            },
+            Outcome::Stopped { by } => Self::Stopped { by },
+            Outcome::Cancelled { by } => Self::Cancelled { by },
+            Outcome::Expired { limit } => Self::Expired { limit_ms: limit.0 },
+            Outcome::Lost { node } => Self::Lost { node },
+        }
+    }
+}
+
+impl From<OutcomeDocument> for Outcome {
+    fn from(row: OutcomeDocument) -> Self {
+        match row {
+            OutcomeDocument::Succeeded => Self::Succeeded,
+            OutcomeDocument::Failed { cause } => Self::Failed {
+                cause: cause.into(),
+            },
+            OutcomeDocument::Stopped { by } => Self::Stopped { by },
+            OutcomeDocument::Cancelled { by } => Self::Cancelled { by },
+            OutcomeDocument::Expired { limit_ms } => Self::Expired {
+                limit: Span(limit_ms),
+            },
+            OutcomeDocument::Lost { node } => Self::Lost { node },
+        }
+    }
+}
+
+impl From<Cause> for CauseDocument {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::ExitCode { exit_code } => Self::ExitCode { exit_code },
+            Cause::Signal {
+                signal,
+                core_dumped,
+            } => Self::Signal {
+                signal,
+                core_dumped,
+            },
+            Cause::OutOfMemory {
+                limit_bytes,
+                peak_bytes,
+                process,
+            } => Self::OutOfMemory {
+                limit_bytes,
+                peak_bytes,
+                process,
+            },
+            Cause::CommandNotFound { program } => Self::CommandNotFound { program },
+            Cause::CommandNotRunnable { program, reason } => {
+                Self::CommandNotRunnable { program, reason }
+            }
+            Cause::PrepareFailed { reason } => Self::PrepareFailed { reason },
+            Cause::StartFailed { reason } => Self::StartFailed { reason },
+            Cause::DeadlineMissed { state, after } => Self::DeadlineMissed {
+                state,
+                after_ms: after.0,
+            },
+            Cause::GuestDied => Self::GuestDied,
+            Cause::DiskLimit { used_bytes } => Self::DiskLimit { used_bytes },
+        }
+    }
+}
+
+impl From<CauseDocument> for Cause {
+    fn from(row: CauseDocument) -> Self {
+        use CauseDocument as Row;
+        match row {
+            Row::ExitCode { exit_code } => Self::ExitCode { exit_code },
+            Row::Signal {
+                signal,
+                core_dumped,
+            } => Self::Signal {
+                signal,
+                core_dumped,
+            },
+            Row::OutOfMemory {
+                limit_bytes,
+                peak_bytes,
+                process,
+            } => Self::OutOfMemory {
+                limit_bytes,
+                peak_bytes,
+                process,
+            },
+            Row::CommandNotFound { program } => Self::CommandNotFound { program },
+            Row::CommandNotRunnable { program, reason } => {
+                Self::CommandNotRunnable { program, reason }
+            }
+            Row::PrepareFailed { reason } => Self::PrepareFailed { reason },
+            Row::StartFailed { reason } => Self::StartFailed { reason },
+            Row::DeadlineMissed { state, after_ms } => Self::DeadlineMissed {
+                state,
+                after: Span(after_ms),
+            },
+            Row::GuestDied => Self::GuestDied,
+            Row::DiskLimit { used_bytes } => Self::DiskLimit { used_bytes },
+        }
+    }
+}

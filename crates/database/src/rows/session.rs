@@ -1,0 +1,181 @@
+//! A session's intention and state, as they stand in the column `record` of `sessions`.
+
+use super::outcome::{CauseDocument, OutcomeDocument};
+use domain::{Intention, SessionKind, SessionState, StopOrder, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// The parts of a session that change and have no column of their own, form 1.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RecordDocument {
+    intention: IntentionDocument,
+    state: StateDocument,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "want", rename_all = "snake_case", deny_unknown_fields)]
+enum IntentionDocument {
+    Run,
+    Stop {
+        order: OrderDocument,
+    },
+    Fail {
+        cause: CauseDocument,
+        order: OrderDocument,
+    },
+    Remove {
+        order: OrderDocument,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OrderDocument {
+    by: String,
+    signal: i32,
+    grace_ms: u64,
+    at: i64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
+enum StateDocument {
+    Pending,
+    Placed,
+    Preparing,
+    Starting,
+    Running,
+    Stopping,
+    Ended { outcome: OutcomeDocument },
+}
+
+impl RecordDocument {
+    /// The document of these two.
+    pub(crate) fn of(intention: &Intention, state: &SessionState) -> Self {
+        Self {
+            intention: intention.clone().into(),
+            state: state.clone().into(),
+        }
+    }
+
+    /// What it says.
+    pub(crate) fn into_parts(self) -> (Intention, SessionState) {
+        (self.intention.into(), self.state.into())
+    }
+}
+
+/// The word in the column `kind`.
+pub(crate) fn kind_word(kind: SessionKind) -> &'static str {
+    match kind {
+        SessionKind::Interactive => "interactive",
+        SessionKind::Batch => "batch",
+        SessionKind::Service => "service",
+    }
+}
+
+/// The kind of a word in the column `kind`.
+pub(crate) fn parse_kind(word: &str) -> Option<SessionKind> {
+    [
+        SessionKind::Interactive,
+        SessionKind::Batch,
+        SessionKind::Service,
+    ]
+    .into_iter()
+    .find(|kind| kind_word(*kind) == word)
+}
+
+impl From<Intention> for IntentionDocument {
+    fn from(intention: Intention) -> Self {
+        match intention {
+            Intention::Run => Self::Run,
+            Intention::Stop { order } => Self::Stop {
+                order: order.into(),
+            },
+            Intention::Fail { cause, order } => Self::Fail {
+                cause: cause.into(),
+                order: order.into(),
+            },
+            Intention::Remove { order } => Self::Remove {
+                order: order.into(),
+            },
+        }
+    }
+}
+
+impl From<IntentionDocument> for Intention {
+    fn from(row: IntentionDocument) -> Self {
+        match row {
+            IntentionDocument::Run => Self::Run,
+            IntentionDocument::Stop { order } => Self::Stop {
+                order: order.into(),
+            },
+            IntentionDocument::Fail { cause, order } => Self::Fail {
+                cause: cause.into(),
+                order: order.into(),
+            },
+            IntentionDocument::Remove { order } => Self::Remove {
+                order: order.into(),
+            },
+        }
+    }
+}
+
+impl From<StopOrder> for OrderDocument {
+    fn from(order: StopOrder) -> Self {
+        let StopOrder {
+            by,
+            signal,
+            grace_ms,
+            at,
+        } = order;
+        Self {
+            by,
+            signal,
+            grace_ms,
+            at: at.0,
+        }
+    }
+}
+
+impl From<OrderDocument> for StopOrder {
+    fn from(row: OrderDocument) -> Self {
+        Self {
+            by: row.by,
+            signal: row.signal,
+            grace_ms: row.grace_ms,
+            at: Timestamp(row.at),
+        }
+    }
+}
+
+impl From<SessionState> for StateDocument {
+    fn from(state: SessionState) -> Self {
+        match state {
+            SessionState::Pending => Self::Pending,
+            SessionState::Placed => Self::Placed,
+            SessionState::Preparing => Self::Preparing,
+            SessionState::Starting => Self::Starting,
+            SessionState::Running => Self::Running,
+            SessionState::Stopping => Self::Stopping,
+            SessionState::Ended { outcome } => Self::Ended {
+                outcome: outcome.into(),
+            },
+        }
+    }
+}
+
+impl From<StateDocument> for SessionState {
+    fn from(row: StateDocument) -> Self {
+        match row {
+            StateDocument::Pending => Self::Pending,
+            StateDocument::Placed => Self::Placed,
+            StateDocument::Preparing => Self::Preparing,
+            StateDocument::Starting => Self::Starting,
+            StateDocument::Running => Self::Running,
+            StateDocument::Stopping => Self::Stopping,
+            StateDocument::Ended { outcome } => Self::Ended {
+                outcome: outcome.into(),
+            },
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The store of a site with one manager: SQLite, with a write-ahead log, synced at each commit.
+
+mod commit;
+mod history;
+mod migrate;
+mod open;
+mod prune;
+mod read;
+mod reserve;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use crate::error::{CommitError, OpenError, StoreError};
+use crate::store::{HistoryQuery, PruneReport, Retention, Room, Store};
+use domain::{Owner, SessionId, SessionName, SessionRecord, SiteId, Timestamp};
+use lifecycle::rows::{Loaded, RowChange, SiteEvent};
+use reserve::Reserve;
+use rusqlite::Connection;
+use std::path::{Path, PathBuf};
+
+pub use reserve::{DEFAULT_RESERVE_BYTES, RESERVE_FILE};
+
+/// What opening a store needs to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// The site's id, if this makes the store.
+    pub new_site: SiteId,
+    /// Size of the reserve file beside the store; [`DEFAULT_RESERVE_BYTES`] is usual. Zero: none.
+    pub reserve_bytes: u64,
+    /// When the store is made and its migrations applied.
+    pub now: Timestamp,
+}
+
+/// A site's rows in one SQLite file.
+///
+/// Two of them on one file are kept from harm by SQLite's own locks, but the second would decide
+/// from a stale memory: that only one daemon serves a site is for the daemon's lock to see to.
+#[derive(Debug)]
+pub struct SqliteStore {
+    connection: Connection,
+    path: PathBuf,
+    reserve: Reserve,
+    options: OpenOptions,
+    /// The result of the last commit is unknown, and nothing has been loaded since.
+    doubtful: bool,
+}
+
+impl SqliteStore {
+    /// Opens the store at `path`, makes it if it is missing, and applies what migrations it has
+    /// not seen. Refuses, and leaves as it is, what a newer build or another program has made.
+    pub fn open(path: &Path, options: OpenOptions) -> Result<Self, OpenError> {
+        let connection = open::open(path, &options)?;
+        let directory = path.parent().unwrap_or(Path::new("."));
+        let mut reserve = Reserve::new(directory, options.reserve_bytes);
+        // A store that opens on a full disk can still record stops and ends, so a reserve that
+        // cannot be made is told by `room`, not here.
+        if let Err(error) = reserve.refill() {
+            if !error.is_full() {
+                return Err(OpenError::Reserve(error));
+            }
+            tracing::warn!("the reserve of the store could not be made: its disk is full");
+        }
+        Ok(Self {
+            connection,
+            path: path.to_owned(),
+            reserve,
+            options,
+            doubtful: false,
+        })
+    }
+
+    /// Opens the file anew after a commit with an unknown result. Closing the only connection
+    /// moves what SQLite knows to be committed out of the log and removes the log, so that a
+    /// commit which it reported as failed cannot appear later.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        let placeholder = Connection::open_in_memory()
+            .map_err(database("make room for the store's new connection"))?;
+        drop(std::mem::replace(&mut self.connection, placeholder));
+        self.connection =
+            open::open(&self.path, &self.options).map_err(|source| StoreError::Reopen {
+                source: Box::new(source),
+            })?;
+        self.doubtful = false;
+        Ok(())
+    }
+}
+
+/// Names the act in an error of SQLite.
+fn database(act: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
+    move |source| StoreError::Database { act, source }
+}
+
+impl Store for SqliteStore {
+    fn load(
+        &mut self,
+        ended_since: Timestamp,
+        keys_since: Timestamp,
+    ) -> Result<Loaded, StoreError> {
+        if self.doubtful {
+            self.settle()?;
+        }
+        read::load(&mut self.connection, ended_since, keys_since)
+    }
+
+    fn commit(&mut self, batch: &[RowChange]) -> Result<u64, CommitError> {
+        if self.doubtful {
+            return Err(CommitError::Refused {
+                source: StoreError::Doubtful,
+            });
+        }
+        let result = commit::commit(&mut self.connection, &mut self.reserve, batch);
+        self.doubtful = matches!(result, Err(CommitError::Unknown { .. }));
+        result
+    }
+
+    fn history(&mut self, query: &HistoryQuery) -> Result<Vec<SessionRecord>, StoreError> {
+        history::page(&self.connection, query)
+    }
+
+    fn session(&mut self, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
+        read::session(&self.connection, id)
+    }
+
+    fn sessions_named(
+        &mut self,
+        owner: &Owner,
+        name: &SessionName,
+        limit: u32,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        history::named(&self.connection, owner, name, limit)
+    }
+
+    fn events(&mut self, after: u64, limit: u32) -> Result<Vec<SiteEvent>, StoreError> {
+        read::events(&self.connection, after, limit)
+    }
+
+    fn prune(&mut self, limits: &Retention, now: Timestamp) -> Result<PruneReport, StoreError> {
+        if self.doubtful {
+            return Err(StoreError::Doubtful);
+        }
+        prune::prune(&mut self.connection, &mut self.reserve, limits, now)
+    }
+
+    fn last_commit(&mut self) -> Result<u64, StoreError> {
+        read::last_commit(&self.connection)
+    }
+
+    fn room(&mut self) -> Result<Room, StoreError> {
+        let was_there = self.reserve.is_there();
+        let room = self.reserve.room()?;
+        if !was_there && self.reserve.is_there() {
+            tracing::info!("the reserve of the store is there again");
+            open::set_log_pages(&self.connection, open::LOG_PAGES);
+        }
+        Ok(room)
+    }
+}

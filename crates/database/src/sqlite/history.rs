@@ -1,0 +1,87 @@
+//! Pages of history: one statement for each combination of filters, so that each finds its index.
+
+use super::read::{self, session_columns};
+use crate::error::StoreError;
+use crate::store::{HistoryOwner, HistoryQuery, HistoryScope, PAGE_LIMIT};
+use domain::{Owner, SessionId, SessionName, SessionRecord, Timestamp};
+use rusqlite::{Connection, ToSql, params};
+
+/// Newer than every session: where a history without a cursor begins.
+const NEWEST: (Timestamp, SessionId) = (Timestamp(i64::MAX), SessionId(u64::MAX));
+
+/// The statement of a page; `?1`, `?2` are the cursor, `?3` the limit, the rest the filters.
+pub(super) fn statement(query: &HistoryQuery) -> String {
+    let owner = match &query.owner {
+        HistoryOwner::Everyone => "",
+        HistoryOwner::Project { .. } => " AND domain = ?4 AND project = ?5",
+        HistoryOwner::Owner(_) => " AND domain = ?4 AND project = ?5 AND user_name = ?6",
+    };
+    let name = if query.name.is_some() {
+        " AND name = ?7"
+    } else {
+        ""
+    };
+    let scope = match query.scope {
+        HistoryScope::All => "",
+        // The plus keeps SQLite from choosing the index by end, which has another order.
+        HistoryScope::Ended => " AND +state = 'ended'",
+    };
+    // A name is the narrowest filter; next to it, the owner's index would be the wrong one.
+    let index = match (&query.name, &query.owner) {
+        (Some(_), _) => "sessions_by_name",
+        (None, HistoryOwner::Everyone) => "sessions_by_time",
+        (None, HistoryOwner::Project { .. }) => "sessions_by_project",
+        (None, HistoryOwner::Owner(_)) => "sessions_by_owner",
+    };
+    format!(
+        "SELECT {} FROM sessions INDEXED BY {index}
+         WHERE (created_at, id) < (?1, ?2){owner}{name}{scope}
+         ORDER BY created_at DESC, id DESC LIMIT ?3",
+        session_columns!()
+    )
+}
+
+pub(super) fn page(
+    connection: &Connection,
+    query: &HistoryQuery,
+) -> Result<Vec<SessionRecord>, StoreError> {
+    let sql = statement(query);
+    let (created_at, id) = query
+        .before
+        .map_or(NEWEST, |cursor| (cursor.created_at, cursor.id));
+    let (created_at, id) = (created_at.0, id.to_string());
+    let limit = query.limit.min(PAGE_LIMIT);
+    let (domain, project, user) = match &query.owner {
+        HistoryOwner::Everyone => (None, None, None),
+        HistoryOwner::Project { domain, project } => (Some(domain), Some(project), None),
+        HistoryOwner::Owner(owner) => {
+            (Some(&owner.domain), Some(&owner.project), Some(&owner.user))
+        }
+    };
+    let name = query.name.as_ref().map(SessionName::as_str);
+    // A statement takes as many values as the highest number it names.
+    let values: &[&dyn ToSql] = params![created_at, id, limit, domain, project, user, name];
+    let count = match (&query.name, &query.owner) {
+        (Some(_), _) => 7,
+        (None, HistoryOwner::Everyone) => 3,
+        (None, HistoryOwner::Project { .. }) => 5,
+        (None, HistoryOwner::Owner(_)) => 6,
+    };
+    read::sessions(connection, &sql, &values[..count])
+}
+
+pub(super) fn named(
+    connection: &Connection,
+    owner: &Owner,
+    name: &SessionName,
+    limit: u32,
+) -> Result<Vec<SessionRecord>, StoreError> {
+    let query = HistoryQuery {
+        owner: HistoryOwner::Owner(owner.clone()),
+        name: Some(name.clone()),
+        scope: HistoryScope::All,
+        before: None,
+        limit,
+    };
+    page(connection, &query)
+}

@@ -1,0 +1,10 @@
+//! Tests of the store: rows, pages, retention, plans, other builds' files, full disks, kills.
+
+mod crash;
+mod full_disk;
+mod pages;
+mod plans;
+mod retention;
+mod round_trip;
+mod sample;
+mod versions;

@@ -1,0 +1,458 @@
+//! What is put is what is loaded, for every field and every variant.
+
+use super::sample::{self, commit, ended, open, pending, put, running};
+use crate::store::Store as _;
+use domain::{
+    ArrayId, Capability, Cause, ExitCause, ExitHow, ExitRecord, Intention, MemberId, MemberRecord,
+    MemberState, Mount, Network, NodeId, NodeLostPolicy, NodeRecord, NodeStatus, OomEvidence,
+    Outcome, SessionId, SessionKind, SessionRecord, SessionSpec, SessionState, SiteId, SlotName,
+    Slots, Span, StdinMode, StopOrder, Timestamp, UploadId,
+};
+use lifecycle::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent, SiteRow};
+
+const ALWAYS: Timestamp = Timestamp(0);
+
+fn rich_spec() -> SessionSpec {
+    SessionSpec {
+        image: "host".into(),
+        command: vec!["sh".into(), "-c".into(), "echo 'ü\u{1f600}\u{0}'".into()],
+        env: [("A".into(), "1".into()), ("B".into(), String::new())].into(),
+        workdir: Some("/work/deep".into()),
+        slots: Slots([(SlotName::cpu(), 5_000), (SlotName::memory(), u64::MAX)].into()),
+        pids_limit: 17,
+        time_limit: Some(Span(u64::MAX)),
+        network: Network::Host,
+        mounts: vec![Mount {
+            source: "/a".into(),
+            target: "/b".into(),
+            read_only: true,
+        }],
+        upload: Some(UploadId(u64::MAX)),
+        merge_output: true,
+        stdin: StdinMode::Pipe,
+        follower_expected: true,
+        members: 3,
+        node_lost: NodeLostPolicy::Reschedule,
+        best_effort: true,
+    }
+}
+
+fn causes() -> Vec<Cause> {
+    let (program, reason) = ("x".to_owned(), "because".to_owned());
+    vec![
+        Cause::ExitCode { exit_code: 255 },
+        Cause::Signal {
+            signal: 11,
+            core_dumped: true,
+        },
+        Cause::OutOfMemory {
+            limit_bytes: 1,
+            peak_bytes: Some(2),
+            process: Some(program.clone()),
+        },
+        Cause::CommandNotFound {
+            program: program.clone(),
+        },
+        Cause::CommandNotRunnable {
+            program,
+            reason: reason.clone(),
+        },
+        Cause::PrepareFailed {
+            reason: reason.clone(),
+        },
+        Cause::StartFailed { reason },
+        Cause::DeadlineMissed {
+            state: "placed".into(),
+            after: Span(9),
+        },
+        Cause::GuestDied,
+        Cause::DiskLimit { used_bytes: 10 },
+    ]
+}
+
+fn states() -> Vec<SessionState> {
+    let mut outcomes = vec![
+        Outcome::Succeeded,
+        Outcome::Stopped { by: "ann".into() },
+        Outcome::Cancelled { by: "bob".into() },
+        Outcome::Expired { limit: Span(5) },
+        Outcome::Lost { node: NodeId(3) },
+    ];
+    outcomes.extend(causes().into_iter().map(|cause| Outcome::Failed { cause }));
+    let mut states = vec![
+        SessionState::Pending,
+        SessionState::Placed,
+        SessionState::Preparing,
+        SessionState::Starting,
+        SessionState::Running,
+        SessionState::Stopping,
+    ];
+    states.extend(
+        outcomes
+            .into_iter()
+            .map(|outcome| SessionState::Ended { outcome }),
+    );
+    states
+}
+
+fn intentions() -> Vec<Intention> {
+    let order = StopOrder {
+        by: "ann".into(),
+        signal: 15,
+        grace_ms: 10_000,
+        at: Timestamp(-4),
+    };
+    vec![
+        Intention::Run,
+        Intention::Stop {
+            order: order.clone(),
+        },
+        Intention::Fail {
+            cause: Cause::GuestDied,
+            order: order.clone(),
+        },
+        Intention::Remove { order },
+    ]
+}
+
+fn member_states(member: MemberId) -> Vec<MemberState> {
+    let hows = [
+        ExitHow::Exited { code: 7 },
+        ExitHow::Signalled {
+            signal: 9,
+            core_dumped: false,
+        },
+        ExitHow::NotFound {
+            program: "x".into(),
+        },
+        ExitHow::NotRunnable {
+            program: "x".into(),
+            reason: "no".into(),
+        },
+        ExitHow::NeverRan {
+            reason: "why".into(),
+        },
+        ExitHow::Unknown,
+    ];
+    let causes = [
+        ExitCause::Own,
+        ExitCause::Stopped,
+        ExitCause::TimeLimit,
+        ExitCause::PrepareFailed,
+        ExitCause::StartFailed,
+        ExitCause::DiskLimit,
+        ExitCause::GuestDied,
+    ];
+    let mut states = vec![
+        MemberState::Assigned,
+        MemberState::Preparing,
+        MemberState::Starting,
+        MemberState::Running {
+            since: Timestamp(1),
+        },
+        MemberState::Stopping { since: None },
+        MemberState::Stopping {
+            since: Some(Timestamp(2)),
+        },
+        MemberState::Gone,
+    ];
+    for (place, cause) in causes.into_iter().enumerate() {
+        let some = place % 2 == 0;
+        let record = ExitRecord {
+            member,
+            started_at: some.then_some(Timestamp(3)),
+            ended_at: Timestamp(4),
+            how: hows[place % hows.len()].clone(),
+            cause,
+            stdout_bytes: u64::MAX,
+            stderr_bytes: 0,
+            out_of_memory: some.then(|| OomEvidence {
+                kills: 1,
+                limit_bytes: 2,
+                peak_bytes: None,
+                process: Some("python3".into()),
+            }),
+        };
+        states.push(MemberState::Exited { record });
+    }
+    states
+}
+
+#[test]
+fn every_session_comes_back_as_it_was_put() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = open(directory.path());
+    let mut sessions: Vec<SessionRecord> = Vec::new();
+    let kinds = [
+        SessionKind::Interactive,
+        SessionKind::Batch,
+        SessionKind::Service,
+    ];
+    for (number, state) in (1..).zip(states()) {
+        for intention in intentions() {
+            let place = sessions.len();
+            let number = number * 100 + u32::try_from(place).expect("small");
+            let mut session = running(number);
+            session.id = SessionId(u64::MAX - u64::from(number));
+            session.members[0].id.session = session.id;
+            session.kind = kinds[place % 3];
+            session.array = place.is_multiple_of(2).then_some((ArrayId(9), number));
+            session.spec = if place.is_multiple_of(2) {
+                rich_spec()
+            } else {
+                sample::spec()
+            };
+            session.ended_at = (!state.is_living()).then_some(Timestamp(5));
+            session.state = state.clone();
+            session.intention = intention;
+            sessions.push(session);
+        }
+    }
+    let batch: Vec<RowChange> = sessions.iter().cloned().map(put).collect();
+    assert_eq!(store.commit(&batch).expect("committed"), 1);
+    for session in &sessions {
+        assert_eq!(
+            store.session(session.id).expect("read").as_ref(),
+            Some(session)
+        );
+    }
+    drop(store);
+    sessions.sort_by_key(|session| session.id);
+    let loaded = open(directory.path()).load(ALWAYS, ALWAYS).expect("loaded");
+    assert_eq!(loaded.sessions, sessions);
+}
+
+#[test]
+fn every_member_comes_back_and_only_the_current_ones() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = open(directory.path());
+    let mut session = running(1);
+    let id = |attempt, index| MemberId {
+        session: session.id,
+        attempt,
+        index,
+    };
+    let member = |id, state| MemberRecord {
+        id,
+        node: NodeId(8),
+        state,
+    };
+    session.members = (0..)
+        .zip(member_states(id(1, 0)))
+        .map(|(index, state)| member(id(1, index), state))
+        .collect();
+    commit(&mut store, put(session.clone()));
+    assert_eq!(
+        store.session(session.id).expect("read").as_ref(),
+        Some(&session)
+    );
+    // A second attempt: none at first, then fewer.
+    let second = member(id(2, 0), MemberState::Assigned);
+    for members in [Vec::new(), vec![second]] {
+        session.attempt = 2;
+        session.members = members;
+        commit(&mut store, put(session.clone()));
+        assert_eq!(
+            store.session(session.id).expect("read").as_ref(),
+            Some(&session)
+        );
+    }
+}
+
+fn node(id: u64, status: NodeStatus) -> NodeRecord {
+    let no = Capability::No {
+        reason: "not here".into(),
+    };
+    NodeRecord {
+        id: NodeId(id),
+        name: "laptop".into(),
+        pool: "default".into(),
+        offers: Slots([(SlotName::cpu(), 20_000)].into()),
+        capabilities: [
+            ("limit.cpu".into(), Capability::Yes),
+            ("limit.pids".into(), no),
+        ]
+        .into(),
+        status,
+        generation: 3,
+    }
+}
+
+#[test]
+fn site_nodes_and_keys_come_back() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = open(directory.path());
+    let site = SiteRow {
+        id: SiteId(5),
+        incarnation: 1,
+        epoch: 0,
+        next_event: 1,
+    };
+    let nothing = Loaded {
+        site: site.clone(),
+        sessions: Vec::new(),
+        nodes: Vec::new(),
+        idempotency: Vec::new(),
+        uploads: Vec::new(),
+    };
+    assert_eq!(store.load(ALWAYS, ALWAYS).expect("loaded"), nothing);
+    let site = SiteRow {
+        epoch: 4,
+        next_event: 12,
+        ..site
+    };
+    let key = IdempotencyRow {
+        user: "ann".into(),
+        key: "k".into(),
+        digest: "d".into(),
+        session: SessionId(1),
+        at: Timestamp(100),
+    };
+    let put_node = |id, status| RowChange::PutNode {
+        node: Box::new(node(id, status)),
+    };
+    let batch = vec![
+        RowChange::PutSite { site: site.clone() },
+        put_node(1, NodeStatus::Connected),
+        put_node(2, NodeStatus::Connected),
+        put_node(2, NodeStatus::Disconnected),
+        put_node(3, NodeStatus::Connected),
+        RowChange::DeleteNode { node: NodeId(3) },
+        RowChange::PutIdempotencyKey { key: key.clone() },
+    ];
+    assert_eq!(store.commit(&batch).expect("committed"), 1);
+    let nodes = vec![
+        node(1, NodeStatus::Connected),
+        node(2, NodeStatus::Disconnected),
+    ];
+    let expect = Loaded {
+        site,
+        nodes,
+        idempotency: vec![key],
+        ..nothing
+    };
+    assert_eq!(store.load(ALWAYS, Timestamp(100)).expect("loaded"), expect);
+    assert!(
+        store
+            .load(ALWAYS, Timestamp(101))
+            .expect("loaded")
+            .idempotency
+            .is_empty()
+    );
+}
+
+#[test]
+fn events_come_back_after_a_number() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = open(directory.path());
+    let event = |number, session: Option<SessionId>, node| SiteEvent {
+        number,
+        at: Timestamp(6),
+        project: session.map(|_| "default".to_owned()),
+        session,
+        node,
+        code: "a.b".into(),
+        message: "it happened".into(),
+    };
+    let events = vec![
+        event(1, Some(SessionId(1)), None),
+        event(2, None, Some(NodeId(1))),
+    ];
+    let batch: Vec<_> = events
+        .iter()
+        .cloned()
+        .map(|event| RowChange::AddEvent { event })
+        .collect();
+    store.commit(&batch).expect("committed");
+    assert_eq!(store.events(0, 10).expect("read"), events);
+    assert_eq!(store.events(1, 10).expect("read"), events[1..]);
+    assert_eq!(store.events(0, 1).expect("read"), events[..1]);
+    assert!(store.events(u64::MAX, 10).expect("read").is_empty());
+}
+
+#[test]
+fn what_ended_long_ago_is_not_loaded_unless_it_is_being_removed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = open(directory.path());
+    let order = StopOrder {
+        by: "ann".into(),
+        signal: 15,
+        grace_ms: 0,
+        at: Timestamp(0),
+    };
+    let removing = SessionRecord {
+        intention: Intention::Remove { order },
+        ..ended(2)
+    };
+    let all = [ended(1), removing, ended(3), pending(0)];
+    store.commit(&all.map(put)).expect("committed");
+    let loaded = store.load(sample::at(3), ALWAYS).expect("loaded");
+    let names: Vec<&str> = loaded
+        .sessions
+        .iter()
+        .map(|session| session.name.as_str())
+        .collect();
+    assert_eq!(names, ["job-0", "job-2", "job-3"]);
+}
+
+#[test]
+fn a_deleted_session_takes_its_events_and_members_with_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = open(directory.path());
+    let (one, two) = (running(1), running(2));
+    let batch = [
+        put(one.clone()),
+        put(two.clone()),
+        sample::event(1, Some(one.id)),
+        sample::event(2, Some(two.id)),
+        sample::event(3, None),
+    ];
+    store.commit(&batch).expect("committed");
+    commit(&mut store, RowChange::DeleteSession { session: one.id });
+    assert_eq!(store.session(one.id).expect("read"), None);
+    assert_eq!(store.session(two.id).expect("read"), Some(two));
+    let numbers: Vec<u64> = store
+        .events(0, 10)
+        .expect("read")
+        .iter()
+        .map(|event| event.number)
+        .collect();
+    assert_eq!(numbers, [2, 3]);
+    let members: i64 = store
+        .connection
+        .query_row("SELECT count(*) FROM members", [], |row| row.get(0))
+        .expect("counted");
+    assert_eq!(members, 1);
+}
+
+#[test]
+fn a_refused_batch_leaves_nothing_and_an_empty_one_counts_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = open(directory.path());
+    assert_eq!(commit(&mut store, sample::event(1, None)), 1);
+    // The second event has a number that is taken.
+    let batch = [put(pending(1)), sample::event(1, None)];
+    let error = store.commit(&batch).expect_err("the number is taken");
+    assert!(
+        matches!(error, crate::CommitError::Refused { .. }),
+        "{error:?}"
+    );
+    assert_eq!(store.session(pending(1).id).expect("read"), None);
+    assert_eq!(store.commit(&[]).expect("nothing to do"), 1);
+    assert_eq!(store.last_commit().expect("read"), 1);
+    assert_eq!(commit(&mut store, put(pending(1))), 2);
+}
+
+#[test]
+fn a_row_in_an_unknown_form_is_named() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = open(directory.path());
+    commit(&mut store, put(pending(1)));
+    store
+        .connection
+        .execute("UPDATE sessions SET row_version = 99", [])
+        .expect("updated");
+    let error = store.load(ALWAYS, ALWAYS).expect_err("an unknown form");
+    let source = std::error::Error::source(&error).expect("a cause");
+    insta::assert_snapshot!(format!("{error}: {source}"), @"row `00000000000z9` of table sessions cannot be read: the row has the form 99, this build knows 1");
+}

@@ -1,0 +1,136 @@
+//! Arguments that people write, checked before anything is asked of a site.
+
+use domain::{SessionName, Span};
+use public_api::MountView;
+use std::path::{Component, Path};
+use std::str::FromStr as _;
+
+/// Signals by name, as `kill -l` has them.
+const SIGNALS: [(&str, i32); 14] = [
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ABRT", 6),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("SEGV", 11),
+    ("USR2", 12),
+    ("PIPE", 13),
+    ("ALRM", 14),
+    ("TERM", 15),
+    ("CONT", 18),
+    ("STOP", 19),
+    ("WINCH", 28),
+];
+
+/// A number of CPUs, as text.
+pub(crate) fn cpu(text: &str) -> Result<String, String> {
+    let parsed = domain::amounts::parse_decimal(text);
+    parsed.map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// A size of memory, as text.
+pub(crate) fn memory(text: &str) -> Result<String, String> {
+    let parsed = domain::amounts::parse_bytes(text);
+    parsed.map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// A length of time, as text.
+pub(crate) fn span(text: &str) -> Result<String, String> {
+    Span::from_str(text).map(|span| span.to_string()).map_err(|error| error.to_string())
+}
+
+/// The name of a new session.
+pub(crate) fn name(text: &str) -> Result<String, String> {
+    SessionName::from_str(text).map(|name| name.to_string()).map_err(|error| error.to_string())
+}
+
+/// A variable, `NAME=VALUE`.
+pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some(("", _)) => Err("the name before `=` is missing".to_owned()),
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => Err(format!("write {text}=VALUE")),
+    }
+}
+
+/// A path of the node shown inside, `HOST:PATH[:ro]`. The host's path is made absolute later.
+pub(crate) fn mount(text: &str) -> Result<MountView, String> {
+    let right = || "write HOST:PATH or HOST:PATH:ro, as in ./data:/data:ro".to_owned();
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, read_only) = match parts.as_slice() {
+        [source, target] | [source, target, "rw"] => (*source, *target, false),
+        [source, target, "ro"] => (*source, *target, true),
+        _ => return Err(right()),
+    };
+    if source.is_empty() {
+        return Err(right());
+    }
+    absolute_inside(target)?;
+    Ok(MountView { source: source.to_owned(), target: target.to_owned(), read_only })
+}
+
+/// An absolute path inside a session.
+pub(crate) fn absolute_inside(text: &str) -> Result<String, String> {
+    let path = Path::new(text);
+    if !path.is_absolute() {
+        return Err(format!("the path inside has to be absolute, as in /{text}"));
+    }
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err("the path inside must not have `..` in it".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A signal: `TERM`, `SIGTERM` or 15.
+pub(crate) fn signal(text: &str) -> Result<i32, String> {
+    if let Ok(number) = text.parse::<i32>() {
+        let known = (1..=64).contains(&number);
+        return if known { Ok(number) } else { Err("signals are 1 to 64".to_owned()) };
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let found = SIGNALS.iter().find(|(known, _)| *known == name);
+    found.map(|(_, number)| *number).ok_or_else(|| {
+        let near = crate::nearest::nearest(name, SIGNALS.iter().map(|(known, _)| *known));
+        format!("there is no such signal; `{}` is one", near.unwrap_or("TERM"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{mount, signal, variable};
+
+    #[test]
+    fn mounts_have_two_paths_and_perhaps_a_mode() {
+        for (text, source, target, read_only) in [
+            ("./data:/data", "./data", "/data", false),
+            ("/a:/b:ro", "/a", "/b", true),
+            ("/a:/b:rw", "/a", "/b", false),
+        ] {
+            let found = mount(text).expect(text);
+            let found = (found.source.as_str(), found.target.as_str(), found.read_only);
+            assert_eq!(found, (source, target, read_only));
+        }
+        for text in ["/a", ":/b", "/a:b", "/a:/b:rx", "/a:/b/../c", ""] {
+            assert!(mount(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (text, number) in [("TERM", 15), ("sigint", 2), ("9", 9), ("64", 64)] {
+            assert_eq!(signal(text), Ok(number));
+        }
+        assert_eq!(signal("TREM").expect_err("no signal"), "there is no such signal; `TERM` is one");
+        assert!(signal("0").is_err() && signal("65").is_err());
+    }
+
+    #[test]
+    fn variables_have_a_value_even_if_it_is_empty() {
+        assert_eq!(variable("A=b=c"), Ok(("A".to_owned(), "b=c".to_owned())));
+        assert_eq!(variable("A="), Ok(("A".to_owned(), String::new())));
+        assert_eq!(variable("A"), Err("write A=VALUE".to_owned()));
+        assert!(variable("=x").is_err());
+    }
+}

@@ -1,0 +1,211 @@
+//! The command line: its verbs and the options that all of them have.
+
+use crate::commands::{
+    completion, config, doctor, down, download, logs, ls, rm, run, show, stop, up, why,
+};
+use crate::daemon::serve_command;
+use crate::failure::Failure;
+use crate::printer::Printer;
+use crate::settings::{Environment, Settings};
+use crate::{commands, exit_codes};
+use clap::builder::styling::{AnsiColor, Effects, Styles};
+use clap::{ArgAction, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().effects(Effects::BOLD))
+    .usage(AnsiColor::Green.on_default().effects(Effects::BOLD))
+    .literal(AnsiColor::Cyan.on_default().effects(Effects::BOLD))
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const AFTER_HELP: &str = "\
+Start with:
+  insula run train.py              run a script, its directory goes along
+  insula run -- python3 -c 'print(6*7)'
+  insula ls                        what runs now
+
+Use `insula help VERB` for more about a verb.";
+
+/// Runs programs in sandboxes, on this machine or on many.
+#[derive(Debug, Parser)]
+#[command(name = "insula", version, styles = STYLES, after_help = AFTER_HELP)]
+#[command(disable_help_subcommand = false, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    global: GlobalArguments,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+struct GlobalArguments {
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: ColorChoice,
+    /// Say more on stderr
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    /// Where the local site keeps its state [env: INSULA_HOME]
+    #[arg(long, global = true, value_name = "DIRECTORY")]
+    home: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run a script or a command in a session
+    Run(Box<run::RunArguments>),
+    /// List sessions
+    Ls(ls::LsArguments),
+    /// Show everything about a session
+    Show(show::ShowArguments),
+    /// Print or follow the output of a session
+    Logs(logs::LogsArguments),
+    /// Bring files of a session here
+    Download(download::DownloadArguments),
+    /// Stop sessions
+    Stop(stop::StopArguments),
+    /// Remove sessions with their files and output
+    Rm(rm::RmArguments),
+    /// Say why a session waits, runs or ended
+    Why(why::WhyArguments),
+    /// Start the local site
+    Up(up::UpArguments),
+    /// Take the local site down
+    Down(down::DownArguments),
+    /// Check this machine and the site
+    Doctor(doctor::DoctorArguments),
+    /// Show every setting, its value and where that comes from
+    Config(config::ConfigArguments),
+    /// Print completions for a shell
+    Completion(completion::CompletionArguments),
+    /// The daemon itself
+    #[command(name = "__serve", hide = true)]
+    Serve,
+}
+
+impl Verb {
+    fn wants_json(&self) -> bool {
+        match self {
+            Self::Run(arguments) => arguments.json,
+            Self::Ls(arguments) => arguments.json,
+            Self::Show(arguments) => arguments.json,
+            Self::Download(arguments) => arguments.json,
+            Self::Stop(arguments) => arguments.json,
+            Self::Rm(arguments) => arguments.json,
+            Self::Why(arguments) => arguments.json,
+            Self::Up(arguments) => arguments.json,
+            Self::Down(arguments) => arguments.json,
+            Self::Doctor(arguments) => arguments.json,
+            Self::Config(arguments) => arguments.json,
+            Self::Logs(_) | Self::Completion(_) | Self::Serve => false,
+        }
+    }
+}
+
+/// What every verb needs.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Where to write.
+    pub(crate) printer: Printer,
+    /// What the environment and the configuration say.
+    pub(crate) settings: Settings,
+}
+
+/// The command line's grammar.
+pub(crate) fn grammar() -> clap::Command {
+    Cli::command()
+}
+
+/// Does what the command line says and gives the exit code.
+pub(crate) fn run_command_line(arguments: Vec<OsString>) -> u8 {
+    let environment = Environment::of_this_process();
+    let no_color = environment.get("NO_COLOR").is_some();
+    let colour = colour_before_parsing(&arguments, no_color);
+    let parsed = grammar()
+        .color(colour)
+        .try_get_matches_from(&arguments)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let mut cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error, &arguments),
+    };
+    if let Verb::Run(run) = &mut cli.verb {
+        run.note_dashes(&arguments);
+    }
+    let printer = Printer::new(cli.global.color, no_color, cli.global.verbose > 0);
+    let json = cli.verb.wants_json();
+    let is_run = matches!(cli.verb, Verb::Run(_));
+    match act(cli, environment, &printer) {
+        Ok(code) => code,
+        Err(failure) => {
+            printer.failure(&failure, json);
+            if is_run && failure.exit_code <= exit_codes::USAGE {
+                return exit_codes::INSULA_FAILED;
+            }
+            failure.exit_code
+        }
+    }
+}
+
+fn act(cli: Cli, environment: Environment, printer: &Printer) -> Result<u8, Failure> {
+    if let Verb::Completion(arguments) = cli.verb {
+        return commands::completion::completion(&arguments, printer);
+    }
+    let settings = Settings::read(cli.global.home.as_deref(), environment)?;
+    if let Verb::Serve = cli.verb {
+        return serve_command(settings);
+    }
+    let context = Context { printer: printer.clone(), settings };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let code = runtime.block_on(async {
+        match cli.verb {
+            Verb::Run(arguments) => Box::pin(run::run(context, *arguments)).await,
+            Verb::Ls(arguments) => Box::pin(ls::ls(context, arguments)).await,
+            Verb::Show(arguments) => Box::pin(show::show(context, arguments)).await,
+            Verb::Logs(arguments) => Box::pin(logs::logs(context, arguments)).await,
+            Verb::Download(arguments) => Box::pin(download::download(context, arguments)).await,
+            Verb::Stop(arguments) => Box::pin(stop::stop(context, arguments)).await,
+            Verb::Rm(arguments) => Box::pin(rm::rm(context, arguments)).await,
+            Verb::Why(arguments) => Box::pin(why::why(context, arguments)).await,
+            Verb::Up(arguments) => Box::pin(up::up(context, arguments)).await,
+            Verb::Down(arguments) => Box::pin(down::down(context, arguments)).await,
+            Verb::Doctor(arguments) => Box::pin(doctor::doctor(context, arguments)).await,
+            Verb::Config(arguments) => config::config(&context, &arguments),
+            Verb::Completion(_) | Verb::Serve => unreachable!("handled before"),
+        }
+    });
+    // A thread that reads our standard input may wait for ever: it ends with the process.
+    runtime.shutdown_background();
+    code
+}
+
+/// Tells what is wrong with the command line, or prints help or version.
+fn refuse(error: &clap::Error, arguments: &[OsString]) -> u8 {
+    // Nobody can be told that our own streams are gone.
+    let _ = error.print();
+    let is_run = arguments.iter().skip(1).any(|argument| argument == "run");
+    match error.exit_code() {
+        0 => exit_codes::SUCCESS,
+        _ if is_run => exit_codes::INSULA_FAILED,
+        _ => exit_codes::USAGE,
+    }
+}
+
+/// `--color` has to be known before the command line is understood: its errors are coloured too.
+fn colour_before_parsing(arguments: &[OsString], no_color: bool) -> ColorChoice {
+    let before_dashes = arguments.iter().take_while(|argument| *argument != "--");
+    let words: Vec<&str> = before_dashes.filter_map(|argument| argument.to_str()).collect();
+    let after = words.iter().position(|word| *word == "--color").and_then(|at| words.get(at + 1));
+    let joined = words.iter().find_map(|word| word.strip_prefix("--color="));
+    match joined.or(after.copied()) {
+        Some("always") => ColorChoice::Always,
+        Some("never") => ColorChoice::Never,
+        _ if no_color => ColorChoice::Never,
+        _ => ColorChoice::Auto,
+    }
+}
+
+#[cfg(test)]
+mod tests;

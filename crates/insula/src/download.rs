@@ -1,0 +1,10 @@
+//! Files on their way back: what a session wrote is put into a directory of the user, never over
+//! a file that changed meanwhile, and never outside of the directory.
+
+mod fetch;
+mod memory;
+mod place;
+mod unpack;
+
+pub(crate) use fetch::{Fetch, fetch};
+pub(crate) use place::Returned;

@@ -1,0 +1,177 @@
+//! Output of a session on its way to our own streams: no byte lost or doubled, also when the
+//! daemon is killed on the way.
+
+use crate::daemon::{Outage, Site};
+use crate::failure::Failure;
+use bytes::Bytes;
+use client::ClientError;
+use domain::amounts::show_bytes;
+use futures::StreamExt as _;
+use public_api::{LogFrame, LogQuery, OutputStream};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Which output, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Follow {
+    /// Id or name of the session.
+    pub(crate) session: String,
+    /// Which of its streams.
+    pub(crate) stream: OutputStream,
+    /// Where it starts, and whether it goes on.
+    pub(crate) query: LogQuery,
+}
+
+/// Writes a stream to its end. Safe to drop: what was not written is not counted as seen.
+pub(crate) async fn follow(site: &Site, order: Follow, sink: &mut Sink) -> Result<(), Failure> {
+    let mut place = Place { offset: order.query.offset, started: false };
+    let mut outage = Outage::default();
+    loop {
+        let query = LogQuery {
+            offset: place.offset,
+            since: order.query.since.clone().filter(|_| !place.started),
+            ..order.query.clone()
+        };
+        let error = match site.client().logs(&order.session, order.stream, &query).await {
+            Err(error) => error,
+            Ok(mut frames) => loop {
+                match frames.next().await {
+                    Some(Ok(frame)) => {
+                        outage.over();
+                        if place.take(frame, sink, site).await == Progress::Ended {
+                            return Ok(());
+                        }
+                    }
+                    Some(Err(error)) => break error,
+                    None => return Ok(()),
+                }
+            },
+        };
+        bridge(site, &mut outage, error).await?;
+    }
+}
+
+async fn bridge(site: &Site, outage: &mut Outage, error: ClientError) -> Result<(), Failure> {
+    outage.bridge(site, error).await
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    GoesOn,
+    Ended,
+}
+
+/// How far we are.
+struct Place {
+    offset: u64,
+    started: bool,
+}
+
+impl Place {
+    async fn take(&mut self, frame: LogFrame, sink: &mut Sink, site: &Site) -> Progress {
+        match frame {
+            LogFrame::Data { offset, bytes } => {
+                let bytes = self.step(offset, bytes, site);
+                let length = bytes.len() as u64;
+                sink.write(bytes).await;
+                self.offset += length;
+            }
+            LogFrame::Gap { offset, bytes } => {
+                let until = offset.saturating_add(bytes);
+                if until > self.offset {
+                    self.tell_gap(until - offset.max(self.offset), site);
+                    self.offset = until;
+                    self.started = true;
+                }
+            }
+            LogFrame::End { .. } => return Progress::Ended,
+            LogFrame::Alive => {}
+        }
+        Progress::GoesOn
+    }
+
+    /// The part of `bytes` that was not seen yet; tells of bytes that are missing before it.
+    fn step(&mut self, offset: u64, mut bytes: Bytes, site: &Site) -> Bytes {
+        if !self.started && self.offset == 0 {
+            // The first frame of a stream that was cut by time starts wherever it does.
+            self.offset = offset;
+        }
+        self.started = true;
+        if offset > self.offset {
+            self.tell_gap(offset - self.offset, site);
+            self.offset = offset;
+        }
+        let seen = usize::try_from(self.offset - offset).unwrap_or(usize::MAX);
+        bytes.split_off(seen.min(bytes.len()))
+    }
+
+    fn tell_gap(&self, bytes: u64, site: &Site) {
+        let size = show_bytes(bytes.into());
+        site.printer.warning(&format!("{size} of output were dropped before they could be read"));
+    }
+}
+
+/// One of our own streams. When it cannot be written any more, that is told once, and the rest of
+/// the output is read and thrown away, so that the program is not blocked.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    file: Option<Arc<File>>,
+    broken: Option<oneshot::Sender<io::Error>>,
+    wrote: bool,
+}
+
+impl Sink {
+    /// A sink to a copy of `stream`, and what tells that it is broken.
+    pub(crate) fn of(stream: impl AsFd) -> io::Result<(Self, oneshot::Receiver<io::Error>)> {
+        let file = File::from(stream.as_fd().try_clone_to_owned()?);
+        let (sender, receiver) = oneshot::channel();
+        let sink = Self { file: Some(Arc::new(file)), broken: Some(sender), wrote: false };
+        Ok((sink, receiver))
+    }
+
+    /// Something was written.
+    pub(crate) fn wrote(&self) -> bool {
+        self.wrote
+    }
+
+    async fn write(&mut self, bytes: Bytes) {
+        let Some(file) = self.file.as_ref().filter(|_| !bytes.is_empty()).map(Arc::clone) else {
+            return;
+        };
+        self.wrote = true;
+        // On a thread that may wait: a reader who is slow (`| less`) must not stop the rest.
+        let written = tokio::task::spawn_blocking(move || write_all(&file, &bytes)).await;
+        if let Err(error) = written.expect("writing does not panic") {
+            self.file = None;
+            if let Some(broken) = self.broken.take() {
+                // Nobody listens any more: then the command is at its end.
+                let _ = broken.send(error);
+            }
+        }
+    }
+}
+
+/// Writes also where the stream was made non-blocking by somebody who shares it.
+fn write_all(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_writable(file)?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn wait_writable(file: &File) -> io::Result<()> {
+    let mut waiting = [rustix::event::PollFd::new(file, rustix::event::PollFlags::OUT)];
+    match rustix::event::poll(&mut waiting, None) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,316 @@
+//! Which files go along: those of a directory that no `.gitignore` and no `.insulaignore` leaves
+//! out, within limits. Looks, and changes nothing.
+
+use super::stamp::Stamp;
+use crate::failure::Failure;
+use domain::amounts::show_bytes;
+use ignore::{DirEntry, WalkBuilder};
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// Most bytes that go along.
+pub(crate) const BYTES_LIMIT: u64 = 200_000_000;
+/// Most files that go along.
+pub(crate) const FILES_LIMIT: usize = 10_000;
+/// Most entries that are looked at to name the largest.
+const LOOK_LIMIT: usize = 200_000;
+/// So many of the largest files are named.
+const NAMED: usize = 3;
+/// Directories of version control: never of use inside.
+const VERSION_CONTROL: [&str; 4] = [".git", ".hg", ".jj", ".svn"];
+/// Marks a Python environment: it is mounted where it is active, and useless elsewhere.
+const PYTHON_ENVIRONMENT: &str = "pyvenv.cfg";
+/// The file that says what does not go along, in the form of a `.gitignore`.
+const IGNORE_FILE: &str = ".insulaignore";
+
+/// What goes along.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// The directory that `entries` are relative to.
+    pub(crate) root: PathBuf,
+    /// Parents before their children.
+    pub(crate) entries: Vec<Entry>,
+    /// Bytes of all files.
+    pub(crate) bytes: u64,
+}
+
+impl Plan {
+    fn files(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| entry.kind == EntryKind::File)
+    }
+}
+
+/// Something that goes along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Relative to the plan's root.
+    pub(crate) path: PathBuf,
+    /// What it is.
+    pub(crate) kind: EntryKind,
+    /// Permission bits.
+    pub(crate) mode: u32,
+    /// How it looked when it was planned.
+    pub(crate) stamp: Stamp,
+}
+
+/// What goes along is one of these; sockets, pipes and devices stay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum EntryKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link and where it leads: it is not followed.
+    Link(PathBuf),
+}
+
+/// Plans a directory. `user_home` is refused, as is everything above it; `script`, relative to
+/// the directory, goes along even if it is ignored.
+pub(crate) fn plan_directory(
+    directory: &Path,
+    script: Option<&Path>,
+    user_home: Option<&Path>,
+) -> Result<Plan, Failure> {
+    let told = |error: std::io::Error| {
+        Failure::from(error).context(format!("cannot upload {}", directory.display()))
+    };
+    let root = directory.canonicalize().map_err(told)?;
+    refuse_large_roots(&root, user_home)?;
+    let mut plan = Plan { root, entries: Vec::new(), bytes: 0 };
+    for found in walk(&plan.root) {
+        let found = found.map_err(|error| unreadable(&plan.root, &error))?;
+        if found.depth() == 0 {
+            continue;
+        }
+        add(&mut plan, found.path()).map_err(told)?;
+        if plan.entries.len() > LOOK_LIMIT {
+            break;
+        }
+    }
+    if let Some(script) = script {
+        if !plan.entries.iter().any(|entry| entry.path == script) {
+            let path = plan.root.join(script);
+            add(&mut plan, &path).map_err(told)?;
+        }
+    }
+    check_limits(&plan)?;
+    Ok(plan)
+}
+
+/// Plans a single file.
+pub(crate) fn plan_file(file: &Path) -> Result<Plan, Failure> {
+    let told = |error: std::io::Error| {
+        Failure::from(error).context(format!("cannot upload {}", file.display()))
+    };
+    let file = file.canonicalize().map_err(told)?;
+    let root = file.parent().expect("a file has a parent").to_path_buf();
+    let mut plan = Plan { root, entries: Vec::new(), bytes: 0 };
+    add(&mut plan, &file).map_err(told)?;
+    check_limits(&plan)?;
+    Ok(plan)
+}
+
+fn walk(root: &Path) -> ignore::Walk {
+    // Ignore files above the directory count within its repository, and nowhere else: a
+    // `.gitignore` in somebody's home directory is about their home directory.
+    let in_repository = root.ancestors().any(|path| path.join(".git").exists());
+    WalkBuilder::new(root)
+        .standard_filters(false)
+        .git_ignore(true)
+        .git_exclude(true)
+        .require_git(false)
+        .parents(in_repository)
+        .add_custom_ignore_filename(IGNORE_FILE)
+        .follow_links(false)
+        .same_file_system(true)
+        .sort_by_file_name(Ord::cmp)
+        .filter_entry(|entry| entry.depth() == 0 || !is_left_out(entry))
+        .build()
+}
+
+fn is_left_out(entry: &DirEntry) -> bool {
+    let name = entry.file_name();
+    let directory = entry.file_type().is_some_and(|kind| kind.is_dir());
+    VERSION_CONTROL.iter().any(|known| name == *known)
+        || (directory && entry.path().join(PYTHON_ENVIRONMENT).exists())
+}
+
+fn add(plan: &mut Plan, path: &Path) -> std::io::Result<()> {
+    let metadata = path.symlink_metadata()?;
+    let kind = if metadata.is_file() {
+        EntryKind::File
+    } else if metadata.is_dir() {
+        EntryKind::Directory
+    } else if metadata.is_symlink() {
+        EntryKind::Link(path.read_link()?)
+    } else {
+        return Ok(());
+    };
+    if kind == EntryKind::File {
+        plan.bytes = plan.bytes.saturating_add(metadata.len());
+    }
+    plan.entries.push(Entry {
+        path: path.strip_prefix(&plan.root).expect("found below the root").to_path_buf(),
+        kind,
+        mode: permissions(&metadata),
+        stamp: Stamp::of(&metadata),
+    });
+    Ok(())
+}
+
+fn permissions(metadata: &Metadata) -> u32 {
+    metadata.mode() & 0o777
+}
+
+fn refuse_large_roots(root: &Path, user_home: Option<&Path>) -> Result<(), Failure> {
+    let home = user_home.and_then(|home| home.canonicalize().ok());
+    let what = if root == Path::new("/") {
+        "the whole file system"
+    } else if home.as_deref() == Some(root) {
+        "your whole home directory"
+    } else if home.is_some_and(|home| home.starts_with(root)) {
+        "a directory above your home directory"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(format!("{} is {what}: it is not uploaded", root.display()))
+        .hint("put the script into a directory of its own, or name what goes along with --upload"))
+}
+
+fn unreadable(root: &Path, error: &ignore::Error) -> Failure {
+    Failure::new(error.to_string())
+        .context(format!("cannot upload {}", root.display()))
+        .hint(format!("name in {IGNORE_FILE} what does not have to go along"))
+}
+
+fn check_limits(plan: &Plan) -> Result<(), Failure> {
+    let files = plan.files().count();
+    let shown = plan.root.display();
+    let message = if files > FILES_LIMIT {
+        format!("{shown} has {files} files, more than {FILES_LIMIT}; {}", most_files(plan))
+    } else if plan.bytes > BYTES_LIMIT {
+        let (size, limit) = (show_bytes(plan.bytes.into()), BYTES_LIMIT / 1_000_000);
+        format!("{shown} has {size}, more than {limit} MB; the largest: {}", largest(plan))
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(message).hint(format!(
+        "name in {IGNORE_FILE} what does not have to go along, or show it with --mount"
+    )))
+}
+
+fn largest(plan: &Plan) -> String {
+    let mut files: Vec<&Entry> = plan.files().collect();
+    files.sort_by_key(|entry| std::cmp::Reverse(entry.stamp.size));
+    let named = files.iter().take(NAMED).map(|entry| {
+        format!("{} ({})", entry.path.display(), show_bytes(entry.stamp.size.into()))
+    });
+    named.collect::<Vec<_>>().join(", ")
+}
+
+fn most_files(plan: &Plan) -> String {
+    let mut counts = std::collections::BTreeMap::<&Path, usize>::new();
+    for entry in plan.files() {
+        let top = entry.path.components().next().map(|part| Path::new(part.as_os_str()));
+        *counts.entry(top.unwrap_or(&entry.path)).or_default() += 1;
+    }
+    let most = counts.into_iter().max_by_key(|(_, count)| *count);
+    most.map_or_else(String::new, |(path, count)| {
+        format!("the most are in {} ({count})", path.display())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BYTES_LIMIT, EntryKind, FILES_LIMIT, Plan, plan_directory, plan_file};
+    use std::fs;
+    use std::path::Path;
+
+    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().expect("a directory");
+        for (path, text) in files {
+            let path = directory.path().join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            fs::write(path, text).expect("written");
+        }
+        directory
+    }
+
+    fn paths(plan: &Plan) -> Vec<String> {
+        plan.entries.iter().map(|entry| entry.path.display().to_string()).collect()
+    }
+
+    #[test]
+    fn ignored_files_and_environments_stay_at_home_also_without_git() {
+        let directory = tree(&[
+            (".gitignore", "*.log\nout/\n"),
+            (".insulaignore", "secret.txt\n!wanted.log\n"),
+            (".hidden", ""),
+            ("a.log", ""),
+            ("wanted.log", ""),
+            ("secret.txt", ""),
+            ("train.py", "1"),
+            ("out/old.txt", ""),
+            ("sub/b.py", "22"),
+            ("sub/.gitignore", "c.py"),
+            ("sub/c.py", ""),
+            (".git/HEAD", ""),
+            ("venv/pyvenv.cfg", ""),
+            ("venv/bin/python", ""),
+        ]);
+        let plan = plan_directory(directory.path(), None, None).expect("planned");
+        let expected = [
+            ".gitignore", ".hidden", ".insulaignore", "sub", "sub/.gitignore", "sub/b.py",
+            "train.py", "wanted.log",
+        ];
+        assert_eq!(paths(&plan), expected);
+        assert_eq!(plan.bytes, 13 + 24 + 4 + 1 + 2);
+        let plan = plan_directory(directory.path(), Some(Path::new("a.log")), None);
+        assert!(paths(&plan.expect("planned")).contains(&"a.log".to_owned()));
+    }
+
+    #[test]
+    fn links_are_kept_as_links_and_pipes_stay() {
+        let directory = tree(&[("file", "x")]);
+        std::os::unix::fs::symlink("/etc", directory.path().join("etc")).expect("made");
+        let pipe = directory.path().join("pipe");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).expect("made");
+        let plan = plan_directory(directory.path(), None, None).expect("planned");
+        assert_eq!(paths(&plan), ["etc", "file"]);
+        assert_eq!(plan.entries[0].kind, EntryKind::Link("/etc".into()));
+    }
+
+    #[test]
+    fn too_much_is_refused_and_the_largest_named() {
+        let directory = tree(&[("small", "x"), ("big.bin", "")]);
+        let big = fs::File::options().write(true).open(directory.path().join("big.bin"));
+        big.expect("there").set_len(BYTES_LIMIT).expect("grown");
+        let failure = plan_directory(directory.path(), None, None).expect_err("too large");
+        assert!(failure.error.to_string().contains("big.bin (190.7 MiB)"), "{}", failure.error);
+        assert!(failure.hint.expect("a hint").contains(".insulaignore"));
+        let alone = plan_file(&directory.path().join("small")).expect("planned");
+        assert_eq!(paths(&alone), ["small"]);
+
+        let many = tree(&[("keep", "")]);
+        fs::create_dir(many.path().join("frames")).expect("made");
+        for number in 0..=FILES_LIMIT {
+            fs::File::create(many.path().join(format!("frames/{number}"))).expect("made");
+        }
+        let failure = plan_directory(many.path(), None, None).expect_err("too many");
+        assert!(failure.error.to_string().contains("frames (10001)"), "{}", failure.error);
+    }
+
+    #[test]
+    fn home_and_what_is_above_it_are_refused() {
+        let directory = tree(&[("home/user/project/a.py", "")]);
+        let home = directory.path().join("home/user");
+        for refused in ["home/user", "home", ""] {
+            let path = directory.path().join(refused);
+            assert!(plan_directory(&path, None, Some(&home)).is_err(), "{refused}");
+        }
+        assert!(plan_directory(Path::new("/"), None, None).is_err());
+        assert!(plan_directory(&home.join("project"), None, Some(&home)).is_ok());
+    }
+}

@@ -1,0 +1,239 @@
+//! The daemon of a local site: a store, a manager, and the agent of this machine, in one process.
+//!
+//! It holds the home's lock as long as it lives. Sessions do not depend on it: when it ends, by a
+//! signal, by an order, or by `kill -9`, they go on, and the next daemon finds them.
+
+mod daemon_file;
+mod machine;
+
+use crate::settings::Settings;
+use agent::{Agent, AgentSettings};
+use anyhow::{Context, bail};
+use daemon_file::DaemonFile;
+use database::{OpenOptions, Retention, SqliteStore};
+use domain::{NodeId, SiteId, Timestamp};
+use engine_api::Engine;
+use manager::api::{Authenticator, router, serve_tcp, serve_unix};
+use manager::{Manager, ManagerSettings};
+use node_api::{EncodedManager, EncodedNode};
+use process::{Durability, FileLock, LockMode, write_file_atomic};
+use public_api::ShutdownMode;
+use sandbox::{LauncherCommand, Sandbox, SandboxSettings};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tasks::TaskRunner;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Bytes of the site's generated key.
+const KEY_BYTES: usize = 32;
+/// Tries to take the home's lock: whoever looks whether it is held holds it for a moment.
+const LOCK_TRIES: u32 = 20;
+/// Between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(25);
+/// Longest that going down waits for requests and tasks; then the process ends all the same,
+/// which loses nothing.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Serves the site until it is told to go down.
+pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
+    settings.prepare().map_err(|failure| failure.error)?;
+    let _lock = take_lock(settings)?;
+    start_log(&settings.config.log_level);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
+    let served = runtime.block_on(serve(settings));
+    runtime.shutdown_timeout(CLOSE_LIMIT);
+    if let Err(error) = &served {
+        tracing::error!("the daemon ends: {error:#}");
+    }
+    served
+}
+
+/// The lock that makes this the only daemon of the home.
+fn take_lock(settings: &Settings) -> anyhow::Result<FileLock> {
+    for _ in 0..LOCK_TRIES {
+        let lock = FileLock::try_lock(&settings.daemon_lock(), LockMode::Exclusive)?;
+        if let Some(lock) = lock {
+            return Ok(lock);
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    let holder = DaemonFile::read(&settings.daemon_file())
+        .map_or_else(String::new, |file| format!(" (process {})", file.pid));
+    bail!("another daemon{holder} serves {}", settings.home.display());
+}
+
+fn start_log(level: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_new(level)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+}
+
+/// What the daemon has open, from start to end.
+struct Daemon {
+    manager: Arc<Manager>,
+    agent: Arc<Agent>,
+    tasks: TaskRunner,
+}
+
+async fn serve(settings: &Settings) -> anyhow::Result<()> {
+    let tcp = match &settings.config.listen {
+        Some(address) => Some(listen_tcp(address).await?),
+        None => None,
+    };
+    let address = tcp.as_ref().map(|(_, address)| format!("http://{address}"));
+    let daemon = start(settings, address.clone()).await?;
+    let key = site_key(&settings.home.join("api-key"))?;
+    let service = daemon.manager.service();
+    let unix = listen_unix(&settings.socket())?;
+    let stopping = daemon.tasks.cancelled();
+    let authenticator = Authenticator::new(key);
+    let routes = router(service, authenticator);
+    daemon.tasks.spawn("serves the socket", serve_unix(unix, routes.clone(), stopping.clone()));
+    if let Some((listener, _)) = tcp {
+        daemon.tasks.spawn("serves loopback", serve_tcp(listener, routes, stopping));
+    }
+    DaemonFile::of_this_process(settings.socket(), address, &settings.build)?
+        .write(&settings.daemon_file())?;
+    tracing::info!(home = %settings.home.display(), "the site is up");
+    let mode = wait_for_the_end(&daemon.manager).await?;
+    tracing::info!(?mode, "the site goes down");
+    std::fs::remove_file(settings.socket()).ok();
+    std::fs::remove_file(settings.daemon_file()).ok();
+    let closed = tokio::time::timeout(CLOSE_LIMIT, async {
+        daemon.tasks.close().await;
+        daemon.agent.close().await;
+        daemon.manager.close().await;
+    });
+    if closed.await.is_err() {
+        tracing::warn!("some tasks did not end in {CLOSE_LIMIT:?}; they end with the process");
+    }
+    Ok(())
+}
+
+/// Opens the store and starts manager and agent, connected to each other by encoded messages.
+async fn start(settings: &Settings, address: Option<String>) -> anyhow::Result<Daemon> {
+    let tasks = TaskRunner::new();
+    let now = machine::wall_clock();
+    let options = OpenOptions {
+        new_site: SiteId::new(now, random()?),
+        reserve_bytes: database::DEFAULT_RESERVE_BYTES,
+        now,
+    };
+    let store = SqliteStore::open(&settings.home.join("site.db"), options)?;
+    let manager_settings = manager_settings(settings, address, now);
+    let manager = Manager::start(manager_settings, Box::new(store), &tasks).await?;
+
+    let directory = settings.home.join("node");
+    let node = agent::node_identity(&directory, NodeId::new(now, random()?))?;
+    let engine = sandbox_engine(settings)?;
+    let agent_settings = AgentSettings {
+        directory,
+        runtime_directory: settings.runtime_directory.join("m"),
+        node_name: settings.config.node_name.clone().unwrap_or_else(machine::host_name),
+        pool: "default".to_owned(),
+        uid_base: settings.config.uid_base,
+        offers: machine::offers(settings.config.node_cpu, settings.config.node_memory)?,
+    };
+    let manager_side = Arc::new(EncodedManager(manager.manager_api()));
+    let agent = Agent::start(agent_settings, engine, manager_side, &tasks).await?;
+    manager.connect_node(node, Arc::new(EncodedNode(agent.node_api())));
+    let connecting = Arc::clone(&agent);
+    tasks.spawn_cancellable("connects the agent", async move { connecting.connect().await });
+    Ok(Daemon { manager, agent, tasks })
+}
+
+fn manager_settings(
+    settings: &Settings,
+    address: Option<String>,
+    started_at: Timestamp,
+) -> ManagerSettings {
+    ManagerSettings {
+        home: settings.home.clone(),
+        build: settings.build.clone(),
+        log_file: settings.log_file(),
+        address,
+        default_network: settings.config.network,
+        default_cpu: settings.config.default_cpu,
+        default_memory: settings.config.default_memory,
+        retention: Retention {
+            ended_sessions: settings.config.keep_sessions,
+            events: settings.config.keep_events,
+            idempotency_keys: settings.config.keep_idempotency_keys,
+            ..Retention::default()
+        },
+        started_at,
+    }
+}
+
+fn sandbox_engine(settings: &Settings) -> anyhow::Result<Arc<dyn Engine>> {
+    let group = settings.runtime_directory.file_name().context("the runtime directory has no name")?;
+    let executable = std::env::current_exe().context("cannot find this executable")?;
+    Ok(Arc::new(Sandbox::new(SandboxSettings {
+        cgroup_group: group.to_string_lossy().into_owned(),
+        runtime_directory: settings.runtime_directory.join("m"),
+        launcher: LauncherCommand { executable, arguments: vec!["__launcher".into()] },
+    })))
+}
+
+/// Completes when the daemon shall end: by an order through the API, or by a signal, which leaves
+/// the sessions running.
+async fn wait_for_the_end(manager: &Manager) -> anyhow::Result<ShutdownMode> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    Ok(tokio::select! {
+        mode = manager.shutdown_ordered() => mode,
+        _ = terminate.recv() => ShutdownMode::Leave,
+        _ = interrupt.recv() => ShutdownMode::Leave,
+    })
+}
+
+/// Binds the socket anew: the lock is held, so an old one belongs to a daemon that is gone.
+fn listen_unix(path: &Path) -> anyhow::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+        }
+        _ => {}
+    }
+    UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))
+}
+
+async fn listen_tcp(address: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let told = || format!("cannot listen on {address} (`site.listen` in config.toml)");
+    let wanted: SocketAddr = address.parse().with_context(told)?;
+    if !wanted.ip().is_loopback() {
+        bail!("`site.listen` is {address}: a local site listens on loopback only, without TLS");
+    }
+    let listener = TcpListener::bind(wanted).await.with_context(told)?;
+    let bound = listener.local_addr().with_context(told)?;
+    Ok((listener, bound))
+}
+
+/// The key of the loopback listener, made at the first start.
+fn site_key(path: &Path) -> anyhow::Result<String> {
+    match std::fs::read_to_string(path) {
+        Ok(key) if key.trim().len() == 2 * KEY_BYTES => return Ok(key.trim().to_owned()),
+        Ok(_) => bail!("{} does not hold a key; remove it to have a new one made", path.display()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+    let mut bytes = [0_u8; KEY_BYTES];
+    getrandom::fill(&mut bytes).context("the kernel gave no random bytes")?;
+    let key: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    write_file_atomic(path, format!("{key}\n").as_bytes(), 0o600, Durability::Power)?;
+    Ok(key)
+}
+
+fn random() -> anyhow::Result<u64> {
+    getrandom::u64().context("the kernel gave no random bytes")
+}

@@ -1,0 +1,120 @@
+//! Where sockets live: a private directory with a short path, named by a digest of the home.
+
+use super::build::hex;
+use super::environment::Environment;
+use crate::failure::Failure;
+use sha2::{Digest as _, Sha256};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// The kernel's limit of a socket's path, in bytes (unix(7), without the final zero).
+const SOCKET_PATH_LIMIT: usize = 107;
+/// Room for the longest socket name below the directory: `/m/<member id>.sock`.
+const NAME_ROOM: usize = 48;
+
+/// The directory for the sockets of `home`. A daemon that already serves this home says itself
+/// where its sockets are: the variables of two shells may differ, the site is the same.
+pub(crate) fn choose(home: &Path, environment: &Environment) -> Result<PathBuf, Failure> {
+    let digest = Sha256::digest(home.as_os_str().as_bytes());
+    let name = format!("insula-{}", hex(&digest[..4]));
+    if let Some(directory) = of_last_daemon(home, &name) {
+        return Ok(directory);
+    }
+    let run_of_root = rustix::process::geteuid().is_root().then(|| PathBuf::from("/run"));
+    let candidates = [environment.path("XDG_RUNTIME_DIR"), run_of_root];
+    candidates
+        .into_iter()
+        .flatten()
+        .filter(|parent| parent.is_absolute() && is_ours(parent))
+        .map(|parent| parent.join(&name))
+        .chain([Path::new("/tmp").join(&name)])
+        .find(|directory| directory.as_os_str().len() + NAME_ROOM <= SOCKET_PATH_LIMIT)
+        .ok_or_else(|| Failure::new("no directory has a path short enough for a socket"))
+}
+
+fn of_last_daemon(home: &Path, name: &str) -> Option<PathBuf> {
+    let text = fs::read_to_string(home.join("daemon.json")).ok()?;
+    let written: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let socket = Path::new(written.get("socket")?.as_str()?);
+    let directory = socket.parent()?;
+    let right_name = directory.file_name()?.to_str()? == name;
+    (right_name && is_ours(directory)).then(|| directory.to_path_buf())
+}
+
+fn is_ours(directory: &Path) -> bool {
+    let ours = rustix::process::geteuid().as_raw();
+    fs::symlink_metadata(directory)
+        .is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == ours)
+}
+
+/// Makes a directory that only we can look into; one that exists has to be ours, and no link.
+pub(crate) fn make_private(directory: &Path) -> Result<(), Failure> {
+    let told = |error: io::Error| {
+        Failure::from(error)
+            .context(format!("cannot make {}", directory.display()))
+            .hint("set INSULA_HOME to a directory that you can write to")
+    };
+    if let Some(parent) = directory.parent() {
+        fs::create_dir_all(parent).map_err(told)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(directory) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(told(error)),
+    }
+    if !is_ours(directory) {
+        let message = format!("{} belongs to somebody else", directory.display());
+        return Err(Failure::new(message).hint("remove it, or set INSULA_HOME to another directory"));
+    }
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Environment, choose, make_private};
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+
+    #[test]
+    fn a_runtime_directory_that_is_too_long_is_passed_over() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let long = parent.path().join("x".repeat(80));
+        fs::create_dir(&long).expect("made");
+        let of = |directory: &Path| Environment::of([("XDG_RUNTIME_DIR", directory)], "/");
+        let home = Path::new("/some/home");
+        let short = choose(home, &of(parent.path())).expect("chosen");
+        assert!(short.starts_with(parent.path()));
+        assert!(!choose(home, &of(&long)).expect("chosen").starts_with(&long));
+        assert_ne!(choose(Path::new("/other"), &of(parent.path())).expect("chosen"), short);
+    }
+
+    #[test]
+    fn a_running_daemon_says_where_its_sockets_are() {
+        let home = tempfile::tempdir().expect("a directory");
+        let none = Environment::of::<&str, &str>([], "/");
+        let usual = choose(home.path(), &none).expect("chosen");
+        let name = usual.file_name().expect("a name");
+        let other = home.path().join(name);
+        fs::create_dir(&other).expect("made");
+        let written = serde_json::json!({ "socket": other.join("api.sock") });
+        fs::write(home.path().join("daemon.json"), written.to_string()).expect("written");
+        assert_eq!(choose(home.path(), &none).expect("chosen"), other);
+    }
+
+    #[test]
+    fn private_directories_are_made_and_links_refused() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let path = parent.path().join("a/b");
+        make_private(&path).expect("made");
+        make_private(&path).expect("there");
+        let mode = fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        let link = parent.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).expect("made");
+        assert!(make_private(&link).is_err());
+    }
+}

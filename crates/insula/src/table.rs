@@ -1,0 +1,140 @@
+//! Tables for people: columns as wide as they need to be, cut to the terminal's width.
+
+use crate::printer::{Printer, Tone, printable};
+
+/// Spaces between two columns.
+const GAP: usize = 2;
+/// A column that can be cut keeps at least this many characters.
+const LEAST_COLUMN: usize = 8;
+
+/// A cell: its text, and what that means.
+#[derive(Clone, Debug)]
+pub(crate) struct Cell {
+    text: String,
+    tone: Tone,
+}
+
+impl Cell {
+    /// A cell without a special meaning.
+    pub(crate) fn plain(text: impl AsRef<str>) -> Self {
+        Self::toned(text, Tone::Plain)
+    }
+
+    /// A cell that means something.
+    pub(crate) fn toned(text: impl AsRef<str>, tone: Tone) -> Self {
+        Self {
+            text: printable(text.as_ref()),
+            tone,
+        }
+    }
+}
+
+/// Rows under headings.
+#[derive(Debug)]
+pub(crate) struct Table {
+    headings: Vec<&'static str>,
+    /// Columns that may be cut when the terminal is narrow, the first to be cut first.
+    elastic: Vec<usize>,
+    rows: Vec<Vec<Cell>>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub(crate) fn new(headings: &[&'static str], elastic: &[usize]) -> Self {
+        Self {
+            headings: headings.to_vec(),
+            elastic: elastic.to_vec(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a row; it has a cell for every heading.
+    pub(crate) fn push(&mut self, row: Vec<Cell>) {
+        assert_eq!(row.len(), self.headings.len(), "a cell for every heading");
+        self.rows.push(row);
+    }
+
+    /// The lines of the table, headings first.
+    pub(crate) fn lines(&self, printer: &Printer) -> Vec<String> {
+        let widths = self.widths(printer.width());
+        let headings: Vec<Cell> = self
+            .headings
+            .iter()
+            .map(|heading| Cell::toned(heading, Tone::Strong))
+            .collect();
+        std::iter::once(&headings)
+            .chain(&self.rows)
+            .map(|row| line(row, &widths, printer))
+            .collect()
+    }
+
+    fn widths(&self, available: usize) -> Vec<usize> {
+        let mut widths: Vec<usize> = (0..self.headings.len())
+            .map(|column| {
+                let cells = self.rows.iter().map(|row| length(&row[column].text));
+                cells.max().unwrap_or(0).max(self.headings[column].len())
+            })
+            .collect();
+        for column in &self.elastic {
+            let total: usize = widths.iter().sum::<usize>() + GAP * (widths.len() - 1);
+            let excess = total.saturating_sub(available);
+            let least = LEAST_COLUMN.min(widths[*column]);
+            widths[*column] = widths[*column].saturating_sub(excess).max(least);
+        }
+        widths
+    }
+}
+
+fn line(row: &[Cell], widths: &[usize], printer: &Printer) -> String {
+    let mut out = String::new();
+    for (index, (cell, width)) in row.iter().zip(widths).enumerate() {
+        let text = cut(&cell.text, *width);
+        let padding = width.saturating_sub(length(&text)) + GAP;
+        out.push_str(&printer.paint(cell.tone, &text));
+        if index + 1 < row.len() {
+            out.push_str(&" ".repeat(padding));
+        }
+    }
+    out.trim_end().to_owned()
+}
+
+fn length(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// At most `width` characters, the last an ellipsis where something is missing.
+fn cut(text: &str, width: usize) -> String {
+    if length(text) <= width {
+        return text.to_owned();
+    }
+    let mut out: String = text.chars().take(width.saturating_sub(1)).collect();
+    out.push('…');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cell, Table, cut};
+    use crate::printer::Printer;
+    use clap::ColorChoice;
+
+    fn table() -> Table {
+        let mut table = Table::new(&["NAME", "COMMAND"], &[1]);
+        table.push(vec![Cell::plain("a"), Cell::plain("python3 train.py --epochs 300")]);
+        table.push(vec![Cell::plain("longer-name"), Cell::plain("sh\u{1b}[31m")]);
+        table
+    }
+
+    #[test]
+    fn columns_line_up_and_control_characters_are_not_obeyed() {
+        let printer = Printer::new(ColorChoice::Never, true, false);
+        insta::assert_snapshot!(table().lines(&printer).join("\n"), @"");
+    }
+
+    #[test]
+    fn only_elastic_columns_are_cut() {
+        assert_eq!(table().widths(30), [11, 17]);
+        assert_eq!(table().widths(5), [11, 8]);
+        assert_eq!(cut("abcdef", 4), "abc…");
+    }
+}

@@ -1,0 +1,205 @@
+//! A user asks for a session.
+
+use super::names::stem;
+use super::placement::request_of;
+use super::site::Site;
+use super::{Answer, CreateRequest, Refusal, RequestToken};
+use crate::rows::IdempotencyRow;
+use domain::{
+    Capability, Intention, Network, Now, SessionId, SessionName, SessionRecord, SessionSpec,
+    SessionState, Span,
+};
+use scheduler::{Node, Request, largest, most_members};
+
+/// Most sessions that have not ended.
+pub const LIVING_LIMIT: usize = 20_000;
+
+/// The rows of the capability table that a node must have for a specification, in the order of
+/// the table. Limits may be waived by `best_effort`; what a session can reach may not.
+pub fn required_rows(spec: &SessionSpec) -> Vec<&'static str> {
+    let mut rows = Vec::new();
+    if !spec.best_effort {
+        rows.extend(["limit.cpu", "limit.memory", "limit.pids"]);
+    }
+    rows.push(match spec.network {
+        Network::None => "network.none",
+        Network::Host => "network.host",
+    });
+    if !spec.mounts.is_empty() {
+        rows.push("mount.user");
+    }
+    rows
+}
+
+impl Site {
+    pub(super) fn create(&mut self, token: RequestToken, request: CreateRequest, now: Now) {
+        let answer = match self.try_create(request, now) {
+            Ok(answer) => answer,
+            Err(refusal) => Answer::Refused { refusal },
+        };
+        self.answer(token, answer);
+    }
+
+    fn try_create(&mut self, request: CreateRequest, now: Now) -> Result<Answer, Refusal> {
+        if let Some(session) = self.made_before(&request)? {
+            return Ok(Answer::Created {
+                session,
+                already: true,
+            });
+        }
+        let session = request.id;
+        if self.sessions.contains_key(&session) {
+            return Err(Refusal::IdTaken { session });
+        }
+        if self.names.len() >= LIVING_LIMIT {
+            return Err(Refusal::SiteFull {
+                limit: LIVING_LIMIT,
+            });
+        }
+        let name = self.name_for(&request)?;
+        self.check_fits(&request.spec)?;
+        if let Some((key, digest)) = request.idempotency.clone() {
+            let row = IdempotencyRow {
+                user: request.owner.user.clone(),
+                key,
+                digest,
+                session,
+                at: now.wall,
+            };
+            let place = (row.user.clone(), row.key.clone());
+            self.keys.insert(place, row.clone());
+            self.out.keys.push(row);
+        }
+        self.add(request, name, now);
+        Ok(Answer::Created {
+            session,
+            already: false,
+        })
+    }
+
+    fn add(&mut self, request: CreateRequest, name: SessionName, now: Now) {
+        let id = request.id;
+        let message = format!("session {name} was asked for by {}", request.owner.user);
+        self.remember(SessionRecord {
+            id,
+            name,
+            owner: request.owner,
+            kind: request.kind,
+            array: None,
+            spec: request.spec,
+            intention: Intention::Run,
+            state: SessionState::Pending,
+            attempt: 0,
+            members: Vec::new(),
+            created_at: now.wall,
+            started_at: None,
+            ended_at: None,
+        });
+        self.out.changed.insert(id);
+        self.out.touched.insert(id);
+        self.out.place = true;
+        self.note_session(id, now, "session.created", message);
+    }
+
+    fn made_before(&self, request: &CreateRequest) -> Result<Option<SessionId>, Refusal> {
+        let Some((key, digest)) = &request.idempotency else {
+            return Ok(None);
+        };
+        let place = (request.owner.user.clone(), key.clone());
+        match self.keys.get(&place) {
+            None => Ok(None),
+            Some(row) if row.digest == *digest => Ok(Some(row.session)),
+            Some(row) => Err(Refusal::KeyReused {
+                session: row.session,
+            }),
+        }
+    }
+
+    fn name_for(&self, request: &CreateRequest) -> Result<SessionName, Refusal> {
+        let owner = &request.owner;
+        let Some(name) = &request.name else {
+            return Ok(self.free_name(owner, &stem(&request.spec.command), request.id));
+        };
+        match self.names.get(&(owner.clone(), name.clone())) {
+            None => Ok(name.clone()),
+            Some(session) => Err(Refusal::NameTaken {
+                name: name.clone(),
+                session: *session,
+                free: self.free_name(owner, name.as_str(), request.id),
+            }),
+        }
+    }
+
+    /// Refuses what no known node could ever do. Without any node everything waits: the first one
+    /// may be on its way.
+    fn check_fits(&self, spec: &SessionSpec) -> Result<(), Refusal> {
+        if self.nodes.is_empty() {
+            return Ok(());
+        }
+        let nodes: Vec<Node<'_>> = self
+            .nodes
+            .values()
+            .map(|entry| Node {
+                record: &entry.record,
+                holdings: Vec::new(),
+            })
+            .collect();
+        let request = request_of(SessionId(0), "", spec, Span(0));
+        check_slots(&nodes, &request)?;
+        check_rows(&nodes, &request)
+    }
+}
+
+fn check_slots(nodes: &[Node<'_>], request: &Request<'_>) -> Result<(), Refusal> {
+    let (members, _) = most_members(nodes, request);
+    if members >= request.members {
+        return Ok(());
+    }
+    for (slot, asked) in &request.slots.0 {
+        let most = largest(nodes, request, slot);
+        if most < *asked {
+            return Err(Refusal::NeverFits {
+                slot: slot.to_string(),
+                asked: slot.show((*asked).into()),
+                largest: slot.show(most.into()),
+            });
+        }
+    }
+    Err(Refusal::NeverFits {
+        slot: "members".to_owned(),
+        asked: request.members.to_string(),
+        largest: members.to_string(),
+    })
+}
+
+/// Refuses a row that none of the nodes has which are large enough.
+fn check_rows(nodes: &[Node<'_>], request: &Request<'_>) -> Result<(), Refusal> {
+    let fitting: Vec<&Node<'_>> = nodes
+        .iter()
+        .filter(|node| most_members(std::slice::from_ref(*node), request).0 > 0)
+        .collect();
+    let missing = |node: &&Node<'_>| {
+        let row = request.required.iter().find(|row| {
+            node.record.capabilities.get(**row) != Some(&Capability::Yes)
+        });
+        row.copied()
+    };
+    if fitting.is_empty() || fitting.iter().any(|node| missing(node).is_none()) {
+        return Ok(());
+    }
+    // The node that comes nearest is the one that has the most of the rows before the first miss.
+    let nearest = fitting.iter().max_by_key(|node| {
+        let row = missing(node).expect("each of them misses one");
+        request.required.iter().position(|other| *other == row)
+    });
+    let node = nearest.expect("there is one");
+    let row = missing(node).expect("each of them misses one");
+    let reason = match node.record.capabilities.get(row) {
+        Some(Capability::No { reason }) => reason.clone(),
+        Some(Capability::Yes) | None => "its engine does not know this row".to_owned(),
+    };
+    Err(Refusal::NotEnforceable {
+        row: row.to_owned(),
+        reason: format!("{} on {}", reason, node.record.name),
+    })
+}

@@ -1,0 +1,190 @@
+//! What nodes are told: the full set of members that are wanted on each.
+
+use super::derive::is_winding_down;
+use super::site::{Entry, Site};
+use super::stop::{STOP_GRACE_MS, STOP_SIGNAL};
+use domain::{
+    Intention, MemberId, MemberRecord, MemberState, NodeId, NodeStatus, SessionId, SessionRecord,
+};
+use node_api::{Desired, DesiredMember, MemberSpec, Report, Want};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a node was last told of a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    /// What.
+    pub(super) want: Want,
+    /// The first generation, of this epoch, that said so.
+    pub(super) since: u64,
+}
+
+impl Told {
+    /// The node has obeyed what it was told, so that what it does not report it does not have.
+    pub(super) fn is_obeyed_by(&self, report: &Report, epoch: u64) -> bool {
+        report.epoch == epoch && report.generation >= self.since
+    }
+}
+
+const STOP: Want = Want::Stop {
+    signal: STOP_SIGNAL,
+    grace_ms: STOP_GRACE_MS,
+};
+const PURGE: Want = Want::Purge {
+    signal: STOP_SIGNAL,
+    grace_ms: STOP_GRACE_MS,
+};
+
+/// What is wanted of a member; `None` once nothing of it is left.
+///
+/// One that has ended is wanted stopped, not run: its files are kept either way, and a node that
+/// has lost them must not run it again.
+fn want_of(entry: &Entry, member: &MemberRecord) -> Option<Want> {
+    let record = &entry.record;
+    if member.state == MemberState::Gone {
+        return None;
+    }
+    Some(match &record.intention {
+        Intention::Remove { order } => Want::Purge {
+            signal: order.signal,
+            grace_ms: order.grace_ms,
+        },
+        _ if entry.purge => PURGE,
+        Intention::Stop { order } | Intention::Fail { order, .. } => Want::Stop {
+            signal: order.signal,
+            grace_ms: order.grace_ms,
+        },
+        Intention::Run if !member.state.occupies() || is_winding_down(record) => STOP,
+        Intention::Run => Want::Run,
+    })
+}
+
+impl Site {
+    /// Marks the nodes that have to be told something new of a session.
+    pub(super) fn compare_wants(&mut self, session: SessionId) {
+        let Some(entry) = self.sessions.get(&session) else {
+            return;
+        };
+        for member in &entry.record.members {
+            let Some(want) = want_of(entry, member) else {
+                continue;
+            };
+            let told = entry.told.get(&member.id).map(|told| &told.want);
+            // That an ended member is to be kept need not be told at once: nothing follows from it.
+            let can_wait = told.is_some() && !member.state.occupies() && kind(&want) != PURGE_KIND;
+            if told != Some(&want) && !can_wait {
+                self.out.dirty_nodes.insert(member.node);
+            }
+        }
+    }
+
+    /// The new desired sets of all connected nodes that have to be told one.
+    pub(super) fn tell_nodes(&mut self) -> Vec<(NodeId, Desired)> {
+        let connected: BTreeSet<NodeId> = std::mem::take(&mut self.out.dirty_nodes)
+            .into_iter()
+            .filter(|node| self.is_connected(*node))
+            .collect();
+        for node in &connected {
+            let entry = self.nodes.get_mut(node).expect("it is connected");
+            entry.record.generation += 1;
+            self.out.changed_nodes.insert(*node);
+        }
+        let mut wanted = self.wanted_on(&connected);
+        connected
+            .into_iter()
+            .map(|node| {
+                let members = wanted.remove(&node).unwrap_or_default();
+                (node, self.desired_set(node, members))
+            })
+            .collect()
+    }
+
+    pub(super) fn is_connected(&self, node: NodeId) -> bool {
+        let status = self.nodes.get(&node).map(|entry| entry.record.status);
+        status == Some(NodeStatus::Connected)
+    }
+
+    /// Every wanted member of the nodes, by id; and remembers what each is told.
+    fn wanted_on(
+        &mut self,
+        nodes: &BTreeSet<NodeId>,
+    ) -> BTreeMap<NodeId, BTreeMap<MemberId, DesiredMember>> {
+        let mut wanted: BTreeMap<NodeId, BTreeMap<MemberId, DesiredMember>> = BTreeMap::new();
+        for entry in self.sessions.values_mut() {
+            for index in 0..entry.record.members.len() {
+                let member = &entry.record.members[index];
+                let (id, node) = (member.id, member.node);
+                if !nodes.contains(&node) {
+                    continue;
+                }
+                let Some(want) = want_of(entry, member) else {
+                    continue;
+                };
+                let spec = member_spec(&entry.record);
+                let generation = self.nodes[&node].record.generation;
+                remember_told(&mut entry.told, id, &want, generation);
+                wanted
+                    .entry(node)
+                    .or_default()
+                    .insert(id, DesiredMember { id, want, spec });
+            }
+        }
+        wanted
+    }
+
+    fn desired_set(&self, node: NodeId, mut members: BTreeMap<MemberId, DesiredMember>) -> Desired {
+        let entry = &self.nodes[&node];
+        for (id, foreign) in &entry.foreign {
+            let Some(session) = self.sessions.get(&id.session).filter(|_| foreign.ours) else {
+                continue;
+            };
+            let want = match &session.record.intention {
+                Intention::Remove { .. } => PURGE,
+                _ if session.purge => PURGE,
+                Intention::Run | Intention::Stop { .. } | Intention::Fail { .. } => STOP,
+            };
+            let spec = member_spec(&session.record);
+            members.insert(*id, DesiredMember { id: *id, want, spec });
+        }
+        Desired {
+            site: self.row.id,
+            incarnation: self.row.incarnation,
+            epoch: self.row.epoch,
+            generation: entry.record.generation,
+            members: members.into_values().collect(),
+        }
+    }
+}
+
+fn remember_told(
+    told: &mut BTreeMap<MemberId, Told>,
+    member: MemberId,
+    want: &Want,
+    generation: u64,
+) {
+    let since = match told.get(&member) {
+        Some(known) if kind(&known.want) == kind(want) => known.since,
+        Some(_) | None => generation,
+    };
+    let want = want.clone();
+    told.insert(member, Told { want, since });
+}
+
+const PURGE_KIND: u8 = 2;
+
+/// What is wanted without how.
+pub(super) fn kind(want: &Want) -> u8 {
+    match want {
+        Want::Run => 0,
+        Want::Stop { .. } => 1,
+        Want::Purge { .. } => PURGE_KIND,
+    }
+}
+
+fn member_spec(record: &SessionRecord) -> MemberSpec {
+    MemberSpec {
+        name: record.name.clone(),
+        owner: record.owner.clone(),
+        array_index: record.array.map(|(_, index)| index),
+        session: record.spec.clone(),
+    }
+}

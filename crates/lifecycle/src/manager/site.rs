@@ -1,0 +1,286 @@
+//! The memory of a leader, and the one function that changes it.
+
+use super::deadlines::Timer;
+use super::desired::Told;
+use super::{Answer, Effects, Event, EventKind, RequestToken};
+use crate::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent, SiteRow};
+use domain::{
+    AttemptNumber, MemberId, MemberState, Monotonic, NodeId, NodeRecord, NodeStatus, Now, Owner,
+    SessionId, SessionName, SessionRecord, Timestamp, UploadId,
+};
+use node_api::{Desired, MemberSpec};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most tries of one session; after the last, a lost node ends it.
+pub const ATTEMPT_LIMIT: AttemptNumber = 10;
+/// Most rounds in which one batch may settle. Two are needed: a session that ends makes room, and
+/// one that is placed there is told of.
+const SETTLE_LIMIT: usize = 8;
+
+/// Everything a leader knows. Changed only by [`Site::step`] and [`Site::step_batch`].
+#[derive(Debug)]
+pub struct Site {
+    pub(super) row: SiteRow,
+    pub(super) sessions: BTreeMap<SessionId, Entry>,
+    pub(super) nodes: BTreeMap<NodeId, NodeEntry>,
+    /// Living sessions by name.
+    pub(super) names: BTreeMap<(Owner, SessionName), SessionId>,
+    /// Ended sessions by the time of their end, for retention.
+    pub(super) ended: BTreeSet<(Timestamp, SessionId)>,
+    /// By user and key.
+    pub(super) keys: BTreeMap<(String, String), IdempotencyRow>,
+    pub(super) last_tick: Option<Monotonic>,
+    pub(super) out: Out,
+}
+
+/// A session in memory.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) record: SessionRecord,
+    /// The deadline of the state it is in, while it is counted.
+    pub(super) timer: Option<Timer>,
+    /// What the nodes were last told of its members, in this epoch.
+    pub(super) told: BTreeMap<MemberId, Told>,
+    /// The retention of its files on nodes is over.
+    pub(super) purge: bool,
+}
+
+impl Entry {
+    pub(super) fn new(record: SessionRecord) -> Self {
+        Self {
+            record,
+            timer: None,
+            told: BTreeMap::new(),
+            purge: false,
+        }
+    }
+}
+
+/// A node in memory.
+#[derive(Debug)]
+pub(super) struct NodeEntry {
+    pub(super) record: NodeRecord,
+    /// Number of the last report since the agent connected.
+    pub(super) sequence: Option<u64>,
+    /// What it last reported and no current attempt has.
+    pub(super) foreign: BTreeMap<MemberId, Foreign>,
+}
+
+impl NodeEntry {
+    pub(super) fn new(record: NodeRecord) -> Self {
+        Self {
+            record,
+            sequence: None,
+            foreign: BTreeMap::new(),
+        }
+    }
+}
+
+/// A member that a node has and that belongs to no current attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Foreign {
+    pub(super) state: MemberState,
+    pub(super) spec: Option<MemberSpec>,
+    /// It is of an older attempt of a session that we know, so we may order it to end.
+    pub(super) ours: bool,
+}
+
+/// What a batch has changed so far.
+#[derive(Debug, Default)]
+pub(super) struct Out {
+    pub(super) answers: Vec<(RequestToken, Answer)>,
+    pub(super) events: Vec<SiteEvent>,
+    pub(super) site_changed: bool,
+    /// Sessions whose record changed.
+    pub(super) changed: BTreeSet<SessionId>,
+    /// Sessions whose state and wants have to be looked at again.
+    pub(super) touched: BTreeSet<SessionId>,
+    pub(super) deleted: BTreeSet<SessionId>,
+    pub(super) keys: Vec<IdempotencyRow>,
+    /// Nodes whose record changed.
+    pub(super) changed_nodes: BTreeSet<NodeId>,
+    /// Nodes that have to be told a new desired set.
+    pub(super) dirty_nodes: BTreeSet<NodeId>,
+    /// Something may be placed now that could not be before.
+    pub(super) place: bool,
+    pub(super) unneeded_uploads: Vec<UploadId>,
+    pub(super) forgotten: Vec<SessionId>,
+    pub(super) unclaimed: BTreeSet<NodeId>,
+}
+
+impl Site {
+    /// Takes over what the store holds, under a new epoch. The effects are to be committed before
+    /// anything else happens. All nodes count as disconnected until their agents say hello, and
+    /// every deadline starts anew.
+    pub fn from_loaded(loaded: Loaded, now: Now) -> (Self, Effects) {
+        let mut row = loaded.site;
+        row.epoch += 1;
+        let mut site = Self {
+            row,
+            sessions: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            names: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            keys: BTreeMap::new(),
+            last_tick: None,
+            out: Out::default(),
+        };
+        site.out.site_changed = true;
+        site.out.place = true;
+        for mut node in loaded.nodes {
+            if node.status == NodeStatus::Connected {
+                node.status = NodeStatus::Disconnected;
+                site.out.changed_nodes.insert(node.id);
+            }
+            site.nodes.insert(node.id, NodeEntry::new(node));
+        }
+        for record in loaded.sessions {
+            site.out.touched.insert(record.id);
+            site.remember(record);
+        }
+        for key in loaded.idempotency {
+            let name = (key.user.clone(), key.key.clone());
+            site.keys.insert(name, key);
+        }
+        site.drop_uploads_of_ended(&loaded.uploads);
+        let effects = site.settle(now);
+        (site, effects)
+    }
+
+    /// Puts a record into memory and its indexes.
+    pub(super) fn remember(&mut self, record: SessionRecord) {
+        if record.state.is_living() {
+            let name = (record.owner.clone(), record.name.clone());
+            self.names.insert(name, record.id);
+        } else {
+            self.ended.insert(ended_key(&record));
+        }
+        self.sessions.insert(record.id, Entry::new(record));
+    }
+
+    /// Takes one event in and settles all that follows from it.
+    pub fn step(&mut self, event: Event) -> Effects {
+        self.step_batch(vec![event])
+    }
+
+    /// Takes events in, in order, and settles once what follows from all of them. An empty batch
+    /// changes nothing.
+    pub fn step_batch(&mut self, events: Vec<Event>) -> Effects {
+        let Some(now) = events.last().map(|event| event.now) else {
+            return Effects::default();
+        };
+        for event in events {
+            self.take_in(event);
+        }
+        self.settle(now)
+    }
+
+    fn take_in(&mut self, event: Event) {
+        let now = event.now;
+        match event.kind {
+            EventKind::Create { token, request } => self.create(token, *request, now),
+            EventKind::Stop {
+                token,
+                session,
+                order,
+            } => self.stop(token, session, order, now),
+            EventKind::Remove {
+                token,
+                session,
+                order,
+            } => self.remove(token, session, order, now),
+            EventKind::NodeConnected { hello } => self.node_connected(*hello, now),
+            EventKind::NodeDisconnected { node } => self.node_disconnected(node, now),
+            EventKind::Report { report } => self.report(&report, now),
+            EventKind::Recalled { session } => self.recalled(*session),
+            EventKind::Tick => self.tick(now),
+        }
+    }
+
+    /// Makes everything follow from what was taken in: states, placements, desired sets, rows.
+    fn settle(&mut self, now: Now) -> Effects {
+        let mut rounds = 0;
+        let mut seen = BTreeSet::new();
+        while !self.out.touched.is_empty() || self.out.place {
+            rounds += 1;
+            assert!(rounds <= SETTLE_LIMIT, "a batch settles in a few rounds");
+            for session in std::mem::take(&mut self.out.touched) {
+                self.refresh(session, now);
+                seen.insert(session);
+            }
+            if std::mem::take(&mut self.out.place) {
+                self.place(now);
+            }
+        }
+        for session in seen {
+            self.compare_wants(session);
+        }
+        let desired = self.tell_nodes();
+        self.effects(desired)
+    }
+
+    /// The effects of everything that changed since the last time, rows in an order in which each
+    /// stands on those before it.
+    fn effects(&mut self, desired: Vec<(NodeId, Desired)>) -> Effects {
+        let out = std::mem::take(&mut self.out);
+        let mut rows = Vec::new();
+        if out.site_changed || !out.events.is_empty() {
+            let site = self.row.clone();
+            rows.push(RowChange::PutSite { site });
+        }
+        for node in &out.changed_nodes {
+            let node = Box::new(self.nodes[node].record.clone());
+            rows.push(RowChange::PutNode { node });
+        }
+        for id in &out.changed {
+            if let Some(entry) = self.sessions.get(id) {
+                let session = Box::new(entry.record.clone());
+                rows.push(RowChange::PutSession { session });
+            }
+        }
+        let deleted = out.deleted.iter();
+        rows.extend(deleted.map(|session| RowChange::DeleteSession { session: *session }));
+        let keys = out.keys.into_iter();
+        rows.extend(keys.map(|key| RowChange::PutIdempotencyKey { key }));
+        let events = out.events.into_iter();
+        rows.extend(events.map(|event| RowChange::AddEvent { event }));
+        let unclaimed = out.unclaimed.into_iter();
+        Effects {
+            rows,
+            answers: out.answers,
+            desired,
+            unneeded_uploads: out.unneeded_uploads,
+            forgotten: out.forgotten,
+            unclaimed: unclaimed.map(|node| (node, self.unclaimed(node))).collect(),
+        }
+    }
+
+    /// The site's own row.
+    pub fn row(&self) -> &SiteRow {
+        &self.row
+    }
+
+    /// A session in memory.
+    pub fn session(&self, id: SessionId) -> Option<&SessionRecord> {
+        self.sessions.get(&id).map(|entry| &entry.record)
+    }
+
+    /// All sessions in memory, by id.
+    pub fn sessions(&self) -> impl Iterator<Item = &SessionRecord> {
+        self.sessions.values().map(|entry| &entry.record)
+    }
+
+    /// All nodes, by id.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeRecord> {
+        self.nodes.values().map(|entry| &entry.record)
+    }
+
+    pub(super) fn answer(&mut self, token: RequestToken, answer: Answer) {
+        self.out.answers.push((token, answer));
+    }
+}
+
+/// Where an ended session stands in the order of retention.
+pub(super) fn ended_key(record: &SessionRecord) -> (Timestamp, SessionId) {
+    (record.ended_at.unwrap_or(record.created_at), record.id)
+}

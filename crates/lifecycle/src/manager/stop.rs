@@ -1,0 +1,131 @@
+//! A user asks for a session to end, or to be removed with all it left.
+
+use super::site::Site;
+use super::{Answer, Refusal, RequestToken};
+use domain::{Intention, MemberState, Now, SessionId, SessionRecord, StopOrder, UploadId};
+
+/// From the first signal to SIGKILL where nobody said how long, in milliseconds.
+pub const STOP_GRACE_MS: u64 = 10_000;
+/// The first signal where nobody said which: SIGTERM.
+pub(super) const STOP_SIGNAL: i32 = 15;
+
+impl Site {
+    pub(super) fn stop(
+        &mut self,
+        token: RequestToken,
+        session: SessionId,
+        order: StopOrder,
+        now: Now,
+    ) {
+        let refusal = match self.session(session) {
+            None => Some(Refusal::NoSuchSession { session }),
+            Some(record) if !record.state.is_living() => Some(Refusal::HasEnded { session }),
+            Some(_) => None,
+        };
+        if let Some(refusal) = refusal {
+            self.answer(token, Answer::Refused { refusal });
+            return;
+        }
+        let intention = &self.sessions[&session].record.intention;
+        if let Some(intention) = after_stop(intention, order) {
+            self.intend(session, intention);
+            let record = &self.sessions[&session].record;
+            let message = format!("session {} was asked to end", record.name);
+            self.note_session(session, now, "session.stop-asked", message);
+        }
+        self.answer(token, Answer::Accepted { session });
+    }
+
+    pub(super) fn remove(
+        &mut self,
+        token: RequestToken,
+        session: SessionId,
+        order: StopOrder,
+        now: Now,
+    ) {
+        let Some(record) = self.session(session) else {
+            let refusal = Refusal::NoSuchSession { session };
+            self.answer(token, Answer::Refused { refusal });
+            return;
+        };
+        if !matches!(record.intention, Intention::Remove { .. }) {
+            let message = format!("session {} was asked to be removed", record.name);
+            self.note_session(session, now, "session.remove-asked", message);
+            self.intend(session, Intention::Remove { order });
+        }
+        self.answer(token, Answer::Accepted { session });
+    }
+
+    pub(super) fn recalled(&mut self, session: SessionRecord) {
+        let known = self.sessions.contains_key(&session.id);
+        if !known && !session.state.is_living() {
+            self.remember(session);
+        }
+    }
+
+    pub(super) fn intend(&mut self, session: SessionId, intention: Intention) {
+        self.record_mut(session).intention = intention;
+        self.out.touched.insert(session);
+    }
+
+    /// A removed session is deleted once no node has anything of it. Until then its row stays, so
+    /// that a crash forgets nothing.
+    pub(super) fn delete_if_removed(&mut self, session: SessionId, now: Now) {
+        let Some(entry) = self.sessions.get(&session) else {
+            return;
+        };
+        let record = &entry.record;
+        let wanted = matches!(record.intention, Intention::Remove { .. });
+        let left = |state: &MemberState| *state != MemberState::Gone;
+        let older = self.nodes.values().any(|node| {
+            node.foreign
+                .iter()
+                .any(|(id, foreign)| id.session == session && left(&foreign.state))
+        });
+        if !wanted || older || record.members.iter().any(|member| left(&member.state)) {
+            return;
+        }
+        let message = format!("session {} was removed", record.name);
+        // Written after the row is deleted, which takes the session's older events with it.
+        self.note_session(session, now, "session.removed", message);
+        let entry = self.sessions.remove(&session).expect("found above");
+        self.ended.remove(&super::site::ended_key(&entry.record));
+        self.out.changed.remove(&session);
+        self.out.deleted.insert(session);
+    }
+
+    /// Reports those of `uploads` that an ended session named and no living one does.
+    pub(super) fn drop_uploads_of_ended(&mut self, uploads: &[UploadId]) {
+        for upload in uploads {
+            let mut named = self.sessions.values().filter(|e| e.record.spec.upload == Some(*upload));
+            let some = named.clone().next().is_some();
+            if some && !named.any(|entry| entry.record.state.is_living()) {
+                self.out.unneeded_uploads.push(*upload);
+            }
+        }
+    }
+}
+
+/// What is intended once a stop was ordered; `None` if nothing changes. Who asked first has ended
+/// it; a later order may only make it quicker.
+fn after_stop(intention: &Intention, order: StopOrder) -> Option<Intention> {
+    let quicker = |known: &StopOrder| {
+        let faster = order.grace_ms < known.grace_ms || order.signal == 9 && known.signal != 9;
+        faster.then(|| StopOrder {
+            by: known.by.clone(),
+            at: known.at,
+            ..order.clone()
+        })
+    };
+    match intention {
+        Intention::Run => Some(Intention::Stop { order }),
+        Intention::Stop { order: known } => quicker(known).map(|order| Intention::Stop { order }),
+        Intention::Fail { cause, order: known } => quicker(known).map(|order| Intention::Fail {
+            cause: cause.clone(),
+            order,
+        }),
+        Intention::Remove { order: known } => {
+            quicker(known).map(|order| Intention::Remove { order })
+        }
+    }
+}

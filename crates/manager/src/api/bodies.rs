@@ -1,0 +1,171 @@
+//! Bodies that come in: each has a size limit and a time limit.
+
+use crate::api::extract::innermost;
+use crate::api::problems::{Refusal, invalid_request};
+use axum::Json;
+use axum::body::{Body, BodyDataStream};
+use axum::http::{HeaderMap, header};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use futures::lock::Mutex;
+use futures::stream::{self, BoxStream};
+use public_api::{ByteStream, Problem, ProblemCode, UPLOAD_LIMIT_BYTES};
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Largest JSON body, in bytes.
+pub(super) const JSON_LIMIT_BYTES: usize = 1 << 20;
+/// How much of a body that is not wanted is read and thrown away, so that a client that still
+/// sends gets the answer and not a broken connection.
+const DRAIN_LIMIT_BYTES: u64 = 16 << 20;
+/// Longest time for that.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// Longest time for a body that is read as a whole.
+const BODY_TIME: Duration = Duration::from_secs(60);
+/// Longest wait for the next part of an upload.
+const PART_TIME: Duration = Duration::from_secs(60);
+
+/// A JSON object of type `T`; an empty body means `{}`. The error names the place.
+pub(super) async fn json<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<T, Refusal> {
+    let body = whole(headers, body, JSON_LIMIT_BYTES).await?;
+    if let Some(kind) = headers.get(header::CONTENT_TYPE) {
+        let kind = kind.to_str().unwrap_or_default();
+        let essence = kind.split(';').next().unwrap_or_default().trim();
+        if !body.is_empty() && !essence.eq_ignore_ascii_case("application/json") {
+            return Err(invalid_request(format!(
+                "the body has the content type `{kind}`, and should have `application/json`"
+            )));
+        }
+    }
+    let text = body.trim_ascii_start();
+    if !text.is_empty() && !text.starts_with(b"{") {
+        return Err(invalid_request("the body is not a JSON object"));
+    }
+    let text = if text.is_empty() { b"{}" } else { text };
+    match Json::from_bytes(text) {
+        Ok(Json(value)) => Ok(value),
+        Err(rejection) => Err(invalid_request(format!(
+            "the body is not as expected: {}",
+            innermost(&rejection)
+        ))),
+    }
+}
+
+/// The whole body, at most `limit_bytes`.
+pub(super) async fn whole(
+    headers: &HeaderMap,
+    body: Body,
+    limit_bytes: usize,
+) -> Result<Bytes, Refusal> {
+    let mut parts = body.into_data_stream();
+    let limit = limit_bytes as u64;
+    let read = async {
+        let mut out = BytesMut::new();
+        if announced(headers).is_some_and(|length| length > limit) {
+            return Err(too_large(limit));
+        }
+        while let Some(part) = parts.next().await {
+            let part = part.map_err(|_| invalid_request("the body broke off"))?;
+            if out.len() + part.len() > limit_bytes {
+                return Err(too_large(limit));
+            }
+            out.extend_from_slice(&part);
+        }
+        Ok(out.freeze())
+    };
+    let result = tokio::time::timeout(BODY_TIME, read)
+        .await
+        .unwrap_or_else(|_| Err(invalid_request("the body did not come within 60 seconds")));
+    if result.is_err() {
+        drain(&mut parts).await;
+    }
+    result
+}
+
+/// An upload on its way in, shared so that what the service leaves can be drained.
+pub(super) struct Upload {
+    parts: Arc<Mutex<BodyDataStream>>,
+}
+
+impl Upload {
+    /// The body of a request.
+    pub(super) fn new(body: Body) -> Self {
+        Self {
+            parts: Arc::new(Mutex::new(body.into_data_stream())),
+        }
+    }
+
+    /// Refuses one that says beforehand that it is too large.
+    pub(super) fn check_announced(headers: &HeaderMap) -> Result<(), Refusal> {
+        match announced(headers) {
+            Some(length) if length > UPLOAD_LIMIT_BYTES => Err(too_large(UPLOAD_LIMIT_BYTES)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The parts as they come, at most [`UPLOAD_LIMIT_BYTES`].
+    pub(super) fn stream(&self) -> ByteStream {
+        let parts = Arc::clone(&self.parts);
+        let stream: BoxStream<'static, _> =
+            stream::try_unfold((parts, 0_u64), |(parts, before)| async move {
+                let Some(part) = next_part(&parts).await? else {
+                    return Ok(None);
+                };
+                let total = before + part.len() as u64;
+                if total > UPLOAD_LIMIT_BYTES {
+                    return Err(*too_large(UPLOAD_LIMIT_BYTES).0);
+                }
+                Ok(Some((part, (parts, total))))
+            })
+            .boxed();
+        stream
+    }
+
+    /// Throws away what is left, within limits.
+    pub(super) async fn drain(self) {
+        drain(&mut *self.parts.lock().await).await;
+    }
+}
+
+async fn next_part(parts: &Mutex<BodyDataStream>) -> Result<Option<Bytes>, Problem> {
+    let mut parts = parts.lock().await;
+    let broken = |detail: &str| Problem::new(ProblemCode::InvalidRequest, detail);
+    match tokio::time::timeout(PART_TIME, parts.next()).await {
+        Ok(None) => Ok(None),
+        Ok(Some(Ok(part))) => Ok(Some(part)),
+        Ok(Some(Err(_))) => Err(broken("the upload broke off")),
+        Err(_) => Err(broken("nothing of the upload came for 60 seconds")),
+    }
+}
+
+async fn drain(parts: &mut BodyDataStream) {
+    let read = async {
+        let mut total = 0;
+        while let Some(Ok(part)) = parts.next().await {
+            total += part.len() as u64;
+            if total > DRAIN_LIMIT_BYTES {
+                break;
+            }
+        }
+    };
+    // Whether it came to its end makes no difference to the answer.
+    let _ = tokio::time::timeout(DRAIN_TIME, read).await;
+}
+
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
+
+fn too_large(limit_bytes: u64) -> Refusal {
+    let detail = format!("the body is larger than {limit_bytes} bytes");
+    Problem::new(ProblemCode::TooLarge, detail).into()
+}

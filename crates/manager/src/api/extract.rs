@@ -1,0 +1,120 @@
+//! What routes take out of a request: who asks, of which session, with which query.
+
+use crate::api::Api;
+use crate::api::problems::{Refusal, invalid_request};
+use axum::extract::{FromRequestParts, Query, RawPathParams};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName};
+use public_api::{Caller, OutputStream, Problem, ProblemCode, Service};
+use serde::de::DeserializeOwned;
+use std::error::Error;
+use std::sync::Arc;
+
+/// Longest id or name of a session, in bytes, with an array's index.
+const REFERENCE_LIMIT_BYTES: usize = 128;
+/// Longest idempotency key, in bytes.
+const KEY_LIMIT_BYTES: usize = 128;
+
+/// Who asks, and who answers.
+pub(super) struct Context {
+    pub(super) service: Arc<dyn Service>,
+    pub(super) caller: Caller,
+}
+
+impl FromRequestParts<Api> for Context {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        let caller = parts.extensions.get::<Caller>().cloned();
+        let caller = caller
+            .ok_or_else(|| Problem::new(ProblemCode::Unauthenticated, "nobody is known to ask"))?;
+        Ok(Self {
+            service: Arc::clone(&api.service),
+            caller,
+        })
+    }
+}
+
+/// The session that the path names, by id or name. What can be neither is refused here, so that
+/// no odd text goes any further.
+pub(super) struct SessionReference(pub(super) String);
+
+impl FromRequestParts<Api> for SessionReference {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        let session = path_part(parts, api, "session").await?;
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        let can_be =
+            (1..=REFERENCE_LIMIT_BYTES).contains(&session.len()) && session.bytes().all(allowed);
+        if can_be {
+            return Ok(Self(session));
+        }
+        let start: String = session.chars().take(REFERENCE_LIMIT_BYTES).collect();
+        let detail = format!("no session has the id or name {start:?}");
+        Err(Problem::new(ProblemCode::NoSuchSession, detail).into())
+    }
+}
+
+/// The output stream that the path names.
+pub(super) struct StreamReference(pub(super) OutputStream);
+
+impl FromRequestParts<Api> for StreamReference {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        match path_part(parts, api, "stream").await?.as_str() {
+            "stdout" => Ok(Self(OutputStream::Stdout)),
+            "stderr" => Ok(Self(OutputStream::Stderr)),
+            _ => {
+                let detail = "a session has the streams `stdout` and `stderr`";
+                Err(Problem::new(ProblemCode::NoSuchRoute, detail).into())
+            }
+        }
+    }
+}
+
+async fn path_part(parts: &mut Parts, api: &Api, name: &str) -> Result<String, Refusal> {
+    let found = RawPathParams::from_request_parts(parts, api)
+        .await
+        .map_err(|error| invalid_request(format!("the path cannot be read: {error}")))?;
+    let part = found.iter().find(|(key, _)| *key == name);
+    let (_, part) = part.expect("only routes with this part ask for it");
+    Ok(part.to_owned())
+}
+
+/// The query; the error names the field.
+pub(super) struct QueryOf<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Api> for QueryOf<T> {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Refusal> {
+        match Query::try_from_uri(&parts.uri) {
+            Ok(Query(query)) => Ok(Self(query)),
+            Err(rejection) => Err(invalid_request(format!(
+                "the query is not as expected: {}",
+                innermost(&rejection)
+            ))),
+        }
+    }
+}
+
+/// The text of the error's own cause: the framework's sentence around it says nothing more.
+pub(super) fn innermost(error: &dyn Error) -> String {
+    error
+        .source()
+        .map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// The key that makes a creation happen once.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let name = HeaderName::from_static(public_api::IDEMPOTENCY_HEADER);
+    let Some(value) = headers.get(name) else {
+        return Ok(None);
+    };
+    let key = value.to_str().unwrap_or_default();
+    if (1..=KEY_LIMIT_BYTES).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
+    {
+        return Ok(Some(key.to_owned()));
+    }
+    Err(invalid_request(format!(
+        "an idempotency key is 1 to {KEY_LIMIT_BYTES} visible ASCII characters"
+    )))
+}

@@ -1,0 +1,113 @@
+//! The description of the API, made from the routes' own attributes.
+
+use crate::api::routes::{events, logs, sessions, site, uploads};
+use public_api::Problem;
+use serde_json::{Map, Value};
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
+use utoipa::{Modify, OpenApi};
+
+const DESCRIPTION: &str = "Errors are problem+json with a stable `code` and a hint. Answers carry \
+the number of the last commit in `insula-commit`; a client that sends it back reads at least \
+that. On the site's Unix socket the kernel tells who asks; on TCP send the site's key as a \
+bearer token.";
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Insula",
+        version = "1",
+        description = DESCRIPTION,
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    paths(
+        site::site,
+        site::nodes,
+        site::shutdown,
+        site::description,
+        uploads::upload,
+        sessions::create,
+        sessions::list,
+        sessions::session,
+        sessions::stop,
+        sessions::remove,
+        sessions::signal,
+        sessions::why,
+        sessions::usage,
+        sessions::stdin,
+        sessions::files,
+        logs::logs,
+        events::events,
+    ),
+    components(schemas(Problem)),
+    modifiers(&Common)
+)]
+struct Description;
+
+/// What all operations have: the errors, and the key.
+struct Common;
+
+impl Modify for Common {
+    fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
+        for item in description.paths.paths.values_mut() {
+            for operation in operations(item) {
+                let problem = ContentBuilder::new()
+                    .schema(Some(Ref::from_schema_name("Problem")))
+                    .build();
+                let response = ResponseBuilder::new()
+                    .description("It was not done; the problem says why and what to do.")
+                    .content("application/problem+json", problem)
+                    .build();
+                let responses = &mut operation.responses.responses;
+                responses.insert("default".to_owned(), response.into());
+            }
+        }
+        let components = description.components.get_or_insert_default();
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        components.add_security_scheme("key", scheme);
+        let key = SecurityRequirement::new::<_, [&str; 0], &str>("key", []);
+        description.security = Some(vec![key]);
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [
+        &mut item.get,
+        &mut item.put,
+        &mut item.post,
+        &mut item.delete,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// The description of the API.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Description::openapi()
+}
+
+/// The description as it stands in `openapi/public.json`: sorted, so that it changes only where
+/// the API does.
+pub fn openapi_text() -> String {
+    let value = serde_json::to_value(openapi()).expect("a description has only texts and numbers");
+    let mut text = serde_json::to_string_pretty(&sorted(value)).expect("a value is JSON");
+    text.push('\n');
+    text
+}
+
+/// Maps in the order of their keys, whichever map serde_json was built with.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.into_iter().collect();
+            entries.sort_by(|left, right| left.0.cmp(&right.0));
+            let entries = entries.into_iter();
+            Value::Object(Map::from_iter(
+                entries.map(|(key, value)| (key, sorted(value))),
+            ))
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
+        other => other,
+    }
+}

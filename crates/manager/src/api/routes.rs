@@ -1,0 +1,78 @@
+//! The table of routes. A route's method and path come from its description, so that none can
+//! be served that is not described.
+
+pub(super) mod events;
+pub(super) mod logs;
+pub(super) mod sessions;
+pub(super) mod site;
+pub(super) mod uploads;
+
+use crate::api::Api;
+use axum::Router;
+use axum::handler::Handler;
+use axum::routing::{MethodFilter, on};
+use utoipa::openapi::HttpMethod;
+
+/// In the description: a body that is not JSON.
+#[derive(utoipa::ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub(super) struct RawBytes(#[expect(dead_code, reason = "only its description is used")] Vec<u8>);
+
+/// Routes, and the list of them.
+pub(super) struct Table {
+    pub(super) router: Router<Api>,
+    pub(super) served: Vec<(&'static str, String)>,
+}
+
+/// Every route there is.
+pub(super) fn table() -> Table {
+    let empty = Table {
+        router: Router::new(),
+        served: Vec::new(),
+    };
+    empty
+        .add::<site::__path_site, _, _>(site::site)
+        .add::<site::__path_nodes, _, _>(site::nodes)
+        .add::<site::__path_shutdown, _, _>(site::shutdown)
+        .add::<site::__path_description, _, _>(site::description)
+        .add::<uploads::__path_upload, _, _>(uploads::upload)
+        .add::<sessions::__path_create, _, _>(sessions::create)
+        .add::<sessions::__path_list, _, _>(sessions::list)
+        .add::<sessions::__path_session, _, _>(sessions::session)
+        .add::<sessions::__path_stop, _, _>(sessions::stop)
+        .add::<sessions::__path_remove, _, _>(sessions::remove)
+        .add::<sessions::__path_signal, _, _>(sessions::signal)
+        .add::<sessions::__path_why, _, _>(sessions::why)
+        .add::<sessions::__path_usage, _, _>(sessions::usage)
+        .add::<sessions::__path_stdin, _, _>(sessions::stdin)
+        .add::<sessions::__path_files, _, _>(sessions::files)
+        .add::<logs::__path_logs, _, _>(logs::logs)
+        .add::<events::__path_events, _, _>(events::events)
+}
+
+impl Table {
+    /// Adds the route that `P` describes.
+    fn add<P: utoipa::Path, H: Handler<T, Api>, T: 'static>(mut self, handler: H) -> Self {
+        let path = P::path();
+        for method in P::methods() {
+            let (name, filter) = names(&method);
+            let route = on(filter, handler.clone());
+            self.router = self.router.route(&path, route);
+            self.served.push((name, path.clone()));
+        }
+        self
+    }
+}
+
+fn names(method: &HttpMethod) -> (&'static str, MethodFilter) {
+    match method {
+        HttpMethod::Get => ("get", MethodFilter::GET),
+        HttpMethod::Post => ("post", MethodFilter::POST),
+        HttpMethod::Put => ("put", MethodFilter::PUT),
+        HttpMethod::Delete => ("delete", MethodFilter::DELETE),
+        HttpMethod::Options => ("options", MethodFilter::OPTIONS),
+        HttpMethod::Head => ("head", MethodFilter::HEAD),
+        HttpMethod::Patch => ("patch", MethodFilter::PATCH),
+        HttpMethod::Trace => ("trace", MethodFilter::TRACE),
+    }
+}

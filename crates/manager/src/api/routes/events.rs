@@ -1,0 +1,48 @@
+//! What happens, as it happens.
+
+use crate::api::extract::{Context, QueryOf};
+use crate::api::problems::{Refusal, invalid_request};
+use crate::api::streams;
+use axum::http::HeaderMap;
+use axum::response::IntoResponse;
+use public_api::{EventQuery, PublicEvent};
+
+const LAST_EVENT_HEADER: &str = "last-event-id";
+
+/// Events
+///
+/// Server-sent events: `id` is the number, `data` a `PublicEvent`. An event named `problem` has a
+/// `Problem` as its data and is the last.
+#[utoipa::path(
+    get,
+    path = "/api/v1/events",
+    tag = "events",
+    params(
+        EventQuery,
+        ("last-event-id" = Option<u64>, Header, description = "Goes before `after`.")
+    ),
+    responses((
+        status = 200,
+        description = "Events as they are committed.",
+        body = PublicEvent,
+        content_type = "text/event-stream"
+    ))
+)]
+pub(in crate::api) async fn events(
+    context: Context,
+    QueryOf(mut query): QueryOf<EventQuery>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, Refusal> {
+    let Context { service, caller } = context;
+    if let Some(value) = headers.get(LAST_EVENT_HEADER) {
+        let number = value.to_str().ok().and_then(|text| text.parse().ok());
+        let number = number.ok_or_else(|| {
+            invalid_request(format!(
+                "the header `{LAST_EVENT_HEADER}` is not a whole number"
+            ))
+        })?;
+        query.after = Some(number);
+    }
+    let events = service.events(&caller, query).await?;
+    Ok(streams::events(events))
+}

@@ -1,0 +1,49 @@
+//! Output of sessions.
+
+use crate::api::extract::{Context, QueryOf, SessionReference, StreamReference};
+use crate::api::problems::Refusal;
+use crate::api::routes::RawBytes;
+use crate::api::streams;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use public_api::{LOG_CONTENT_TYPE, LogQuery, OutputStream};
+
+/// A session's output
+///
+/// In frames of a kind byte, an offset and a length (8 bytes each, little-endian) and the bytes:
+/// 1 data, 2 gap, 3 end, 4 alive. A body without the end frame was cut off. With `raw` only the
+/// bytes.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sessions/{session}/logs/{stream}",
+    tag = "sessions",
+    params(
+        ("session" = String, Path, description = "Id or name."),
+        ("stream" = OutputStream, Path, description = "Which output."),
+        LogQuery
+    ),
+    responses((
+        status = 200,
+        description = "The output.",
+        content(
+            (inline(RawBytes) = "application/vnd.insula.log"),
+            (inline(RawBytes) = "application/octet-stream")
+        )
+    ))
+)]
+pub(in crate::api) async fn logs(
+    context: Context,
+    SessionReference(session): SessionReference,
+    StreamReference(stream): StreamReference,
+    QueryOf(query): QueryOf<LogQuery>,
+) -> Result<Response, Refusal> {
+    let Context { service, caller } = context;
+    let raw = query.raw;
+    let frames = service.logs(&caller, &session, stream, query).await?;
+    let (kind, body) = if raw {
+        ("application/octet-stream", streams::raw(frames))
+    } else {
+        (LOG_CONTENT_TYPE, streams::framed(frames))
+    };
+    Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
+}

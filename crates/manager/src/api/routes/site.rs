@@ -1,0 +1,69 @@
+//! Routes of the site itself.
+
+use crate::api::bodies;
+use crate::api::extract::Context;
+use crate::api::openapi::openapi_text;
+use crate::api::problems::Refusal;
+use axum::Json;
+use axum::body::Body;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::IntoResponse;
+use public_api::{NodeView, ShutdownOrder, ShutdownView, SiteView};
+
+/// The site
+#[utoipa::path(
+    get,
+    path = "/api/v1/site",
+    tag = "site",
+    responses((status = 200, description = "The site and the process that serves it.", body = SiteView))
+)]
+pub(in crate::api) async fn site(context: Context) -> Result<Json<SiteView>, Refusal> {
+    let Context { service, caller } = context;
+    Ok(Json(service.site(&caller).await?))
+}
+
+/// The nodes
+///
+/// Operators only.
+#[utoipa::path(
+    get,
+    path = "/api/v1/nodes",
+    tag = "site",
+    responses((status = 200, description = "Every node.", body = Vec<NodeView>))
+)]
+pub(in crate::api) async fn nodes(context: Context) -> Result<Json<Vec<NodeView>>, Refusal> {
+    let Context { service, caller } = context;
+    Ok(Json(service.nodes(&caller).await?))
+}
+
+/// Take the site down
+///
+/// Operators only. Sessions go on if they are told to.
+#[utoipa::path(
+    post,
+    path = "/api/v1/shutdown",
+    tag = "site",
+    request_body = ShutdownOrder,
+    responses((status = 202, description = "The site goes down.", body = ShutdownView))
+)]
+pub(in crate::api) async fn shutdown(
+    context: Context,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<ShutdownView>), Refusal> {
+    let Context { service, caller } = context;
+    let order: ShutdownOrder = bodies::json(&headers, body).await?;
+    let view = service.shutdown(&caller, order).await?;
+    Ok((StatusCode::ACCEPTED, Json(view)))
+}
+
+/// This description
+#[utoipa::path(
+    get,
+    path = "/api/v1/openapi.json",
+    tag = "site",
+    responses((status = 200, description = "The API as an OpenAPI document.", body = serde_json::Value))
+)]
+pub(in crate::api) async fn description(_: Context) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], openapi_text())
+}

@@ -1,0 +1,133 @@
+//! Listeners: connections, their limits, and how they end.
+
+use crate::api::authenticator::Peer;
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+/// Most connections of one listener; further ones wait in the kernel's queue.
+pub const CONNECTION_LIMIT: usize = 1024;
+/// Longest time for the head of a request; also the longest that an idle connection is kept.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// How long streams go on after the order to end.
+const STREAM_GRACE: Duration = Duration::from_secs(2);
+/// Pause after an accept failed: out of descriptors, most likely, and soon no more.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves on a Unix socket until `shutdown`; the kernel tells who is at the other end. Returns
+/// when all its connections have ended.
+pub async fn serve_unix(listener: UnixListener, router: Router, shutdown: CancellationToken) {
+    serve(listener, router, shutdown).await;
+}
+
+/// Serves on TCP until `shutdown`; callers need the site's key. Returns when all its connections
+/// have ended.
+pub async fn serve_tcp(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    serve(listener, router, shutdown).await;
+}
+
+trait Accept {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    async fn accept_one(&self) -> io::Result<(Self::Stream, Peer)>;
+}
+
+impl Accept for UnixListener {
+    type Stream = UnixStream;
+    async fn accept_one(&self) -> io::Result<(UnixStream, Peer)> {
+        let (stream, _) = self.accept().await?;
+        let uid = stream.peer_cred()?.uid();
+        Ok((stream, Peer::Unix { uid }))
+    }
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+    async fn accept_one(&self) -> io::Result<(TcpStream, Peer)> {
+        let (stream, _) = self.accept().await?;
+        stream.set_nodelay(true)?;
+        let local = stream.local_addr()?;
+        Ok((stream, Peer::Tcp { local }))
+    }
+}
+
+async fn serve(listener: impl Accept, router: Router, shutdown: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(CONNECTION_LIMIT));
+    // Not the task runner: connections belong to their listener, and are joined with it.
+    let mut connections = JoinSet::new();
+    while let Some(slot) = shutdown
+        .run_until_cancelled(Arc::clone(&slots).acquire_owned())
+        .await
+    {
+        let slot = slot.expect("the semaphore is never closed");
+        while connections.try_join_next().is_some() {}
+        match shutdown.run_until_cancelled(listener.accept_one()).await {
+            None => break,
+            Some(Ok((stream, peer))) => {
+                let served = Served {
+                    router: router.clone(),
+                    peer,
+                    shutdown: shutdown.clone(),
+                    _slot: slot,
+                };
+                connections.spawn(served.run(stream));
+            }
+            Some(Err(error)) => {
+                tracing::warn!("a connection could not be accepted: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+struct Served {
+    router: Router,
+    peer: Peer,
+    shutdown: CancellationToken,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Served {
+    async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let service = service_fn(|request: hyper::Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(self.peer);
+            self.router.clone().oneshot(request)
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIME)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                match tokio::time::timeout(STREAM_GRACE, connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => {
+                        tracing::debug!("cut a stream that went on after the order to end");
+                        Ok(())
+                    }
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!("a connection ended: {error}");
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! A service that answers what it is told to and remembers what it was asked.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use public_api::{
+    Build, ByteStream, Caller, CreateSession, Created, EventQuery, EventStream, FilesQuery,
+    KindView, ListQuery, LogFrame, LogFrameStream, LogQuery, NetworkView, NodeView, OutputStream,
+    Problem, ProblemCode, PublicEvent, ResourcesView, Service, SessionPage, SessionView,
+    ShutdownOrder, ShutdownView, SignalOrder, SiteView, StdinQuery, StdinView, StopSession,
+    UploadView, UsageView, Why,
+};
+use std::sync::Mutex;
+use tokio::sync::watch;
+
+/// What is remembered and what is answered.
+#[derive(Debug)]
+pub(crate) struct Fake {
+    /// What was asked, as `verb arguments`.
+    pub(crate) asked: Mutex<Vec<String>>,
+    /// Who asked last.
+    pub(crate) caller: Mutex<Option<Caller>>,
+    /// Answers everything, if there is one.
+    pub(crate) problem: Mutex<Option<ProblemCode>>,
+    /// Ends output without its end.
+    pub(crate) cut: Mutex<bool>,
+    /// Lets output go on for ever after its first bytes.
+    pub(crate) endless: Mutex<bool>,
+    /// Refuses uploads without reading them.
+    pub(crate) refuse_uploads: Mutex<bool>,
+    /// The state of the only session.
+    pub(crate) state: Mutex<&'static str>,
+    /// The last commit.
+    pub(crate) commit: watch::Sender<u64>,
+}
+
+impl Fake {
+    pub(crate) fn new() -> Self {
+        Self {
+            asked: Mutex::default(),
+            caller: Mutex::default(),
+            problem: Mutex::default(),
+            cut: Mutex::default(),
+            endless: Mutex::default(),
+            refuse_uploads: Mutex::default(),
+            state: Mutex::new("running"),
+            commit: watch::Sender::new(7),
+        }
+    }
+
+    pub(crate) fn last_asked(&self) -> String {
+        let asked = self.asked.lock().expect("no test panics with it");
+        asked.last().cloned().unwrap_or_default()
+    }
+
+    fn note(&self, caller: &Caller, what: String) -> Result<(), Box<Problem>> {
+        *self.caller.lock().expect("no test panics with it") = Some(caller.clone());
+        self.asked
+            .lock()
+            .expect("no test panics with it")
+            .push(what);
+        match *self.problem.lock().expect("no test panics with it") {
+            Some(code) => Err(Box::new(Problem::new(code, "as the test ordered"))),
+            None => Ok(()),
+        }
+    }
+
+    fn view(&self, session: &str) -> SessionView {
+        SessionView {
+            id: session.to_owned(),
+            name: "a".to_owned(),
+            kind: KindView::Batch,
+            domain: "default".to_owned(),
+            project: "default".to_owned(),
+            user: "ann".to_owned(),
+            array: None,
+            array_index: None,
+            state: (*self.state.lock().expect("no test panics with it")).to_owned(),
+            removing: false,
+            outcome: None,
+            image: "host".to_owned(),
+            command: vec!["true".to_owned()],
+            workdir: "/work".to_owned(),
+            resources: ResourcesView {
+                cpu: "1".to_owned(),
+                memory_bytes: 1 << 30,
+                pids: 4096,
+            },
+            network: NetworkView::None,
+            mounts: Vec::new(),
+            time_limit_ms: None,
+            merge: false,
+            stdin: false,
+            attempt: 1,
+            members: Vec::new(),
+            created_at: "2026-01-01T00:00:00Z".to_owned(),
+            started_at: None,
+            ended_at: None,
+        }
+    }
+}
+
+macro_rules! note {
+    ($fake:expr, $caller:expr, $($what:tt)*) => {
+        $fake.note($caller, format!($($what)*)).map_err(|problem| *problem)?
+    };
+}
+
+#[async_trait]
+impl Service for Fake {
+    async fn site(&self, caller: &Caller) -> Result<SiteView, Problem> {
+        note!(self, caller, "site");
+        Ok(SiteView {
+            site: "s".to_owned(),
+            build: Build {
+                version: "0".to_owned(),
+                id: "b".to_owned(),
+                made_at: 0,
+            },
+            pid: 1,
+            started_at: "2026-01-01T00:00:00Z".to_owned(),
+            home: "/h".to_owned(),
+            log_file: "/h/l".to_owned(),
+            commit: self.committed(),
+            living_sessions: 1,
+            address: None,
+        })
+    }
+
+    async fn nodes(&self, caller: &Caller) -> Result<Vec<NodeView>, Problem> {
+        note!(self, caller, "nodes");
+        Ok(Vec::new())
+    }
+
+    async fn upload(&self, caller: &Caller, mut body: ByteStream) -> Result<UploadView, Problem> {
+        note!(self, caller, "upload");
+        if *self.refuse_uploads.lock().expect("no test panics with it") {
+            return Err(Problem::new(ProblemCode::DiskFull, "no room"));
+        }
+        let mut bytes = 0;
+        while let Some(part) = body.next().await {
+            bytes += part?.len() as u64;
+        }
+        let id = "u".to_owned();
+        Ok(UploadView { id, bytes })
+    }
+
+    async fn create(
+        &self,
+        caller: &Caller,
+        request: CreateSession,
+        idempotency_key: Option<String>,
+    ) -> Result<Created, Problem> {
+        note!(
+            self,
+            caller,
+            "create {:?} {idempotency_key:?}",
+            request.command
+        );
+        self.commit.send_modify(|commit| *commit += 1);
+        Ok(Created {
+            session: self.view("new"),
+            already: idempotency_key.as_deref() == Some("again"),
+        })
+    }
+
+    async fn list(&self, caller: &Caller, query: ListQuery) -> Result<SessionPage, Problem> {
+        note!(self, caller, "list {query:?}");
+        Ok(SessionPage {
+            sessions: vec![self.view("one")],
+            next_cursor: None,
+        })
+    }
+
+    async fn session(&self, caller: &Caller, session: &str) -> Result<SessionView, Problem> {
+        note!(self, caller, "session {session}");
+        Ok(self.view(session))
+    }
+
+    async fn stop(
+        &self,
+        caller: &Caller,
+        session: &str,
+        order: StopSession,
+    ) -> Result<SessionView, Problem> {
+        note!(self, caller, "stop {session} {order:?}");
+        Ok(self.view(session))
+    }
+
+    async fn remove(
+        &self,
+        caller: &Caller,
+        session: &str,
+        force: bool,
+    ) -> Result<SessionView, Problem> {
+        note!(self, caller, "remove {session} {force}");
+        Ok(self.view(session))
+    }
+
+    async fn signal(
+        &self,
+        caller: &Caller,
+        session: &str,
+        order: SignalOrder,
+    ) -> Result<(), Problem> {
+        note!(self, caller, "signal {session} {}", order.signal);
+        Ok(())
+    }
+
+    async fn why(&self, caller: &Caller, session: &str) -> Result<Why, Problem> {
+        note!(self, caller, "why {session}");
+        Ok(Why {
+            session: session.to_owned(),
+            state: "running".to_owned(),
+            summary: "it runs".to_owned(),
+            nodes: Vec::new(),
+            evidence: Vec::new(),
+            suggestion: None,
+        })
+    }
+
+    async fn usage(&self, caller: &Caller, session: &str) -> Result<UsageView, Problem> {
+        note!(self, caller, "usage {session}");
+        Ok(UsageView::default())
+    }
+
+    async fn logs(
+        &self,
+        caller: &Caller,
+        session: &str,
+        stream: OutputStream,
+        query: LogQuery,
+    ) -> Result<LogFrameStream, Problem> {
+        note!(self, caller, "logs {session} {stream:?} {query:?}");
+        let mut frames = vec![
+            Ok(LogFrame::Data {
+                offset: query.offset,
+                bytes: Bytes::from_static(b"hello"),
+            }),
+            Ok(LogFrame::Gap {
+                offset: query.offset + 5,
+                bytes: 10,
+            }),
+        ];
+        if *self.cut.lock().expect("no test panics with it") {
+            return Ok(stream::iter(frames).boxed());
+        }
+        if *self.endless.lock().expect("no test panics with it") {
+            return Ok(stream::iter(frames).chain(stream::pending()).boxed());
+        }
+        let offset = query.offset + 15;
+        frames.push(Ok(LogFrame::End { offset }));
+        // What comes after the end must never be seen.
+        frames.push(Ok(LogFrame::Alive));
+        Ok(stream::iter(frames).boxed())
+    }
+
+    async fn stdin(
+        &self,
+        caller: &Caller,
+        session: &str,
+        query: StdinQuery,
+        bytes: Bytes,
+    ) -> Result<StdinView, Problem> {
+        note!(self, caller, "stdin {session} {query:?} {}", bytes.len());
+        Ok(StdinView {
+            offset: query.offset.saturating_add(bytes.len() as u64),
+            closed: query.close,
+        })
+    }
+
+    async fn files(
+        &self,
+        caller: &Caller,
+        session: &str,
+        query: FilesQuery,
+    ) -> Result<ByteStream, Problem> {
+        note!(self, caller, "files {session} {query:?}");
+        let mut parts = vec![
+            Ok(Bytes::from_static(b"some ")),
+            Ok(Bytes::from_static(b"tar")),
+        ];
+        if *self.cut.lock().expect("no test panics with it") {
+            parts.push(Err(Problem::new(ProblemCode::NodeUnreachable, "gone")));
+        }
+        Ok(stream::iter(parts).boxed())
+    }
+
+    async fn events(&self, caller: &Caller, query: EventQuery) -> Result<EventStream, Problem> {
+        note!(self, caller, "events {query:?}");
+        let first = query.after.unwrap_or(0);
+        let event = |number| PublicEvent {
+            number,
+            at: "2026-01-01T00:00:00Z".to_owned(),
+            session: Some("one".to_owned()),
+            node: None,
+            code: "session.running".to_owned(),
+            message: "it runs\nwell".to_owned(),
+        };
+        let mut events = vec![
+            Ok(event(first.saturating_add(1))),
+            Ok(event(first.saturating_add(2))),
+        ];
+        if *self.cut.lock().expect("no test panics with it") {
+            events.push(Err(Problem::new(ProblemCode::Unavailable, "going down")));
+        }
+        Ok(stream::iter(events).boxed())
+    }
+
+    async fn shutdown(
+        &self,
+        caller: &Caller,
+        order: ShutdownOrder,
+    ) -> Result<ShutdownView, Problem> {
+        note!(self, caller, "shutdown {:?}", order.mode);
+        Ok(ShutdownView {
+            pid: 1,
+            living_sessions: 0,
+        })
+    }
+
+    fn committed(&self) -> u64 {
+        *self.commit.borrow()
+    }
+
+    async fn wait_committed(&self, commit: u64) {
+        let mut changes = self.commit.subscribe();
+        let reached = changes.wait_for(|now| *now >= commit).await;
+        reached.expect("the sender is in self");
+    }
+}

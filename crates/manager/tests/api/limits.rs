@@ -1,0 +1,98 @@
+//! Everything that comes in has a limit.
+
+use crate::site::Site;
+use bytes::Bytes;
+use client::ClientError;
+use futures::stream;
+use manager::api::CONNECTION_LIMIT;
+use public_api::{CreateSession, ProblemCode, STDIN_LIMIT_BYTES, StdinQuery};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+#[tokio::test]
+async fn bodies_beyond_the_limit_are_refused_with_an_answer() {
+    let site = Site::start().await;
+    for client in [site.unix(), site.http()] {
+        let order = |bytes: usize| CreateSession {
+            command: vec!["x".repeat(bytes)],
+            ..CreateSession::default()
+        };
+        let refused = client.create(&order(1 << 20), None).await;
+        expect_code(&refused, ProblemCode::TooLarge);
+        let control = client.create(&order((1 << 20) - 1000), None).await;
+        control.expect("within the limit");
+        let query = StdinQuery::default();
+        let bytes = Bytes::from(vec![0; STDIN_LIMIT_BYTES + 1]);
+        let refused = client.stdin("one", &query, bytes.clone()).await;
+        expect_code(&refused, ProblemCode::TooLarge);
+        let control = client.stdin("one", &query, bytes.slice(1..)).await;
+        control.expect("at the limit");
+    }
+    let unannounced = site
+        .ask("POST", "/api/v1/sessions")
+        .chunked(vec![b'x'; (1 << 20) + 1]);
+    unannounced.send().await.expect(ProblemCode::TooLarge);
+    site.close().await;
+}
+
+#[tokio::test]
+async fn an_upload_that_says_that_it_is_too_large_never_starts() {
+    let site = Site::start().await;
+    let length = (public_api::UPLOAD_LIMIT_BYTES + 1).to_string();
+    let ask = site.ask("POST", "/api/v1/uploads");
+    let answer = ask.header("content-length", Some(&length)).send().await;
+    answer.expect(ProblemCode::TooLarge);
+    assert_eq!(site.fake.last_asked(), "");
+    site.close().await;
+}
+
+#[tokio::test]
+async fn a_refused_upload_gets_its_answer_while_it_is_sent() {
+    let site = Site::start().await;
+    *site.fake.refuse_uploads.lock().unwrap() = true;
+    for client in [site.unix(), site.http()] {
+        let parts = stream::iter((0..80).map(|_| Ok(Bytes::from(vec![0; 100_000]))));
+        expect_code(&client.upload(parts).await, ProblemCode::DiskFull);
+    }
+    site.close().await;
+}
+
+#[tokio::test]
+async fn further_connections_wait_until_one_has_ended() {
+    let site = Site::start().await;
+    let mut held = Vec::new();
+    for _ in 0..CONNECTION_LIMIT {
+        held.push(
+            UnixStream::connect(&site.socket)
+                .await
+                .expect("it is accepted"),
+        );
+    }
+    let mut late = UnixStream::connect(&site.socket)
+        .await
+        .expect("it is queued");
+    let request = b"GET /api/v1/site HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    late.write_all(request).await.expect("it is queued");
+    let mut first = [0; 12];
+    let early = tokio::time::timeout(Duration::from_millis(300), late.read_exact(&mut first)).await;
+    assert!(
+        early.is_err(),
+        "more than {CONNECTION_LIMIT} connections are served"
+    );
+    held.pop();
+    late.read_exact(&mut first)
+        .await
+        .expect("its turn has come");
+    assert_eq!(&first, b"HTTP/1.1 200");
+    drop(held);
+    site.close().await;
+}
+
+#[track_caller]
+fn expect_code<T: std::fmt::Debug>(result: &Result<T, ClientError>, code: ProblemCode) {
+    match result {
+        Err(ClientError::Problem(problem)) => assert_eq!(problem.code, code),
+        other => panic!("{other:?}"),
+    }
+}

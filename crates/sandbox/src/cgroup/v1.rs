@@ -1,0 +1,290 @@
+//! Version 1: one hierarchy per controller, our group in each, a group per member in that.
+//!
+//! Where version 2 is mounted beside them the member has a group there too, which limits nothing
+//! but can be killed as a whole (`cgroup.kill`).
+
+use super::GroupError;
+use super::mounts::GroupMounts;
+use crate::message::GroupPaths;
+use domain::{MemberId, OomEvidence};
+use engine_api::{Limits, RemoveReport, Usage};
+use process::{ProcessIdentity, send_signal};
+use rustix::process::Signal;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// CPU time is dealt out in periods of this length.
+const CPU_PERIOD_MICROS: u64 = 100_000;
+/// The kernel refuses a smaller share of a period.
+const CPU_QUOTA_LEAST_MICROS: u64 = 1_000;
+/// How long the processes of a killed container may take to end.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// First and longest pause while waiting for that: it is usually over before the first.
+const KILL_PAUSE: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(20));
+/// The character devices that can be opened: null, zero, full, random, urandom, tty, ptmx, pts.
+const DEVICES: &[&str] = &[
+    "c 1:3 rw", "c 1:5 rw", "c 1:7 rw", "c 1:8 rw", "c 1:9 rw", "c 5:0 rw", "c 5:2 rw",
+    "c 136:* rw",
+];
+
+/// The groups of version 1.
+#[derive(Debug)]
+pub(crate) struct V1 {
+    mounts: GroupMounts,
+    group: String,
+}
+
+impl V1 {
+    pub(super) fn new(mounts: GroupMounts, group: String) -> Self {
+        Self { mounts, group }
+    }
+
+    pub(super) fn has(&self, controller: &str) -> bool {
+        self.mounts.v1.contains_key(controller)
+    }
+
+    /// Our own group in each hierarchy, version 2 last.
+    fn own_groups(&self) -> BTreeSet<PathBuf> {
+        let points = self.mounts.v1.values().chain(&self.mounts.v2);
+        points.map(|point| point.join(&self.group)).collect()
+    }
+
+    fn path(&self, controller: &str, member: MemberId) -> Option<PathBuf> {
+        let point = self.mounts.v1.get(controller)?;
+        Some(point.join(&self.group).join(member.to_string()))
+    }
+
+    fn unified(&self, member: MemberId) -> Option<PathBuf> {
+        let point = self.mounts.v2.as_ref()?;
+        Some(point.join(&self.group).join(member.to_string()))
+    }
+
+    pub(super) fn create(
+        &self,
+        member: MemberId,
+        limits: &Limits,
+    ) -> Result<GroupPaths, GroupError> {
+        let cpuset = self.mounts.v1.get("cpuset").map(|point| point.join(&self.group));
+        for own in self.own_groups() {
+            make(&own)?;
+            if Some(&own) == cpuset.as_ref() {
+                adopt_cpuset(&own)?;
+            }
+            make(&own.join(member.to_string()))?;
+        }
+        self.limit(member, limits)?;
+        let groups: BTreeSet<PathBuf> = self.mounts.v1.keys()
+            .filter_map(|controller| self.path(controller, member))
+            .collect();
+        let quota = (limits.cpu * 10).max(CPU_QUOTA_LEAST_MICROS);
+        Ok(GroupPaths {
+            tasks: groups.iter().map(|group| group.join("tasks")).collect(),
+            unified: self.unified(member),
+            cpu_quota: self
+                .path("cpu", member)
+                .map(|group| (group.join("cpu.cfs_quota_us"), quota)),
+        })
+    }
+
+    fn limit(&self, member: MemberId, limits: &Limits) -> Result<(), GroupError> {
+        if let Some(group) = self.path("memory", member) {
+            let bytes = limits.memory_bytes.to_string();
+            write(&group.join("memory.limit_in_bytes"), &bytes)?;
+            let with_swap = group.join("memory.memsw.limit_in_bytes");
+            if with_swap.exists() {
+                write(&with_swap, &bytes)?;
+            }
+            write(&group.join("memory.swappiness"), "0")?;
+        }
+        if let Some(group) = self.path("pids", member) {
+            write(&group.join("pids.max"), &limits.pids.to_string())?;
+        }
+        if let Some(group) = self.path("cpu", member) {
+            let period = CPU_PERIOD_MICROS.to_string();
+            write(&group.join("cpu.cfs_period_us"), &period)?;
+        }
+        if let Some(group) = self.path("devices", member) {
+            write(&group.join("devices.deny"), "a")?;
+            for device in DEVICES {
+                write(&group.join("devices.allow"), device)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn list(&self) -> Vec<MemberId> {
+        let own = self.own_groups();
+        let entries = own.iter().flat_map(fs::read_dir).flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let members: BTreeSet<MemberId> = names.filter_map(|name| name.parse().ok()).collect();
+        members.into_iter().collect()
+    }
+
+    /// Every hierarchy is asked: a child that was starting may have joined some only.
+    pub(super) fn processes(&self, member: MemberId) -> Vec<i32> {
+        let mut found = BTreeSet::new();
+        for own in self.own_groups() {
+            let path = own.join(member.to_string()).join("cgroup.procs");
+            let text = fs::read_to_string(path).unwrap_or_default();
+            found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+        }
+        found.into_iter().filter(|pid| *pid > 0).collect()
+    }
+
+    pub(super) fn usage(&self, member: MemberId) -> Result<Usage, GroupError> {
+        let read = |controller: &str, file: &str| {
+            let path = self.path(controller, member)?.join(file);
+            number(&fs::read_to_string(path).ok()?)
+        };
+        let memory = read("memory", "memory.usage_in_bytes").ok_or(GroupError::Absent)?;
+        Ok(Usage {
+            cpu_micros: read("cpuacct", "cpuacct.usage").unwrap_or(0) / 1_000,
+            memory_bytes: memory,
+            memory_peak_bytes: read("memory", "memory.max_usage_in_bytes").unwrap_or(0),
+            pids: read("pids", "pids.current").unwrap_or(0),
+            out_of_memory: self.evidence(member),
+        })
+    }
+
+    /// The out-of-memory kills that the kernel counted; `None` where there were none.
+    fn evidence(&self, member: MemberId) -> Option<OomEvidence> {
+        let group = self.path("memory", member)?;
+        let control = fs::read_to_string(group.join("memory.oom_control")).ok()?;
+        let kills = control.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        let kills = number(kills?)?;
+        if kills == 0 {
+            return None;
+        }
+        let read = |file: &str| number(&fs::read_to_string(group.join(file)).ok()?);
+        Some(OomEvidence {
+            kills,
+            limit_bytes: read("memory.limit_in_bytes")?,
+            peak_bytes: read("memory.max_usage_in_bytes"),
+            process: None,
+        })
+    }
+
+    pub(super) fn kill(&self, member: MemberId) {
+        // One write kills all of them, without a race against fork.
+        if let Some(group) = self.unified(member) {
+            let _ = fs::write(group.join("cgroup.kill"), "1");
+        }
+        for pid in self.processes(member) {
+            let Ok(Some(identity)) = ProcessIdentity::of(pid) else {
+                continue;
+            };
+            let Ok(Some(pidfd)) = identity.open() else {
+                continue;
+            };
+            // The number may have passed on since it was listed; the descriptor has not.
+            if self.processes(member).contains(&pid) {
+                let _ = send_signal(&pidfd, Signal::KILL);
+            }
+        }
+    }
+
+    pub(super) fn remove(&self, member: MemberId) -> Result<RemoveReport, GroupError> {
+        let deadline = Instant::now() + KILL_LIMIT;
+        let mut pause = KILL_PAUSE.0;
+        loop {
+            let left = self.processes(member);
+            if left.is_empty() {
+                break;
+            }
+            if Instant::now() > deadline {
+                return Err(GroupError::StillAlive {
+                    count: left.len(),
+                    seconds: KILL_LIMIT.as_secs(),
+                });
+            }
+            self.kill(member);
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(KILL_PAUSE.1);
+        }
+        let report = RemoveReport {
+            out_of_memory: self.evidence(member),
+            usage: self.usage(member).ok(),
+        };
+        for own in self.own_groups() {
+            remove_group(&own.join(member.to_string()), deadline)?;
+        }
+        Ok(report)
+    }
+
+    pub(super) fn remove_own_group(&self) {
+        for own in self.own_groups() {
+            // Refused while a member has a group in it, as it should be.
+            let _ = fs::remove_dir(own);
+        }
+    }
+}
+
+fn make(group: &Path) -> Result<(), GroupError> {
+    match fs::create_dir(group) {
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => Err(GroupError::Act {
+            act: "create",
+            path: group.into(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// A new cpuset has no CPUs and no memory nodes, and nobody can join it. Ours takes its parent's,
+/// and its children take ours as they are made.
+fn adopt_cpuset(own: &Path) -> Result<(), GroupError> {
+    let clone = own.join("cgroup.clone_children");
+    let is_set = fs::read_to_string(&clone).is_ok_and(|text| text.trim() == "1");
+    let parent = own.parent().unwrap_or(own);
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let have = fs::read_to_string(own.join(file)).unwrap_or_default();
+        if is_set && !have.trim().is_empty() {
+            continue;
+        }
+        let path = parent.join(file);
+        let wanted = fs::read_to_string(&path).map_err(|source| GroupError::Act {
+            act: "read",
+            path,
+            source,
+        })?;
+        write(&own.join(file), wanted.trim())?;
+    }
+    if is_set { Ok(()) } else { write(&clone, "1") }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), GroupError> {
+    fs::write(path, text).map_err(|source| GroupError::Act {
+        act: "write",
+        path: path.into(),
+        source,
+    })
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
+}
+
+/// A group whose last process has just ended is busy for a moment.
+fn remove_group(group: &Path, deadline: Instant) -> Result<(), GroupError> {
+    loop {
+        match fs::remove_dir(group) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error)
+                if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline =>
+            {
+                std::thread::sleep(KILL_PAUSE.0);
+            }
+            Err(source) => {
+                return Err(GroupError::Act {
+                    act: "remove",
+                    path: group.into(),
+                    source,
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Which system calls a container may make.
+//!
+//! Two filters are installed one above the other, and the kernel takes the sterner answer:
+//! the first knows every call there is and answers `ENOSYS` to others, so that a C library of
+//! tomorrow falls back to what it did before; the second answers `EPERM` to the known and
+//! forbidden ones. Where both would refuse, the order of installation would decide, so the sets
+//! are disjoint: what the second forbids, the first lets through.
+
+mod table;
+
+use rustix::io::Errno;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+use std::collections::BTreeMap;
+use table::{ALLOWED, FORBIDDEN};
+
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: TargetArch = TargetArch::x86_64;
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: TargetArch = TargetArch::aarch64;
+
+/// Flags of clone(2) that make a namespace.
+const NAMESPACE_FLAGS: &[i32] = &[
+    libc::CLONE_NEWCGROUP,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWNET,
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWUTS,
+];
+/// ioctl(2) requests that put characters into another's terminal.
+const FORBIDDEN_REQUESTS: &[u64] = &[libc::TIOCSTI, libc::TIOCLINUX];
+/// Socket families that may be used.
+const FAMILIES: &[i32] = &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+/// personality(2) values that may be set: Linux, an older version number, no randomisation (for
+/// debuggers), and the question.
+const PERSONALITIES: &[u64] = &[0, 0x002_0000, 0x004_0000, 0x008, 0xffff_ffff];
+
+/// The programs, in the order they are installed.
+#[derive(Debug)]
+pub(crate) struct Filters(pub(crate) [BpfProgram; 2]);
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+impl Filters {
+    /// Compiles the filters. It fails only by a mistake in the tables.
+    pub(crate) fn compile() -> Result<Self, seccompiler::Error> {
+        let known = ALLOWED.iter().chain(FORBIDDEN);
+        let known: Rules = known.map(|number| (*number, Vec::new())).collect();
+        let unknown = SeccompFilter::new(
+            known,
+            errno(Errno::NOSYS),
+            SeccompAction::Allow,
+            ARCHITECTURE,
+        )?;
+        let forbidden = SeccompFilter::new(
+            forbidden()?,
+            SeccompAction::Allow,
+            errno(Errno::PERM),
+            ARCHITECTURE,
+        )?;
+        Ok(Self([unknown.try_into()?, forbidden.try_into()?]))
+    }
+}
+
+fn errno(errno: Errno) -> SeccompAction {
+    SeccompAction::Errno(errno.raw_os_error().cast_unsigned())
+}
+
+/// Calls that are refused always, and the arguments with which others are.
+fn forbidden() -> Result<Rules, seccompiler::Error> {
+    let mut rules: Rules = FORBIDDEN
+        .iter()
+        .map(|number| (*number, Vec::new()))
+        .collect();
+    let mut clone = Vec::new();
+    for flag in NAMESPACE_FLAGS {
+        let flag = u64::from(flag.cast_unsigned());
+        clone.push(all(&[(0, SeccompCmpOp::MaskedEq(flag), flag)])?);
+    }
+    rules.insert(libc::SYS_clone, clone);
+    let mut requests = Vec::new();
+    for request in FORBIDDEN_REQUESTS {
+        requests.push(all(&[(1, SeccompCmpOp::Eq, *request)])?);
+    }
+    rules.insert(libc::SYS_ioctl, requests);
+    let other_family: Vec<_> = FAMILIES
+        .iter()
+        .map(|family| (0, SeccompCmpOp::Ne, u64::from(family.cast_unsigned())))
+        .collect();
+    let netlink = u64::from(libc::AF_NETLINK.cast_unsigned());
+    let route = u64::from(libc::NETLINK_ROUTE.cast_unsigned());
+    let other_netlink = [(0, SeccompCmpOp::Eq, netlink), (2, SeccompCmpOp::Ne, route)];
+    let socket = vec![all(&other_family)?, all(&other_netlink)?];
+    rules.insert(libc::SYS_socket, socket);
+    let other_personality: Vec<_> = PERSONALITIES
+        .iter()
+        .map(|value| (0, SeccompCmpOp::Ne, *value))
+        .collect();
+    rules.insert(libc::SYS_personality, vec![all(&other_personality)?]);
+    Ok(rules)
+}
+
+/// A rule that matches where all `(argument, comparison, value)` do. All of these arguments are
+/// 32 bits wide, and the kernel looks at no more of them either.
+fn all(conditions: &[(u8, SeccompCmpOp, u64)]) -> Result<SeccompRule, seccompiler::Error> {
+    let conditions: Result<Vec<_>, _> = conditions
+        .iter()
+        .map(|(argument, comparison, value)| {
+            let width = SeccompCmpArgLen::Dword;
+            SeccompCondition::new(*argument, width, comparison.clone(), *value)
+        })
+        .collect();
+    Ok(SeccompRule::new(conditions?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table::{ALLOWED, FORBIDDEN};
+    use super::{Filters, forbidden};
+
+    #[test]
+    fn no_call_is_both_allowed_and_forbidden() {
+        for number in FORBIDDEN {
+            assert!(!ALLOWED.contains(number), "{number}");
+        }
+        // clone3's flags lie in memory, where no filter sees them: it has to be unknown.
+        assert!(!ALLOWED.contains(&libc::SYS_clone3));
+        assert!(!FORBIDDEN.contains(&libc::SYS_clone3));
+        for number in forbidden().expect("rules").keys() {
+            assert!(
+                ALLOWED.contains(number) || FORBIDDEN.contains(number),
+                "{number} would answer EPERM and ENOSYS at once"
+            );
+        }
+    }
+
+    #[test]
+    fn the_programs_are_short_enough_for_the_kernel() {
+        const PROGRAM_LIMIT: usize = 4096;
+        let filters = Filters::compile().expect("compiled");
+        for program in &filters.0 {
+            assert!(program.len() < PROGRAM_LIMIT, "{}", program.len());
+        }
+    }
+}

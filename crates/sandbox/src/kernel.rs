@@ -1,0 +1,250 @@
+//! System calls that our libraries do not wrap. Each is one call, allocates nothing, and can be
+//! made between clone and exec.
+
+use rustix::io::Errno;
+use std::ffi::{CStr, c_char, c_long};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+
+/// A mount cannot be written through.
+pub(crate) const MOUNT_READ_ONLY: u64 = 0x1;
+/// Set-user-id bits on it do nothing.
+pub(crate) const MOUNT_NO_SUID: u64 = 0x2;
+/// Device nodes on it cannot be opened.
+pub(crate) const MOUNT_NO_DEVICES: u64 = 0x4;
+/// Ids are translated by a user namespace.
+const MOUNT_IDMAP: u64 = 0x10_0000;
+/// The mount and all below it.
+pub(crate) const RECURSIVE: u32 = 0x8000;
+/// The descriptor itself, not a name below it.
+const EMPTY_PATH: u32 = 0x1000;
+/// The first filter mode of seccomp(2) that takes a program.
+const SECCOMP_SET_MODE_FILTER: c_long = 1;
+
+/// `struct mount_attr`, version 0.
+#[repr(C)]
+struct MountAttributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
+fn check(result: c_long) -> Result<c_long, Errno> {
+    if result == -1 {
+        // SAFETY: errno belongs to this thread and was just set by the call that failed.
+        let errno = unsafe { *libc::__errno_location() };
+        return Err(Errno::from_raw_os_error(errno));
+    }
+    Ok(result)
+}
+
+/// Sets attributes of the mount whose root is `mount`; `flags` is 0 or [`RECURSIVE`].
+pub(crate) fn mount_setattr(mount: impl AsFd, flags: u32, set: u64) -> Result<(), Errno> {
+    set_attributes(mount.as_fd(), flags, set, 0)
+}
+
+/// Translates the ids of the mount whose root is `mount`, and which is attached nowhere yet, by
+/// `namespace`: the file system's id n becomes what n inside the namespace is outside.
+pub(crate) fn mount_idmap(mount: impl AsFd, flags: u32, namespace: impl AsFd) -> Result<(), Errno> {
+    let namespace = namespace.as_fd().as_raw_fd();
+    let namespace = u64::try_from(namespace).map_err(|_| Errno::BADF)?;
+    set_attributes(mount.as_fd(), flags, MOUNT_IDMAP, namespace)
+}
+
+fn set_attributes(
+    mount: BorrowedFd<'_>,
+    flags: u32,
+    set: u64,
+    user_namespace: u64,
+) -> Result<(), Errno> {
+    let attributes = MountAttributes {
+        set,
+        clear: 0,
+        propagation: 0,
+        user_namespace,
+    };
+    // SAFETY: the path is a valid empty string and the attributes are read for their size only.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags | EMPTY_PATH,
+            &raw const attributes,
+            size_of::<MountAttributes>(),
+        )
+    };
+    check(result).map(drop)
+}
+
+/// A new process: its number, and a descriptor of it.
+#[derive(Debug)]
+pub(crate) struct Cloned {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+}
+
+/// Clones this process like fork does, with new namespaces (`flags`), optionally into a cgroup v2
+/// group. `None` in the child.
+///
+/// # Safety
+/// The process must have one thread only. The child must not return from the caller's frame to
+/// code that drops what the parent still uses.
+pub(crate) unsafe fn clone_process(
+    flags: u64,
+    group: Option<BorrowedFd<'_>>,
+) -> Result<Option<Cloned>, Errno> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: all fields are integers, for which zero is valid.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = flags | libc::CLONE_PIDFD as u64;
+    arguments.pidfd = (&raw mut pidfd) as u64;
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    if let Some(group) = group {
+        arguments.flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP
+        arguments.cgroup = u64::try_from(group.as_raw_fd()).map_err(|_| Errno::BADF)?;
+    }
+    // SAFETY: no stack is given, so the child goes on with a copy of this one; see above.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw mut arguments,
+            size_of::<libc::clone_args>(),
+        )
+    };
+    match check(result)? {
+        0 => Ok(None),
+        pid => Ok(Some(Cloned {
+            pid: i32::try_from(pid).map_err(|_| Errno::RANGE)?,
+            // SAFETY: the kernel stored a new descriptor there, which nobody else owns.
+            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+        })),
+    }
+}
+
+/// Closes the descriptors `first` to `last`, both included.
+pub(crate) fn close_range(first: u32, last: u32) {
+    // SAFETY: closing is all it does; the callers own what they close. It fails only for a range
+    // that is empty or where the call is missing, where exec closes them a moment later.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+}
+
+/// Sets close-on-exec on every descriptor from `first` on.
+pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
+    // SAFETY: no memory is involved.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    check(result).map(drop)
+}
+
+/// Makes `to` a copy of `from` that survives exec.
+pub(crate) fn duplicate(from: impl AsFd, to: RawFd) -> Result<(), Errno> {
+    // SAFETY: no memory is involved; the child owns all its descriptors.
+    let result = unsafe { libc::dup2(from.as_fd().as_raw_fd(), to) };
+    check(c_long::from(result)).map(drop)
+}
+
+/// Installs a filter on system calls; needs no-new-privileges.
+pub(crate) fn install_filter(program: &[seccompiler::sock_filter]) -> Result<(), Errno> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| Errno::INVAL)?,
+        filter: program.as_ptr().cast_mut().cast(),
+    };
+    // SAFETY: the program is as long as its length says; the kernel copies it and changes nothing.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    check(result).map(drop)
+}
+
+/// Runs `program` with one argument, its name, and no environment. Returns only if that failed.
+pub(crate) fn execute(program: impl AsFd, name: &CStr) -> Errno {
+    let arguments: [*const c_char; 2] = [name.as_ptr(), std::ptr::null()];
+    let environment: [*const c_char; 1] = [std::ptr::null()];
+    // SAFETY: both lists end with a null pointer and live until the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            arguments.as_ptr(),
+            environment.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    check(result).err().unwrap_or(Errno::NOEXEC)
+}
+
+/// Ends this process at once: no destructor, no buffer of the parent's is flushed.
+pub(crate) fn exit_now(status: i32) -> ! {
+    // SAFETY: it does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// Gives every signal its default action and blocks none, as a new program expects.
+pub(crate) fn reset_signals() {
+    const LAST_SIGNAL: i32 = 64;
+    for signal in 1..=LAST_SIGNAL {
+        // SAFETY: the default action is no code of ours; for numbers that cannot be set it fails.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: the set is initialised by the first call before it is used.
+    unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// A descriptor that is readable when a child of this process ended; the signal is blocked.
+pub(crate) fn child_signals() -> Result<OwnedFd, Errno> {
+    // SAFETY: the set is initialised before it is used, and the new descriptor is nobody else's.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+        let descriptor = check(c_long::from(libc::signalfd(-1, &raw const set, flags)))?;
+        let descriptor = RawFd::try_from(descriptor).map_err(|_| Errno::RANGE)?;
+        Ok(OwnedFd::from_raw_fd(descriptor))
+    }
+}
+
+/// Brings the loopback device of this network namespace up.
+pub(crate) fn loopback_up() -> Result<(), Errno> {
+    let socket = rustix::net::socket_with(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // SAFETY: all fields are integers or arrays of them, for which zero is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (place, byte) in request.ifr_name.iter_mut().zip(b"lo") {
+        *place = (*byte).cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP).map_err(|_| Errno::RANGE)?;
+    // SAFETY: the request is the structure that this call reads.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    check(c_long::from(result)).map(drop)
+}
+
+/// Makes every later open give a number above the ones the guest inherits (and their kin), by
+/// keeping all below `count` open on /dev/null. The child may then copy onto low numbers freely.
+pub(crate) fn reserve_low_descriptors(count: RawFd) -> Result<(), Errno> {
+    use rustix::fs::{Mode, OFlags, open};
+    loop {
+        let filler = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        if filler.as_raw_fd() >= count {
+            return Ok(());
+        }
+        // Held for ever: that is its use.
+        std::mem::forget(filler);
+    }
+}

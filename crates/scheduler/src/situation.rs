@@ -1,0 +1,40 @@
+//! What the scheduler looks at. Borrowed, because a pass looks at everything and keeps nothing.
+
+use domain::{NodeRecord, SessionId, Slots, Span};
+
+/// A node and who has what of it.
+#[derive(Clone, Debug)]
+pub struct Node<'a> {
+    /// What it offers and can do.
+    pub record: &'a NodeRecord,
+    /// Every member that has resources of it, unclaimed ones too.
+    pub holdings: Vec<Holding<'a>>,
+}
+
+/// What one member has of a node.
+#[derive(Clone, Copy, Debug)]
+pub struct Holding<'a> {
+    /// The member's session.
+    pub session: SessionId,
+    /// The session's name.
+    pub name: &'a str,
+    /// How much.
+    pub slots: &'a Slots,
+}
+
+/// A session that waits to be placed.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// Which.
+    pub session: SessionId,
+    /// Its name.
+    pub name: &'a str,
+    /// What each of its members needs.
+    pub slots: &'a Slots,
+    /// How many members, all placed or none; at least 1.
+    pub members: u32,
+    /// Rows of the capability table that a node must have, in order.
+    pub required: Vec<&'static str>,
+    /// How long it has waited.
+    pub waited: Span,
+}

@@ -1,0 +1,116 @@
+//! Tidy on small workspaces of its own: each rule is broken once, and kept once.
+
+use super::{LINES_LIMIT, findings};
+use std::path::Path;
+
+/// A workspace with the given crates: name, level, dependencies, text of lib.rs.
+fn workspace(crates: &[(&str, i64, &[&str], &str)]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().expect("a directory");
+    for (name, level, dependencies, text) in crates {
+        let folder = root.path().join("crates").join(name);
+        std::fs::create_dir_all(folder.join("src")).expect("made");
+        let dependencies: String = dependencies
+            .iter()
+            .map(|dependency| format!("{dependency}.workspace = true\n"))
+            .collect();
+        let manifest = format!(
+            "[package]\nname = \"{name}\"\n[package.metadata.tidy]\nlevel = {level}\n[dependencies]\n{dependencies}"
+        );
+        std::fs::write(folder.join("Cargo.toml"), manifest).expect("written");
+        std::fs::write(folder.join("src/lib.rs"), text).expect("written");
+    }
+    root
+}
+
+fn found(root: &Path) -> Vec<String> {
+    findings(root).expect("it can be read")
+}
+
+const GOOD: &str = "//! What it is for.\n";
+
+#[test]
+fn arrows_that_point_down_are_fine() {
+    let root = workspace(&[("low", 0, &[], GOOD), ("high", 1, &["low", "serde"], GOOD)]);
+    assert_eq!(found(root.path()), Vec::<String>::new());
+}
+
+#[test]
+fn an_arrow_that_points_up_fails() {
+    let root = workspace(&[("low", 0, &["high"], GOOD), ("high", 1, &[], GOOD)]);
+    let found = found(root.path());
+    assert_eq!(
+        found,
+        ["low (level 0) depends on high (level 1): arrows point down"]
+    );
+}
+
+#[test]
+fn an_arrow_within_a_level_fails() {
+    let root = workspace(&[("one", 4, &["two"], GOOD), ("two", 4, &[], GOOD)]);
+    assert_eq!(
+        found(root.path()),
+        ["one (level 4) depends on two (level 4): arrows point down"]
+    );
+}
+
+#[test]
+fn a_renamed_or_a_target_dependency_is_seen_too() {
+    let root = workspace(&[("low", 0, &[], GOOD), ("high", 1, &[], GOOD)]);
+    let manifest = "[package]\nname = \"low\"\n[package.metadata.tidy]\nlevel = 0\n\
+        [target.'cfg(unix)'.dependencies]\nother = { path = \"../high\", package = \"high\" }\n";
+    std::fs::write(root.path().join("crates/low/Cargo.toml"), manifest).expect("written");
+    assert_eq!(
+        found(root.path()),
+        ["low (level 0) depends on high (level 1): arrows point down"]
+    );
+}
+
+#[test]
+fn a_pure_crate_has_no_runtime_and_only_one_crate_has_sql() {
+    let root = workspace(&[
+        ("lifecycle", 2, &["tokio"], GOOD),
+        ("manager", 4, &["rusqlite"], GOOD),
+    ]);
+    assert_eq!(
+        found(root.path()),
+        [
+            "lifecycle is pure and depends on tokio",
+            "manager depends on rusqlite: only database has SQL"
+        ]
+    );
+}
+
+#[test]
+fn a_file_without_a_first_line_and_one_that_is_too_long_fail() {
+    let long = format!("//! Long.\n{}", "// line\n".repeat(LINES_LIMIT));
+    let tested = format!(
+        "//! Fine.\n#[cfg(test)]\n{}",
+        "// line\n".repeat(LINES_LIMIT)
+    );
+    let root = workspace(&[
+        ("a", 0, &[], "fn f() {}\n"),
+        ("b", 0, &[], &long),
+        ("c", 0, &[], &tested),
+    ]);
+    assert_eq!(
+        found(root.path()),
+        [
+            "crates/a/src/lib.rs: its first line does not say (`//!`) what it is for",
+            "crates/b/src/lib.rs: 601 lines, more than 600"
+        ]
+    );
+}
+
+#[test]
+fn a_crate_without_a_level_fails() {
+    let root = workspace(&[("low", 0, &[], GOOD)]);
+    std::fs::write(
+        root.path().join("crates/low/Cargo.toml"),
+        "[package]\nname = \"low\"\n",
+    )
+    .expect("written");
+    assert_eq!(
+        found(root.path()),
+        ["low: its manifest has no [package.metadata.tidy] level"]
+    );
+}
