@@ -161,7 +161,9 @@ pub(crate) struct Answer {
 /// mean another route (`..`).
 pub(crate) fn session_path(session: &str, rest: &str) -> Result<String, ClientError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    if matches!(session, "" | "." | "..") || !session.bytes().all(allowed) {
+    let first = session.bytes().next();
+    let starts_well = first.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    if !starts_well || !session.bytes().all(allowed) {
         let detail = format!("no session has the id or name `{session}`");
         return Err(ClientError::Problem(Problem::new(
             ProblemCode::NoSuchSession,

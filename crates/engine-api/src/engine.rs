@@ -21,7 +21,9 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
 
     /// Starts a container and returns once its guest was told *go*. If a guest of this member
     /// runs already, that is success with [`Started::already`] set. Not cancellation safe: a call that
-    /// is dropped leaves a container that [`Engine::list`] finds.
+    /// is dropped leaves a container that [`Engine::list`] finds. A member that has ended is never
+    /// run again: where its exit record lies in the directory, or what is left of its container
+    /// exists, a start fails and changes nothing.
     async fn start(&self, container: &ContainerSpec) -> Result<Started, StartError>;
 
     /// All containers of this site's agent that exist in any part: a live guest, a cgroup, a

@@ -12,6 +12,8 @@ mod report;
 mod retention;
 mod site;
 mod stop;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use crate::rows::RowChange;

@@ -1,7 +1,7 @@
 //! The public API over HTTP: routes translate to and from [`public_api::Service`], nothing else.
 //!
-//! Every request passes one edge ([`edge`]) that names it, finds out who asks, and gives every
-//! error the same form. `routes` has a file per noun; [`server`] owns the sockets.
+//! Every request passes one edge (`edge`) that names it, finds out who asks, and gives every
+//! error the same form. `routes` has a file per noun; `server` owns the sockets.
 
 mod authenticator;
 mod bodies;

@@ -47,6 +47,11 @@ impl std::fmt::Debug for Authenticator {
 }
 
 impl Authenticator {
+    /// For the site of the user under whom this process runs.
+    pub fn new(key: String) -> Self {
+        Self::local(rustix::process::geteuid().as_raw(), Some(key))
+    }
+
     /// For the site of the user `owner_uid`, under whom the daemon runs. Without a `key` nobody
     /// is let in by TCP. Names come from /etc/passwd once, here: a directory service that is down
     /// must not stop requests, so users who are only there are called `uid-N`.

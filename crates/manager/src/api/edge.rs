@@ -26,7 +26,7 @@ pub(super) async fn edge(State(api): State<Api>, request: Request, next: Next) -
     let (response, user) = answer.await;
     let mut response = finish(response, &route, &id);
     let commit = api.service.committed();
-    if commit > 0 {
+    if commit > 0 && user.is_some() {
         response
             .headers_mut()
             .insert(COMMIT_HEADER, HeaderValue::from(commit));

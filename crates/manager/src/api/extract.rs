@@ -43,8 +43,9 @@ impl FromRequestParts<Api> for SessionReference {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
         let session = path_part(parts, api, "session").await?;
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-        let can_be =
-            (1..=REFERENCE_LIMIT_BYTES).contains(&session.len()) && session.bytes().all(allowed);
+        let can_be = (1..=REFERENCE_LIMIT_BYTES).contains(&session.len())
+            && session.as_bytes()[0].is_ascii_alphanumeric()
+            && session.bytes().all(allowed);
         if can_be {
             return Ok(Self(session));
         }

@@ -2,7 +2,6 @@
 
 use crate::api::routes::{events, logs, sessions, site, uploads};
 use public_api::Problem;
-use serde_json::{Map, Value};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
@@ -87,27 +86,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     Description::openapi()
 }
 
-/// The description as it stands in `openapi/public.json`: sorted, so that it changes only where
-/// the API does.
+/// The description as it stands in `openapi/public.json`. Paths, schemas and properties are in
+/// the order of their names, so that it changes only where the API does.
 pub fn openapi_text() -> String {
-    let value = serde_json::to_value(openapi()).expect("a description has only texts and numbers");
-    let mut text = serde_json::to_string_pretty(&sorted(value)).expect("a value is JSON");
-    text.push('\n');
-    text
-}
-
-/// Maps in the order of their keys, whichever map serde_json was built with.
-fn sorted(value: Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let mut entries: Vec<_> = map.into_iter().collect();
-            entries.sort_by(|left, right| left.0.cmp(&right.0));
-            let entries = entries.into_iter();
-            Value::Object(Map::from_iter(
-                entries.map(|(key, value)| (key, sorted(value))),
-            ))
-        }
-        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
-        other => other,
-    }
+    let text = openapi().to_pretty_json();
+    text.expect("a description has only texts and numbers") + "\n"
 }

@@ -59,6 +59,11 @@ async fn every_route_refuses_whoever_has_no_key() {
                 .await;
             answer.expect(ProblemCode::Unauthenticated);
             assert_eq!(answer.header("www-authenticate"), "Bearer");
+            assert_eq!(
+                answer.header("insula-commit"),
+                "",
+                "strangers learn nothing"
+            );
         }
         assert_eq!(
             site.fake.last_asked(),

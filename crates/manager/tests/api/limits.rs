@@ -89,6 +89,21 @@ async fn further_connections_wait_until_one_has_ended() {
     site.close().await;
 }
 
+#[tokio::test]
+async fn whoever_does_not_finish_the_head_of_a_request_is_cut_off() {
+    let site = Site::start().await;
+    let mut slow = UnixStream::connect(&site.socket)
+        .await
+        .expect("it is accepted");
+    slow.write_all(b"GET /api/v1/site HTTP/1.1\r\nhost")
+        .await
+        .expect("it is read");
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(20), slow.read_to_end(&mut rest)).await;
+    ended.expect("it is cut off").expect("without an error");
+    site.close().await;
+}
+
 #[track_caller]
 fn expect_code<T: std::fmt::Debug>(result: &Result<T, ClientError>, code: ProblemCode) {
     match result {

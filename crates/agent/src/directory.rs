@@ -1,0 +1,179 @@
+//! What the agent keeps on disk, and in which order it is written.
+//!
+//! ```text
+//! DIRECTORY/node.json                the node's id
+//! DIRECTORY/obeyed.json              whom the agent obeyed last
+//! DIRECTORY/gone                     ids of purged members, one line each, the oldest first
+//! DIRECTORY/images/                  prepared roots
+//! DIRECTORY/members/.new-ID/         being made: removed by the next process
+//! DIRECTORY/members/ID/              a member, see `engine_api::layout`, and
+//!                      member.json   what it is; written before anything else, never changed
+//!                      manifest      its uploaded files, as they were before the start
+//!                      prepared      it is there: files and directories are complete
+//!                      starting      it is there: the engine was asked, it may have run
+//!                      started       when its command started
+//!                      final.json    the record that was decided; never changed
+//! DIRECTORY/members/.gone-SLOT-ID/   purged, being removed
+//! DIRECTORY/members/.damaged-ID/     without a readable member.json: for the operator to look at
+//! ```
+//!
+//! A member's directory and its final record survive a loss of power. The markers between need
+//! not: a member that was not over when the machine went down is never started again.
+
+mod gone;
+mod identity;
+mod member;
+
+pub(crate) use gone::GoneLog;
+pub use identity::{IdentityFileError, node_identity};
+pub(crate) use member::{Marker, MemberDirectory, MemberFile};
+
+use domain::MemberId;
+use lifecycle::agent::Obeyed;
+use process::{Durability, WriteFileError, write_file_atomic};
+use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+/// The format of every file here; a higher one is refused.
+pub(crate) const FORMAT: u32 = 1;
+/// Largest file here that is read at once, in bytes: a specification with its environment.
+const FILE_LIMIT: u64 = 8 << 20;
+
+/// Something of the agent's own on disk could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// An act on a file failed.
+    #[error("cannot {act} {path}")]
+    Act {
+        /// What was tried.
+        act: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file could not be replaced.
+    #[error(transparent)]
+    Write(#[from] WriteFileError),
+    /// A file is not what it should be.
+    #[error("{path} cannot be understood")]
+    Form {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A file was written by a newer version.
+    #[error("{path} has format {found}; this version knows up to {FORMAT}")]
+    Newer {
+        /// Which.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// A file is larger than any of its kind.
+    #[error("{path} is larger than {FILE_LIMIT} bytes")]
+    TooLarge {
+        /// Which.
+        path: PathBuf,
+    },
+}
+
+pub(crate) fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
+    let path = path.to_path_buf();
+    move |source| DirectoryError::Act { act, path, source }
+}
+
+/// The agent's directory.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeDirectory {
+    root: PathBuf,
+}
+
+impl NodeDirectory {
+    /// Makes what is missing of it.
+    pub(crate) fn open(root: &Path) -> Result<Self, DirectoryError> {
+        for path in [root.to_path_buf(), root.join("members"), root.join("images")] {
+            make_private(&path)?;
+        }
+        Ok(Self { root: root.into() })
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    pub(crate) fn members(&self) -> PathBuf {
+        self.root.join("members")
+    }
+
+    pub(crate) fn member(&self, member: MemberId) -> MemberDirectory {
+        MemberDirectory::new(self.members().join(member.to_string()))
+    }
+
+    pub(crate) fn obeyed(&self) -> Result<Option<Obeyed>, DirectoryError> {
+        read_json(&self.root.join("obeyed.json"))
+    }
+
+    /// Saves whom the agent obeys.
+    pub(crate) fn save_obeyed(
+        &self,
+        obeyed: &Obeyed,
+        durability: Durability,
+    ) -> Result<(), DirectoryError> {
+        let bytes = serde_json::to_vec(obeyed).expect("plain numbers become JSON");
+        write_file_atomic(&self.root.join("obeyed.json"), &bytes, 0o600, durability)?;
+        Ok(())
+    }
+}
+
+/// Makes a directory that nobody else may enter, with its parents.
+pub(crate) fn make_private(path: &Path) -> Result<(), DirectoryError> {
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(path).map_err(failed("create", path))?;
+    let closed = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(path, closed).map_err(failed("close to others", path))
+}
+
+/// A small JSON file; `None` if it is not there.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, DirectoryError> {
+    let Some(bytes) = read_small(path)? else {
+        return Ok(None);
+    };
+    let parsed = serde_json::from_slice(&bytes);
+    parsed.map(Some).map_err(|source| DirectoryError::Form {
+        path: path.into(),
+        source,
+    })
+}
+
+/// A small file; `None` if it is not there. Links are not followed: the guest writes some of
+/// these.
+pub(crate) fn read_small(path: &Path) -> Result<Option<Vec<u8>>, DirectoryError> {
+    use rustix::fs::{Mode, OFlags, open};
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = match open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
+        Err(error) => return Err(failed("open", path)(error.into())),
+    };
+    let mut bytes = Vec::new();
+    file.take(FILE_LIMIT + 1).read_to_end(&mut bytes).map_err(failed("read", path))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_LIMIT) {
+        return Err(DirectoryError::TooLarge { path: path.into() });
+    }
+    Ok(Some(bytes))
+}
+
+/// Makes the entries of `path` survive a loss of power.
+pub(crate) fn sync_directory(path: &Path) -> Result<(), DirectoryError> {
+    let synced = File::open(path).and_then(|directory| directory.sync_all());
+    synced.map_err(failed("sync", path))
+}

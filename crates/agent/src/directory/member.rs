@@ -1,0 +1,254 @@
+//! One member's directory.
+
+use super::{
+    DirectoryError, FORMAT, failed, make_private, read_json, read_small, sync_directory,
+};
+use domain::{ExitRecord, MemberId, Timestamp};
+use engine_api::{UidRange, layout};
+use guest_api::Stream;
+use guest_api::files::{RECORD, RecordFile, parse_segment_name};
+use node_api::MemberSpec;
+use process::{Durability, remove_tree, write_file_atomic};
+use rustix::fs::{Gid, Uid, chown};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What a member is: the body of `member.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MemberFile {
+    pub(crate) format: u32,
+    pub(crate) member: MemberId,
+    pub(crate) spec: MemberSpec,
+    /// Which range of user ids.
+    pub(crate) slot: u32,
+    /// The generation of the desired set that asked for it.
+    pub(crate) generation: u64,
+    /// Which boot of the kernel made it.
+    pub(crate) boot_id: String,
+    pub(crate) made_at: Timestamp,
+}
+
+/// The decided record: the body of `final.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct FinalFile {
+    format: u32,
+    record: ExitRecord,
+}
+
+/// Files whose being there says something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Marker {
+    /// Files and directories are complete.
+    Prepared,
+    /// The engine was asked to start it.
+    Starting,
+}
+
+impl Marker {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Prepared => "prepared",
+            Self::Starting => "starting",
+        }
+    }
+}
+
+/// A member's directory, whether it is there or not.
+#[derive(Clone, Debug)]
+pub(crate) struct MemberDirectory {
+    path: PathBuf,
+}
+
+impl MemberDirectory {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn entry(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub(crate) fn manifest(&self) -> PathBuf {
+        self.path.join("manifest")
+    }
+
+    /// Makes the directory aside, renames it, and makes that durable. The sync of the new file
+    /// carries the directory's entries with it on the file systems in use, so that this costs one
+    /// commit of the journal.
+    pub(crate) fn make(&self, file: &MemberFile, uids: UidRange) -> Result<(), DirectoryError> {
+        if self.path.exists() {
+            return Ok(());
+        }
+        let members = self.path.parent().expect("below the agent's directory");
+        let aside = members.join(format!(".new-{}", file.member));
+        remove_tree(&aside).map_err(|error| failed("remove", &aside)(io::Error::other(error)))?;
+        make_private(&aside)?;
+        let made = fill(&aside, file, uids)
+            .and_then(|()| fs::rename(&aside, &self.path).map_err(failed("rename to", &self.path)));
+        if let Err(error) = made {
+            // The first error is the one to tell; the next process removes what is left.
+            let _ = remove_tree(&aside);
+            return Err(error);
+        }
+        let path = self.entry(layout::SPECIFICATION);
+        let synced = File::open(&path).and_then(|file| file.sync_all());
+        synced.map_err(failed("sync", &path))?;
+        sync_directory(members)
+    }
+
+    pub(crate) fn file(&self) -> Result<Option<MemberFile>, DirectoryError> {
+        let path = self.entry(layout::SPECIFICATION);
+        let file: Option<MemberFile> = read_json(&path)?;
+        match file {
+            Some(MemberFile { format, .. }) if format > FORMAT => {
+                let found = format;
+                Err(DirectoryError::Newer { path, found })
+            }
+            file => Ok(file),
+        }
+    }
+
+    pub(crate) fn mark(&self, marker: Marker) -> Result<(), DirectoryError> {
+        let path = self.entry(marker.name());
+        File::create(&path).map(drop).map_err(failed("create", &path))
+    }
+
+    pub(crate) fn is_marked(&self, marker: Marker) -> bool {
+        fs::symlink_metadata(self.entry(marker.name())).is_ok()
+    }
+
+    pub(crate) fn save_started(&self, at: Timestamp) -> Result<(), DirectoryError> {
+        let bytes = at.0.to_string();
+        let path = self.entry("started");
+        write_file_atomic(&path, bytes.as_bytes(), 0o600, Durability::Process)?;
+        Ok(())
+    }
+
+    pub(crate) fn started(&self) -> Option<Timestamp> {
+        read_json(&self.entry("started")).ok().flatten().map(Timestamp)
+    }
+
+    /// The decided record.
+    pub(crate) fn final_record(&self) -> Result<Option<ExitRecord>, DirectoryError> {
+        let path = self.entry("final.json");
+        match read_json::<FinalFile>(&path)? {
+            Some(file) if file.format > FORMAT => {
+                let found = file.format;
+                Err(DirectoryError::Newer { path, found })
+            }
+            file => Ok(file.map(|file| file.record)),
+        }
+    }
+
+    /// Writes the decided record, once.
+    pub(crate) fn save_final(&self, record: &ExitRecord) -> Result<(), DirectoryError> {
+        if self.final_record()?.is_some() {
+            return Ok(());
+        }
+        let file = FinalFile {
+            format: FORMAT,
+            record: record.clone(),
+        };
+        let bytes = serde_json::to_vec(&file).expect("a record becomes JSON");
+        write_file_atomic(&self.entry("final.json"), &bytes, 0o600, Durability::Power)?;
+        Ok(())
+    }
+
+    /// The guest's record; `None` if there is none, or it cannot be understood.
+    pub(crate) fn guest_record(&self) -> Option<ExitRecord> {
+        let path = self.entry(layout::RECORD).join(RECORD);
+        match read_json::<RecordFile>(&path) {
+            Ok(Some(file)) if file.format <= guest_api::files::FORMAT => Some(file.record),
+            Ok(Some(file)) => {
+                tracing::warn!(format = file.format, "{} is of a newer format", path.display());
+                None
+            }
+            Ok(None) => None,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a record is unreadable");
+                None
+            }
+        }
+    }
+
+    /// Something of a guest is there: it may have been told *go*. The engine writes its own note
+    /// before it tells it.
+    pub(crate) fn has_traces_of_guest(&self) -> bool {
+        let has_entries = |name| {
+            fs::read_dir(self.entry(name)).is_ok_and(|mut entries| entries.next().is_some())
+        };
+        fs::symlink_metadata(self.entry(layout::GUEST)).is_ok()
+            || has_entries(layout::RECORD)
+            || has_entries(layout::LOGS)
+    }
+
+    /// The engine's writable parts are gone.
+    pub(crate) fn is_cleaned(&self) -> bool {
+        [layout::UPPER, layout::HOME]
+            .iter()
+            .all(|name| fs::symlink_metadata(self.entry(name)).is_err())
+    }
+
+    /// Bytes of `stream` from its first to the last on disk.
+    pub(crate) fn stream_bytes(&self, stream: Stream) -> u64 {
+        let entries = fs::read_dir(self.entry(layout::LOGS)).into_iter().flatten().flatten();
+        let ends = entries.filter_map(|entry| {
+            let (found, offset) = parse_segment_name(entry.file_name().to_str()?)?;
+            let length = entry.metadata().ok()?.len();
+            (found == stream).then_some(offset.saturating_add(length))
+        });
+        ends.max().unwrap_or(0)
+    }
+}
+
+fn fill(aside: &Path, file: &MemberFile, uids: UidRange) -> Result<(), DirectoryError> {
+    let command = uids.shifted(UidRange::COMMAND);
+    let guest = uids.shifted(UidRange::GUEST);
+    for (name, owner) in [
+        (layout::WORK, command),
+        (layout::HOME, command),
+        (layout::UPPER, uids.shifted(0)),
+        (layout::OVERLAY_WORK, uids.shifted(0)),
+        (layout::LOGS, guest),
+        (layout::RECORD, guest),
+    ] {
+        let path = aside.join(name);
+        make_open(&path)?;
+        own(&path, owner)?;
+    }
+    let bytes = serde_json::to_vec(file).expect("a specification becomes JSON");
+    let path = aside.join(layout::SPECIFICATION);
+    write_file_atomic(&path, &bytes, 0o600, Durability::Process)?;
+    Ok(())
+}
+
+/// A directory that others may enter: everything is below one that they may not.
+pub(crate) fn make_open(path: &Path) -> Result<(), DirectoryError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::create_dir(path).map_err(failed("create", path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(failed("open", path))
+}
+
+/// Gives `path` to the user `id` of a member. Only root can; without it there are no ranges and
+/// everything belongs to the agent's user.
+pub(crate) fn own(path: &Path, id: u32) -> Result<(), DirectoryError> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let owned = chown(path, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)));
+    owned.map_err(|error| failed("give away", path)(error.into()))
+}
+
+/// A fact that only has to be small; a guest could have written anything.
+impl MemberDirectory {
+    /// The raw bytes of a small file in the log directory, such as an index.
+    pub(crate) fn log_index(&self, name: &str) -> Option<Vec<u8>> {
+        read_small(&self.entry(layout::LOGS).join(name)).ok().flatten()
+    }
+}

@@ -1,0 +1,414 @@
+//! The conformance cases on the simulated engine, and that they find faults.
+
+mod conformance {
+    pub mod checked_in;
+}
+
+use async_trait::async_trait;
+use conformance::checked_in;
+use domain::{ExitHow, ExitRecord, MemberId, OomEvidence, SessionId, Timestamp};
+use engine_api::conformance::{CASES, Harness, Kept, Plan, Report, Violation, Work, run_case};
+use engine_api::simulated::{Ending, Life, Output, Script, SimulatedEngine};
+use engine_api::{
+    ContainerSpec, Engine, EngineError, Fingerprint, Found, GuestSpec, Limits, RemoveReport,
+    RootSpec, StartError, Started, UidRange, Usage,
+};
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+
+/// 2026-01-01T00:00:00Z.
+const START: Timestamp = Timestamp(1_767_225_600_000_000);
+const NAP_MICROS: u64 = 300_000;
+const UID_BASE: u32 = 2_000_000_000;
+
+/// Gives each work the life that its script would have. The work stands where a real engine finds
+/// the guest's configuration.
+#[derive(Debug)]
+struct Works;
+
+fn encode(plan: &Plan) -> Vec<u8> {
+    let place = WORKS
+        .iter()
+        .position(|work| *work == plan.work)
+        .expect("a known work");
+    vec![u8::try_from(place).expect("few")]
+}
+
+const WORKS: &[Work] = &[
+    Work::Exit(0),
+    Work::Exit(7),
+    Work::Exit(255),
+    Work::Print,
+    Work::Sleep,
+    Work::Nap,
+    Work::Spin,
+    Work::Devour,
+    Work::Multiply,
+    Work::ShowNetwork,
+    Work::ShowRoot,
+    Work::ShowIdentity,
+    Work::ShowFilter,
+];
+
+fn prints(text: impl Into<Vec<u8>>) -> Life {
+    let mut life = Life::exits(0, 0);
+    life.ending.output = Output {
+        stdout: text.into(),
+        stderr: Vec::new(),
+    };
+    life
+}
+
+impl Script for Works {
+    fn life(&self, container: &ContainerSpec) -> Life {
+        let limits = container.limits;
+        match WORKS[usize::from(container.guest.config[0])] {
+            Work::Exit(code) => Life::exits(1_000, code),
+            Work::Print => prints(Work::TEXT),
+            Work::Sleep => Life::forever(),
+            Work::Nap => Life::exits(NAP_MICROS, 0),
+            Work::Spin => Life {
+                cpu: limits.cpu,
+                ..Life::forever()
+            },
+            Work::Devour => Life {
+                ending: Ending {
+                    how: ExitHow::Signalled {
+                        signal: 9,
+                        core_dumped: false,
+                    },
+                    out_of_memory: Some(OomEvidence {
+                        kills: 1,
+                        limit_bytes: limits.memory_bytes,
+                        peak_bytes: Some(limits.memory_bytes),
+                        process: Some("tail".to_owned()),
+                    }),
+                    ..Ending::exit(0)
+                },
+                ..Life::exits(1_000, 0)
+            },
+            // The guest and the shell count too.
+            Work::Multiply => {
+                let most = Work::PROCESSES.min(limits.pids - 2);
+                prints(
+                    (1..=most)
+                        .map(|number| format!("{number}\n"))
+                        .collect::<String>(),
+                )
+            }
+            Work::ShowNetwork => prints("lo\n"),
+            Work::ShowRoot => prints("ro,nosuid\n"),
+            Work::ShowIdentity => {
+                prints(format!("0 {} {}\n", container.uids.base, UidRange::LENGTH))
+            }
+            Work::ShowFilter => prints("2\n"),
+        }
+    }
+}
+
+/// The simulated engine behind another one that may have faults.
+#[derive(Debug)]
+struct Simulated<E> {
+    simulated: Arc<SimulatedEngine>,
+    engine: E,
+}
+
+fn simulated() -> Simulated<Arc<SimulatedEngine>> {
+    let simulated = Arc::new(SimulatedEngine::new(Works, START));
+    Simulated {
+        engine: Arc::clone(&simulated),
+        simulated,
+    }
+}
+
+/// What an engine behind a harness must be: the simulated one itself, or a faulty one around it.
+trait AsEngine: Send + Sync {
+    fn as_engine(&self) -> &dyn Engine;
+}
+
+impl AsEngine for Arc<SimulatedEngine> {
+    fn as_engine(&self) -> &dyn Engine {
+        self.as_ref()
+    }
+}
+
+#[async_trait]
+impl<E: AsEngine> Harness for Simulated<E> {
+    fn engine(&self) -> &dyn Engine {
+        self.engine.as_engine()
+    }
+
+    fn member(&self, number: u32) -> MemberId {
+        MemberId {
+            session: SessionId(u64::from(number)),
+            attempt: 1,
+            index: 0,
+        }
+    }
+
+    async fn prepare(&self, plan: &Plan) -> ContainerSpec {
+        let number = u32::try_from(plan.member.session.0).expect("small");
+        ContainerSpec {
+            member: plan.member,
+            hostname: "case".to_owned(),
+            directory: Path::new("/nowhere").join(plan.member.to_string()),
+            root: RootSpec {
+                layers: Vec::new(),
+                read_only: plan.read_only,
+            },
+            binds: Vec::new(),
+            uids: UidRange {
+                base: UID_BASE + number * UidRange::LENGTH,
+            },
+            limits: Limits {
+                cpu: plan.cpu,
+                memory_bytes: plan.memory_bytes,
+                pids: plan.pids,
+                tmpfs_bytes: plan.memory_bytes / 4,
+                best_effort: plan.best_effort,
+            },
+            network: plan.network,
+            guest: GuestSpec {
+                config: encode(plan),
+                socket: "/nowhere/socket".into(),
+            },
+        }
+    }
+
+    async fn advance(&self, milliseconds: u32) {
+        self.simulated.advance(u64::from(milliseconds) * 1_000);
+    }
+
+    async fn record(&self, container: &ContainerSpec) -> Option<ExitRecord> {
+        self.simulated.record(container.member)
+    }
+
+    async fn output(&self, container: &ContainerSpec) -> Vec<u8> {
+        self.simulated
+            .output(container.member)
+            .unwrap_or_default()
+            .stdout
+    }
+
+    async fn kept(&self, container: &ContainerSpec) -> Kept {
+        let left = self.simulated.record(container.member).is_some();
+        Kept {
+            work: left,
+            logs: left,
+            record: left,
+        }
+    }
+
+    async fn discard(&self, container: &ContainerSpec) {
+        self.simulated.forget(container.member);
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[test]
+fn the_simulated_engine_conforms() {
+    let harness = simulated();
+    let (report, violations) = block_on(Report::make("simulated", &harness));
+    assert!(violations.is_empty(), "{violations:#?}");
+    assert_eq!(report.cases.len(), CASES.len());
+    let listed = block_on(harness.engine().list()).expect("listed");
+    assert!(listed.is_empty(), "the cases clean up: {listed:?}");
+    checked_in::compare("simulated", &report);
+}
+
+#[test]
+fn what_an_engine_lacks_is_not_supported_and_refused() {
+    let harness = simulated();
+    harness.simulated.lack("limit.pids", "for this test");
+    let mut check = |case, expect: &str| {
+        let result = block_on(run_case(case, &harness));
+        assert_eq!(format!("{result:?}"), expect, "{case}");
+    };
+    check("limits.pids", "Ok(NotSupported { row: \"limit.pids\" })");
+    check("limits.refused", "Ok(Passed)");
+    check("limits.cpu", "Ok(Passed)");
+    check("no.such", "Err(NoSuchCase)");
+}
+
+/// Ways in which an engine can break its promises.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    StartsTwice,
+    SurvivesRemoval,
+    WaitsForEver,
+    InventsUsage,
+    ForgetsARow,
+    IgnoresLimits,
+}
+
+/// The simulated engine with one fault.
+#[derive(Debug)]
+struct Faulty {
+    inner: Arc<SimulatedEngine>,
+    fault: Fault,
+}
+
+impl AsEngine for Faulty {
+    fn as_engine(&self) -> &dyn Engine {
+        self
+    }
+}
+
+#[async_trait]
+impl Engine for Faulty {
+    fn name(&self) -> &'static str {
+        "faulty"
+    }
+
+    async fn fingerprint(&self) -> Result<Fingerprint, EngineError> {
+        let mut fingerprint = self.inner.fingerprint().await?;
+        if self.fault == Fault::ForgetsARow {
+            fingerprint.capabilities.pop_first();
+        }
+        Ok(fingerprint)
+    }
+
+    async fn start(&self, container: &ContainerSpec) -> Result<Started, StartError> {
+        let mut container = container.clone();
+        if self.fault == Fault::IgnoresLimits {
+            container.limits.cpu = 10_000;
+            container.limits.pids = 10_000;
+            container.limits.memory_bytes = 1 << 40;
+        }
+        let started = self.inner.start(&container).await;
+        match self.fault {
+            Fault::StartsTwice => Ok(Started { already: false }),
+            Fault::SurvivesRemoval
+            | Fault::WaitsForEver
+            | Fault::InventsUsage
+            | Fault::ForgetsARow
+            | Fault::IgnoresLimits => started,
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<Found>, EngineError> {
+        self.inner.list().await
+    }
+
+    async fn signal(&self, member: MemberId, signal: i32) -> Result<(), EngineError> {
+        self.inner.signal(member, signal).await
+    }
+
+    async fn remove(
+        &self,
+        member: MemberId,
+        directory: &Path,
+    ) -> Result<RemoveReport, EngineError> {
+        if self.fault == Fault::SurvivesRemoval {
+            return Ok(RemoveReport::default());
+        }
+        self.inner.remove(member, directory).await
+    }
+
+    async fn usage(&self, member: MemberId) -> Result<Usage, EngineError> {
+        if self.fault == Fault::InventsUsage {
+            return Ok(Usage::default());
+        }
+        self.inner.usage(member).await
+    }
+
+    async fn wait(&self, member: MemberId, directory: &Path) -> Result<(), EngineError> {
+        if self.fault == Fault::WaitsForEver {
+            std::future::pending::<()>().await;
+        }
+        self.inner.wait(member, directory).await
+    }
+}
+
+#[test]
+fn faults_are_found() {
+    let faults = [
+        (Fault::StartsTwice, "start.idempotent"),
+        (Fault::StartsTwice, "start.once"),
+        (Fault::SurvivesRemoval, "remove.living"),
+        (Fault::WaitsForEver, "wait.end"),
+        (Fault::InventsUsage, "usage.absent"),
+        (Fault::ForgetsARow, "fingerprint.complete"),
+        (Fault::IgnoresLimits, "limits.cpu"),
+        (Fault::IgnoresLimits, "limits.pids"),
+        (Fault::IgnoresLimits, "limits.memory"),
+    ];
+    for (fault, case) in faults {
+        let simulated = Arc::new(SimulatedEngine::new(Works, START));
+        let engine = Faulty {
+            inner: Arc::clone(&simulated),
+            fault,
+        };
+        let result = block_on(run_case(case, &Simulated { simulated, engine }));
+        assert!(
+            matches!(result, Err(Violation::Broken { .. })),
+            "{fault:?}, {case}: {result:?}"
+        );
+    }
+}
+
+#[test]
+fn a_guest_that_is_killed_leaves_no_record_and_a_reboot_leaves_nothing_alive() {
+    let harness = simulated();
+    let plan = |number, work| Plan {
+        member: harness.member(number),
+        work,
+        cpu: 10_000,
+        memory_bytes: 1 << 20,
+        pids: 10,
+        network: domain::Network::None,
+        read_only: true,
+        best_effort: false,
+    };
+    block_on(async {
+        let engine = harness.engine();
+        let killed = harness.prepare(&plan(1, Work::Nap)).await;
+        let napping = harness.prepare(&plan(2, Work::Nap)).await;
+        let sleeping = harness.prepare(&plan(3, Work::Sleep)).await;
+        for container in [&killed, &napping, &sleeping] {
+            engine.start(container).await.expect("started");
+        }
+        harness.simulated.kill_guest(killed.member);
+        harness.advance(1_000).await;
+        assert_eq!(harness.record(&killed).await, None);
+        let record = harness.record(&napping).await.expect("it ended by itself");
+        assert_eq!(
+            record.ended_at.micros_since(START),
+            NAP_MICROS,
+            "at its own moment"
+        );
+        harness.simulated.reboot();
+        assert!(engine.list().await.expect("listed").is_empty());
+        assert!(harness.record(&napping).await.is_some(), "the disk is kept");
+        assert_eq!(harness.simulated.starts(sleeping.member), 1);
+        harness.simulated.lose_launcher();
+        let error = engine.list().await.expect_err("the launcher is gone");
+        assert!(matches!(error, EngineError::LauncherGone));
+        engine
+            .list()
+            .await
+            .expect("it is started again for the next call");
+    });
+}

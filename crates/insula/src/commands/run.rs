@@ -1,0 +1,300 @@
+//! `insula run`: a script or a command in a session, in the foreground unless `--detach` is given.
+
+mod attach;
+mod ending;
+mod input;
+mod job;
+mod python;
+mod upload;
+mod waiting;
+
+use self::attach::{Attached, attach};
+use self::job::{Job, Upload};
+use self::python::Python;
+use crate::arguments;
+use crate::cli::Context;
+use crate::daemon::Site;
+use crate::exit_codes;
+use crate::failure::Failure;
+use crate::pack::Manifest;
+use clap::{ArgAction, Args, ValueEnum};
+use domain::amounts::show_decimal;
+use public_api::{CreateSession, MountView, NetworkView, ProblemCode, SessionView};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+const EXAMPLES: &str = "\
+Examples:
+  insula run train.py --epochs 3
+      Runs the script with python3. Its directory goes along (but for what .gitignore and
+      .insulaignore leave out), and the files that it makes or changes come back.
+  insula run --cpu 0.5 --memory 512m --time 10m -- python3 -c 'print(6*7)'
+      Runs a command; no files go along.
+  insula run --detach --name night -- ./simulate --all
+      Starts a session and leaves it running: see `insula logs -f night`.
+
+Ctrl-C sends SIGINT to the command; pressed again it stops the session, a third time kills it.
+A closed terminal leaves the session running.
+
+Exit codes:
+  0-255  the command's own
+    124  the time limit of --time ended it
+    125  Insula failed, or the command line is wrong
+    126  the command cannot be run
+    127  the command was not found
+  128+n  signal n ended the command; 137 also when it ran out of memory";
+
+/// Run a script or a command in a session.
+///
+/// A script alone means its interpreter, by its first line or its extension, with its directory
+/// uploaded. After `--` comes any command.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+#[command(override_usage = "insula run [OPTIONS] SCRIPT [ARGUMENT]...\n       insula run [OPTIONS] -- COMMAND [ARGUMENT]...")]
+pub(crate) struct RunArguments {
+    /// A script, or after `--` a command, and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "SCRIPT|COMMAND")]
+    command: Vec<String>,
+    /// Name of the session; one is made up if absent
+    #[arg(long, value_parser = arguments::name)]
+    name: Option<String>,
+    /// Image that it runs on [default: host, this machine's system read-only]
+    #[arg(long)]
+    image: Option<String>,
+    /// CPUs, such as 0.5 or 2 [default: 1]
+    #[arg(long, value_parser = arguments::cpu, help_heading = "Limits")]
+    cpu: Option<String>,
+    /// Memory, such as 512m or 4g [default: 1g or a quarter of the machine]
+    #[arg(long, value_name = "SIZE", value_parser = arguments::memory, help_heading = "Limits")]
+    memory: Option<String>,
+    /// Longest running time, such as 90s, 10m or 1h30m [default: none]
+    #[arg(long, value_name = "DURATION", value_parser = arguments::span, help_heading = "Limits")]
+    time: Option<String>,
+    /// Most processes and threads [default: 4096]
+    #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
+    pids: Option<u32>,
+    /// Accept limits that this machine cannot enforce
+    #[arg(long, help_heading = "Limits")]
+    best_effort: bool,
+    /// What it can reach [default: host on a local site]
+    #[arg(long, value_enum)]
+    network: Option<NetworkChoice>,
+    /// Set a variable in its environment; may be given more than once
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = arguments::variable, action = ArgAction::Append)]
+    env: Vec<(String, String)>,
+    /// Working directory inside [default: /work, where uploaded files are]
+    #[arg(short, long, value_name = "PATH", value_parser = arguments::absolute_inside)]
+    workdir: Option<String>,
+    /// Leave it running and print its name
+    #[arg(short, long)]
+    detach: bool,
+    /// Show a path of this machine inside; may be given more than once
+    #[arg(long, value_name = "HOST:PATH[:ro]", value_parser = arguments::mount, action = ArgAction::Append, help_heading = "Files")]
+    mount: Vec<MountView>,
+    /// Send this directory or file along [default for a script: its directory]
+    #[arg(long, value_name = "PATH", help_heading = "Files")]
+    upload: Option<PathBuf>,
+    /// Leave files that it makes or changes in the session
+    #[arg(long, help_heading = "Files")]
+    no_download: bool,
+    /// Do not show the active Python environment inside
+    #[arg(long, help_heading = "Files")]
+    no_env: bool,
+    /// Put stderr and stdout into one stream, in exact order
+    #[arg(long)]
+    merge: bool,
+    /// Do not pass standard input on
+    #[arg(long)]
+    no_stdin: bool,
+    /// Print the session as JSON at its end (with --detach at once) on stderr; errors too
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The command came after `--`.
+    #[arg(skip)]
+    dashes: bool,
+}
+
+/// What a session can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum NetworkChoice {
+    /// Nothing but itself
+    None,
+    /// What this machine can reach
+    Host,
+}
+
+impl RunArguments {
+    /// Finds out whether the command came after `--`: the grammar drops that word. The command is
+    /// always the end of the line, so what stands before it tells.
+    pub(crate) fn note_dashes(&mut self, line: &[OsString]) {
+        let before = line.len().checked_sub(self.command.len() + 1);
+        self.dashes = before.is_some_and(|index| line[index] == "--");
+    }
+}
+
+/// Runs it and gives its exit code.
+pub(crate) async fn run(context: Context, arguments: RunArguments) -> Result<u8, Failure> {
+    let Context { printer, settings } = context;
+    let environment = &settings.environment;
+    let job = Job::of(&arguments, &settings)?;
+    let python = if arguments.no_env || arguments.image.as_deref().unwrap_or("host") != "host" {
+        None
+    } else {
+        python::active(environment)
+    };
+    let mut order = order_of(&arguments, &job, &settings)?;
+    let site = Site::open(settings, &printer).await?;
+    let mut sent = Manifest::new();
+    if let Some(upload) = &job.upload {
+        let (id, manifest) = upload::send(&site, &upload.plan).await?;
+        order.upload = Some(id);
+        sent = manifest;
+    }
+    let session = create(&site, order, python.as_ref()).await?;
+    if arguments.detach {
+        detached(&site, &session, &arguments)?;
+        return Ok(exit_codes::SUCCESS);
+    }
+    match Box::pin(attach(&site, &session)).await? {
+        Attached::Ended(ended) => finish(&site, *ended, &arguments, job.upload, sent).await,
+        Attached::Left { exit_code, because } => {
+            printer.note(&format!(
+                "{because}: {name} runs on; `insula logs -f {name}` follows it, \
+                 `insula stop {name}` stops it",
+                name = session.name
+            ));
+            Ok(exit_code)
+        }
+    }
+}
+
+async fn finish(
+    site: &Site,
+    session: SessionView,
+    arguments: &RunArguments,
+    upload: Option<Upload>,
+    sent: Manifest,
+) -> Result<u8, Failure> {
+    let code = ending::tell(site, &session, arguments.json);
+    if let Some(upload) = upload.filter(|_| !arguments.no_download) {
+        let brought = ending::bring_files(site, &session, upload.plan.root, sent).await;
+        if let Err(failure) = brought {
+            let name = &session.name;
+            let hint = format!("`insula download {name}` tries again");
+            site.printer.failure(&failure.hint(hint), arguments.json);
+            return Ok(if code == 0 { exit_codes::INSULA_FAILED } else { code });
+        }
+    }
+    if arguments.json {
+        site.printer.note(&serde_json::to_string(&session).map_err(anyhow::Error::from)?);
+    }
+    Ok(code)
+}
+
+fn detached(site: &Site, session: &SessionView, arguments: &RunArguments) -> Result<(), Failure> {
+    if arguments.json {
+        return site.printer.json(session);
+    }
+    site.printer.line(&session.name)
+}
+
+/// What the site is asked for, but for the upload and the Python environment.
+fn order_of(
+    arguments: &RunArguments,
+    job: &Job,
+    settings: &crate::settings::Settings,
+) -> Result<CreateSession, Failure> {
+    let directory = &settings.environment.current_directory;
+    let mounts: Result<Vec<MountView>, Failure> =
+        arguments.mount.iter().map(|mount| absolute_mount(mount, directory)).collect();
+    let config = &settings.config;
+    Ok(CreateSession {
+        name: arguments.name.clone(),
+        image: arguments.image.clone(),
+        command: job.command.clone(),
+        env: arguments.env.iter().cloned().collect(),
+        workdir: arguments.workdir.clone(),
+        cpu: arguments.cpu.clone().or(config.default_cpu.map(|cpu| show_decimal(cpu.into()))),
+        memory: arguments.memory.clone().or(config.default_memory.map(|bytes| bytes.to_string())),
+        pids: arguments.pids,
+        time: arguments.time.clone(),
+        network: arguments.network.map(|choice| match choice {
+            NetworkChoice::None => NetworkView::None,
+            NetworkChoice::Host => NetworkView::Host,
+        }),
+        mounts: mounts?,
+        merge: arguments.merge,
+        stdin: !arguments.detach && !arguments.no_stdin && input::is_there(),
+        follower: !arguments.detach,
+        best_effort: arguments.best_effort,
+        ..CreateSession::default()
+    })
+}
+
+/// The mount with an absolute path of this machine, which is there and can be read.
+fn absolute_mount(mount: &MountView, directory: &Path) -> Result<MountView, Failure> {
+    let source = directory.join(&mount.source);
+    let told = |error: std::io::Error| {
+        Failure::from(error)
+            .context(format!("cannot mount {}", source.display()))
+            .hint("--mount takes a path of this machine that you can read: HOST:PATH[:ro]")
+    };
+    let found = source.canonicalize().map_err(told)?;
+    let readable = rustix::fs::access(&found, rustix::fs::Access::READ_OK);
+    readable.map_err(|error| told(error.into()))?;
+    let text = found.to_str().ok_or_else(|| Failure::new("the path to mount is not UTF-8"))?;
+    Ok(MountView { source: text.to_owned(), ..mount.clone() })
+}
+
+/// Makes the session, once, however often the daemon is killed meanwhile. If the site refuses to
+/// show the Python environment inside, it is left out.
+async fn create(
+    site: &Site,
+    order: CreateSession,
+    python: Option<&Python>,
+) -> Result<SessionView, Failure> {
+    if let Some(python) = python {
+        match create_once(site, with_python(order.clone(), python)).await {
+            Ok(session) => {
+                site.printer.note(&format!("{python} is mounted read-only (--no-env turns it off)"));
+                return Ok(session);
+            }
+            Err(failure) if failure.code() == Some(ProblemCode::MountRefused) => {
+                let refused = python.roots().any(|root| failure.error.to_string().contains(root));
+                if !refused {
+                    return Err(failure);
+                }
+                site.printer.warning(&format!("{python} is left out: {}", failure.error));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    create_once(site, order).await
+}
+
+async fn create_once(site: &Site, order: CreateSession) -> Result<SessionView, Failure> {
+    let mut random = [0_u8; 16];
+    getrandom::fill(&mut random).map_err(anyhow::Error::from)?;
+    let key: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let created = site.call(async |client| client.create(&order, Some(&key)).await).await?;
+    Ok(created.session)
+}
+
+/// The order with the environment mounted, unless the user has put something else there.
+fn with_python(mut order: CreateSession, python: &Python) -> CreateSession {
+    let taken: Vec<String> = order.mounts.iter().map(|mount| mount.target.clone()).collect();
+    let mounts = python.mounts().filter(|mount| !taken.contains(&mount.target));
+    order.mounts.extend(mounts);
+    let defaults: BTreeMap<String, String> = python.variables();
+    for (name, value) in defaults {
+        order.env.entry(name).or_insert(value);
+    }
+    order
+}
+
+/// Standard error is where a person reads.
+fn is_watched() -> bool {
+    std::io::stderr().is_terminal()
+}

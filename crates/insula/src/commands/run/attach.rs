@@ -1,0 +1,186 @@
+//! A foreground run: output comes, input goes, signals are passed on, until the session has ended
+//! or our terminal is gone.
+
+use super::input::forward_input;
+use super::waiting::tell_what_it_waits_for;
+use crate::daemon::Site;
+use crate::exit_codes;
+use crate::failure::Failure;
+use crate::follow::{Follow, Sink, follow};
+use client::ClientError;
+use public_api::{
+    LogQuery, OutputStream, ProblemCode, SessionView, SignalOrder, StdinQuery, StopSession,
+};
+use std::io;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+/// Longest wait between two looks at a session whose output has ended.
+const LONGEST_LOOK: Duration = Duration::from_millis(200);
+/// Longest time given to the site when we have to go ourselves.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// What a program gets whose output nobody reads.
+const SIGPIPE: i32 = 13;
+
+/// How a foreground run came to its end.
+pub(super) enum Attached {
+    /// The session has ended.
+    Ended(Box<SessionView>),
+    /// It runs on without us.
+    Left {
+        /// What we exit with.
+        exit_code: u8,
+        /// Why we go.
+        because: &'static str,
+    },
+}
+
+/// Stays until the session has ended, or we have to go.
+pub(super) async fn attach(site: &Site, session: &SessionView) -> Result<Attached, Failure> {
+    let id = session.id.as_str();
+    let mut signals = Signals::listen()?;
+    let (mut stdout, stdout_broken) = Sink::of(io::stdout())?;
+    let (mut stderr, stderr_broken) = Sink::of(io::stderr())?;
+    let to_the_end = async {
+        let lossless = |stream| Follow {
+            session: id.to_owned(),
+            stream,
+            query: LogQuery { follow: true, lossless: true, ..LogQuery::default() },
+        };
+        futures::try_join!(
+            follow(site, lossless(OutputStream::Stdout), &mut stdout),
+            follow(site, lossless(OutputStream::Stderr), &mut stderr),
+        )?;
+        await_end(site, id).await
+    };
+    let leave = async { signals.act_on(site, id).await };
+    tokio::select! {
+        ended = to_the_end => Ok(Attached::Ended(Box::new(ended?))),
+        left = leave => Ok(left),
+        never = when_broken(site, id, stdout_broken) => match never {},
+        never = when_broken(site, id, stderr_broken) => match never {},
+        failure = forward_input(site, session) => Err(failure),
+        failure = tell_what_it_waits_for(site, session) => Err(failure),
+    }
+}
+
+/// Output ends a moment before the session does.
+async fn await_end(site: &Site, id: &str) -> Result<SessionView, Failure> {
+    let mut wait = Duration::from_millis(2);
+    loop {
+        let view = site.call(async |client| client.session(id).await).await?;
+        if view.outcome.is_some() {
+            return Ok(view);
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(LONGEST_LOOK);
+    }
+}
+
+/// Like a pipe whose reader has gone: the command gets SIGPIPE, and the session goes on to its
+/// end, its output thrown away.
+async fn when_broken(
+    site: &Site,
+    id: &str,
+    broken: oneshot::Receiver<io::Error>,
+) -> std::convert::Infallible {
+    if let Ok(error) = broken.await {
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            site.printer.error(&format!("cannot write the output: {error}"));
+        }
+        if let Err(error) = site.client().signal(id, SignalOrder { signal: SIGPIPE }).await {
+            site.printer.detail(&format!("the command was not told: {error}"));
+        }
+    }
+    std::future::pending().await
+}
+
+/// The signals that mean something to a foreground run.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Passes interrupts on; returns when we have to go.
+    async fn act_on(&mut self, site: &Site, id: &str) -> Attached {
+        let mut interrupts = 0_u32;
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => {
+                    interrupts = interrupt(site, id, interrupts + 1).await;
+                    if interrupts > 3 {
+                        let exit_code = exit_codes::INTERRUPTED;
+                        return Attached::Left { exit_code, because: "interrupted again" };
+                    }
+                }
+                _ = self.terminate.recv() => {
+                    farewell(site, id).await;
+                    let exit_code = exit_codes::TERMINATED;
+                    return Attached::Left { exit_code, because: "asked to end" };
+                }
+                _ = self.hangup.recv() => {
+                    farewell(site, id).await;
+                    let exit_code = exit_codes::HANGUP;
+                    return Attached::Left { exit_code, because: "the terminal is gone" };
+                }
+            }
+        }
+    }
+}
+
+/// The first interrupt is the command's; the second stops the session, the third kills it.
+/// Returns which of these it was: a session that has no command yet is stopped at once.
+async fn interrupt(site: &Site, id: &str, number: u32) -> u32 {
+    let printer = &site.printer;
+    if number == 1 {
+        match site.client().signal(id, SignalOrder { signal: 2 }).await {
+            Ok(()) => {
+                if super::is_watched() {
+                    printer.note("SIGINT sent to the command; ctrl-C again stops the session");
+                }
+                return 1;
+            }
+            Err(ClientError::Problem(problem)) if problem.code == ProblemCode::WrongState => {}
+            Err(error) => {
+                printer.warning(&format!("the command could not be told: {error}"));
+                return 1;
+            }
+        }
+    }
+    let (grace, said) = match number {
+        1 | 2 => (None, "stopping the session; ctrl-C again kills it"),
+        3 => (Some("0s".to_owned()), "killing the session"),
+        _ => return number,
+    };
+    printer.note(said);
+    let order = StopSession { signal: None, grace };
+    match site.client().stop(id, &order).await {
+        Ok(_) => {}
+        Err(ClientError::Problem(problem)) if problem.code == ProblemCode::WrongState => {}
+        Err(error) => printer.warning(&format!("the session could not be stopped: {error}")),
+    }
+    number.max(2)
+}
+
+/// Closes the command's input, since nobody is left to write to it. Best effort: we are going.
+async fn farewell(site: &Site, id: &str) {
+    let close = async {
+        // An empty piece at 0 is answered with where the input stands.
+        let asked = StdinQuery { offset: 0, close: false };
+        let stands = site.client().stdin(id, &asked, bytes::Bytes::new()).await?;
+        let close = StdinQuery { offset: stands.offset, close: true };
+        site.client().stdin(id, &close, bytes::Bytes::new()).await
+    };
+    let _ = tokio::time::timeout(FAREWELL, close).await;
+}

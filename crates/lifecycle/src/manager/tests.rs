@@ -1,0 +1,10 @@
+//! The manager core by cases and by chance.
+
+mod bench;
+mod deadlines;
+mod ends;
+mod lives;
+mod nodes;
+mod outcomes;
+mod random;
+mod requests;

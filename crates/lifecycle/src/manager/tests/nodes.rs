@@ -1,0 +1,110 @@
+//! Nodes that come, go, and have what nobody knows.
+
+use super::bench::{Bench, MIB, owner, running, spec};
+use crate::manager::{EventKind, explain};
+use domain::{MemberId, MemberState, NodeId, SessionId, SessionSpec, Slots};
+use node_api::{MemberSpec, Report, ReportedMember, Want};
+
+fn stranger() -> MemberId {
+    MemberId { session: SessionId(777), attempt: 1, index: 0 }
+}
+
+#[test]
+fn an_unclaimed_member_runs_on_is_shown_and_occupies() {
+    let mut bench = Bench::new();
+    let spec_of = |cpu| SessionSpec { slots: Slots::of(cpu, MIB), ..spec() };
+    let report = Report {
+        node: NodeId(1),
+        sequence: 0,
+        epoch: 0,
+        generation: 0,
+        members: vec![ReportedMember {
+            id: stranger(),
+            state: running(),
+            unclaimed: true,
+            spec: Some(MemberSpec {
+                name: "stranger".parse().expect("a name"),
+                owner: owner(),
+                array_index: None,
+                session: spec_of(30_000),
+            }),
+        }],
+    };
+    bench.step(EventKind::Report { report: Box::new(report) });
+    assert_eq!(bench.view.unclaimed[&NodeId(1)].len(), 1);
+    assert!(bench.codes().contains(&"member.unclaimed"));
+    let session = bench.create(spec_of(20_000));
+    assert_eq!(bench.word(session), "pending", "one CPU is free beside the stranger");
+    let reasons = explain(&bench.view, session, bench.now.wall).expect("it waits");
+    let text = format!("{reasons:?}");
+    assert!(text.contains("stranger") && text.contains("free: 10000"), "{text}");
+    assert_eq!(bench.want(1, stranger()), None, "nobody orders it to end");
+    bench.report(1, &[]);
+    assert_eq!(bench.word(session), "placed");
+    assert!(bench.view.unclaimed[&NodeId(1)].is_empty());
+}
+
+#[test]
+fn members_elsewhere_or_of_the_future_are_unclaimed() {
+    let (mut bench, session, member) = Bench::with_running(spec());
+    bench.connect(2);
+    bench.report(2, &[(member, running())]);
+    assert_eq!(bench.view.unclaimed[&NodeId(2)].len(), 1, "placed on another node");
+    let later = MemberId { attempt: 2, ..member };
+    bench.report(1, &[(member, running()), (later, running())]);
+    assert_eq!(bench.view.unclaimed[&NodeId(1)][0].id, later, "a restored store knows less");
+    assert_eq!(bench.word(session), "running");
+}
+
+#[test]
+fn sessions_go_on_while_their_node_is_away() {
+    let (mut bench, session, member) = Bench::with_running(spec());
+    bench.step(EventKind::NodeDisconnected { node: NodeId(1) });
+    assert!(!bench.connected(1));
+    let waiting = bench.create(spec());
+    assert_eq!(bench.word(waiting), "pending", "nothing is placed on a node that is away");
+    bench.report(1, &[]);
+    assert_eq!(bench.word(session), "running", "a report of a closed connection is not heard");
+    bench.stop(session);
+    assert_eq!(bench.word(session), "stopping");
+    bench.connect(1);
+    assert!(matches!(bench.want(1, member), Some(Want::Stop { .. })), "it hears when it returns");
+    assert_eq!(bench.word(waiting), "placed");
+}
+
+#[test]
+fn a_restart_forgets_nothing_and_starts_a_new_epoch() {
+    let (mut bench, session, member) = Bench::with_running(spec());
+    let epoch = bench.site.row().epoch;
+    bench.restart();
+    assert_eq!(bench.site.row().epoch, epoch + 1);
+    assert!(!bench.connected(1), "until its agent says hello");
+    assert_eq!(bench.word(session), "running");
+    bench.connect(1);
+    assert_eq!(bench.want(1, member), Some(Want::Run));
+    bench.report(1, &[(member, running())]);
+    assert_eq!(bench.word(session), "running");
+}
+
+#[test]
+fn a_report_that_was_overtaken_is_not_heard() {
+    let (mut bench, session, member) = Bench::with_running(spec());
+    let old = Report {
+        node: NodeId(1),
+        sequence: 1,
+        epoch: bench.site.row().epoch,
+        generation: 99,
+        members: vec![],
+    };
+    bench.report(1, &[(member, running())]);
+    bench.step(EventKind::Report { report: Box::new(old) });
+    assert_eq!(bench.word(session), "running");
+    assert_eq!(bench.record(session).members[0].state, running());
+}
+
+#[test]
+fn a_node_of_which_nobody_heard_hello_is_not_heard() {
+    let mut bench = Bench::empty();
+    bench.report(9, &[(stranger(), MemberState::Preparing)]);
+    assert!(bench.view.nodes.is_empty() && bench.view.unclaimed.is_empty());
+}

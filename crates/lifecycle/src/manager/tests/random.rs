@@ -1,0 +1,128 @@
+//! Whatever happens in whatever order: the bench checks after every step what must always hold.
+
+use super::bench::{Bench, MIB, exited, order, running, spec, stopped};
+use crate::manager::{EventKind, RequestToken};
+use domain::{MemberId, MemberState, NodeId, NodeLostPolicy, SessionId, SessionSpec, Slots};
+use proptest::prelude::{Just, Strategy, any, prop, prop_oneof};
+use proptest::test_runner::Config;
+use proptest::{prop_assert, proptest};
+
+#[derive(Clone, Debug)]
+enum Act {
+    Create { cpu: u64, memory: u64, members: u32, again: bool },
+    Stop { which: usize },
+    Remove { which: usize },
+    Connect { node: u64 },
+    Disconnect { node: u64 },
+    Report { node: u64, fates: Vec<u8>, stale: bool },
+    Pass { ms: u64 },
+    Restart,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let fates = prop::collection::vec(any::<u8>(), 12);
+    let create = (0_u64..5, 0_u64..600, 1_u32..4, any::<bool>());
+    prop_oneof![
+        4 => create.prop_map(|(cpu, memory, members, again)| Act::Create {
+            cpu, memory, members, again
+        }),
+        2 => (0_usize..20).prop_map(|which| Act::Stop { which }),
+        2 => (0_usize..20).prop_map(|which| Act::Remove { which }),
+        2 => (1_u64..4).prop_map(|node| Act::Connect { node }),
+        1 => (1_u64..4).prop_map(|node| Act::Disconnect { node }),
+        9 => (1_u64..4, fates, any::<bool>())
+            .prop_map(|(node, fates, stale)| Act::Report { node, fates, stale }),
+        2 => (0_u64..90_000).prop_map(|ms| Act::Pass { ms }),
+        1 => Just(Act::Restart),
+    ]
+}
+
+/// Any state at all, whatever the member was before: a core must bear what a node says.
+fn fate(member: MemberId, draw: u8) -> Option<MemberState> {
+    match draw % 10 {
+        0 => None,
+        1 => Some(MemberState::Assigned),
+        2 => Some(MemberState::Preparing),
+        3 => Some(MemberState::Starting),
+        4 | 5 => Some(running()),
+        6 => Some(MemberState::Stopping { since: None }),
+        7 => Some(exited(member, draw / 10)),
+        8 => Some(stopped(member)),
+        _ => Some(MemberState::Gone),
+    }
+}
+
+fn nth(bench: &Bench, which: usize) -> Option<SessionId> {
+    let ids: Vec<SessionId> = bench.view.sessions.keys().copied().collect();
+    ids.get(which % ids.len().max(1)).copied()
+}
+
+fn perform(bench: &mut Bench, act: Act) {
+    match act {
+        Act::Create { cpu, memory, members, again } => {
+            let node_lost = if again { NodeLostPolicy::Reschedule } else { NodeLostPolicy::Wait };
+            let slots = Slots::of(cpu * 10_000, memory * MIB);
+            bench.try_create(None, SessionSpec { slots, members, node_lost, ..spec() });
+        }
+        Act::Stop { which } => {
+            if let Some(session) = nth(bench, which) {
+                bench.stop(session);
+            }
+        }
+        Act::Remove { which } => {
+            if let Some(session) = nth(bench, which) {
+                let (token, order) = (RequestToken(0), order("ada"));
+                bench.step(EventKind::Remove { token, session, order });
+            }
+        }
+        Act::Connect { node } => bench.connect(node),
+        Act::Disconnect { node } => {
+            bench.step(EventKind::NodeDisconnected { node: NodeId(node) });
+        }
+        Act::Report { node, fates, stale } => {
+            let wanted: Vec<MemberId> = bench
+                .told
+                .get(&NodeId(node))
+                .map(|desired| desired.members.iter().map(|member| member.id).collect())
+                .unwrap_or_default();
+            let members: Vec<(MemberId, MemberState)> = wanted
+                .into_iter()
+                .zip(fates.into_iter().cycle())
+                .filter_map(|(id, draw)| Some((id, fate(id, draw)?)))
+                .collect();
+            if stale {
+                bench.report_obeying(node, (0, 0), &members);
+            } else {
+                bench.report(node, &members);
+            }
+        }
+        Act::Pass { ms } => bench.pass(ms),
+        Act::Restart => bench.restart(),
+    }
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 300, ..Config::default() })]
+
+    #[test]
+    fn what_must_hold_holds(acts in prop::collection::vec(act(), 1..60)) {
+        let mut bench = Bench::new();
+        for act in acts {
+            perform(&mut bench, act);
+        }
+        // Whatever happened: once everybody is there and obeys, everything that is asked to go
+        // goes, and nothing is stranded.
+        for node in 1..4 {
+            bench.connect(node);
+        }
+        let all: Vec<SessionId> = bench.view.sessions.keys().copied().collect();
+        for session in all {
+            bench.remove(session);
+        }
+        for node in 1..4 {
+            bench.report(node, &[]);
+            bench.report(node, &[]);
+        }
+        prop_assert!(bench.view.sessions.is_empty(), "{:?}", bench.view.sessions);
+    }
+}

@@ -1,0 +1,119 @@
+//! Creations: names, keys, and every refusal.
+
+use super::bench::{Bench, MIB, exited, owner, spec};
+use crate::manager::{Answer, CreateRequest, Refusal};
+use domain::{Mount, NodeId, SessionId, SessionKind, SessionSpec, Slots};
+
+fn request(id: u64, name: Option<&str>, key: Option<(&str, &str)>) -> CreateRequest {
+    CreateRequest {
+        id: SessionId(id),
+        name: name.map(|name| name.parse().expect("a good name")),
+        owner: owner(),
+        kind: SessionKind::Batch,
+        spec: spec(),
+        idempotency: key.map(|(key, digest)| (key.to_owned(), digest.to_owned())),
+    }
+}
+
+#[test]
+fn the_same_key_makes_one_session_also_after_a_restart() {
+    let mut bench = Bench::new();
+    let key = Some(("k", "d"));
+    let session = SessionId(100);
+    let made = |already| Answer::Created { session, already };
+    assert_eq!(bench.create_request(request(100, None, key)), made(false));
+    assert_eq!(bench.create_request(request(101, None, key)), made(true));
+    bench.restart();
+    assert_eq!(bench.create_request(request(102, Some("other"), key)), made(true));
+    let other = bench.create_request(request(103, None, Some(("k", "e"))));
+    assert_eq!(other, Answer::Refused { refusal: Refusal::KeyReused { session } });
+    bench.skip(crate::manager::KEY_RETENTION_MS);
+    bench.pass(1_000);
+    let later = bench.create_request(request(104, None, key));
+    assert_eq!(later, Answer::Created { session: SessionId(104), already: false });
+}
+
+#[test]
+fn a_living_name_is_refused_with_one_that_is_free() {
+    let mut bench = Bench::new();
+    bench.create_request(request(100, Some("train"), None));
+    let Answer::Refused { refusal } = bench.create_request(request(101, Some("train"), None))
+    else {
+        panic!("the name is taken")
+    };
+    let Refusal::NameTaken { session, free, .. } = refusal else { panic!("{refusal}") };
+    assert_eq!((session, free.as_str()), (SessionId(100), "train-2"));
+    let member = bench.member(SessionId(100), 0);
+    bench.report(1, &[(member, exited(member, 0))]);
+    let again = bench.create_request(request(102, Some("train"), None));
+    assert!(matches!(again, Answer::Created { .. }), "the name of an ended session is free");
+    let taken = bench.create_request(request(102, None, None));
+    let refusal = Refusal::IdTaken { session: SessionId(102) };
+    assert_eq!(taken, Answer::Refused { refusal });
+}
+
+#[test]
+fn names_are_made_from_the_command() {
+    let mut bench = Bench::empty();
+    for (command, name) in [
+        (vec!["train"], "train"),
+        (vec!["/usr/bin/train"], "train-2"),
+        (vec!["python3", "-c", "print(1)"], "python3"),
+        (vec!["python3.11", "src/Fit_model.py", "x"], "fit-model"),
+        (vec!["sh", "-c", "a.b"], "sh"),
+        (vec!["..."], "session"),
+        (vec!["0k3v9w1x5zq2e"], "0k3v9w1x5zq2e-2"),
+    ] {
+        let command: Vec<String> = command.into_iter().map(str::to_owned).collect();
+        let session = bench.create(SessionSpec { command, ..spec() });
+        assert_eq!(bench.record(session).name.as_str(), name);
+    }
+    for _ in 0..120 {
+        bench.create(spec());
+    }
+}
+
+#[test]
+fn what_can_never_fit_is_refused_naming_the_largest() {
+    let mut bench = Bench::new();
+    let cases = [
+        (Slots::of(50_000, MIB), 1, "no node can ever give cpu 5: the largest offers 4"),
+        (
+            Slots::of(10_000, 2_000 * MIB),
+            1,
+            "no node can ever give memory 1.9 GiB: the largest offers 1000 MiB",
+        ),
+        (Slots::of(10_000, MIB), 5, "no node can ever give members 5: the largest offers 4"),
+    ];
+    for (slots, members, message) in cases {
+        let refusal = bench.refused(None, SessionSpec { slots, members, ..spec() });
+        assert_eq!(refusal.to_string(), message);
+    }
+    assert!(bench.view.sessions.is_empty(), "nothing was made");
+    bench.connect(2);
+    bench.create(SessionSpec { slots: Slots::of(10_000, MIB), members: 5, ..spec() });
+    let mut empty = Bench::empty();
+    let session = empty.create(SessionSpec { slots: Slots::of(u64::MAX, MIB), ..spec() });
+    assert_eq!(empty.word(session), "pending", "without nodes nobody knows");
+}
+
+#[test]
+fn what_cannot_be_enforced_is_refused_by_its_row_and_accepted_by_best_effort() {
+    let mut bench = Bench::empty();
+    let mut hello = Bench::hello(1);
+    let no = domain::Capability::No { reason: "no pids controller".to_owned() };
+    hello.capabilities.insert("limit.pids".to_owned(), no);
+    bench.step(crate::manager::EventKind::NodeConnected { hello: Box::new(hello) });
+    let refusal = bench.refused(None, spec());
+    assert_eq!(refusal.to_string(), "no node can enforce `limit.pids`: no pids controller on n1");
+    bench.create(SessionSpec { best_effort: true, ..spec() });
+    let mount = Mount { source: "/a".into(), target: "/b".into(), read_only: true };
+    let refusal = bench.refused(
+        None,
+        SessionSpec { best_effort: true, mounts: vec![mount], ..spec() },
+    );
+    assert!(matches!(refusal, Refusal::NotEnforceable { row, .. } if row == "mount.user"));
+    bench.connect(2);
+    let session = bench.create(spec());
+    assert_eq!(bench.record(session).members[0].node, NodeId(2));
+}
