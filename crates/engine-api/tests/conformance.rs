@@ -1,7 +1,7 @@
 //! The conformance cases on the simulated engine, and that they find faults.
 
 mod conformance {
-    pub mod checked_in;
+    pub(crate) mod checked_in;
 }
 
 use async_trait::async_trait;
@@ -242,7 +242,7 @@ fn the_simulated_engine_conforms() {
 fn what_an_engine_lacks_is_not_supported_and_refused() {
     let harness = simulated();
     harness.simulated.lack("limit.pids", "for this test");
-    let mut check = |case, expect: &str| {
+    let check = |case, expect: &str| {
         let result = block_on(run_case(case, &harness));
         assert_eq!(format!("{result:?}"), expect, "{case}");
     };

@@ -16,7 +16,7 @@ mod serve_command;
 mod site;
 mod start;
 
-pub(crate) use aborts::{ABORTS_LIMIT, Abort, read_aborts};
+pub(crate) use aborts::{Abort, forget_aborts, read_aborts};
 pub(crate) use outage::Outage;
 pub(crate) use serve_command::serve_command;
 pub(crate) use site::Site;

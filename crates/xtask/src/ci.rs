@@ -1,9 +1,37 @@
-//! Everything that CI runs, in the order in which a mistake is cheapest to find.
+//! Everything that CI runs, in the order in which a mistake is cheapest to find. The tests come
+//! last, and nothing is printed after their summary.
 
 use crate::{engines, licences, openapi, tidy};
 use anyhow::{Context, bail};
 use std::path::Path;
 use std::time::Instant;
+
+/// Only where it is installed; `licences` checks the most important part without it.
+const DENY: &[&str] = &["deny", "--offline", "check", "bans", "licenses", "sources"];
+const LINTS: &[&str] = &[
+    "clippy",
+    "--locked",
+    "--workspace",
+    "--all-targets",
+    "--",
+    "-D",
+    "warnings",
+];
+const DOCUMENTATION: &[&str] = &[
+    "doc",
+    "--locked",
+    "--workspace",
+    "--no-deps",
+    "--document-private-items",
+];
+const TESTS: &[&str] = &[
+    "nextest",
+    "run",
+    "--locked",
+    "--workspace",
+    "--profile",
+    "ci",
+];
 
 /// Runs every step; the first that fails ends it.
 pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
@@ -11,35 +39,27 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     step("format", || cargo(root, &["fmt", "--all", "--check"], &[]))?;
     step("structure", || nothing(tidy::findings(root)?))?;
     step("licences", || nothing(licences::findings(root)?))?;
+    if is_installed("cargo-deny") {
+        step("cargo-deny", || cargo(root, DENY, &[]))?;
+    } else {
+        println!("── cargo-deny: not installed, passed over");
+    }
     step("generated files", || {
         openapi::check(root)?;
         engines::check(root)
     })?;
-    let lints = [
-        "clippy",
-        "--locked",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ];
-    step("lints", || cargo(root, &lints, &[]))?;
-    let docs = [
-        "doc",
-        "--locked",
-        "--workspace",
-        "--no-deps",
-        "--document-private-items",
-    ];
+    step("lints", || cargo(root, LINTS, &[]))?;
     step("documentation", || {
-        cargo(root, &docs, &[("RUSTDOCFLAGS", "-D warnings")])
+        cargo(root, DOCUMENTATION, &[("RUSTDOCFLAGS", "-D warnings")])
     })?;
-    step("tests", || {
-        cargo(root, &["nextest", "run", "--locked", "--workspace"], &[])
-    })?;
-    println!("all is well after {:.0?}", began.elapsed());
-    Ok(())
+    println!("── tests, after {:.0?}", began.elapsed());
+    cargo(root, TESTS, &[]).context("the step `tests` failed")
+}
+
+/// Whether a program is in the PATH.
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 fn step(name: &str, act: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {

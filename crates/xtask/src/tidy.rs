@@ -5,9 +5,13 @@
 //! * Only `database` depends on a database.
 //! * Each file says in its first line what it is for, and stays within [`LINES_LIMIT`].
 //! * No `mod.rs`: `foo.rs` stands beside `foo/`.
+//! * Only the crates that touch the kernel allow unsafe code; every crate takes the workspace's
+//!   lints.
+//! * A snapshot belongs to a test that is there, and none waits for a review.
 
 mod files;
 mod levels;
+mod snapshots;
 
 use anyhow::Context;
 use std::path::{Path, PathBuf};
@@ -22,6 +26,8 @@ struct Crate {
     level: Option<i64>,
     /// Ordinary and build dependencies; tests may use what they like.
     dependencies: Vec<String>,
+    /// It takes the workspace's lints.
+    linted: bool,
     folder: PathBuf,
 }
 
@@ -30,8 +36,10 @@ pub(crate) fn findings(root: &Path) -> anyhow::Result<Vec<String>> {
     let crates = read_crates(root)?;
     let mut findings = levels::findings(&crates);
     for one in &crates {
-        findings.extend(files::findings(root, &one.folder)?);
+        findings.extend(files::findings(root, one)?);
+        findings.extend(snapshots::findings(root, &one.folder)?);
     }
+    findings.extend(files::stale_exceptions(root));
     Ok(findings)
 }
 
@@ -72,6 +80,10 @@ fn read_crate(folder: &Path) -> anyhow::Result<Crate> {
             collect_dependencies(table, &mut dependencies);
         }
     }
+    let linted = manifest
+        .get("lints")
+        .and_then(|lints| lints.get("workspace"))
+        .and_then(toml::Value::as_bool);
     let name = name
         .with_context(|| format!("{} names no package", path.display()))?
         .to_owned();
@@ -79,6 +91,7 @@ fn read_crate(folder: &Path) -> anyhow::Result<Crate> {
         name,
         level,
         dependencies,
+        linted: linted.unwrap_or(false),
         folder: folder.to_path_buf(),
     })
 }

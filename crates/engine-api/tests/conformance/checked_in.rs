@@ -7,7 +7,7 @@ use std::path::PathBuf;
 const UPDATE: &str = "INSULA_UPDATE";
 
 /// Compares `found` with the checked-in report of this file name, or writes it.
-pub fn compare(name: &str, found: &Report) {
+pub(crate) fn compare(name: &str, found: &Report) {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/engines");
     let path = root.join(format!("{name}.json"));
     let mut text = serde_json::to_string_pretty(found).expect("plain data");

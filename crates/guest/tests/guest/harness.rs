@@ -7,6 +7,7 @@ use guest_api::{GuestConfig, Open, PROTOCOL_VERSION, Request, RunAs, Stream, des
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(5);
 /// Below it descriptors are only the guest's.
 const HIGH: RawFd = 64;
+
+/// The guest's user in a sandbox.
+pub(crate) const GUEST_USER: u32 = 65_535;
+/// What that user can do there.
+const GUEST_CAPABILITIES: &str =
+    "+kill,+setuid,+setgid,+setpcap,+dac_override,+dac_read_search,+chown,+fowner";
 
 /// A guest that runs, or has run. Dropping it ends it.
 pub(crate) struct Guest {
@@ -39,6 +46,8 @@ pub(crate) struct Launch {
     pub(crate) uid: Option<u32>,
     /// Make it PID 1 of a namespace of its own.
     pub(crate) as_init: bool,
+    /// Make it what the sandbox makes it: user [`GUEST_USER`] with a few capabilities.
+    pub(crate) as_guest_user: bool,
     /// Largest file that it may write, in bytes.
     pub(crate) file_limit: Option<u64>,
 }
@@ -281,19 +290,9 @@ pub(crate) fn lives(pid: &str) -> bool {
     reason = "the test is the launcher, and places descriptors itself"
 )]
 fn spawn(places: &[(OwnedFd, RawFd)], launch: &Launch) -> Child {
-    let built = PathBuf::from(env!("CARGO_BIN_EXE_guest"));
-    let program = launch.program.clone().unwrap_or(built);
-    let mut command = if launch.as_init {
-        let mut unshare = Command::new("unshare");
-        if !is_root() {
-            unshare.args(["--user", "--map-root-user"]);
-        }
-        unshare.args(["--pid", "--fork", "--kill-child"]);
-        unshare.arg(program);
-        unshare
-    } else {
-        Command::new(program)
-    };
+    let words = words(launch);
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
     if let Some(uid) = launch.uid {
         command.uid(uid).gid(uid);
     }
@@ -321,6 +320,42 @@ fn spawn(places: &[(OwnedFd, RawFd)], launch: &Launch) -> Child {
         });
     }
     command.spawn().expect("the guest starts")
+}
+
+/// The guest's command line, behind what makes it what `launch` says.
+fn words(launch: &Launch) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    if launch.as_init {
+        words.push("unshare".to_owned());
+        if !is_root() {
+            words.extend(["--user", "--map-root-user"].map(str::to_owned));
+        }
+        words.extend(["--pid", "--fork", "--kill-child"].map(str::to_owned));
+    }
+    if launch.as_guest_user {
+        words.push("setpriv".to_owned());
+        words.push(format!("--reuid={GUEST_USER}"));
+        words.push(format!("--regid={GUEST_USER}"));
+        words.extend(["--clear-groups", "--no-new-privs"].map(str::to_owned));
+        for set in ["inh-caps", "bounding-set"] {
+            words.push(format!("--{set}=-all,{GUEST_CAPABILITIES}"));
+        }
+        words.push(format!("--ambient-caps={GUEST_CAPABILITIES}"));
+    }
+    let built = Path::new(env!("CARGO_BIN_EXE_guest"));
+    let program = launch.program.as_deref().unwrap_or(built);
+    words.push(program.to_str().expect("text").to_owned());
+    words
+}
+
+/// A copy of the guest that every user can run, and the directory that holds it.
+pub(crate) fn program_for_everybody() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(directory.path(), mode).expect("set");
+    let program = directory.path().join("guest");
+    fs::copy(env!("CARGO_BIN_EXE_guest"), &program).expect("copied");
+    (directory, program)
 }
 
 /// Occupies the numbers that the guest inherits, in this process, so that neither what is placed

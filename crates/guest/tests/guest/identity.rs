@@ -1,9 +1,9 @@
 //! Who the command is, and what it has of the guest: nothing.
 
-use crate::harness::{Guest, Launch, config, is_root, run, script};
+use crate::harness::{Guest, Launch, config, is_root, program_for_everybody, run, script};
 use guest_api::{GuestConfig, Stream};
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 
 /// A user without rights.
 const NOBODY: u32 = 65_534;
@@ -126,11 +126,7 @@ fn an_ordinary_user_can_be_the_guest_and_nobody_looks_into_it() {
     if !is_root() {
         return;
     }
-    let directory = tempfile::tempdir().expect("a directory");
-    let mode = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(directory.path(), mode).expect("set");
-    let program = directory.path().join("guest");
-    fs::copy(env!("CARGO_BIN_EXE_guest"), &program).expect("copied");
+    let (_directory, program) = program_for_everybody();
     let launch = Launch {
         program: Some(program),
         uid: Some(NOBODY),

@@ -11,6 +11,7 @@ mod waiting;
 use self::attach::{Attached, attach};
 use self::job::{Job, Upload};
 use self::python::Python;
+pub(crate) use self::ending::tell_returned;
 use crate::arguments;
 use crate::cli::Context;
 use crate::daemon::Site;

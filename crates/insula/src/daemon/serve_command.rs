@@ -4,6 +4,7 @@ use super::aborts::{forget_aborts, record_abort};
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::settings::Settings;
+use process::FileLock;
 use std::sync::Arc;
 
 /// Serves until it is told to go down. What goes wrong is put on record for `insula doctor`.
@@ -14,14 +15,18 @@ pub(crate) fn serve_command(settings: Settings) -> Result<u8, Failure> {
     settings.prepare()?;
     let settings = Arc::new(settings);
     record_panics(Arc::clone(&settings));
-    match crate::serve::run(Settings::clone(&settings)) {
+    match crate::serve::run(&settings) {
         Ok(()) => {
             forget_aborts(&settings);
             Ok(exit_codes::SUCCESS)
         }
         Err(error) => {
-            let chain = error.chain().map(ToString::to_string).collect();
-            record_abort(&settings, std::process::id(), chain);
+            // Not a failure of ours if another daemon serves the home.
+            let another = FileLock::is_locked(&settings.daemon_lock()).unwrap_or(false);
+            if !another {
+                let chain = error.chain().map(ToString::to_string).collect();
+                record_abort(&settings, std::process::id(), chain);
+            }
             Err(error.into())
         }
     }

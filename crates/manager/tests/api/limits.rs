@@ -6,6 +6,7 @@ use client::ClientError;
 use futures::stream;
 use manager::api::CONNECTION_LIMIT;
 use public_api::{CreateSession, ProblemCode, STDIN_LIMIT_BYTES, StdinQuery};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -60,6 +61,7 @@ async fn a_refused_upload_gets_its_answer_while_it_is_sent() {
 
 #[tokio::test]
 async fn further_connections_wait_until_one_has_ended() {
+    use_all_descriptors();
     let site = Site::start().await;
     let mut held = Vec::new();
     for _ in 0..CONNECTION_LIMIT {
@@ -102,6 +104,13 @@ async fn whoever_does_not_finish_the_head_of_a_request_is_cut_off() {
     let ended = tokio::time::timeout(Duration::from_secs(20), slow.read_to_end(&mut rest)).await;
     ended.expect("it is cut off").expect("without an error");
     site.close().await;
+}
+
+/// Both ends of every connection are in this process, and many systems begin with 1,024.
+fn use_all_descriptors() {
+    let mut limits = getrlimit(Resource::Nofile);
+    limits.current = limits.maximum;
+    setrlimit(Resource::Nofile, limits).expect("up to the hard limit one may always go");
 }
 
 #[track_caller]

@@ -36,6 +36,11 @@ fn findings_of(one: &Crate, crates: &[Crate]) -> Vec<String> {
     if one.folder.file_name().and_then(|folder| folder.to_str()) != Some(name) {
         findings.push(format!("{name}: its folder has another name"));
     }
+    if !one.linted {
+        findings.push(format!(
+            "{name}: its manifest does not take the workspace's lints"
+        ));
+    }
     for dependency in &one.dependencies {
         let ours = crates.iter().find(|other| other.name == *dependency);
         if let Some(other_level) = ours.and_then(|other| other.level)

@@ -14,7 +14,7 @@ fn workspace(crates: &[(&str, i64, &[&str], &str)]) -> tempfile::TempDir {
             .map(|dependency| format!("{dependency}.workspace = true\n"))
             .collect();
         let manifest = format!(
-            "[package]\nname = \"{name}\"\n[package.metadata.tidy]\nlevel = {level}\n[dependencies]\n{dependencies}"
+            "[package]\nname = \"{name}\"\n[package.metadata.tidy]\nlevel = {level}\n[lints]\nworkspace = true\n[dependencies]\n{dependencies}"
         );
         std::fs::write(folder.join("Cargo.toml"), manifest).expect("written");
         std::fs::write(folder.join("src/lib.rs"), text).expect("written");
@@ -56,7 +56,7 @@ fn an_arrow_within_a_level_fails() {
 #[test]
 fn a_renamed_or_a_target_dependency_is_seen_too() {
     let root = workspace(&[("low", 0, &[], GOOD), ("high", 1, &[], GOOD)]);
-    let manifest = "[package]\nname = \"low\"\n[package.metadata.tidy]\nlevel = 0\n\
+    let manifest = "[package]\nname = \"low\"\n[package.metadata.tidy]\nlevel = 0\n[lints]\nworkspace = true\n\
         [target.'cfg(unix)'.dependencies]\nother = { path = \"../high\", package = \"high\" }\n";
     std::fs::write(root.path().join("crates/low/Cargo.toml"), manifest).expect("written");
     assert_eq!(
@@ -112,5 +112,68 @@ fn a_crate_without_a_level_fails() {
     assert_eq!(
         found(root.path()),
         ["low: its manifest has no [package.metadata.tidy] level"]
+    );
+}
+
+#[test]
+fn unsafe_code_and_sql_stand_only_where_they_may() {
+    let unsafe_text = format!(
+        "{GOOD}#![{}(unsafe_code, reason = \"the kernel\")]\n",
+        "allow"
+    );
+    let sql_text = format!(
+        "{GOOD}const Q: &str = \"{} number FROM commits\";\n",
+        "SELECT"
+    );
+    let root = workspace(&[
+        ("database", 3, &[], &sql_text),
+        ("manager", 4, &[], &sql_text),
+        ("sandbox", 3, &[], &unsafe_text),
+        ("tasks", 1, &[], &unsafe_text),
+    ]);
+    assert_eq!(
+        found(root.path()),
+        [
+            "crates/manager/src/lib.rs: it holds SQL: only database does",
+            "crates/tasks/src/lib.rs: tasks is not a crate that may hold unsafe code"
+        ]
+    );
+}
+
+#[test]
+fn a_crate_without_the_lints_fails() {
+    let root = workspace(&[("low", 0, &[], GOOD)]);
+    let manifest = "[package]\nname = \"low\"\n[package.metadata.tidy]\nlevel = 0\n";
+    std::fs::write(root.path().join("crates/low/Cargo.toml"), manifest).expect("written");
+    assert_eq!(
+        found(root.path()),
+        ["low: its manifest does not take the workspace's lints"]
+    );
+}
+
+#[test]
+fn a_snapshot_without_its_test_and_one_that_waits_fail() {
+    let test = format!("{GOOD}fn it_looks_so() {{ assert_snapshot!(1); }}\n");
+    let root = workspace(&[("low", 0, &[], &test)]);
+    let folder = root.path().join("crates/low/src/snapshots");
+    std::fs::create_dir(&folder).expect("made");
+    let head = "---\nsource: crates/low/src/lib.rs\nexpression: \"1\"\n---\n1\n";
+    for name in [
+        "low__it_looks_so.snap",
+        "low__it_looks_so-2.snap",
+        "low__it_was_renamed.snap",
+        "low__it_looks_so.snap.new",
+    ] {
+        std::fs::write(folder.join(name), head).expect("written");
+    }
+    let gone = head.replace("lib.rs", "gone.rs");
+    std::fs::write(folder.join("low__gone__it_looks_so.snap"), gone).expect("written");
+    assert_eq!(
+        found(root.path()),
+        [
+            "crates/low/src/snapshots/low__gone__it_looks_so.snap: its source is gone",
+            "crates/low/src/snapshots/low__it_looks_so.snap.new: it waits for a review",
+            "crates/low/src/snapshots/low__it_was_renamed.snap: no test of its source makes it"
+        ]
     );
 }

@@ -9,6 +9,8 @@ use std::io;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
+/// Time between two looks whether we are in front of our terminal.
+const FOREGROUND_AGAIN: Duration = Duration::from_millis(200);
 /// Size of one read, in bytes.
 const READ_BYTES: usize = 64 << 10;
 /// Pieces read ahead of what the command took.
@@ -116,6 +118,7 @@ fn read_on_a_thread() -> mpsc::Receiver<Bytes> {
     std::thread::spawn(move || {
         let mut buffer = vec![0_u8; READ_BYTES];
         loop {
+            wait_for_foreground();
             match rustix::io::read(rustix::stdio::stdin(), &mut buffer) {
                 Ok(0) => return,
                 Ok(count) => {
@@ -126,13 +129,23 @@ fn read_on_a_thread() -> mpsc::Receiver<Bytes> {
                 }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => wait_readable(),
-                // In the background of a terminal that we may not read: as if nothing came.
+                // A terminal that we may not read any more: as if nothing came.
                 Err(rustix::io::Errno::IO) => wait_for_ever(&sender),
                 Err(_) => return,
             }
         }
     });
     receiver
+}
+
+/// A process in the background that reads its terminal is stopped by the kernel (SIGTTIN), and a
+/// stopped run would no longer bring any output. So it does not read until it is in front.
+fn wait_for_foreground() {
+    while rustix::termios::tcgetpgrp(rustix::stdio::stdin())
+        .is_ok_and(|in_front| in_front != rustix::process::getpgrp())
+    {
+        std::thread::sleep(FOREGROUND_AGAIN);
+    }
 }
 
 /// For input that somebody else made non-blocking.

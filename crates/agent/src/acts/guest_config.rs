@@ -1,0 +1,79 @@
+//! What the guest is told: the command, its whole environment, and its limits.
+
+use domain::amounts::WHOLE;
+use domain::{MemberId, StdinMode};
+use engine_api::UidRange;
+use guest_api::files::LOG_LIMIT_BYTES;
+use guest_api::{GuestConfig, PROTOCOL_VERSION, RunAs};
+use node_api::MemberSpec;
+use std::collections::BTreeMap;
+
+/// How long a follower that was announced, or has left, is waited for before output may be
+/// dropped.
+const FOLLOWER_HOLD_MS: u64 = 30_000;
+/// From SIGTERM to SIGKILL when the time limit is reached.
+const TIME_LIMIT_GRACE_MS: u64 = 10_000;
+/// The kernel ends the command before the guest when memory is short.
+const COMMAND_OOM_SCORE_ADJ: i32 = 500;
+/// Open files of the command.
+const OPEN_FILES_LIMIT: u64 = 16_384;
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/usr/games";
+/// Variables by which numerical libraries choose their number of threads. They ask the machine,
+/// not the container, so they are told.
+const THREAD_VARIABLES: [&str; 4] = [
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+];
+
+pub(super) fn guest_config(member: MemberId, spec: &MemberSpec) -> GuestConfig {
+    let session = &spec.session;
+    GuestConfig {
+        protocol: PROTOCOL_VERSION,
+        member,
+        command: session.command.clone(),
+        env: environment(member, spec).into_iter().collect(),
+        workdir: session.workdir.clone().unwrap_or_else(|| "/work".to_owned()),
+        run_as: RunAs {
+            uid: UidRange::COMMAND,
+            gid: UidRange::COMMAND,
+            groups: Vec::new(),
+            capabilities: Vec::new(),
+        },
+        stdin_pipe: session.stdin == StdinMode::Pipe,
+        merge_output: session.merge_output,
+        log_limit_bytes: LOG_LIMIT_BYTES,
+        follower_hold_ms: if session.follower_expected { FOLLOWER_HOLD_MS } else { 0 },
+        time_limit_ms: session.time_limit.map(|limit| limit.0),
+        time_limit_grace_ms: TIME_LIMIT_GRACE_MS,
+        command_oom_score_adj: COMMAND_OOM_SCORE_ADJ,
+        open_files_limit: OPEN_FILES_LIMIT,
+    }
+}
+
+/// Ours first, then the user's, which win. `PYTHONUNBUFFERED` is set because output is followed
+/// live, and Python would keep it back for kilobytes.
+fn environment(member: MemberId, spec: &MemberSpec) -> BTreeMap<String, String> {
+    let cpus = spec.session.slots.cpu().div_ceil(WHOLE).max(1).to_string();
+    let threads = THREAD_VARIABLES.map(|name| (name, cpus.clone()));
+    let fixed = [
+        ("HOME", "/home/user".to_owned()),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("LOGNAME", "user".to_owned()),
+        ("PATH", PATH.to_owned()),
+        ("PYTHONUNBUFFERED", "1".to_owned()),
+        ("SHELL", "/bin/sh".to_owned()),
+        ("TMPDIR", "/tmp".to_owned()),
+        ("USER", "user".to_owned()),
+        ("INSULA_ATTEMPT", member.attempt.to_string()),
+        ("INSULA_MEMBER_INDEX", member.index.to_string()),
+        ("INSULA_SESSION", spec.name.to_string()),
+        ("INSULA_SESSION_ID", member.session.to_string()),
+    ];
+    let index = spec.array_index.map(|index| ("INSULA_ARRAY_INDEX", index.to_string()));
+    let ours = fixed.into_iter().chain(threads).chain(index);
+    let ours = ours.map(|(name, value)| (name.to_owned(), value));
+    let users = spec.session.env.iter().map(|(name, value)| (name.clone(), value.clone()));
+    ours.chain(users).collect()
+}

@@ -1,0 +1,37 @@
+//! Making a member's directory.
+
+use super::blocking;
+use crate::clock;
+use crate::directory::{FORMAT, MemberFile};
+use crate::shared::Shared;
+use domain::MemberId;
+use lifecycle::agent::AgentEventKind;
+use node_api::MemberSpec;
+use std::sync::Arc;
+
+pub(super) async fn make(
+    shared: Arc<Shared>,
+    member: MemberId,
+    spec: Box<MemberSpec>,
+    slot: u32,
+    generation: u64,
+) -> AgentEventKind {
+    let file = MemberFile {
+        format: FORMAT,
+        member,
+        spec: *spec,
+        slot,
+        generation,
+        boot_id: shared.boot_id.clone(),
+        made_at: clock::wall(),
+    };
+    let directory = shared.member(member);
+    let uids = shared.uids(slot);
+    match blocking(move || directory.make(&file, uids)).await {
+        Ok(()) => AgentEventKind::DirectoryMade { member },
+        Err(reason) => {
+            tracing::warn!(member.id = %member, "its directory could not be made: {reason}");
+            AgentEventKind::DirectoryFailed { member, reason }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Starting a member's container, and making sure of what became of it when that fails.
+
+use super::blocking;
+use super::container::{Place, container};
+use crate::clock;
+use crate::directory::Marker;
+use crate::shared::{Shared, chain};
+use domain::MemberId;
+use engine_api::{EngineError, StartError};
+use lifecycle::agent::{AgentEventKind, StartDoubt};
+use node_api::MemberSpec;
+use rustix::process::Signal;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest that an engine may take to start a container.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// Longest wait for the end of a guest that was killed because its start failed.
+const KILL_LIMIT: Duration = Duration::from_secs(30);
+/// Between two tries to kill such a guest.
+const KILL_PAUSE: Duration = Duration::from_secs(1);
+
+pub(super) async fn start(
+    shared: Arc<Shared>,
+    member: MemberId,
+    spec: MemberSpec,
+    slot: u32,
+) -> AgentEventKind {
+    match try_start(&shared, member, spec, slot).await {
+        Ok(()) => {
+            let at = clock::wall();
+            let directory = shared.member(member);
+            // Only the time would be lost.
+            let _ = blocking(move || directory.save_started(at)).await;
+            AgentEventKind::Started { member, at }
+        }
+        Err((reason, doubt)) => {
+            tracing::warn!(member.id = %member, "starting failed: {reason}");
+            if doubt == StartDoubt::MayHaveRun {
+                make_sure_it_is_dead(&shared, member).await;
+            }
+            AgentEventKind::StartFailed {
+                member,
+                reason,
+                doubt,
+            }
+        }
+    }
+}
+
+async fn try_start(
+    shared: &Shared,
+    member: MemberId,
+    spec: MemberSpec,
+    slot: u32,
+) -> Result<(), (String, StartDoubt)> {
+    let never = |reason| (reason, StartDoubt::NeverRan);
+    let directory = shared.member(member);
+    let images = shared.directory.images();
+    let preparing = blocking(move || images::host::prepare(&images));
+    let image = preparing.await.map_err(never)?;
+    let place = Place {
+        image,
+        socket: shared.socket(member),
+    };
+    let container = container(member, &spec, shared.uids(slot), &directory, place);
+    let marking = blocking(move || directory.mark(Marker::Starting));
+    marking.await.map_err(never)?;
+    let started = tokio::time::timeout(START_LIMIT, shared.engine.start(&container)).await;
+    match started {
+        Ok(Ok(_started)) => Ok(()),
+        Ok(Err(error)) => Err((chain(&error), doubt_after(&error))),
+        Err(_elapsed) => {
+            let reason = format!("the engine took longer than {} s", START_LIMIT.as_secs());
+            Err((reason, StartDoubt::MayHaveRun))
+        }
+    }
+}
+
+/// An engine that says which act failed has removed what it made; one that lost its helper does
+/// not know how far it had come.
+fn doubt_after(error: &StartError) -> StartDoubt {
+    match error {
+        StartError::NotEnforceable { .. } | StartError::Bind { .. } | StartError::Act { .. } => {
+            StartDoubt::NeverRan
+        }
+        StartError::Engine(
+            EngineError::LauncherGone | EngineError::Act { .. } | EngineError::Absent { .. },
+        ) => StartDoubt::MayHaveRun,
+    }
+}
+
+/// Kills whatever lives of the member and waits for its end.
+async fn make_sure_it_is_dead(shared: &Shared, member: MemberId) {
+    let directory = shared.member(member);
+    let killed = tokio::time::timeout(KILL_LIMIT, async {
+        loop {
+            let kill = Signal::KILL.as_raw();
+            let signalled = shared.engine.signal(member, kill).await;
+            let waited = shared.engine.wait(member, directory.path());
+            match (signalled, tokio::time::timeout(KILL_PAUSE, waited).await) {
+                (Ok(()), Ok(Ok(()))) => return,
+                (Err(error), _) | (_, Ok(Err(error))) => {
+                    tracing::warn!(member.id = %member, "not yet killed: {}", chain(&error));
+                    tokio::time::sleep(KILL_PAUSE).await;
+                }
+                (Ok(()), Err(_elapsed)) => {}
+            }
+        }
+    });
+    if killed.await.is_err() {
+        tracing::error!(member.id = %member, "whether it lives is not known; removing will tell");
+    }
+}

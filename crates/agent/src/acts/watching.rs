@@ -1,0 +1,69 @@
+//! Watching living guests, and orders to them.
+
+use crate::guest;
+use crate::shared::{Shared, chain};
+use domain::MemberId;
+use engine_api::layout;
+use guest_api::Request;
+use lifecycle::agent::AgentEventKind;
+use process::FileLock;
+use rustix::process::Signal;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often the lock is looked at beside the engine's own word.
+const LOCK_CHECK: Duration = Duration::from_secs(10);
+/// After an engine could not wait.
+const WAIT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Tells the owner when the guest no longer lives. The engine knows it first; that the lock is
+/// free is a second witness, should the engine miss it.
+pub(super) async fn watch(shared: Arc<Shared>, member: MemberId) {
+    let directory = shared.member(member);
+    loop {
+        let waited = shared.engine.wait(member, directory.path());
+        match tokio::time::timeout(LOCK_CHECK, waited).await {
+            Ok(Ok(())) => break,
+            Ok(Err(error)) => {
+                tracing::warn!(member.id = %member, "cannot wait for its guest: {}", chain(&error));
+                tokio::time::sleep(WAIT_PAUSE).await;
+            }
+            Err(_elapsed) => {}
+        }
+        if lock_is_free(&shared, member).await {
+            break;
+        }
+    }
+    shared.stdin.forget(member);
+    shared.tell(AgentEventKind::GuestGone { member }).await;
+}
+
+/// An engine without lock files (the simulated one) is its own only witness.
+async fn lock_is_free(shared: &Shared, member: MemberId) -> bool {
+    let lock = shared.member(member).entry(layout::LOCK);
+    let looking = tokio::task::spawn_blocking(move || {
+        lock.exists() && FileLock::is_locked(&lock).is_ok_and(|locked| !locked)
+    });
+    looking.await.unwrap_or(false)
+}
+
+/// Hands the order to the guest, which enforces the grace by itself.
+pub(super) async fn order_stop(shared: Arc<Shared>, member: MemberId, signal: i32, grace_ms: u64) {
+    let request = Request::Stop { signal, grace_ms };
+    let kind = match guest::ask(&shared.socket(member), &request).await {
+        Ok(_reply) => AgentEventKind::StopOrdered { member },
+        Err(error) => {
+            tracing::info!(member.id = %member, "its guest was not told to stop: {}", chain(&error));
+            AgentEventKind::StopNotOrdered { member }
+        }
+    };
+    shared.tell(kind).await;
+}
+
+/// The core tries again until the watch sees the end.
+pub(super) async fn kill(shared: Arc<Shared>, member: MemberId) {
+    tracing::warn!(member.id = %member, "its guest did not end in time and is killed");
+    if let Err(error) = shared.engine.signal(member, Signal::KILL.as_raw()).await {
+        tracing::warn!(member.id = %member, "it could not be killed: {}", chain(&error));
+    }
+}

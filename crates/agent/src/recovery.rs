@@ -1,0 +1,192 @@
+//! What a new process finds: directories, ids of the gone, containers.
+
+use crate::agent::AgentStartError;
+use crate::clock;
+use crate::directory::{DirectoryError, Marker, MemberDirectory, failed};
+use crate::guest;
+use crate::shared::{Shared, chain};
+use domain::{MemberId, Timestamp};
+use engine_api::layout;
+use guest_api::{GuestState, Reply, Request};
+use lifecycle::agent::{Leftover, Recovered, RecoveredGuest, RecoveredMember};
+use process::{FileLock, remove_tree};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest wait for a guest that is asked since when its command runs.
+const ASK_LIMIT: Duration = Duration::from_secs(2);
+
+/// Reads what is on disk, compares it with what the engine has, and removes what belongs to
+/// nobody.
+pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<Recovered, AgentStartError> {
+    let listed = shared.engine.list().await.map_err(|source| AgentStartError::Engine {
+        engine: shared.engine.name(),
+        source,
+    })?;
+    let containers: BTreeMap<MemberId, bool> =
+        listed.iter().map(|found| (found.member, found.alive)).collect();
+    let context = Arc::clone(shared);
+    let known = containers.clone();
+    let read = tokio::task::spawn_blocking(move || read_all(&context, &known));
+    let mut found = read.await??;
+    for member in &mut found.members {
+        learn_start(shared, member).await;
+    }
+    let kept: BTreeSet<MemberId> = found.members.iter().map(|member| member.id).collect();
+    for member in containers.keys().filter(|member| !kept.contains(member)) {
+        remove_stray(shared, *member, &found).await;
+    }
+    Ok(found)
+}
+
+fn read_all(
+    shared: &Shared,
+    containers: &BTreeMap<MemberId, bool>,
+) -> Result<Recovered, DirectoryError> {
+    let gone = shared.gone.members();
+    let mut reading = Reading {
+        shared,
+        containers,
+        gone: gone.iter().copied().collect(),
+        found: Recovered {
+            obeyed: shared.directory.obeyed()?,
+            gone,
+            ..Recovered::default()
+        },
+    };
+    let members = shared.directory.members();
+    for entry in fs::read_dir(&members).map_err(failed("list", &members))? {
+        let entry = entry.map_err(failed("list", &members))?;
+        if let Some(name) = entry.file_name().to_str() {
+            reading.take(name, &entry.path())?;
+        }
+    }
+    Ok(reading.found)
+}
+
+struct Reading<'a> {
+    shared: &'a Shared,
+    containers: &'a BTreeMap<MemberId, bool>,
+    gone: BTreeSet<MemberId>,
+    found: Recovered,
+}
+
+impl Reading<'_> {
+    fn take(&mut self, name: &str, path: &Path) -> Result<(), DirectoryError> {
+        if name.starts_with(".new-") {
+            if let Err(error) = remove_tree(path) {
+                tracing::warn!("{} stays: {}", path.display(), chain(&error));
+            }
+        } else if let Some((slot, member)) = parse_gone(name) {
+            self.leave(member, slot);
+        } else if let Ok(member) = name.parse::<MemberId>() {
+            self.take_member(member, path)?;
+        } else if !name.starts_with(".damaged-") {
+            tracing::warn!("{} belongs to no member", path.display());
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, member: MemberId, slot: u32) {
+        let leftover = Leftover {
+            slot: Some(slot),
+            retry_at: None,
+        };
+        self.found.leftovers.push((member, leftover));
+    }
+
+    fn take_member(&mut self, id: MemberId, path: &Path) -> Result<(), DirectoryError> {
+        let directory = self.shared.member(id);
+        let file = match directory.file() {
+            Ok(file) => file,
+            Err(error @ DirectoryError::Newer { .. }) => return Err(error),
+            Err(error) => {
+                tracing::error!("{}: {}", path.display(), chain(&error));
+                None
+            }
+        };
+        let members = self.shared.directory.members();
+        let Some(file) = file.filter(|file| file.member == id) else {
+            // Whether it ran is not known, so it never may again; its files are left to people.
+            let aside = members.join(format!(".damaged-{id}"));
+            tracing::error!("{} is damaged and kept as {}", path.display(), aside.display());
+            self.shared.gone.add(id, clock::wall())?;
+            self.found.gone.push(id);
+            return fs::rename(path, &aside).map_err(failed("rename", path));
+        };
+        if self.gone.contains(&id) {
+            let aside = members.join(format!(".gone-{}-{id}", file.slot));
+            fs::rename(path, &aside).map_err(failed("rename", path))?;
+            self.leave(id, file.slot);
+            return Ok(());
+        }
+        let record = directory.final_record()?;
+        let guest = self.guest(id, &directory, file.boot_id == self.shared.boot_id);
+        self.found.members.push(RecoveredMember {
+            id,
+            spec: Box::new(file.spec),
+            slot: file.slot,
+            record,
+            guest,
+            removed: directory.is_cleaned() && !self.containers.contains_key(&id),
+        });
+        Ok(())
+    }
+
+    /// Whether it may have run. After a reboot the marker may be lost, so whatever was not over
+    /// is taken to have been started.
+    fn guest(&self, id: MemberId, directory: &MemberDirectory, same_boot: bool) -> RecoveredGuest {
+        let since = directory.started();
+        let locked = FileLock::is_locked(&directory.entry(layout::LOCK)).unwrap_or(true);
+        let listed = self.containers.get(&id) == Some(&true);
+        if directory.is_marked(Marker::Starting) && (listed || locked) {
+            let since = since.unwrap_or(Timestamp(0));
+            return RecoveredGuest::Alive { since };
+        }
+        let asked = directory.is_marked(Marker::Starting) && directory.has_traces_of_guest();
+        if asked || !same_boot {
+            return RecoveredGuest::Gone { since };
+        }
+        RecoveredGuest::NeverStarted
+    }
+}
+
+fn parse_gone(name: &str) -> Option<(u32, MemberId)> {
+    let (slot, member) = name.strip_prefix(".gone-")?.split_once('-')?;
+    Some((slot.parse().ok()?, member.parse().ok()?))
+}
+
+/// A guest whose start was not noted is asked; one that does not answer began now at the latest.
+async fn learn_start(shared: &Shared, member: &mut RecoveredMember) {
+    let RecoveredGuest::Alive { since } = &mut member.guest else {
+        return;
+    };
+    if since.0 != 0 {
+        return;
+    }
+    let socket = shared.socket(member.id);
+    let asked = guest::ask(&socket, &Request::State);
+    *since = match tokio::time::timeout(ASK_LIMIT, asked).await {
+        Ok(Ok(Reply::State {
+            state: GuestState::Running { since } | GuestState::Stopping { since },
+        })) => since,
+        _ => clock::wall(),
+    };
+}
+
+/// A container without a member's directory was being purged, or its start was cut off before the
+/// directory was there: nobody can claim it.
+async fn remove_stray(shared: &Shared, member: MemberId, found: &Recovered) {
+    tracing::warn!(member.id = %member, "a container without a directory is removed");
+    let leftover = found.leftovers.iter().find(|(id, _)| *id == member);
+    let directory = match leftover.and_then(|(_, leftover)| leftover.slot) {
+        Some(slot) => shared.directory.members().join(format!(".gone-{slot}-{member}")),
+        None => shared.member(member).path().to_path_buf(),
+    };
+    if let Err(error) = shared.engine.remove(member, &directory).await {
+        tracing::error!(member.id = %member, "a stray container stays: {}", chain(&error));
+    }
+}

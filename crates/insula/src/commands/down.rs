@@ -1,0 +1,84 @@
+//! `insula down`: takes the local site down.
+
+use crate::cli::Context;
+use crate::daemon::{Site, wait_until_gone};
+use crate::exit_codes;
+use crate::failure::Failure;
+use crate::progress::Spinner;
+use clap::Args;
+use client::ClientError;
+use process::{Durability, write_file_atomic};
+use public_api::{ShutdownMode, ShutdownOrder};
+use std::time::Duration;
+
+/// Longest wait for the daemon to be gone; sessions that are stopped have a grace of their own.
+const GONE_LIMIT: Duration = Duration::from_secs(120);
+
+/// Take the local site down
+///
+/// Refuses while sessions live, unless --stop or --leave is given.
+#[derive(Debug, Args)]
+#[command(after_long_help = help())]
+pub(crate) struct DownArguments {
+    /// Stop living sessions first
+    #[arg(long, conflicts_with = "leave")]
+    stop: bool,
+    /// Leave living sessions running: the next daemon finds them
+    #[arg(long)]
+    leave: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn help() -> String {
+    format!(
+        "Examples:\n  insula down\n  insula down --stop\n\n{}",
+        exit_codes::USUAL_HELP
+    )
+}
+
+/// Takes it down and waits until it is gone.
+pub(crate) async fn down(context: Context, arguments: DownArguments) -> Result<u8, Failure> {
+    let Context { printer, settings } = context;
+    let Some((site, view)) = Site::open_running(settings, &printer).await? else {
+        if arguments.json {
+            printer.json(&serde_json::json!({ "running": false }))?;
+        } else {
+            printer.note("no daemon is running");
+        }
+        return Ok(exit_codes::SUCCESS);
+    };
+    let mode = match (arguments.stop, arguments.leave) {
+        (true, _) => ShutdownMode::Stop,
+        (_, true) => ShutdownMode::Leave,
+        _ => ShutdownMode::Refuse,
+    };
+    let _spinner = Spinner::new(&printer, "taking the site down");
+    // Before the daemon goes, so that no foreground run brings it back.
+    let mark = site.settings.down_file();
+    write_file_atomic(&mark, b"", 0o600, Durability::Process).map_err(anyhow::Error::from)?;
+    let answer = site.client().shutdown(ShutdownOrder { mode }).await;
+    let living = match answer {
+        Ok(answer) => answer.living_sessions,
+        // It went before it could say so.
+        Err(ClientError::Broken { .. } | ClientError::Connect { .. }) => view.living_sessions,
+        Err(error) => {
+            let _ = std::fs::remove_file(&mark);
+            return Err(error.into());
+        }
+    };
+    if !wait_until_gone(&site.settings, GONE_LIMIT).await? {
+        let message = format!("the daemon (process {}) is still there", view.pid);
+        return Err(Failure::new(message).hint("`insula doctor` shows its log"));
+    }
+    if arguments.json {
+        let told = serde_json::json!({ "running": false, "pid": view.pid, "living_sessions": living });
+        printer.json(&told)?;
+    } else if living > 0 {
+        printer.line(&format!("the site is down; {living} sessions run on"))?;
+    } else {
+        printer.line("the site is down")?;
+    }
+    Ok(exit_codes::SUCCESS)
+}

@@ -1,0 +1,148 @@
+//! `insula show`: everything about a session.
+
+use super::ls::{state_word, tone};
+use crate::cli::Context;
+use crate::daemon::Site;
+use crate::exit_codes;
+use crate::failure::Failure;
+use crate::printer::{Printer, Tone, printable};
+use crate::times::local;
+use clap::Args;
+use domain::Span;
+use domain::amounts::show_bytes;
+use public_api::{MountView, NetworkView, SessionView, UsageView};
+
+/// Show everything about a session
+#[derive(Debug, Args)]
+#[command(after_long_help = help())]
+pub(crate) struct ShowArguments {
+    /// Name or id of the session
+    session: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn help() -> String {
+    format!(
+        "Examples:\n  insula show train\n  insula show train --json | jq .outcome.exit_code\n\n{}",
+        exit_codes::USUAL_HELP
+    )
+}
+
+/// Shows a session.
+pub(crate) async fn show(context: Context, arguments: ShowArguments) -> Result<u8, Failure> {
+    let Context { printer, settings } = context;
+    let site = Site::open(settings, &printer).await?;
+    let name = arguments.session.as_str();
+    let view = site.call(async |client| client.session(name).await).await?;
+    if arguments.json {
+        printer.json(&view)?;
+        return Ok(exit_codes::SUCCESS);
+    }
+    // What it uses is known only while it runs; without it the rest is still worth showing.
+    let usage = match view.state.as_str() {
+        "running" | "stopping" => site.client().usage(&view.id).await.ok(),
+        _ => None,
+    };
+    for (label, value) in rows(&view, usage.as_ref()) {
+        print_row(&printer, label, &value, &view)?;
+    }
+    Ok(exit_codes::SUCCESS)
+}
+
+fn print_row(
+    printer: &Printer,
+    label: &str,
+    value: &str,
+    view: &SessionView,
+) -> Result<(), Failure> {
+    let tone = if label == "state" { tone(view) } else { Tone::Plain };
+    let label = printer.paint(Tone::Strong, &format!("{label:<12}"));
+    printer.line(&format!("{label}{}", printer.paint(tone, &printable(value))))
+}
+
+fn rows(view: &SessionView, usage: Option<&UsageView>) -> Vec<(&'static str, String)> {
+    let mut rows = vec![
+        ("name", view.name.clone()),
+        ("id", view.id.clone()),
+        ("state", state_word(view).to_owned()),
+    ];
+    if let Some(outcome) = &view.outcome {
+        rows.push(("outcome", format!("{} (exit code {})", outcome.reason, outcome.exit_code)));
+    }
+    rows.push(("command", words(&view.command)));
+    rows.push(("image", view.image.clone()));
+    rows.push(("workdir", view.workdir.clone()));
+    let memory = show_bytes(view.resources.memory_bytes.into());
+    let (cpu, pids) = (&view.resources.cpu, view.resources.pids);
+    rows.push(("limits", format!("cpu {cpu}, memory {memory}, processes {pids}")));
+    if let Some(limit) = view.time_limit_ms {
+        rows.push(("time limit", Span(limit).to_string()));
+    }
+    if let Some(usage) = usage {
+        rows.push(("uses", usage_text(usage)));
+    }
+    let network = match view.network {
+        NetworkView::None => "none",
+        NetworkView::Host => "host",
+    };
+    rows.push(("network", network.to_owned()));
+    rows.extend(view.mounts.iter().map(|mount| ("mount", mount_text(mount))));
+    let owner = format!("{} (project {}, domain {})", view.user, view.project, view.domain);
+    rows.push(("owner", owner));
+    for member in &view.members {
+        rows.push(("member", format!("{} on {}: {}", member.id, member.node, member.state)));
+    }
+    rows.push(("attempt", view.attempt.to_string()));
+    rows.push(("created", local(&view.created_at)));
+    rows.extend(view.started_at.iter().map(|time| ("started", local(time))));
+    rows.extend(view.ended_at.iter().map(|time| ("ended", local(time))));
+    rows
+}
+
+fn usage_text(usage: &UsageView) -> String {
+    let mut text = format!(
+        "cpu {} so far, memory {} (peak {}), processes {}",
+        Span(usage.cpu_micros / 1_000),
+        show_bytes(usage.memory_bytes.into()),
+        show_bytes(usage.memory_peak_bytes.into()),
+        usage.pids,
+    );
+    if let Some(disk) = usage.disk_bytes {
+        text += &format!(", disk {}", show_bytes(disk.into()));
+    }
+    if usage.out_of_memory_kills > 0 {
+        text += &format!(", out-of-memory kills {}", usage.out_of_memory_kills);
+    }
+    text
+}
+
+fn mount_text(mount: &MountView) -> String {
+    let mode = if mount.read_only { " (read-only)" } else { "" };
+    format!("{} at {}{mode}", mount.source, mount.target)
+}
+
+/// Words as one would type them.
+fn words(command: &[String]) -> String {
+    let quoted = command.iter().map(|word| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%^".contains(c);
+        if !word.is_empty() && word.chars().all(plain) {
+            word.clone()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_needs_it() {
+        let command = ["sh", "-c", "echo 'a b'", "", "x=1"].map(str::to_owned);
+        assert_eq!(words(&command), r"sh -c 'echo '\''a b'\''' '' x=1");
+    }
+}

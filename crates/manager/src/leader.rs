@@ -1,0 +1,190 @@
+//! The thread that leads: it alone owns the core and the store, and it alone changes anything.
+//!
+//! It takes what has queued up, steps the core through it, commits all rows at once, and only then
+//! lets anything out: the view, answers, what nodes are told, events. If a commit fails, or nobody
+//! knows whether it did, nothing is let out; the core is dropped and made anew from the store.
+
+mod batch;
+mod load;
+
+use crate::nodes::Nodes;
+use crate::shared::{LeaderError, Shared};
+use crate::uploads::Uploads;
+use database::Store;
+use domain::{NodeId, SessionId, StopOrder};
+use lifecycle::manager::{Answer, CreateRequest, EventKind, Site};
+use node_api::{Hello, Welcome};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+
+pub(crate) use load::{Opened, open};
+
+/// Most commands that wait for the leader; a sender waits beyond it.
+const QUEUE_LIMIT: usize = 4_096;
+/// Most commands of one commit.
+const BATCH_LIMIT: usize = 512;
+
+/// A look at the store, done by the thread that owns it.
+type StoreRead = Box<dyn FnOnce(&mut dyn Store) + Send>;
+
+/// What the leader is asked to do.
+pub(crate) enum Command {
+    /// A user's request.
+    Request {
+        request: Request,
+        reply: oneshot::Sender<Result<Answer, LeaderError>>,
+    },
+    /// An agent says hello.
+    Hello {
+        hello: Box<Hello>,
+        reply: oneshot::Sender<Result<Welcome, LeaderError>>,
+    },
+    /// Something that nobody waits for.
+    Note { event: EventKind },
+    /// Looks at the store.
+    Read { read: StoreRead },
+    /// Ends, after what came before.
+    Close,
+}
+
+/// A user's request to the core.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Create(Box<CreateRequest>),
+    Stop(SessionId, StopOrder),
+    Remove(SessionId, StopOrder),
+}
+
+/// The sending side.
+#[derive(Clone, Debug)]
+pub(crate) struct LeaderHandle {
+    commands: mpsc::Sender<Command>,
+}
+
+impl LeaderHandle {
+    /// Returns once the request's outcome is durable. Dropping the future does not take the
+    /// request back.
+    pub(crate) async fn request(&self, request: Request) -> Result<Answer, LeaderError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Request { request, reply }).await?;
+        answer.await.map_err(|_| LeaderError::Closed)?
+    }
+
+    pub(crate) async fn hello(&self, hello: Hello) -> Result<Welcome, LeaderError> {
+        let (reply, answer) = oneshot::channel();
+        let hello = Box::new(hello);
+        self.send(Command::Hello { hello, reply }).await?;
+        answer.await.map_err(|_| LeaderError::Closed)?
+    }
+
+    pub(crate) async fn note(&self, event: EventKind) -> Result<(), LeaderError> {
+        self.send(Command::Note { event }).await
+    }
+
+    /// Passes time on, unless the leader has more to do than it can: then it knows the time.
+    pub(crate) fn tick(&self) {
+        let event = EventKind::Tick;
+        let _sent = self.commands.try_send(Command::Note { event });
+    }
+
+    /// Runs `read` on the store and returns what it found.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut dyn Store) -> Result<T, database::StoreError> + Send + 'static,
+    ) -> Result<T, LeaderError> {
+        let (reply, answer) = oneshot::channel();
+        let read = Box::new(|store: &mut dyn Store| {
+            // The asker may have gone.
+            let _sent = reply.send(read(store));
+        });
+        self.send(Command::Read { read }).await?;
+        let found = answer.await.map_err(|_| LeaderError::Closed)?;
+        found.map_err(|error| LeaderError::of_store(&error))
+    }
+
+    /// Has the leader end once it has done what was asked before.
+    pub(crate) async fn close(&self) {
+        // A leader that has ended already is as good.
+        let _sent = self.commands.send(Command::Close).await;
+    }
+
+    async fn send(&self, command: Command) -> Result<(), LeaderError> {
+        let sent = self.commands.send_timeout(command, SEND_TIMEOUT).await;
+        sent.map_err(|error| match error {
+            mpsc::error::SendTimeoutError::Timeout(_) => LeaderError::Busy,
+            mpsc::error::SendTimeoutError::Closed(_) => LeaderError::Closed,
+        })
+    }
+}
+
+/// Longest wait for a place in the leader's queue.
+const SEND_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// The leader's own state.
+pub(crate) struct Leader {
+    store: Box<dyn Store>,
+    /// `None` after a failed commit, until the store could be loaded.
+    site: Option<Site>,
+    shared: Arc<Shared>,
+    nodes: Arc<Nodes>,
+    uploads: Uploads,
+    /// How the connected agents presented themselves, so that a core made anew knows them.
+    hellos: BTreeMap<NodeId, Hello>,
+    commands: mpsc::Receiver<Command>,
+    next_token: u64,
+    room: Room,
+}
+
+/// Whether there was room for new work when it was last looked at.
+struct Room {
+    looked_at: Option<Instant>,
+    full: Option<LeaderError>,
+}
+
+impl Leader {
+    /// A leader over what was opened, and how to reach it.
+    pub(crate) fn new(
+        opened: Opened,
+        shared: Arc<Shared>,
+        nodes: Arc<Nodes>,
+        uploads: Uploads,
+    ) -> (Self, LeaderHandle) {
+        let (sender, commands) = mpsc::channel(QUEUE_LIMIT);
+        let leader = Self {
+            store: opened.store,
+            site: Some(opened.site),
+            shared,
+            nodes,
+            uploads,
+            hellos: BTreeMap::new(),
+            commands,
+            next_token: 0,
+            room: Room {
+                looked_at: None,
+                full: None,
+            },
+        };
+        (leader, LeaderHandle { commands: sender })
+    }
+
+    /// Leads until it is told to close or nobody can ask any more. Runs on a thread of its own.
+    pub(crate) fn lead(mut self) {
+        while let Some(first) = self.commands.blocking_recv() {
+            let mut batch = vec![first];
+            while batch.len() < BATCH_LIMIT {
+                match self.commands.try_recv() {
+                    Ok(next) => batch.push(next),
+                    Err(_) => break,
+                }
+            }
+            let closes = batch.iter().any(|command| matches!(command, Command::Close));
+            self.perform(batch);
+            if closes {
+                break;
+            }
+        }
+        tracing::info!("the leader has ended");
+    }
+}

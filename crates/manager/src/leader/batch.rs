@@ -1,0 +1,209 @@
+//! One batch: step, commit, let out.
+
+use crate::clock;
+use crate::leader::{Command, Leader, Request, StoreRead};
+use crate::shared::LeaderError;
+use database::Room as StoreRoom;
+use domain::{Intention, NodeId, SessionId};
+use lifecycle::manager::{Answer, Effects, Event, EventKind, RequestToken};
+use lifecycle::rows::RowChange;
+use node_api::Welcome;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// How long an answer about room on the disk is believed.
+const ROOM_AGE_LIMIT: Duration = Duration::from_millis(500);
+
+/// Who waits for a batch.
+#[derive(Default)]
+struct Waiting {
+    answers: BTreeMap<RequestToken, oneshot::Sender<Result<Answer, LeaderError>>>,
+    welcomes: Vec<(NodeId, oneshot::Sender<Result<Welcome, LeaderError>>)>,
+    reads: Vec<StoreRead>,
+}
+
+impl Leader {
+    pub(super) fn perform(&mut self, batch: Vec<Command>) {
+        let mut waiting = Waiting::default();
+        let ready = self.ensure_site();
+        let mut events = Vec::new();
+        for command in batch {
+            self.take_in(command, &mut events, &mut waiting);
+        }
+        let greeted: Vec<NodeId> = waiting.welcomes.iter().map(|(node, _)| *node).collect();
+        let result = ready.and_then(|()| self.step_and_publish(events, &greeted));
+        release(waiting.answers, waiting.welcomes, result);
+        for read in waiting.reads {
+            read(self.store.as_mut());
+        }
+    }
+
+    fn take_in(&mut self, command: Command, events: &mut Vec<Event>, waiting: &mut Waiting) {
+        let now = clock::now();
+        match command {
+            Command::Request { request, reply } => {
+                if let (Request::Create(_), Some(full)) = (&request, self.no_room()) {
+                    // The asker may have gone.
+                    let _sent = reply.send(Err(full));
+                    return;
+                }
+                self.next_token += 1;
+                let token = RequestToken(self.next_token);
+                waiting.answers.insert(token, reply);
+                if let Request::Remove(session, _) = &request {
+                    events.extend(self.recall(*session));
+                }
+                let kind = match request {
+                    Request::Create(request) => EventKind::Create { token, request },
+                    Request::Stop(session, order) => EventKind::Stop {
+                        token,
+                        session,
+                        order,
+                    },
+                    Request::Remove(session, order) => EventKind::Remove {
+                        token,
+                        session,
+                        order,
+                    },
+                };
+                events.push(Event { now, kind });
+            }
+            Command::Hello { hello, reply } => {
+                self.hellos.insert(hello.node, hello.as_ref().clone());
+                waiting.welcomes.push((hello.node, reply));
+                let kind = EventKind::NodeConnected { hello };
+                events.push(Event { now, kind });
+            }
+            Command::Note { event } => {
+                if let EventKind::NodeDisconnected { node } = &event {
+                    self.hellos.remove(node);
+                }
+                events.push(Event { now, kind: event });
+            }
+            Command::Read { read } => waiting.reads.push(read),
+            Command::Close => {}
+        }
+    }
+
+    /// A session that memory has dropped, read from the store because it is to be removed.
+    fn recall(&mut self, session: SessionId) -> Option<Event> {
+        let site = self.site.as_ref()?;
+        if site.session(session).is_some() {
+            return None;
+        }
+        let mut record = self.store.session(session).ok().flatten()?;
+        if record.state.is_living() {
+            return None;
+        }
+        record.intention = match record.intention {
+            // It is asked for anew; a removal that was under way would be in memory.
+            Intention::Remove { .. } | Intention::Run => Intention::Run,
+            other @ (Intention::Stop { .. } | Intention::Fail { .. }) => other,
+        };
+        let session = Box::new(record);
+        Some(Event {
+            now: clock::now(),
+            kind: EventKind::Recalled { session },
+        })
+    }
+
+    /// Why no new work can be taken, if so; looked at twice a second at most.
+    fn no_room(&mut self) -> Option<LeaderError> {
+        let fresh = self.room.looked_at.is_some_and(|at| at.elapsed() < ROOM_AGE_LIMIT);
+        if !fresh {
+            self.room.looked_at = Some(Instant::now());
+            self.room.full = match self.store.room() {
+                Ok(StoreRoom::Enough { .. }) => None,
+                Ok(StoreRoom::Full {
+                    free_bytes,
+                    needed_bytes,
+                }) => Some(LeaderError::NoRoom {
+                    free_bytes,
+                    needed_bytes,
+                }),
+                Err(error) => Some(LeaderError::of_store(&error)),
+            };
+        }
+        self.room.full.clone()
+    }
+
+    /// Steps the core through `events`, commits, and lets everything out but the answers, which
+    /// are returned. Nodes in `greeted` get what is wanted of them with their welcome.
+    pub(super) fn step_and_publish(
+        &mut self,
+        events: Vec<Event>,
+        greeted: &[NodeId],
+    ) -> Result<Effects, LeaderError> {
+        let site = self.site.as_mut().expect("made before anything is stepped");
+        let effects = site.step_batch(events);
+        let commit = match self.commit(&effects.rows) {
+            Ok(commit) => commit,
+            Err(error) => {
+                // What memory holds is no longer known to be what the store holds.
+                self.site = None;
+                return Err(error);
+            }
+        };
+        self.shared.apply(&effects, commit);
+        for (node, desired) in &effects.desired {
+            if !greeted.contains(node) {
+                self.nodes.tell(*node, desired.clone());
+            }
+        }
+        for upload in &effects.unneeded_uploads {
+            self.uploads.remove(*upload);
+        }
+        Ok(effects)
+    }
+
+    fn commit(&mut self, rows: &[RowChange]) -> Result<Option<u64>, LeaderError> {
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        self.store.commit(rows).map(Some).map_err(|error| {
+            tracing::error!(
+                error = %crate::shared::chain(&error),
+                rows = rows.len(),
+                "a commit failed, nothing of it is shown"
+            );
+            LeaderError::of_commit(&error)
+        })
+    }
+}
+
+/// Answers everybody who waits, now that what they are told is durable, or that it is not.
+fn release(
+    mut answers: BTreeMap<RequestToken, oneshot::Sender<Result<Answer, LeaderError>>>,
+    welcomes: Vec<(NodeId, oneshot::Sender<Result<Welcome, LeaderError>>)>,
+    result: Result<Effects, LeaderError>,
+) {
+    // Whoever waited may have gone; what was asked is done all the same.
+    match result {
+        Ok(effects) => {
+            for (token, answer) in effects.answers {
+                if let Some(reply) = answers.remove(&token) {
+                    let _sent = reply.send(Ok(answer));
+                }
+            }
+            assert!(answers.is_empty(), "the core answers every request");
+            for (node, reply) in welcomes {
+                let told = effects.desired.iter().find(|(id, _)| *id == node);
+                let (_, desired) = told.expect("a node that connects is told what is wanted");
+                let welcome = Welcome {
+                    site: desired.site,
+                    desired: desired.clone(),
+                };
+                let _sent = reply.send(Ok(welcome));
+            }
+        }
+        Err(error) => {
+            for reply in answers.into_values() {
+                let _sent = reply.send(Err(error.clone()));
+            }
+            for (_, reply) in welcomes {
+                let _sent = reply.send(Err(error.clone()));
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What everybody reads: the committed view, the number of its commit, and events as they are
+//! committed. Only the leader writes.
+
+use database::CommitError;
+use domain::Timestamp;
+use lifecycle::manager::{Effects, View};
+use lifecycle::rows::{RowChange, SiteEvent};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::{broadcast, watch};
+
+/// Events that a slow watcher may lag behind before it has to read them from the store.
+const EVENT_BUFFER: usize = 1_024;
+
+/// The committed state of a site. Locks are held for a look only, never across an await.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    view: RwLock<View>,
+    committed: watch::Sender<u64>,
+    events: broadcast::Sender<Arc<SiteEvent>>,
+}
+
+impl Shared {
+    pub(crate) fn new(view: View, commit: u64) -> Self {
+        Self {
+            view: RwLock::new(view),
+            committed: watch::Sender::new(commit),
+            events: broadcast::Sender::new(EVENT_BUFFER),
+        }
+    }
+
+    /// Looks at the view.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&View) -> T) -> T {
+        look(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The number of the last commit that the view shows.
+    pub(crate) fn committed(&self) -> u64 {
+        *self.committed.borrow()
+    }
+
+    /// Events from now on.
+    pub(crate) fn events(&self) -> broadcast::Receiver<Arc<SiteEvent>> {
+        self.events.subscribe()
+    }
+
+    /// Changes whenever something was committed.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.committed.subscribe()
+    }
+
+    /// Waits until `look` finds what it wants, and returns it; `None` after `limit`. Cancellation
+    /// safe.
+    pub(crate) async fn wait_for<T>(
+        &self,
+        limit: Duration,
+        mut look: impl FnMut(&View) -> Option<T>,
+    ) -> Option<T> {
+        let mut changes = self.changes();
+        let found = async {
+            loop {
+                changes.borrow_and_update();
+                if let Some(found) = self.read(&mut look) {
+                    return Some(found);
+                }
+                if changes.changed().await.is_err() {
+                    return None;
+                }
+            }
+        };
+        tokio::time::timeout(limit, found).await.ok().flatten()
+    }
+
+    /// Shows effects whose rows were committed. `commit` is `None` where there were no rows.
+    pub(crate) fn apply(&self, effects: &Effects, commit: Option<u64>) {
+        self.view
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .apply(effects);
+        self.announce(effects, commit);
+    }
+
+    /// Shows a view that was loaded anew.
+    pub(crate) fn replace(&self, view: View, effects: &Effects, commit: u64) {
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
+        self.announce(effects, Some(commit));
+    }
+
+    fn announce(&self, effects: &Effects, commit: Option<u64>) {
+        if let Some(commit) = commit {
+            self.committed.send_replace(commit);
+        }
+        for row in &effects.rows {
+            if let RowChange::AddEvent { event } = row {
+                // Nobody may be watching.
+                let _receivers = self.events.send(Arc::new(event.clone()));
+            }
+        }
+    }
+}
+
+/// Why the leader did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum LeaderError {
+    /// It is not there: starting or going down.
+    #[error("the site is going down")]
+    Closed,
+    /// Too much waits for it.
+    #[error("too many requests wait for the site's leader")]
+    Busy,
+    /// The commit failed, or nobody knows whether it did.
+    #[error("the change could not be recorded: {reason}")]
+    Commit {
+        /// The whole chain.
+        reason: String,
+        /// The disk is full.
+        full: bool,
+    },
+    /// The store cannot be read.
+    #[error("the site's store cannot be read: {reason}")]
+    Store {
+        /// The whole chain.
+        reason: String,
+    },
+    /// There is no room for new work.
+    #[error("the site's disk has {free_bytes} bytes free, new work needs {needed_bytes}")]
+    NoRoom {
+        /// Free for an ordinary user.
+        free_bytes: u64,
+        /// Needed.
+        needed_bytes: u64,
+    },
+}
+
+impl LeaderError {
+    pub(crate) fn of_commit(error: &CommitError) -> Self {
+        Self::Commit {
+            reason: chain(error),
+            full: error.is_full(),
+        }
+    }
+
+    pub(crate) fn of_store(error: &database::StoreError) -> Self {
+        Self::Store {
+            reason: chain(error),
+        }
+    }
+}
+
+/// An error with all its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// `now` less a retention, for loads.
+pub(crate) fn before(now: Timestamp, retention_ms: u64) -> Timestamp {
+    let micros = i64::try_from(retention_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
+    Timestamp(now.0.saturating_sub(micros))
+}
