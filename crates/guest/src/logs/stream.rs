@@ -2,6 +2,7 @@
 
 use super::hold::Hold;
 use super::ring::{Place, Ring, Target};
+use super::times::TimeIndex;
 use domain::Monotonic;
 use guest_api::Stream;
 use guest_api::files::segment_name;
@@ -21,6 +22,7 @@ pub(crate) struct StreamLog {
     stream: Stream,
     directory: Rc<OwnedFd>,
     ring: Ring,
+    times: TimeIndex,
     hold: Hold,
     held_from: Option<u64>,
     current: Option<OwnedFd>,
@@ -43,6 +45,7 @@ impl StreamLog {
     pub(crate) fn new(stream: Stream, directory: Rc<OwnedFd>, limit: u64, hold: Hold) -> Self {
         Self {
             stream,
+            times: TimeIndex::new(stream, Rc::clone(&directory)),
             directory,
             ring: Ring::new(limit),
             hold,
@@ -110,6 +113,7 @@ impl StreamLog {
                 Taken::Closed
             }
             Ok(count) => {
+                self.times.note(self.ring.end());
                 self.keep(&buffer[..count]);
                 Taken::Some
             }

@@ -1,0 +1,209 @@
+//! Writing to a member's standard input: one kept connection per member, one frame on its way.
+
+use crate::guest::{Connection, GuestError};
+use crate::shared::{Shared, chain, state_in};
+use domain::{MemberId, MemberState, StdinMode};
+use guest_api::{FrameKind, Open, Reply};
+use node_api::{NodeError, StdinReply, StdinRequest};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Bytes of one frame: what an empty pipe takes at once.
+const FRAME_BYTES: usize = 64 << 10;
+/// Longest that a call waits for the command to read.
+const WAIT: Duration = Duration::from_secs(1);
+/// Most bytes of one request.
+const REQUEST_LIMIT: usize = 256 << 10;
+
+/// The kept connections by member.
+#[derive(Debug, Default)]
+pub(crate) struct StdinConnections {
+    by_member: Mutex<BTreeMap<MemberId, Arc<tokio::sync::Mutex<Option<StdinConnection>>>>>,
+}
+
+impl StdinConnections {
+    fn of(&self, member: MemberId) -> Arc<tokio::sync::Mutex<Option<StdinConnection>>> {
+        let mut all = self.by_member.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(member).or_default())
+    }
+
+    /// The member's guest is gone.
+    pub(crate) fn forget(&self, member: MemberId) {
+        let mut all = self.by_member.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(&member);
+    }
+}
+
+/// A connection and what went over it.
+#[derive(Debug)]
+struct StdinConnection {
+    connection: Connection,
+    /// Before this offset everything reached the command's pipe.
+    accepted: u64,
+    /// Before this offset everything was sent; more than `accepted` while a frame is on its way.
+    sent: u64,
+    /// The order to close was sent, too.
+    closing: bool,
+    closed: bool,
+}
+
+/// Writes to a member's standard input, and says how far it has got.
+pub(crate) async fn write_stdin(
+    shared: &Shared,
+    request: StdinRequest,
+) -> Result<StdinReply, NodeError> {
+    let member = request.member;
+    if request.bytes.len() > REQUEST_LIMIT {
+        let reason = format!("more than {REQUEST_LIMIT} bytes of input at once");
+        return Err(NodeError::Failed { reason });
+    }
+    let until = Instant::now() + WAIT;
+    match wait_for_start(shared, member, until).await {
+        None => return Err(NodeError::UnknownMember { member }),
+        Some(Readiness::NotYet) => {
+            return Ok(StdinReply {
+                offset: 0,
+                closed: false,
+            });
+        }
+        Some(Readiness::Over) => {
+            return Ok(StdinReply {
+                offset: request.offset,
+                closed: true,
+            });
+        }
+        Some(Readiness::Runs) => {}
+    }
+    if shared.specification(member).await?.session.stdin == StdinMode::Null {
+        return Ok(StdinReply {
+            offset: request.offset,
+            closed: true,
+        });
+    }
+    let kept = shared.stdin.of(member);
+    let Ok(mut kept) = tokio::time::timeout_at(until, kept.lock()).await else {
+        let reason = "another client writes to its input".to_owned();
+        return Err(NodeError::Failed { reason });
+    };
+    let mut connection = match kept.take() {
+        Some(connection) => connection,
+        None => open(shared, &request).await?,
+    };
+    // Only what is whole goes back: a call that is dropped in between opens a new connection.
+    let pushed = tokio::time::timeout_at(until, connection.push(&request)).await;
+    let reply = StdinReply {
+        offset: connection.accepted,
+        closed: connection.closed,
+    };
+    match pushed {
+        Ok(Err(GuestError::Refused { reason })) => Err(NodeError::Failed { reason }),
+        Ok(Err(error)) => {
+            tracing::debug!(member.id = %member, "input: {}", chain(&error));
+            Ok(reply)
+        }
+        Ok(Ok(())) => {
+            *kept = Some(connection);
+            Ok(reply)
+        }
+        // Time is up while the guest waits for the command to read. Receiving can be cancelled;
+        // sending may not have been whole.
+        Err(_elapsed) if connection.is_between_frames() => {
+            *kept = Some(connection);
+            Ok(reply)
+        }
+        Err(_elapsed) => Ok(reply),
+    }
+}
+
+enum Readiness {
+    NotYet,
+    Runs,
+    Over,
+}
+
+/// Waits for a member that has not begun, until `until`; `None` if there is no such member.
+async fn wait_for_start(shared: &Shared, member: MemberId, until: Instant) -> Option<Readiness> {
+    let mut report = shared.report.clone();
+    loop {
+        let state = state_in(&report.borrow_and_update(), member)?;
+        match state {
+            MemberState::Assigned | MemberState::Preparing | MemberState::Starting => {}
+            MemberState::Running { .. } | MemberState::Stopping { .. } => {
+                return Some(Readiness::Runs);
+            }
+            MemberState::Exited { .. } | MemberState::Gone => return Some(Readiness::Over),
+        }
+        match tokio::time::timeout_at(until, report.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return Some(Readiness::NotYet),
+        }
+    }
+}
+
+async fn open(shared: &Shared, request: &StdinRequest) -> Result<StdinConnection, NodeError> {
+    let offset = request.offset;
+    let socket = shared.socket(request.member);
+    let opened = Connection::open(&socket, &Open::Stdin { offset }).await;
+    let connection = opened.map_err(|error| NodeError::Failed {
+        reason: chain(&error),
+    })?;
+    Ok(StdinConnection {
+        connection,
+        accepted: offset,
+        sent: offset,
+        closing: false,
+        closed: false,
+    })
+}
+
+impl StdinConnection {
+    /// A frame that was sent was sent whole: `sent` is moved only after that.
+    fn is_between_frames(&self) -> bool {
+        self.sent > self.accepted || self.closing
+    }
+
+    /// Sends what of the request was not sent before, a frame at a time, and waits for each.
+    async fn push(&mut self, request: &StdinRequest) -> Result<(), GuestError> {
+        let length = u64::try_from(request.bytes.len()).expect("a length fits");
+        let end = request.offset.saturating_add(length);
+        loop {
+            if self.sent > self.accepted || self.closing && !self.closed {
+                self.receive().await?;
+                continue;
+            }
+            // A gap: the caller is told where to go on.
+            if self.closed || request.offset > self.sent {
+                return Ok(());
+            }
+            if self.sent < end {
+                let from = usize::try_from(self.sent - request.offset).expect("within the request");
+                let to = request.bytes.len().min(from + FRAME_BYTES);
+                self.connection.send(FrameKind::Data, &request.bytes[from..to]).await?;
+                self.sent += u64::try_from(to - from).expect("a length fits");
+            } else if request.close {
+                self.connection.send(FrameKind::Data, &[]).await?;
+                self.closing = true;
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Result<(), GuestError> {
+        match self.connection.receive_control().await? {
+            Reply::StdinAccepted { offset, closed } => {
+                self.accepted = offset;
+                self.sent = self.sent.max(offset);
+                self.closed |= closed;
+                if closed {
+                    self.sent = self.accepted;
+                }
+                Ok(())
+            }
+            Reply::Failed { reason } => Err(GuestError::Refused { reason }),
+            _ => Err(GuestError::OutOfTurn),
+        }
+    }
+}
