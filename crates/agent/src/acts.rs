@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +27,11 @@ const PREPARES_LIMIT: usize = 8;
 /// Endings looked at, records written, containers removed and directories purged at the same time.
 const TIDYING_LIMIT: usize = 16;
 
-/// The bounds, and the preparations that can be abandoned.
+/// How long a start may go on after the process was told to go down.
+const FINISH_LIMIT: Duration = Duration::from_secs(3);
+
+/// The bounds, and the preparations that can be abandoned (or have ended: these are forgotten with
+/// the next act that needs them no more).
 #[derive(Debug)]
 pub(crate) struct Acts {
     starts: Arc<Semaphore>,
@@ -61,32 +66,17 @@ pub(crate) fn begin(acts: &mut Acts, shared: &Arc<Shared>, core: &NodeCore, effe
             let making = making::make(context, member, spec, slot, generation);
             bounded(shared, "make a directory", starts, making);
         }
-        A::Prepare { member } => {
-            let token = CancellationToken::new();
-            acts.preparing.retain(|_, token| !token.is_cancelled());
-            acts.preparing.insert(member, token.clone());
-            let prepares = Arc::clone(&acts.prepares);
-            bounded(shared, "prepare", prepares, preparing::prepare(context, member, token));
-        }
+        A::Prepare { member } => begin_prepare(acts, shared, member),
         A::AbandonPrepare { member } => {
             if let Some(token) = acts.preparing.remove(&member) {
                 token.cancel();
             }
         }
-        A::Start { member } => {
-            if let Some(token) = acts.preparing.remove(&member) {
-                token.cancel();
-            }
-            match core.specification(member) {
-                Some((spec, slot)) => {
-                    let starting = starting::start(context, member, spec.clone(), slot);
-                    bounded(shared, "start", starts, starting);
-                }
-                None => unreachable!("a member is started from its directory"),
-            }
-        }
+        A::Start { member } => begin_start(acts, shared, core, member),
         A::Watch { member } => {
-            shared.tasks.spawn_cancellable("watch a guest", watching::watch(context, member));
+            shared
+                .tasks
+                .spawn_cancellable("watch a guest", watching::watch(context, member));
         }
         A::OrderStop {
             member,
@@ -97,10 +87,17 @@ pub(crate) fn begin(acts: &mut Acts, shared: &Arc<Shared>, core: &NodeCore, effe
             shared.tasks.spawn_cancellable("order a stop", order);
         }
         A::Kill { member } => {
-            shared.tasks.spawn_cancellable("kill", watching::kill(context, member));
+            shared
+                .tasks
+                .spawn_cancellable("kill", watching::kill(context, member));
         }
         A::End { member } => {
-            bounded(shared, "look at an end", tidying, tidying::end(context, member));
+            bounded(
+                shared,
+                "look at an end",
+                tidying,
+                tidying::end(context, member),
+            );
         }
         A::WriteRecord { record } => {
             let writing = tidying::write_record(context, record);
@@ -110,12 +107,38 @@ pub(crate) fn begin(acts: &mut Acts, shared: &Arc<Shared>, core: &NodeCore, effe
             bounded(shared, "remove", tidying, tidying::remove(context, member));
         }
         A::Purge { member, slot } => {
-            bounded(shared, "purge", tidying, tidying::purge(context, member, slot));
+            acts.preparing.remove(&member);
+            bounded(
+                shared,
+                "purge",
+                tidying,
+                tidying::purge(context, member, slot),
+            );
         }
         A::Refuse { .. } | A::SaveObeyed { .. } | A::Report => {
             unreachable!("the owner does these at once")
         }
     }
+}
+
+fn begin_prepare(acts: &mut Acts, shared: &Arc<Shared>, member: MemberId) {
+    let abandoned = shared.tasks.cancelled().child_token();
+    acts.preparing.insert(member, abandoned.clone());
+    let room = Arc::clone(&acts.prepares);
+    let context = Arc::clone(shared);
+    shared.tasks.spawn("prepare", async move {
+        let kind = preparing::prepare(Arc::clone(&context), member, room, abandoned).await;
+        context.tell(kind).await;
+    });
+}
+
+fn begin_start(acts: &mut Acts, shared: &Arc<Shared>, core: &NodeCore, member: MemberId) {
+    acts.preparing.remove(&member);
+    let (spec, slot) = core
+        .specification(member)
+        .expect("a member is started from its directory");
+    let starting = starting::start(Arc::clone(shared), member, spec.clone(), slot);
+    finishing(shared, Arc::clone(&acts.starts), starting);
 }
 
 /// Runs `act` when there is room among its kind, and tells the owner its result.
@@ -130,6 +153,28 @@ where
         };
         let kind = act.await;
         context.tell(kind).await;
+    });
+}
+
+/// Like [`bounded`] for starts: one that has begun may still finish when the process goes down, for
+/// it is better known to run than in doubt.
+fn finishing<F>(shared: &Arc<Shared>, room: Arc<Semaphore>, start: F)
+where
+    F: Future<Output = AgentEventKind> + Send + 'static,
+{
+    let context = Arc::clone(shared);
+    let cancelled = shared.tasks.cancelled();
+    shared.tasks.spawn("start", async move {
+        let acquired = cancelled.run_until_cancelled(room.acquire()).await;
+        let Some(Ok(_permit)) = acquired else { return };
+        let too_late = async {
+            cancelled.cancelled().await;
+            tokio::time::sleep(FINISH_LIMIT).await;
+        };
+        tokio::select! {
+            kind = start => context.tell(kind).await,
+            () = too_late => {}
+        }
     });
 }
 

@@ -116,12 +116,18 @@ impl Agent {
             report,
             disk_bytes: Mutex::new(BTreeMap::new()),
             stdin: StdinConnections::default(),
+            image: tokio::sync::Mutex::new(()),
         });
         let found = recovery::recover(&shared).await?;
         let mut owner = Owner::new(core, Arc::clone(&shared), report_sender);
         owner.recover(found).await;
         tasks.spawn_cancellable("agent", owner.run(receiver));
         tasks.spawn_cancellable("disk measurement", disk::run(Arc::clone(&shared)));
+        let warmed = Arc::clone(&shared);
+        tasks.spawn_cancellable("image preparation", async move {
+            // The start that needs it tells what is wrong.
+            let _ = warmed.host_image().await;
+        });
         Ok(Arc::new(Self { settings, shared }))
     }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! DIRECTORY/node.json                the node's id
-//! DIRECTORY/obeyed.json              whom the agent obeyed last
+//! DIRECTORY/obeyed.json              whom the agent obeyed last, from the first time on
+//! DIRECTORY/generation               the last generation of that leader, written in place
 //! DIRECTORY/gone                     ids of purged members, one line each, the oldest first
 //! DIRECTORY/images/                  prepared roots
 //! DIRECTORY/members/.new-ID/         being made: removed by the next process
@@ -26,7 +27,7 @@ mod member;
 
 pub(crate) use gone::GoneLog;
 pub use identity::{IdentityFileError, node_identity};
-pub(crate) use member::{Marker, MemberDirectory, MemberFile};
+pub(crate) use member::{Marker, MemberDirectory, MemberFile, make_open, own};
 
 use domain::MemberId;
 use lifecycle::agent::Obeyed;
@@ -95,7 +96,11 @@ pub(crate) struct NodeDirectory {
 impl NodeDirectory {
     /// Makes what is missing of it.
     pub(crate) fn open(root: &Path) -> Result<Self, DirectoryError> {
-        for path in [root.to_path_buf(), root.join("members"), root.join("images")] {
+        for path in [
+            root.to_path_buf(),
+            root.join("members"),
+            root.join("images"),
+        ] {
             make_private(&path)?;
         }
         Ok(Self { root: root.into() })
@@ -117,27 +122,72 @@ impl NodeDirectory {
         MemberDirectory::new(self.members().join(member.to_string()))
     }
 
+    /// Whom the agent obeyed last.
     pub(crate) fn obeyed(&self) -> Result<Option<Obeyed>, DirectoryError> {
-        read_json(&self.root.join("obeyed.json"))
+        let Some(obeyed) = read_json::<Obeyed>(&self.root.join("obeyed.json"))? else {
+            return Ok(None);
+        };
+        let later = read_small(&self.root.join("generation"))?;
+        let later = later.and_then(|text| parse_generation(&text));
+        Ok(Some(match later {
+            Some((incarnation, epoch, generation))
+                if (incarnation, epoch) == (obeyed.incarnation, obeyed.epoch) =>
+            {
+                Obeyed {
+                    generation: obeyed.generation.max(generation),
+                    ..obeyed
+                }
+            }
+            _ => obeyed,
+        }))
     }
 
-    /// Saves whom the agent obeys.
-    pub(crate) fn save_obeyed(
-        &self,
-        obeyed: &Obeyed,
-        durability: Durability,
-    ) -> Result<(), DirectoryError> {
+    /// Saves a new leader, so that even a loss of power does not forget it.
+    pub(crate) fn save_leader(&self, obeyed: &Obeyed) -> Result<(), DirectoryError> {
         let bytes = serde_json::to_vec(obeyed).expect("plain numbers become JSON");
-        write_file_atomic(&self.root.join("obeyed.json"), &bytes, 0o600, durability)?;
+        write_file_atomic(
+            &self.root.join("obeyed.json"),
+            &bytes,
+            0o600,
+            Durability::Power,
+        )?;
         Ok(())
     }
+
+    /// Saves the generation of the leader that is saved already. It stands on the way of every
+    /// session that starts, so it is one small write in place: whole as long as the machine keeps
+    /// its power, and a new name over the old one would make ext4 write it out (37 ms were seen).
+    pub(crate) fn save_generation(&self, obeyed: &Obeyed) -> Result<(), DirectoryError> {
+        use std::os::unix::fs::FileExt as _;
+        let path = self.root.join("generation");
+        let text = format!(
+            "{:020} {:020} {:020}\n",
+            obeyed.incarnation, obeyed.epoch, obeyed.generation
+        );
+        let mut options = File::options();
+        let file = options.write(true).create(true).truncate(false).open(&path);
+        let written = file.and_then(|file| file.write_all_at(text.as_bytes(), 0));
+        written.map_err(failed("write", &path))
+    }
+}
+
+/// Incarnation, epoch and generation; `None` for what a loss of power left of them.
+fn parse_generation(text: &[u8]) -> Option<(u64, u64, u64)> {
+    let text = std::str::from_utf8(text).ok()?.strip_suffix('\n')?;
+    let mut numbers = text.split(' ').map(str::parse);
+    let mut next = || numbers.next()?.ok();
+    Some((next()?, next()?, next()?))
 }
 
 /// Makes a directory that nobody else may enter, with its parents.
 pub(crate) fn make_private(path: &Path) -> Result<(), DirectoryError> {
     use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
     let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(path).map_err(failed("create", path))?;
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(failed("create", path))?;
     let closed = std::fs::Permissions::from_mode(0o700);
     std::fs::set_permissions(path, closed).map_err(failed("close to others", path))
 }
@@ -165,7 +215,9 @@ pub(crate) fn read_small(path: &Path) -> Result<Option<Vec<u8>>, DirectoryError>
         Err(error) => return Err(failed("open", path)(error.into())),
     };
     let mut bytes = Vec::new();
-    file.take(FILE_LIMIT + 1).read_to_end(&mut bytes).map_err(failed("read", path))?;
+    file.take(FILE_LIMIT + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed("read", path))?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_LIMIT) {
         return Err(DirectoryError::TooLarge { path: path.into() });
     }

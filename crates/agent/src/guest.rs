@@ -56,7 +56,9 @@ impl Connection {
     /// Connects and says what the connection is for.
     pub(crate) async fn open(socket: &Path, open: &Open) -> Result<Self, GuestError> {
         let opening = async {
-            let stream = UnixStream::connect(socket).await.map_err(GuestError::Connect)?;
+            let stream = UnixStream::connect(socket)
+                .await
+                .map_err(GuestError::Connect)?;
             let mut connection = Self {
                 stream: BufReader::with_capacity(READ_AHEAD, stream),
                 partial: Vec::new(),
@@ -80,7 +82,11 @@ impl Connection {
 
     pub(crate) async fn send(&mut self, kind: FrameKind, body: &[u8]) -> Result<(), GuestError> {
         let frame = encode_frame(kind, body);
-        self.stream.get_mut().write_all(&frame).await.map_err(GuestError::Broken)
+        self.stream
+            .get_mut()
+            .write_all(&frame)
+            .await
+            .map_err(GuestError::Broken)
     }
 
     /// The next frame; `None` at the end. Cancellation safe.

@@ -23,7 +23,7 @@ mod shared;
 mod streams;
 
 pub use crate::agent::{Agent, AgentSettings, AgentStartError};
-pub use crate::directory::{IdentityFileError, node_identity};
+pub use crate::directory::{DirectoryError, IdentityFileError, node_identity};
 pub use crate::files::{
     Limits, Manifest, ManifestError, PackError, PackOptions, UnpackError, pack, unpack,
 };

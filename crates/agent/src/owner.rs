@@ -1,13 +1,12 @@
 //! The one task that owns the core: events in, acts out, the report kept current.
 
-use crate::acts;
-use crate::acts::Acts;
+use crate::acts::{self, Acts};
 use crate::clock;
 use crate::shared::Shared;
-use lifecycle::agent::{AgentEffect, AgentEvent, AgentEventKind, NodeCore, NotObeyed, Obeyed};
-use lifecycle::agent::Recovered;
+use lifecycle::agent::{
+    AgentEffect, AgentEvent, AgentEventKind, NodeCore, NotObeyed, Obeyed, Recovered,
+};
 use node_api::{Desired, NodeError, Report};
-use process::Durability;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +79,7 @@ impl Owner {
                         self.happened(kind).await;
                     }
                     Some(OwnerEvent::Desired { desired, answer }) => {
-                        let answered = self.happened(AgentEventKind::Desired { desired }).await;
+                        let answered = self.follow(AgentEventKind::Desired { desired }).await;
                         // Whoever asked may be gone.
                         let _ = answer.send(answered);
                     }
@@ -92,8 +91,15 @@ impl Owner {
         }
     }
 
+    /// One event that nobody waits for an answer to.
+    async fn happened(&mut self, kind: AgentEventKind) {
+        if let Err(error) = self.follow(kind).await {
+            unreachable!("only desired sets are refused: {error}");
+        }
+    }
+
     /// One event, and what follows from it at once. An error is the answer to a desired set.
-    async fn happened(&mut self, kind: AgentEventKind) -> Result<(), NodeError> {
+    async fn follow(&mut self, kind: AgentEventKind) -> Result<(), NodeError> {
         let mut answer = Ok(());
         let mut queue = VecDeque::from([kind]);
         while let Some(kind) = queue.pop_front() {
@@ -119,14 +125,19 @@ impl Owner {
 
     async fn save(&self, obeyed: Obeyed, must: bool) -> Result<(), NodeError> {
         let directory = self.shared.directory.clone();
-        let durability = if must { Durability::Power } else { Durability::Process };
-        let saving = move || directory.save_obeyed(&obeyed, durability);
+        let saving = move || match must {
+            true => directory.save_leader(&obeyed),
+            false => directory.save_generation(&obeyed),
+        };
         let saved = tokio::task::spawn_blocking(saving).await;
         match saved.map_err(crate::shared::failed)? {
             Err(error) if must => Err(crate::shared::failed(error)),
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
-                tracing::warn!(error, "a generation could not be saved, and is obeyed all the same");
+                tracing::warn!(
+                    error,
+                    "a generation could not be saved, and is obeyed all the same"
+                );
                 Ok(())
             }
             Ok(()) => Ok(()),
@@ -135,7 +146,8 @@ impl Owner {
 
     fn publish(&mut self) {
         self.sequence += 1;
-        self.report.send_replace(Arc::new(self.core.report(self.sequence)));
+        self.report
+            .send_replace(Arc::new(self.core.report(self.sequence)));
     }
 }
 

@@ -22,12 +22,18 @@ const ASK_LIMIT: Duration = Duration::from_secs(2);
 /// Reads what is on disk, compares it with what the engine has, and removes what belongs to
 /// nobody.
 pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<Recovered, AgentStartError> {
-    let listed = shared.engine.list().await.map_err(|source| AgentStartError::Engine {
-        engine: shared.engine.name(),
-        source,
-    })?;
-    let containers: BTreeMap<MemberId, bool> =
-        listed.iter().map(|found| (found.member, found.alive)).collect();
+    let listed = shared
+        .engine
+        .list()
+        .await
+        .map_err(|source| AgentStartError::Engine {
+            engine: shared.engine.name(),
+            source,
+        })?;
+    let containers: BTreeMap<MemberId, bool> = listed
+        .iter()
+        .map(|found| (found.member, found.alive))
+        .collect();
     let context = Arc::clone(shared);
     let known = containers.clone();
     let read = tokio::task::spawn_blocking(move || read_all(&context, &known));
@@ -112,7 +118,11 @@ impl Reading<'_> {
         let Some(file) = file.filter(|file| file.member == id) else {
             // Whether it ran is not known, so it never may again; its files are left to people.
             let aside = members.join(format!(".damaged-{id}"));
-            tracing::error!("{} is damaged and kept as {}", path.display(), aside.display());
+            tracing::error!(
+                "{} is damaged and kept as {}",
+                path.display(),
+                aside.display()
+            );
             self.shared.gone.add(id, clock::wall())?;
             self.found.gone.push(id);
             return fs::rename(path, &aside).map_err(failed("rename", path));
@@ -183,7 +193,10 @@ async fn remove_stray(shared: &Shared, member: MemberId, found: &Recovered) {
     tracing::warn!(member.id = %member, "a container without a directory is removed");
     let leftover = found.leftovers.iter().find(|(id, _)| *id == member);
     let directory = match leftover.and_then(|(_, leftover)| leftover.slot) {
-        Some(slot) => shared.directory.members().join(format!(".gone-{slot}-{member}")),
+        Some(slot) => shared
+            .directory
+            .members()
+            .join(format!(".gone-{slot}-{member}")),
         None => shared.member(member).path().to_path_buf(),
     };
     if let Err(error) = shared.engine.remove(member, &directory).await {

@@ -5,6 +5,7 @@ use crate::owner::OwnerEvent;
 use crate::streams::StdinConnections;
 use domain::{MemberId, MemberState, NodeId};
 use engine_api::{Engine, UidRange, layout};
+use images::HostImage;
 use lifecycle::agent::AgentEventKind;
 use node_api::{ManagerApi, MemberSpec, NodeError, Report};
 use std::collections::BTreeMap;
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     /// What each member was last found to have on disk, in bytes.
     pub(crate) disk_bytes: Mutex<BTreeMap<MemberId, u64>>,
     pub(crate) stdin: StdinConnections,
+    /// Held while the image is prepared: the first time takes long, and once is enough.
+    pub(crate) image: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
@@ -53,6 +56,17 @@ impl Shared {
     /// Where the guest of `member` listens.
     pub(crate) fn socket(&self, member: MemberId) -> PathBuf {
         self.runtime_directory.join(format!("{member}.sock"))
+    }
+
+    /// The image `host` as it is now. The first time it is made, which may take a second.
+    pub(crate) async fn host_image(&self) -> Result<HostImage, String> {
+        let _one_at_a_time = self.image.lock().await;
+        let images = self.directory.images();
+        let preparing = tokio::task::spawn_blocking(move || images::host::prepare(&images));
+        match preparing.await {
+            Ok(prepared) => prepared.map_err(|error| chain(&error)),
+            Err(error) => Err(chain(&error)),
+        }
     }
 
     /// The state of a member, as last reported.
@@ -82,14 +96,20 @@ impl Shared {
     }
 
     pub(crate) fn disk_bytes_of(&self, member: MemberId) -> Option<u64> {
-        let known = self.disk_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self
+            .disk_bytes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         known.get(&member).copied()
     }
 }
 
 /// The state of `member` in a report, which is sorted by id.
 pub(crate) fn state_in(report: &Report, member: MemberId) -> Option<MemberState> {
-    let place = report.members.binary_search_by_key(&member, |reported| reported.id).ok()?;
+    let place = report
+        .members
+        .binary_search_by_key(&member, |reported| reported.id)
+        .ok()?;
     Some(report.members[place].state.clone())
 }
 

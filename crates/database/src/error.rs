@@ -160,6 +160,15 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// The disk is full.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Database { source, .. } => is_full(source),
+            Self::Reserve(error) => error.is_full(),
+            Self::Foreign { .. } | Self::Newer { .. } | Self::Changed { .. } => false,
+        }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -172,7 +181,7 @@ impl OpenError {
                  releases; run that build, or set INSULA_HOME to another directory",
             ),
             Self::Foreign { .. } => Some("set INSULA_HOME to a directory of its own"),
-            Self::Reserve(error) if error.is_full() => {
+            Self::Database { .. } | Self::Reserve(_) if self.is_full() => {
                 Some("free some space on the file system of INSULA_HOME")
             }
             Self::Database { .. } | Self::Reserve(_) => None,

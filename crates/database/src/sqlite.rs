@@ -50,17 +50,27 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// Opens the store at `path`, makes it if it is missing, and applies what migrations it has
     /// not seen. Refuses, and leaves as it is, what a newer build or another program has made.
+    ///
+    /// Opening needs some space of its own, for the log and its index; on a full disk the reserve
+    /// gives it, so that a daemon that died there can come back and record ends.
     pub fn open(path: &Path, options: OpenOptions) -> Result<Self, OpenError> {
-        let connection = open::open(path, &options)?;
         let directory = path.parent().unwrap_or(Path::new("."));
-        let mut reserve = Reserve::new(directory, options.reserve_bytes);
-        // A store that opens on a full disk can still record stops and ends, so a reserve that
-        // cannot be made is told by `room`, not here.
+        let mut reserve = Reserve::find(directory, options.reserve_bytes);
+        let connection = match open::open(path, &options) {
+            Err(error) if error.is_full() && reserve.spend() => {
+                tracing::warn!("the disk of the store is full: its reserve is used to open it");
+                open::open(path, &options)?
+            }
+            result => result?,
+        };
+        // That there is no reserve is told by `room`, not here: refusing to open would strand
+        // what runs.
         if let Err(error) = reserve.refill() {
             if !error.is_full() {
                 return Err(OpenError::Reserve(error));
             }
             tracing::warn!("the reserve of the store could not be made: its disk is full");
+            open::set_log_pages(&connection, open::LOG_PAGES_FULL_DISK);
         }
         Ok(Self {
             connection,

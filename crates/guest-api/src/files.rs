@@ -126,11 +126,12 @@ mod tests {
         ] {
             assert_eq!(
                 offset_since(&index, Timestamp(since)),
-                offset,
+                Some(offset),
                 "since {since}"
             );
         }
-        assert_eq!(offset_since(&[], Timestamp(5)), 0);
+        assert_eq!(offset_since(&index, Timestamp(3_000_000)), None);
+        assert_eq!(offset_since(&[], Timestamp(5)), Some(0));
     }
 
     #[test]

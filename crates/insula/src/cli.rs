@@ -4,11 +4,13 @@ use crate::commands::{
     completion, config, doctor, down, download, logs, ls, rm, run, show, stop, up, why,
 };
 use crate::daemon::serve_command;
+use crate::exit_codes;
 use crate::failure::Failure;
+use crate::nearest::nearest;
 use crate::printer::Printer;
 use crate::settings::{Environment, Settings};
-use crate::{commands, exit_codes};
 use clap::builder::styling::{AnsiColor, Effects, Styles};
+use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -54,31 +56,18 @@ struct GlobalArguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Run a script or a command in a session
     Run(Box<run::RunArguments>),
-    /// List sessions
     Ls(ls::LsArguments),
-    /// Show everything about a session
     Show(show::ShowArguments),
-    /// Print or follow the output of a session
     Logs(logs::LogsArguments),
-    /// Bring files of a session here
     Download(download::DownloadArguments),
-    /// Stop sessions
     Stop(stop::StopArguments),
-    /// Remove sessions with their files and output
     Rm(rm::RmArguments),
-    /// Say why a session waits, runs or ended
     Why(why::WhyArguments),
-    /// Start the local site
     Up(up::UpArguments),
-    /// Take the local site down
     Down(down::DownArguments),
-    /// Check this machine and the site
     Doctor(doctor::DoctorArguments),
-    /// Show every setting, its value and where that comes from
     Config(config::ConfigArguments),
-    /// Print completions for a shell
     Completion(completion::CompletionArguments),
     /// The daemon itself
     #[command(name = "__serve", hide = true)]
@@ -129,7 +118,7 @@ pub(crate) fn run_command_line(arguments: Vec<OsString>) -> u8 {
         .and_then(|matches| Cli::from_arg_matches(&matches));
     let mut cli = match parsed {
         Ok(cli) => cli,
-        Err(error) => return refuse(&error, &arguments),
+        Err(error) => return refuse(error, &arguments),
     };
     if let Verb::Run(run) = &mut cli.verb {
         run.note_dashes(&arguments);
@@ -151,7 +140,7 @@ pub(crate) fn run_command_line(arguments: Vec<OsString>) -> u8 {
 
 fn act(cli: Cli, environment: Environment, printer: &Printer) -> Result<u8, Failure> {
     if let Verb::Completion(arguments) = cli.verb {
-        return commands::completion::completion(&arguments, printer);
+        return completion::completion(&arguments, printer);
     }
     let settings = Settings::read(cli.global.home.as_deref(), environment)?;
     if let Verb::Serve = cli.verb {
@@ -182,15 +171,29 @@ fn act(cli: Cli, environment: Environment, printer: &Printer) -> Result<u8, Fail
 }
 
 /// Tells what is wrong with the command line, or prints help or version.
-fn refuse(error: &clap::Error, arguments: &[OsString]) -> u8 {
+fn refuse(error: clap::Error, arguments: &[OsString]) -> u8 {
     // Nobody can be told that our own streams are gone.
-    let _ = error.print();
+    let code = error.exit_code();
+    let _ = with_nearest_verb(error).print();
     let is_run = arguments.iter().skip(1).any(|argument| argument == "run");
-    match error.exit_code() {
+    match code {
         0 => exit_codes::SUCCESS,
         _ if is_run => exit_codes::INSULA_FAILED,
         _ => exit_codes::USAGE,
     }
+}
+
+/// Adds the verb that was probably meant, where the grammar itself did not find one.
+fn with_nearest_verb(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::String(wrong)) = error.get(ContextKind::InvalidSubcommand) {
+        let grammar = grammar();
+        let verbs = grammar.get_subcommands().filter(|verb| !verb.is_hide_set());
+        if let Some(near) = nearest(wrong, verbs.map(clap::Command::get_name)) {
+            let near = ContextValue::Strings(vec![near.to_owned()]);
+            error.insert(ContextKind::SuggestedSubcommand, near);
+        }
+    }
+    error
 }
 
 /// `--color` has to be known before the command line is understood: its errors are coloured too.

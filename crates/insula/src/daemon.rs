@@ -16,8 +16,8 @@ mod serve_command;
 mod site;
 mod start;
 
-pub(crate) use aborts::{Abort, forget_aborts, read_aborts};
+pub(crate) use aborts::{forget_aborts, read_aborts, refuse_after_aborts};
 pub(crate) use outage::Outage;
 pub(crate) use serve_command::serve_command;
 pub(crate) use site::Site;
-pub(crate) use start::{Patience, ensure, look, wait_until_gone};
+pub(crate) use start::wait_until_gone;

@@ -31,13 +31,6 @@ impl Failure {
         self
     }
 
-    /// The same failure with another exit code.
-    #[must_use]
-    pub(crate) fn exit_code(mut self, code: u8) -> Self {
-        self.exit_code = code;
-        self
-    }
-
     /// The same failure as the cause of `message`.
     #[must_use]
     pub(crate) fn context(mut self, message: impl Display + Send + Sync + 'static) -> Self {
@@ -119,7 +112,16 @@ mod tests {
         let failure = Failure::from(problem);
         assert_eq!(failure.code(), Some(ProblemCode::NameTaken));
         assert_eq!(failure.hint.as_deref(), Some("use `mine-2`"));
-        insta::assert_json_snapshot!(failure.json(), @r#""#);
+        insta::assert_json_snapshot!(failure.json(), @r#"
+        {
+          "code": "name-taken",
+          "detail": "`mine` is taken",
+          "hint": "use `mine-2`",
+          "status": 409,
+          "title": "The name is taken",
+          "type": "urn:insula:problem:name-taken"
+        }
+        "#);
     }
 
     #[test]
@@ -128,6 +130,16 @@ mod tests {
             .context("cannot read x")
             .hint("look for it");
         assert_eq!(failure.causes(), ["the disk is gone"]);
-        insta::assert_json_snapshot!(failure.json(), @r#""#);
+        insta::assert_json_snapshot!(failure.json(), @r#"
+        {
+          "causes": [
+            "the disk is gone"
+          ],
+          "detail": "cannot read x",
+          "hint": "look for it",
+          "title": "The command failed",
+          "type": "urn:insula:problem:command-line"
+        }
+        "#);
     }
 }

@@ -4,7 +4,6 @@
 use crate::daemon::{Outage, Site};
 use crate::failure::Failure;
 use bytes::Bytes;
-use client::ClientError;
 use domain::amounts::show_bytes;
 use futures::StreamExt as _;
 use public_api::{LogFrame, LogQuery, OutputStream};
@@ -50,12 +49,8 @@ pub(crate) async fn follow(site: &Site, order: Follow, sink: &mut Sink) -> Resul
                 }
             },
         };
-        bridge(site, &mut outage, error).await?;
+        outage.bridge(site, error).await?;
     }
-}
-
-async fn bridge(site: &Site, outage: &mut Outage, error: ClientError) -> Result<(), Failure> {
-    outage.bridge(site, error).await
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +115,6 @@ impl Place {
 pub(crate) struct Sink {
     file: Option<Arc<File>>,
     broken: Option<oneshot::Sender<io::Error>>,
-    wrote: bool,
 }
 
 impl Sink {
@@ -128,20 +122,14 @@ impl Sink {
     pub(crate) fn of(stream: impl AsFd) -> io::Result<(Self, oneshot::Receiver<io::Error>)> {
         let file = File::from(stream.as_fd().try_clone_to_owned()?);
         let (sender, receiver) = oneshot::channel();
-        let sink = Self { file: Some(Arc::new(file)), broken: Some(sender), wrote: false };
+        let sink = Self { file: Some(Arc::new(file)), broken: Some(sender) };
         Ok((sink, receiver))
-    }
-
-    /// Something was written.
-    pub(crate) fn wrote(&self) -> bool {
-        self.wrote
     }
 
     async fn write(&mut self, bytes: Bytes) {
         let Some(file) = self.file.as_ref().filter(|_| !bytes.is_empty()).map(Arc::clone) else {
             return;
         };
-        self.wrote = true;
         // On a thread that may wait: a reader who is slow (`| less`) must not stop the rest.
         let written = tokio::task::spawn_blocking(move || write_all(&file, &bytes)).await;
         if let Err(error) = written.expect("writing does not panic") {

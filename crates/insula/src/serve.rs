@@ -163,8 +163,6 @@ fn manager_settings(
         log_file: settings.log_file(),
         address,
         default_network: settings.config.network,
-        default_cpu: settings.config.default_cpu,
-        default_memory: settings.config.default_memory,
         retention: Retention {
             ended_sessions: settings.config.keep_sessions,
             events: settings.config.keep_events,
@@ -172,6 +170,7 @@ fn manager_settings(
             ..Retention::default()
         },
         started_at,
+        images: ManagerSettings::built_in_images(),
     }
 }
 

@@ -7,7 +7,7 @@ mod keys;
 mod runtime_directory;
 
 pub(crate) use environment::Environment;
-pub(crate) use file_system::{FileSystem, file_system_of};
+pub(crate) use file_system::file_system_of;
 pub(crate) use keys::{Config, KEYS, Origin};
 
 use crate::failure::Failure;
@@ -181,7 +181,7 @@ mod tests {
             assert_eq!(settings.home, Path::new(&expected));
             assert_eq!(settings.home_origin, origin);
         }
-        let none = Environment::of([], "/");
+        let none = Environment::default();
         assert!(Settings::read(None, none).is_err());
     }
 
@@ -198,7 +198,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let text = "[site]\ndefault-cpus = 2\n";
         std::fs::write(directory.path().join("config.toml"), text).expect("written");
-        let environment = Environment::of([], "/");
+        let environment = Environment::default();
         let failure = Settings::read(Some(directory.path()), environment).expect_err("refused");
         assert_eq!(failure.causes(), ["there is no key `site.default-cpus`"]);
         assert_eq!(failure.hint.as_deref(), Some("did you mean `site.default-cpu`?"));

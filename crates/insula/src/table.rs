@@ -128,7 +128,11 @@ mod tests {
     #[test]
     fn columns_line_up_and_control_characters_are_not_obeyed() {
         let printer = Printer::new(ColorChoice::Never, true, false);
-        insta::assert_snapshot!(table().lines(&printer).join("\n"), @"");
+        insta::assert_snapshot!(table().lines(&printer).join("\n"), @r"
+        NAME         COMMAND
+        a            python3 train.py --epochs 300
+        longer-name  sh�[31m
+        ");
     }
 
     #[test]

@@ -346,7 +346,11 @@ impl NodeCore {
     /// Members whose command may be running: what is measured.
     pub fn living(&self) -> Vec<MemberId> {
         let alive = |found: &Member| found.guest == member::Guest::Alive;
-        self.members.iter().filter(|(_, m)| alive(m)).map(|(id, _)| *id).collect()
+        self.members
+            .iter()
+            .filter(|(_, m)| alive(m))
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     /// Takes in one event and gives what is to be done, in order; a report at most once, last.
@@ -390,7 +394,12 @@ impl NodeCore {
             };
             members.insert(*id, reported);
         }
-        for id in self.named.iter().flatten().filter(|id| self.gone.contains(id)) {
+        for id in self
+            .named
+            .iter()
+            .flatten()
+            .filter(|id| self.gone.contains(id))
+        {
             members.entry(*id).or_insert(ReportedMember {
                 id: *id,
                 state: MemberState::Gone,
@@ -546,7 +555,10 @@ impl NodeCore {
         if disk.free_bytes >= reserve || ending {
             return Touched::Nothing;
         }
-        let writers = self.members.iter_mut().filter(|(_, found)| found.written_bytes() > 0);
+        let writers = self
+            .members
+            .iter_mut()
+            .filter(|(_, found)| found.written_bytes() > 0);
         let Some((member, found)) = writers.max_by_key(|(_, found)| found.written_bytes()) else {
             return Touched::Nothing;
         };

@@ -18,8 +18,8 @@ mod view;
 
 use crate::rows::RowChange;
 use domain::{
-    NodeId, Now, Owner, SessionId, SessionKind, SessionName, SessionRecord, SessionSpec,
-    StopOrder, UploadId,
+    NodeId, Now, Owner, SessionId, SessionKind, SessionName, SessionRecord, SessionSpec, StopOrder,
+    UploadId,
 };
 use node_api::{Desired, Hello, Report, ReportedMember};
 

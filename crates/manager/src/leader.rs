@@ -179,7 +179,9 @@ impl Leader {
                     Err(_) => break,
                 }
             }
-            let closes = batch.iter().any(|command| matches!(command, Command::Close));
+            let closes = batch
+                .iter()
+                .any(|command| matches!(command, Command::Close));
             self.perform(batch);
             if closes {
                 break;

@@ -154,7 +154,8 @@ impl Manager {
 
     fn start_tasks(&self) {
         let leader = self.leader.clone();
-        self.tasks.spawn_cancellable("tick", tick_for_ever(leader.clone()));
+        self.tasks
+            .spawn_cancellable("tick", tick_for_ever(leader.clone()));
         let prune = prune_for_ever(
             leader,
             Arc::clone(&self.shared),
@@ -203,9 +204,14 @@ impl Manager {
     /// Takes no more requests, commits what is queued, and ends the leader's thread. Sessions go
     /// on. May be called more than once.
     pub async fn close(&self) {
-        self.closing.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.closing
+            .store(true, std::sync::atomic::Ordering::SeqCst);
         self.leader.close().await;
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(thread) = thread {
             // An error is the thread's end without a word: a panic, which join tells of.
             let _ended = thread.ended.await;

@@ -58,9 +58,12 @@ impl ManagerApi for NodeSide {
         })?;
         let parts = stream::try_unfold(file, move |mut file| async move {
             let mut part = BytesMut::with_capacity(READ_BYTES);
-            let read = file.read_buf(&mut part).await.map_err(|error| NodeError::Failed {
-                reason: format!("cannot read upload {upload}: {error}"),
-            })?;
+            let read = file
+                .read_buf(&mut part)
+                .await
+                .map_err(|error| NodeError::Failed {
+                    reason: format!("cannot read upload {upload}: {error}"),
+                })?;
             Ok((read > 0).then(|| (Bytes::from(part), file)))
         });
         Ok(parts.boxed())

@@ -127,7 +127,10 @@ impl Uploads {
         file.flush().await?;
         file.sync_all().await?;
         tokio::fs::rename(&part.0, self.path(upload)).await?;
-        tokio::fs::File::open(&self.directory).await?.sync_all().await?;
+        tokio::fs::File::open(&self.directory)
+            .await?
+            .sync_all()
+            .await?;
         Ok((upload, written))
     }
 }
@@ -161,21 +164,42 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory");
         let uploads = Uploads::open(home.path().join("uploads"), 10).expect("it opens");
         let body = |parts: Vec<Result<&'static str, &'static str>>| {
-            stream::iter(parts.into_iter().map(|part| part.map(Bytes::from_static)))
+            stream::iter(parts.into_iter().map(|part| part.map(Bytes::from)))
         };
-        let (id, bytes) = uploads.stage(body(vec![Ok("hello"), Ok("world")])).await.expect("fits");
+        let (id, bytes) = uploads
+            .stage(body(vec![Ok("hello"), Ok("world")]))
+            .await
+            .expect("fits");
         assert_eq!(bytes, 10);
-        assert_eq!(std::fs::read(uploads.path(id)).expect("it is there"), b"helloworld");
+        assert_eq!(
+            std::fs::read(uploads.path(id)).expect("it is there"),
+            b"helloworld"
+        );
         let large = uploads.stage(body(vec![Ok("hello"), Ok("worlds")])).await;
-        assert!(matches!(large, Err(UploadError::TooLarge { limit_bytes: 10 })));
+        assert!(matches!(
+            large,
+            Err(UploadError::TooLarge { limit_bytes: 10 })
+        ));
         let broken = uploads.stage(body(vec![Ok("hello"), Err("gone")])).await;
         assert!(matches!(broken, Err(UploadError::Source("gone"))));
-        let left = std::fs::read_dir(home.path().join("uploads")).expect("readable").count();
+        let left = std::fs::read_dir(home.path().join("uploads"))
+            .expect("readable")
+            .count();
         assert_eq!(left, 1, "nothing half written is left");
 
         let later = SystemTime::now() + Duration::from_secs(2 * 86_400);
-        assert_eq!(uploads.prune(&BTreeSet::from([id]), later).expect("readable"), 0);
-        assert_eq!(uploads.prune(&BTreeSet::new(), SystemTime::now()).expect("readable"), 0);
+        assert_eq!(
+            uploads
+                .prune(&BTreeSet::from([id]), later)
+                .expect("readable"),
+            0
+        );
+        assert_eq!(
+            uploads
+                .prune(&BTreeSet::new(), SystemTime::now())
+                .expect("readable"),
+            0
+        );
         assert_eq!(uploads.prune(&BTreeSet::new(), later).expect("readable"), 1);
     }
 }

@@ -119,11 +119,7 @@ fn reasons_of(planner: &Planner<'_>, request: &Request<'_>) -> Vec<NodeReasons> 
         .collect()
 }
 
-fn reasons_on(
-    room: &Room<'_>,
-    request: &Request<'_>,
-    closed: Option<&Request<'_>>,
-) -> Vec<Reason> {
+fn reasons_on(room: &Room<'_>, request: &Request<'_>, closed: Option<&Request<'_>>) -> Vec<Reason> {
     let record = room.node.record;
     let mut reasons = Vec::new();
     if record.status == NodeStatus::Disconnected {

@@ -1,8 +1,6 @@
 //! What a plan keeps to, whatever the nodes and the sessions.
 
-use domain::{
-    Capability, NodeId, NodeRecord, NodeStatus, SessionId, SlotName, Slots, Span,
-};
+use domain::{Capability, NodeId, NodeRecord, NodeStatus, SessionId, SlotName, Slots, Span};
 use proptest::prelude::{Strategy, any, prop};
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use scheduler::{
@@ -27,7 +25,10 @@ fn node(id: u64, cpu: u64, memory: u64) -> NodeRecord {
 fn empty(records: &[NodeRecord]) -> Vec<Node<'_>> {
     records
         .iter()
-        .map(|record| Node { record, holdings: vec![] })
+        .map(|record| Node {
+            record,
+            holdings: vec![],
+        })
         .collect()
 }
 
@@ -51,13 +52,23 @@ fn a_small_session_passes_a_large_one_until_that_starves() {
         Slots::of(10_000, 10 * MIB),
     );
     let mut nodes = empty(&records);
-    nodes[0].holdings.push(Holding { session: SessionId(9), name: "busy", slots: &held });
+    nodes[0].holdings.push(Holding {
+        session: SessionId(9),
+        name: "busy",
+        slots: &held,
+    });
     for (waited, starts) in [(STARVATION_MS - 1, vec![2]), (STARVATION_MS, vec![])] {
         let requests = [request(1, &large, 1, waited), request(2, &small, 1, 0)];
-        let placed: Vec<u64> = plan(&nodes, &requests).iter().map(|p| p.session.0).collect();
+        let placed: Vec<u64> = plan(&nodes, &requests)
+            .iter()
+            .map(|p| p.session.0)
+            .collect();
         assert_eq!(placed, starts, "the large one has waited {waited} ms");
         let reasons = explain(&nodes, &requests, SessionId(2)).expect("it waits");
-        let behind = reasons[0].reasons.iter().any(|r| r.code() == "behind-others");
+        let behind = reasons[0]
+            .reasons
+            .iter()
+            .any(|r| r.code() == "behind-others");
         assert_eq!(behind, starts.is_empty());
     }
 }
@@ -66,7 +77,10 @@ fn a_small_session_passes_a_large_one_until_that_starves() {
 fn a_starving_session_that_could_start_nowhere_blocks_nobody() {
     let records = [node(1, 4, 1_000)];
     let (huge, small) = (Slots::of(90_000, MIB), Slots::of(10_000, MIB));
-    let requests = [request(1, &huge, 1, STARVATION_MS), request(2, &small, 1, 0)];
+    let requests = [
+        request(1, &huge, 1, STARVATION_MS),
+        request(2, &small, 1, 0),
+    ];
     let nodes = empty(&records);
     assert_eq!(plan(&nodes, &requests).len(), 1);
 }
@@ -75,11 +89,17 @@ fn a_starving_session_that_could_start_nowhere_blocks_nobody() {
 fn reasons_name_amounts_and_holders() {
     let mut records = vec![node(1, 4, 100), node(2, 8, 100), node(3, 8, 100)];
     records[1].status = NodeStatus::Disconnected;
-    let no = Capability::No { reason: "no cpu controller".to_owned() };
+    let no = Capability::No {
+        reason: "no cpu controller".to_owned(),
+    };
     records[2].capabilities.insert("limit.cpu".to_owned(), no);
     let (held, wanted) = (Slots::of(30_000, 10 * MIB), Slots::of(20_000, 10 * MIB));
     let mut nodes = empty(&records);
-    nodes[0].holdings.push(Holding { session: SessionId(9), name: "busy", slots: &held });
+    nodes[0].holdings.push(Holding {
+        session: SessionId(9),
+        name: "busy",
+        slots: &held,
+    });
     let requests = [request(1, &wanted, 1, 0)];
     let reasons = explain(&nodes, &requests, SessionId(1)).expect("it waits");
     assert_eq!(
@@ -104,13 +124,19 @@ fn all_members_or_none_and_in_one_pool() {
     let wanted = Slots::of(10_000, MIB);
     let nodes = empty(&records);
     let placed = plan(&nodes, &[request(1, &wanted, 4, 0)]);
-    assert_eq!(placed[0].nodes, [NodeId(1), NodeId(1), NodeId(2), NodeId(2)]);
+    assert_eq!(
+        placed[0].nodes,
+        [NodeId(1), NodeId(1), NodeId(2), NodeId(2)]
+    );
     let placed = plan(&nodes, &[request(1, &wanted, 5, 0)]);
     assert_eq!(placed[0].nodes, [NodeId(3); 5]);
     let requests = [request(1, &wanted, 9, 0)];
     assert!(plan(&nodes, &requests).is_empty());
     let reasons = explain(&nodes, &requests, SessionId(1)).expect("it waits");
-    assert_eq!(reasons[2].reasons, [Reason::MembersShort { fits: 8, asked: 9 }]);
+    assert_eq!(
+        reasons[2].reasons,
+        [Reason::MembersShort { fits: 8, asked: 9 }]
+    );
     assert_eq!(most_members(&nodes, &requests[0]), (8, Some(NodeId(1))));
 }
 

@@ -34,7 +34,10 @@ pub(super) fn guest_config(member: MemberId, spec: &MemberSpec) -> GuestConfig {
         member,
         command: session.command.clone(),
         env: environment(member, spec).into_iter().collect(),
-        workdir: session.workdir.clone().unwrap_or_else(|| "/work".to_owned()),
+        workdir: session
+            .workdir
+            .clone()
+            .unwrap_or_else(|| "/work".to_owned()),
         run_as: RunAs {
             uid: UidRange::COMMAND,
             gid: UidRange::COMMAND,
@@ -44,7 +47,11 @@ pub(super) fn guest_config(member: MemberId, spec: &MemberSpec) -> GuestConfig {
         stdin_pipe: session.stdin == StdinMode::Pipe,
         merge_output: session.merge_output,
         log_limit_bytes: LOG_LIMIT_BYTES,
-        follower_hold_ms: if session.follower_expected { FOLLOWER_HOLD_MS } else { 0 },
+        follower_hold_ms: if session.follower_expected {
+            FOLLOWER_HOLD_MS
+        } else {
+            0
+        },
         time_limit_ms: session.time_limit.map(|limit| limit.0),
         time_limit_grace_ms: TIME_LIMIT_GRACE_MS,
         command_oom_score_adj: COMMAND_OOM_SCORE_ADJ,
@@ -71,9 +78,15 @@ fn environment(member: MemberId, spec: &MemberSpec) -> BTreeMap<String, String> 
         ("INSULA_SESSION", spec.name.to_string()),
         ("INSULA_SESSION_ID", member.session.to_string()),
     ];
-    let index = spec.array_index.map(|index| ("INSULA_ARRAY_INDEX", index.to_string()));
+    let index = spec
+        .array_index
+        .map(|index| ("INSULA_ARRAY_INDEX", index.to_string()));
     let ours = fixed.into_iter().chain(threads).chain(index);
     let ours = ours.map(|(name, value)| (name.to_owned(), value));
-    let users = spec.session.env.iter().map(|(name, value)| (name.clone(), value.clone()));
+    let users = spec
+        .session
+        .env
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone()));
     ours.chain(users).collect()
 }

@@ -4,15 +4,19 @@ use super::container::{IMAGE_HOST, check_mounts};
 use crate::directory::{DirectoryError, Marker, MemberDirectory, make_open, own};
 use crate::files::{Limits, ManifestError, UnpackError, unpack};
 use crate::shared::{Shared, chain};
-use domain::{MemberId, UploadId};
+use domain::MemberId;
 use engine_api::{UidRange, layout};
-use futures::TryStreamExt as _;
+use futures::StreamExt as _;
+use futures::stream::unfold;
 use lifecycle::agent::AgentEventKind;
 use node_api::{ByteStream, MemberSpec, NodeError};
 use process::{RemoveTreeError, remove_tree};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncBufRead;
+use tokio::sync::Semaphore;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::sync::CancellationToken;
 
@@ -46,14 +50,19 @@ enum PrepareError {
     Interrupted(#[from] tokio::task::JoinError),
 }
 
+/// Prepares a member when there is `room`. Once it has answered, nothing writes into the member's
+/// directory any more, also where it was abandoned.
 pub(super) async fn prepare(
     shared: Arc<Shared>,
     member: MemberId,
+    room: Arc<Semaphore>,
     abandoned: CancellationToken,
 ) -> AgentEventKind {
-    // The worker that unpacks sees the end of its input when this future is dropped.
-    let prepared = abandoned.run_until_cancelled(prepare_tries(&shared, member)).await;
-    match prepared.unwrap_or(Err(PrepareError::Abandoned)) {
+    let prepared = match abandoned.run_until_cancelled(room.acquire()).await {
+        Some(Ok(_permit)) => prepare_tries(&shared, member, &abandoned).await,
+        Some(Err(_)) | None => Err(PrepareError::Abandoned),
+    };
+    match prepared {
         Ok(()) => AgentEventKind::Prepared { member },
         Err(error) => {
             let reason = chain(&error);
@@ -63,7 +72,11 @@ pub(super) async fn prepare(
     }
 }
 
-async fn prepare_tries(shared: &Shared, member: MemberId) -> Result<(), PrepareError> {
+async fn prepare_tries(
+    shared: &Shared,
+    member: MemberId,
+    abandoned: &CancellationToken,
+) -> Result<(), PrepareError> {
     let directory = shared.member(member);
     let read = directory.clone();
     let known = tokio::task::spawn_blocking(move || {
@@ -84,13 +97,31 @@ async fn prepare_tries(shared: &Shared, member: MemberId) -> Result<(), PrepareE
     let mut pause = FETCH_PAUSE;
     let mut tries = 1;
     loop {
-        match fetch(shared, upload, directory.clone(), uids).await {
+        let fetching = shared.manager.upload(upload);
+        let fetched = match abandoned.run_until_cancelled(fetching).await {
+            None => return Err(PrepareError::Abandoned),
+            Some(Err(error)) => Err(PrepareError::Fetch(error)),
+            Some(Ok(stream)) => {
+                let reader = read_stream(stream, abandoned.clone());
+                let directory = directory.clone();
+                let unpacking = move || unpack_into(&directory, uids, reader);
+                tokio::task::spawn_blocking(unpacking).await?
+            }
+        };
+        match fetched {
+            Err(_) if abandoned.is_cancelled() => return Err(PrepareError::Abandoned),
             Err(error) if tries < FETCH_TRIES && may_pass(&error) => {
                 tracing::info!(member.id = %member, "fetching again: {}", chain(&error));
             }
             done => return done,
         }
-        tokio::time::sleep(pause).await;
+        if abandoned
+            .run_until_cancelled(tokio::time::sleep(pause))
+            .await
+            .is_none()
+        {
+            return Err(PrepareError::Abandoned);
+        }
         pause *= 2;
         tries += 1;
     }
@@ -121,23 +152,19 @@ fn may_pass(error: &PrepareError) -> bool {
     }
 }
 
-async fn fetch(
-    shared: &Shared,
-    upload: UploadId,
-    directory: MemberDirectory,
-    uids: UidRange,
-) -> Result<(), PrepareError> {
-    let stream = shared.manager.upload(upload).await?;
-    let reader = read_stream(stream);
-    let unpacking = move || unpack_into(&directory, uids, reader);
-    tokio::task::spawn_blocking(unpacking).await?
-}
+type UploadReader = SyncIoBridge<Pin<Box<dyn AsyncBufRead + Send>>>;
 
-type UploadReader = SyncIoBridge<std::pin::Pin<Box<dyn tokio::io::AsyncBufRead + Send>>>;
-
-fn read_stream(stream: ByteStream) -> UploadReader {
-    let stream = stream.map_err(io::Error::other);
-    SyncIoBridge::new(Box::pin(StreamReader::new(stream)))
+/// Reads the upload on a worker thread; an abandoned one ends with an error, never as if the
+/// archive were over.
+fn read_stream(stream: ByteStream, abandoned: CancellationToken) -> UploadReader {
+    let parts = unfold((stream, abandoned), |(mut stream, abandoned)| async move {
+        let part = match abandoned.run_until_cancelled(stream.next()).await {
+            Some(part) => part?.map_err(io::Error::other),
+            None => Err(io::ErrorKind::ConnectionAborted.into()),
+        };
+        Some((part, (stream, abandoned)))
+    });
+    SyncIoBridge::new(Box::pin(StreamReader::new(Box::pin(parts))))
 }
 
 /// Unpacks into an empty working directory, notes what is there, and marks the member prepared.
@@ -150,7 +177,9 @@ fn unpack_into(
     remove_tree(&work)?;
     make_open(&work)?;
     own(&work, uids.shifted(UidRange::COMMAND))?;
-    let owner = rustix::process::geteuid().is_root().then(|| uids.shifted(UidRange::COMMAND));
+    let owner = rustix::process::geteuid()
+        .is_root()
+        .then(|| uids.shifted(UidRange::COMMAND));
     let manifest = unpack(reader, &work, owner, &Limits::default())?;
     manifest.save(&directory.manifest())?;
     directory.mark(Marker::Prepared)?;

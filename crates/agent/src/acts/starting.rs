@@ -56,9 +56,7 @@ async fn try_start(
 ) -> Result<(), (String, StartDoubt)> {
     let never = |reason| (reason, StartDoubt::NeverRan);
     let directory = shared.member(member);
-    let images = shared.directory.images();
-    let preparing = blocking(move || images::host::prepare(&images));
-    let image = preparing.await.map_err(never)?;
+    let image = shared.host_image().await.map_err(never)?;
     let place = Place {
         image,
         socket: shared.socket(member),

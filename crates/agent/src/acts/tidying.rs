@@ -82,15 +82,24 @@ pub(super) async fn purge(
     let context = Arc::clone(&shared);
     let purging = move || {
         let at = clock::wall();
-        context.gone.add(member, at).map_err(|error| io::Error::other(chain(&error)))?;
+        context
+            .gone
+            .add(member, at)
+            .map_err(|error| io::Error::other(chain(&error)))?;
         let directory = context.member(member);
         let slot = slot.unwrap_or(0);
-        let aside = context.directory.members().join(format!(".gone-{slot}-{member}"));
+        let aside = context
+            .directory
+            .members()
+            .join(format!(".gone-{slot}-{member}"));
         match std::fs::rename(directory.path(), &aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut sizes = context.disk_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sizes = context
+            .disk_bytes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         sizes.remove(&member);
         drop(sizes);
         remove_tree(&aside).map_err(|error| io::Error::other(chain(&error)))

@@ -27,7 +27,10 @@ impl GoneLog {
     /// directory is still there.
     pub(crate) fn open(path: &Path) -> Result<Self, DirectoryError> {
         let text = read_small(path)?.unwrap_or_default();
-        let lines = String::from_utf8_lossy(&text).lines().filter_map(parse_line).collect();
+        let lines = String::from_utf8_lossy(&text)
+            .lines()
+            .filter_map(parse_line)
+            .collect();
         Ok(Self {
             path: path.into(),
             lines: Mutex::new(lines),
@@ -63,7 +66,8 @@ impl GoneLog {
             .map_err(failed("open", &self.path))?;
         // The line break comes first, too: a cut line before this one must not swallow it.
         let line = format!("\n{member} {}\n", at.0);
-        file.write_all(line.as_bytes()).map_err(failed("append to", &self.path))?;
+        file.write_all(line.as_bytes())
+            .map_err(failed("append to", &self.path))?;
         file.sync_data().map_err(failed("sync", &self.path))?;
         lines.push_back((member, at.0));
         Ok(())
@@ -94,10 +98,16 @@ mod tests {
         for number in [7, 3, 7] {
             log.add(id(number), Timestamp(1)).expect("added");
         }
-        let mut file = std::fs::OpenOptions::new().append(true).open(&path).expect("there");
+        let mut file = std::fs::OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .expect("there");
         file.write_all(b"000000000").expect("cut");
         let log = GoneLog::open(&path).expect("read");
         log.add(id(5), Timestamp(2)).expect("added");
-        assert_eq!(GoneLog::open(&path).expect("read").members(), [id(7), id(3), id(5)]);
+        assert_eq!(
+            GoneLog::open(&path).expect("read").members(),
+            [id(7), id(3), id(5)]
+        );
     }
 }

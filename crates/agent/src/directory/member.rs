@@ -1,8 +1,6 @@
 //! One member's directory.
 
-use super::{
-    DirectoryError, FORMAT, failed, make_private, read_json, read_small, sync_directory,
-};
+use super::{DirectoryError, FORMAT, failed, make_private, read_json, read_small, sync_directory};
 use domain::{ExitRecord, MemberId, Timestamp};
 use engine_api::{UidRange, layout};
 use guest_api::Stream;
@@ -116,7 +114,9 @@ impl MemberDirectory {
 
     pub(crate) fn mark(&self, marker: Marker) -> Result<(), DirectoryError> {
         let path = self.entry(marker.name());
-        File::create(&path).map(drop).map_err(failed("create", &path))
+        File::create(&path)
+            .map(drop)
+            .map_err(failed("create", &path))
     }
 
     pub(crate) fn is_marked(&self, marker: Marker) -> bool {
@@ -131,7 +131,10 @@ impl MemberDirectory {
     }
 
     pub(crate) fn started(&self) -> Option<Timestamp> {
-        read_json(&self.entry("started")).ok().flatten().map(Timestamp)
+        read_json(&self.entry("started"))
+            .ok()
+            .flatten()
+            .map(Timestamp)
     }
 
     /// The decided record.
@@ -166,12 +169,19 @@ impl MemberDirectory {
         match read_json::<RecordFile>(&path) {
             Ok(Some(file)) if file.format <= guest_api::files::FORMAT => Some(file.record),
             Ok(Some(file)) => {
-                tracing::warn!(format = file.format, "{} is of a newer format", path.display());
+                tracing::warn!(
+                    format = file.format,
+                    "{} is of a newer format",
+                    path.display()
+                );
                 None
             }
             Ok(None) => None,
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a record is unreadable");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a record is unreadable"
+                );
                 None
             }
         }
@@ -180,9 +190,8 @@ impl MemberDirectory {
     /// Something of a guest is there: it may have been told *go*. The engine writes its own note
     /// before it tells it.
     pub(crate) fn has_traces_of_guest(&self) -> bool {
-        let has_entries = |name| {
-            fs::read_dir(self.entry(name)).is_ok_and(|mut entries| entries.next().is_some())
-        };
+        let has_entries =
+            |name| fs::read_dir(self.entry(name)).is_ok_and(|mut entries| entries.next().is_some());
         fs::symlink_metadata(self.entry(layout::GUEST)).is_ok()
             || has_entries(layout::RECORD)
             || has_entries(layout::LOGS)
@@ -197,7 +206,10 @@ impl MemberDirectory {
 
     /// Bytes of `stream` from its first to the last on disk.
     pub(crate) fn stream_bytes(&self, stream: Stream) -> u64 {
-        let entries = fs::read_dir(self.entry(layout::LOGS)).into_iter().flatten().flatten();
+        let entries = fs::read_dir(self.entry(layout::LOGS))
+            .into_iter()
+            .flatten()
+            .flatten();
         let ends = entries.filter_map(|entry| {
             let (found, offset) = parse_segment_name(entry.file_name().to_str()?)?;
             let length = entry.metadata().ok()?.len();
@@ -249,6 +261,8 @@ pub(crate) fn own(path: &Path, id: u32) -> Result<(), DirectoryError> {
 impl MemberDirectory {
     /// The raw bytes of a small file in the log directory, such as an index.
     pub(crate) fn log_index(&self, name: &str) -> Option<Vec<u8>> {
-        read_small(&self.entry(layout::LOGS).join(name)).ok().flatten()
+        read_small(&self.entry(layout::LOGS).join(name))
+            .ok()
+            .flatten()
     }
 }

@@ -9,7 +9,7 @@ use domain::MemberState;
 use futures::StreamExt as _;
 use futures::stream::unfold;
 use guest_api::{LogFrame, Open, Reply, Stream};
-use node_api::{LogChunk, LogChunkStream, LogRequest, LogStream, NodeError};
+use node_api::{LogChunk, LogChunkStream, LogRequest, LogStream, NodeError, Report};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,8 @@ use std::time::Duration;
 const CHUNK_LIMIT: usize = 256 << 10;
 /// Between two tries to reach a guest that should live.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a follower waits for its member to become known.
+const UNKNOWN_WAIT: Duration = Duration::from_secs(2);
 
 /// The recorded output of a member. The stream does its work only while it is read; dropping it
 /// closes the connection to the guest.
@@ -26,7 +28,7 @@ pub(crate) async fn logs(
     request: LogRequest,
 ) -> Result<LogChunkStream, NodeError> {
     let member = request.member;
-    if shared.state(member).is_none() {
+    if !is_known(&shared, &request).await {
         return Err(NodeError::UnknownMember { member });
     }
     let stream = match request.stream {
@@ -60,12 +62,28 @@ pub(crate) async fn logs(
     .boxed())
 }
 
+/// Whether the node has the member. A follower may come before the desired set that names it.
+async fn is_known(shared: &Shared, request: &LogRequest) -> bool {
+    let mut report = shared.report.clone();
+    let has = |report: &Arc<Report>| match state_in(report, request.member) {
+        None | Some(MemberState::Gone) => false,
+        Some(_) => true,
+    };
+    if !request.follow {
+        return has(&report.borrow());
+    }
+    let waiting = tokio::time::timeout(UNKNOWN_WAIT, report.wait_for(has)).await;
+    waiting.is_ok_and(|found| found.is_ok())
+}
+
 /// Where the next bytes come from.
 #[derive(Debug)]
 enum Source {
     /// It has to be looked whether the guest lives.
     Undecided,
-    Guest { connection: Box<Connection> },
+    Guest {
+        connection: Box<Connection>,
+    },
     /// The segments as they are: nothing is added any more, or more is not asked for.
     Disk,
     Done,

@@ -4,15 +4,13 @@ use crate::directory::MemberDirectory;
 use domain::Timestamp;
 use engine_api::layout;
 use guest_api::Stream;
-use guest_api::files::parse_segment_name;
+use guest_api::files::{parse_segment_name, times_name};
 use rustix::fs::{Mode, OFlags, open};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
-/// Bytes of one record of a stream's index of times: microseconds, then the offset.
-const TIME_RECORD_BYTES: usize = 16;
 /// Listings before it is given up that a segment is dropped between listing and reading it.
 const LISTINGS: u32 = 16;
 
@@ -49,11 +47,15 @@ pub(super) fn read(
         }
         let next = holding.map_or(0, |place| place + 1);
         return Ok(match segments.get(next) {
-            Some((start, _)) => Part::Gap { bytes: start - offset },
+            Some((start, _)) => Part::Gap {
+                bytes: start - offset,
+            },
             None => Part::Nothing,
         });
     }
-    Err(io::Error::other("the log is dropped faster than it can be read"))
+    Err(io::Error::other(
+        "the log is dropped faster than it can be read",
+    ))
 }
 
 /// Starts and paths of the segments, ascending. A missing directory has none.
@@ -95,22 +97,12 @@ fn read_at(path: &PathBuf, at: u64, most: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The offset at which what was written after `since` begins, as well as the guest's index of
-/// times tells (`STREAM.times`: little-endian records of microseconds and offset, at most one per
-/// second). Without an index: 0. Blocks.
+/// The offset at which what was written since `since` begins, as well as the guest's index of
+/// times tells; the end of the stream if nothing was. Blocks.
 pub(super) fn offset_since(directory: &MemberDirectory, stream: Stream, since: Timestamp) -> u64 {
-    let name = match stream {
-        Stream::Stdout => "stdout.times",
-        Stream::Stderr => "stderr.times",
-    };
-    let index = directory.log_index(name).unwrap_or_default();
-    let records = index.chunks_exact(TIME_RECORD_BYTES).filter_map(|record| {
-        let (at, offset) = record.split_at(8);
-        let at = i64::from_le_bytes(at.try_into().ok()?);
-        Some((at, u64::from_le_bytes(offset.try_into().ok()?)))
-    });
-    let before = records.take_while(|(at, _)| *at <= since.0).last();
-    before.map_or(0, |(_, offset)| offset)
+    let index = directory.log_index(&times_name(stream)).unwrap_or_default();
+    let found = guest_api::files::offset_since(&index, since);
+    found.unwrap_or_else(|| directory.stream_bytes(stream))
 }
 
 #[cfg(test)]
@@ -132,7 +124,9 @@ mod tests {
     fn segments_are_read_in_order_and_gaps_are_told() {
         let (_kept, directory) = directory();
         for (start, text) in [(10, "abcde"), (15, "fgh"), (30, "xyz")] {
-            let path = directory.entry("logs").join(segment_name(Stream::Stdout, start));
+            let path = directory
+                .entry("logs")
+                .join(segment_name(Stream::Stdout, start));
             std::fs::write(path, text).expect("written");
         }
         let data = |text: &str| Part::Data {
@@ -159,14 +153,16 @@ mod tests {
     fn times_lead_to_offsets() {
         let (_kept, directory) = directory();
         assert_eq!(offset_since(&directory, Stream::Stdout, Timestamp(5)), 0);
-        let mut index = Vec::new();
-        for (at, offset) in [(100_i64, 0_u64), (200, 50), (300, 90)] {
-            index.extend(at.to_le_bytes());
-            index.extend(offset.to_le_bytes());
-        }
-        index.extend([1, 2, 3]);
-        std::fs::write(directory.entry("logs/stdout.times"), index).expect("written");
-        for (since, offset) in [(99, 0), (100, 0), (250, 50), (1_000, 90)] {
+        let second = 1_000_000_i64;
+        let entries = [(second, 0_u64), (2 * second, 50), (3 * second, 90)];
+        let bytes = |(at, offset): (i64, u64)| [at.to_le_bytes(), offset.to_le_bytes()].concat();
+        let index: Vec<u8> = entries.into_iter().flat_map(bytes).collect();
+        std::fs::write(directory.entry("logs").join("stdout.times"), index).expect("written");
+        let path = directory
+            .entry("logs")
+            .join(segment_name(Stream::Stdout, 90));
+        std::fs::write(path, "the rest").expect("written");
+        for (since, offset) in [(0, 0), (2 * second, 50), (100 * second, 98)] {
             let found = offset_since(&directory, Stream::Stdout, Timestamp(since));
             assert_eq!(found, offset, "since {since}");
         }

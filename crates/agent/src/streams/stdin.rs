@@ -25,13 +25,19 @@ pub(crate) struct StdinConnections {
 
 impl StdinConnections {
     fn of(&self, member: MemberId) -> Arc<tokio::sync::Mutex<Option<StdinConnection>>> {
-        let mut all = self.by_member.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self
+            .by_member
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         Arc::clone(all.entry(member).or_default())
     }
 
     /// The member's guest is gone.
     pub(crate) fn forget(&self, member: MemberId) {
-        let mut all = self.by_member.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self
+            .by_member
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         all.remove(&member);
     }
 }
@@ -47,6 +53,9 @@ struct StdinConnection {
     /// The order to close was sent, too.
     closing: bool,
     closed: bool,
+    /// The guest has more than was sent here, so its count of this connection is behind: the next
+    /// call opens another at the offset it told.
+    overtaken: bool,
 }
 
 /// Writes to a member's standard input, and says how far it has got.
@@ -104,7 +113,7 @@ pub(crate) async fn write_stdin(
             Ok(reply)
         }
         Ok(Ok(())) => {
-            *kept = Some(connection);
+            *kept = (!connection.overtaken).then_some(connection);
             Ok(reply)
         }
         // Time is up while the guest waits for the command to read. Receiving can be cancelled;
@@ -155,6 +164,7 @@ async fn open(shared: &Shared, request: &StdinRequest) -> Result<StdinConnection
         sent: offset,
         closing: false,
         closed: false,
+        overtaken: false,
     })
 }
 
@@ -174,15 +184,17 @@ impl StdinConnection {
                 continue;
             }
             // A gap: the caller is told where to go on.
-            if self.closed || request.offset > self.sent {
+            if self.closed || self.overtaken || request.offset > self.sent {
                 return Ok(());
             }
             if self.sent < end {
                 let from = usize::try_from(self.sent - request.offset).expect("within the request");
                 let to = request.bytes.len().min(from + FRAME_BYTES);
-                self.connection.send(FrameKind::Data, &request.bytes[from..to]).await?;
+                self.connection
+                    .send(FrameKind::Data, &request.bytes[from..to])
+                    .await?;
                 self.sent += u64::try_from(to - from).expect("a length fits");
-            } else if request.close {
+            } else if request.close && self.sent == end {
                 self.connection.send(FrameKind::Data, &[]).await?;
                 self.closing = true;
             } else {
@@ -194,12 +206,9 @@ impl StdinConnection {
     async fn receive(&mut self) -> Result<(), GuestError> {
         match self.connection.receive_control().await? {
             Reply::StdinAccepted { offset, closed } => {
-                self.accepted = offset;
-                self.sent = self.sent.max(offset);
+                self.overtaken |= offset > self.sent;
                 self.closed |= closed;
-                if closed {
-                    self.sent = self.accepted;
-                }
+                (self.accepted, self.sent) = (offset, offset);
                 Ok(())
             }
             Reply::Failed { reason } => Err(GuestError::Refused { reason }),

@@ -6,6 +6,7 @@ use crate::store::Room;
 use rustix::fs::{FallocateFlags, Mode, OFlags, StatVfs};
 use rustix::io::Errno;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Usual size of the reserve.
@@ -28,19 +29,24 @@ pub(super) struct Reserve {
 }
 
 impl Reserve {
-    /// A reserve of `bytes` in `directory`; nothing is made yet.
-    pub(super) fn new(directory: &Path, bytes: u64) -> Self {
+    /// The reserve of `bytes` in `directory`, as an earlier process left it; nothing is made yet.
+    pub(super) fn find(directory: &Path, bytes: u64) -> Self {
         let directory = if directory.as_os_str().is_empty() {
             Path::new(".")
         } else {
             directory
-        }
-        .to_owned();
+        };
+        let path = directory.join(RESERVE_FILE);
+        let whole = |facts: std::fs::Metadata| {
+            // Blocks of 512 bytes, whatever the file system's own are.
+            facts.is_file() && facts.len() == bytes && facts.blocks() * 512 >= bytes
+        };
+        let there = bytes > 0 && path.symlink_metadata().is_ok_and(whole);
         Self {
-            path: directory.join(RESERVE_FILE),
-            directory,
+            path,
+            directory: directory.to_owned(),
             bytes,
-            there: false,
+            there,
         }
     }
 

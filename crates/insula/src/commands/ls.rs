@@ -173,6 +173,11 @@ mod tests {
         let reasons = [("0000000000002".to_owned(), "0.5 of 2 cpu are free".to_owned())];
         let printer = Printer::new(ColorChoice::Never, true, false);
         let lines = table(&sessions, &reasons, now).lines(&printer);
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        NAME   STATE    WHY                        CPU  MEMORY   AGE  COMMAND
+        train  running                             0.5  512 MiB  10m  python3 train.py
+        waits  pending  0.5 of 2 cpu are free      0.5  512 MiB  10m  python3 train.py
+        gone   failed   the command exited with 3  0.5  512 MiB  10m  python3 train.py
+        ");
     }
 }

@@ -109,7 +109,7 @@ pub(crate) struct RunArguments {
     /// Do not pass standard input on
     #[arg(long)]
     no_stdin: bool,
-    /// Print the session as JSON at its end (with --detach at once) on stderr; errors too
+    /// Print JSON: with --detach the session, else the ended session on stderr; errors too
     #[arg(long)]
     pub(crate) json: bool,
     /// The command came after `--`.
@@ -132,6 +132,16 @@ impl RunArguments {
     pub(crate) fn note_dashes(&mut self, line: &[OsString]) {
         let before = line.len().checked_sub(self.command.len() + 1);
         self.dashes = before.is_some_and(|index| line[index] == "--");
+    }
+
+    #[cfg(test)]
+    pub(crate) fn words(&self) -> &[String] {
+        &self.command
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_dashes(&self) -> bool {
+        self.dashes
     }
 }
 
@@ -159,7 +169,10 @@ pub(crate) async fn run(context: Context, arguments: RunArguments) -> Result<u8,
         return Ok(exit_codes::SUCCESS);
     }
     match Box::pin(attach(&site, &session)).await? {
-        Attached::Ended(ended) => finish(&site, *ended, &arguments, job.upload, sent).await,
+        Attached::Ended { session, unread } => {
+            let code = ending::tell(&site, &session, arguments.json || unread);
+            finish(&site, *session, code, &arguments, job.upload.map(|upload| (upload, sent))).await
+        }
         Attached::Left { exit_code, because } => {
             printer.note(&format!(
                 "{because}: {name} runs on; `insula logs -f {name}` follows it, \
@@ -174,12 +187,11 @@ pub(crate) async fn run(context: Context, arguments: RunArguments) -> Result<u8,
 async fn finish(
     site: &Site,
     session: SessionView,
+    code: u8,
     arguments: &RunArguments,
-    upload: Option<Upload>,
-    sent: Manifest,
+    sent: Option<(Upload, Manifest)>,
 ) -> Result<u8, Failure> {
-    let code = ending::tell(site, &session, arguments.json);
-    if let Some(upload) = upload.filter(|_| !arguments.no_download) {
+    if let Some((upload, sent)) = sent.filter(|_| !arguments.no_download) {
         let brought = ending::bring_files(site, &session, upload.plan.root, sent).await;
         if let Err(failure) = brought {
             let name = &session.name;

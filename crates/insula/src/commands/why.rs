@@ -79,6 +79,12 @@ mod tests {
             suggestion: Some("--cpu 1".to_owned()),
         };
         let text: Vec<String> = lines(&why).into_iter().map(|(_, line)| line).collect();
-        insta::assert_snapshot!(text.join("\n"), @"");
+        insta::assert_snapshot!(text.join("\n"), @r"
+        pending: no node has 2 cpu free
+          here
+            - cpu: 1 of 2 is free (slot-short)
+          - asked 3 s ago
+          try: --cpu 1
+        ");
     }
 }

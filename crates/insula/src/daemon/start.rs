@@ -1,6 +1,6 @@
 //! Finds the daemon, or starts it and waits until it answers.
 
-use super::aborts::{chained, read_aborts, record_abort, refuse_after_aborts};
+use super::aborts::{Abort, chained, read_aborts, record_abort, refuse_after_aborts};
 use crate::failure::Failure;
 use crate::printer::Printer;
 use crate::progress::Spinner;
@@ -49,10 +49,10 @@ pub(crate) async fn ensure(
     patience: Patience,
 ) -> Result<SiteView, Failure> {
     let client = Client::unix(settings.socket());
-    if let Some(view) = look(&client).await? {
-        if judge(settings, &view.build, patience)? == Verdict::Use {
-            return Ok(view);
-        }
+    if let Some(view) = look(&client).await?
+        && judge(settings, &view.build, patience)? == Verdict::Use
+    {
+        return Ok(view);
     }
     settings.prepare()?;
     let mut starter = Starter {
@@ -64,7 +64,6 @@ pub(crate) async fn ensure(
         spawned: 0,
         replaced: 0,
         log_start: 0,
-        spinner: Spinner::new(printer, "starting the daemon"),
     };
     starter.run().await
 }
@@ -156,12 +155,12 @@ struct Starter<'a> {
     spawned: u32,
     replaced: u32,
     log_start: u64,
-    spinner: Spinner,
 }
 
 impl Starter<'_> {
     async fn run(&mut self) -> Result<SiteView, Failure> {
         let deadline = Instant::now() + START_LIMIT;
+        let _spinner = Spinner::new(self.printer, "starting the daemon");
         let _alone = self.lock(deadline).await?;
         loop {
             if let Some(view) = look(&self.client).await? {
@@ -269,7 +268,7 @@ impl Starter<'_> {
         if status.signal().is_some_and(|signal| killed.contains(&signal)) {
             return Ok(());
         }
-        let recorded = |aborts: Vec<super::Abort>| aborts.into_iter().rev().find(|a| a.pid == pid);
+        let recorded = |aborts: Vec<Abort>| aborts.into_iter().rev().find(|a| a.pid == pid);
         let abort = recorded(read_aborts(self.settings)).or_else(|| {
             let chain = tail_of(&self.settings.log_file(), self.log_start);
             record_abort(self.settings, pid, chain);
@@ -358,7 +357,7 @@ mod tests {
         assert!(home.path().join("daemon.log.1").exists());
         write!(log, "one\ntwo\n\n3\n4\n5\n6\n7\n").expect("written");
         assert_eq!(tail_of(&path, 0), ["3", "4", "5", "6", "7"]);
-        assert_eq!(tail_of(&path, 13), ["6", "7"]);
+        assert_eq!(tail_of(&path, 15), ["6", "7"]);
         assert!(tail_of(&home.path().join("none"), 0).is_empty());
     }
 }

@@ -50,8 +50,8 @@ fn append(
         }
         EntryKind::File => {
             let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-            let opened = OpenOptions::new().read(true).custom_flags(flags);
-            let file = opened.clone().open(plan.root.join(&entry.path))?;
+            let path = plan.root.join(&entry.path);
+            let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
             let metadata = file.metadata()?;
             header.set_entry_type(EntryType::Regular);
             header.set_size(metadata.len());

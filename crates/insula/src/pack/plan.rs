@@ -88,11 +88,11 @@ pub(crate) fn plan_directory(
             break;
         }
     }
-    if let Some(script) = script {
-        if !plan.entries.iter().any(|entry| entry.path == script) {
-            let path = plan.root.join(script);
-            add(&mut plan, &path).map_err(told)?;
-        }
+    if let Some(script) = script
+        && !plan.entries.iter().any(|entry| entry.path == script)
+    {
+        let path = plan.root.join(script);
+        add(&mut plan, &path).map_err(told)?;
     }
     check_limits(&plan)?;
     Ok(plan)
@@ -265,7 +265,7 @@ mod tests {
             "train.py", "wanted.log",
         ];
         assert_eq!(paths(&plan), expected);
-        assert_eq!(plan.bytes, 13 + 24 + 4 + 1 + 2);
+        assert_eq!(plan.bytes, 11 + 23 + 4 + 1 + 2);
         let plan = plan_directory(directory.path(), Some(Path::new("a.log")), None);
         assert!(paths(&plan.expect("planned")).contains(&"a.log".to_owned()));
     }
@@ -293,12 +293,13 @@ mod tests {
         let alone = plan_file(&directory.path().join("small")).expect("planned");
         assert_eq!(paths(&alone), ["small"]);
 
-        let many = tree(&[("keep", "")]);
-        fs::create_dir(many.path().join("frames")).expect("made");
-        for number in 0..=FILES_LIMIT {
-            fs::File::create(many.path().join(format!("frames/{number}"))).expect("made");
-        }
-        let failure = plan_directory(many.path(), None, None).expect_err("too many");
+        let mut many = alone;
+        let entry = many.entries[0].clone();
+        many.entries.extend((0..=FILES_LIMIT).map(|number| super::Entry {
+            path: format!("frames/{number}").into(),
+            ..entry.clone()
+        }));
+        let failure = super::check_limits(&many).expect_err("too many");
         assert!(failure.error.to_string().contains("frames (10001)"), "{}", failure.error);
     }
 

@@ -26,10 +26,7 @@ impl Environment {
     pub(crate) fn of<K: Into<OsString>, V: Into<OsString>>(
         variables: impl IntoIterator<Item = (K, V)>,
         current_directory: &str,
-    ) -> Self
-    where
-        K: Ord,
-    {
+    ) -> Self {
         Self {
             variables: variables.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
             current_directory: current_directory.into(),

@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn a_running_daemon_says_where_its_sockets_are() {
         let home = tempfile::tempdir().expect("a directory");
-        let none = Environment::of::<&str, &str>([], "/");
+        let none = Environment::default();
         let usual = choose(home.path(), &none).expect("chosen");
         let name = usual.file_name().expect("a name");
         let other = home.path().join(name);

@@ -26,7 +26,10 @@ pub(super) struct Failure {
 /// The record of a member whose command never ran.
 pub(super) fn never_ran(member: MemberId, reasons: &Reasons, at: Timestamp) -> ExitRecord {
     let (cause, reason) = match &reasons.failure {
-        _ if reasons.stop_ordered => (ExitCause::Stopped, "it was stopped before it ran".to_owned()),
+        _ if reasons.stop_ordered => (
+            ExitCause::Stopped,
+            "it was stopped before it ran".to_owned(),
+        ),
         Some(failure) => (failure.cause, failure.reason.clone()),
         None => (ExitCause::StartFailed, "it was not started".to_owned()),
     };

@@ -10,7 +10,9 @@ use super::{
     AgentEffect, DIRECTORY_TRIES, Ending, KILL_MARGIN_MICROS, RETRY_MICROS, SLOT_LIMIT, StartDoubt,
     UNCLAIMED_GRACE_MICROS, UNCLAIMED_STOP_GRACE_MS,
 };
-use domain::{ExitCause, ExitRecord, MemberEvent, MemberId, MemberState, Monotonic, Now, Timestamp};
+use domain::{
+    ExitCause, ExitRecord, MemberEvent, MemberId, MemberState, Monotonic, Now, Timestamp,
+};
 use node_api::{MemberSpec, Want};
 use std::collections::BTreeSet;
 
@@ -503,7 +505,10 @@ impl Member {
         };
         if to_send {
             let grace_micros = stop.grace_ms.saturating_mul(1_000);
-            let limit = after(now.monotonic, grace_micros.saturating_add(KILL_MARGIN_MICROS));
+            let limit = after(
+                now.monotonic,
+                grace_micros.saturating_add(KILL_MARGIN_MICROS),
+            );
             // A later order may only shorten, and a guest that cannot be reached gets no more.
             let deadline = stop.deadline.map_or(limit, |earlier| earlier.min(limit));
             stop.deadline = Some(deadline);
@@ -514,7 +519,9 @@ impl Member {
                 grace_ms: stop.grace_ms,
             });
         }
-        let over = stop.deadline.is_some_and(|deadline| now.monotonic >= deadline);
+        let over = stop
+            .deadline
+            .is_some_and(|deadline| now.monotonic >= deadline);
         if over && stop.kill_again_at.is_none_or(|at| now.monotonic >= at) {
             stop.kill_again_at = Some(after(now.monotonic, RETRY_MICROS));
             out.push(AgentEffect::Kill { member: id });

@@ -145,7 +145,8 @@ impl NodeCore {
             }
         }
         // One that was never begun and is no longer wanted has left nothing.
-        self.members.retain(|id, found| named.contains(id) || !found.is_untouched());
+        self.members
+            .retain(|id, found| named.contains(id) || !found.is_untouched());
         self.named = Some(named);
         for wanted in desired.members {
             // Its directory may still be going; that it cannot run again is settled.
@@ -159,6 +160,9 @@ impl NodeCore {
             });
             found.claim(wanted.want);
         }
-        debug_assert!(self.gone.len() <= GONE_LIMIT + MEMBERS_LIMIT, "forgotten in time");
+        debug_assert!(
+            self.gone.len() <= GONE_LIMIT + MEMBERS_LIMIT,
+            "forgotten in time"
+        );
     }
 }

@@ -63,7 +63,10 @@ pub enum RecoveredGuest {
 
 impl NodeCore {
     pub(super) fn recover(&mut self, found: Recovered, out: &mut Vec<AgentEffect>) {
-        assert!(self.members.is_empty(), "a process recovers once, before anything else");
+        assert!(
+            self.members.is_empty(),
+            "a process recovers once, before anything else"
+        );
         self.obeyed = found.obeyed;
         self.leftovers.extend(found.leftovers);
         for member in found.gone {
@@ -109,6 +112,9 @@ fn recovered_member(found: RecoveredMember) -> Member {
         member.apply(MemberEvent::Started { at });
     }
     let running = matches!(member.state, MemberState::Running { .. });
-    debug_assert!(running || guest == Guest::Gone, "a living guest runs since some time");
+    debug_assert!(
+        running || guest == Guest::Gone,
+        "a living guest runs since some time"
+    );
     member
 }

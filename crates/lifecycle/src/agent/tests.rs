@@ -60,7 +60,10 @@ fn how(node: &FakeNode, number: u64) -> (ExitHow, ExitCause) {
 }
 
 fn words(node: &FakeNode) -> Vec<&'static str> {
-    node.running.iter().map(|(effect, _)| word(effect)).collect()
+    node.running
+        .iter()
+        .map(|(effect, _)| word(effect))
+        .collect()
 }
 
 #[test]
@@ -71,7 +74,11 @@ fn a_member_runs_once_leaves_a_record_and_goes() {
     assert_eq!(how(&node, 1), (ExitHow::Exited { code: 0 }, ExitCause::Own));
     node.tell(desired(2, &[(1, Want::Run)]));
     node.settle();
-    assert_eq!(node.disk.starts[&id(1)], 1, "an ended member is not run again");
+    assert_eq!(
+        node.disk.starts[&id(1)],
+        1,
+        "an ended member is not run again"
+    );
     node.tell(desired(3, &[(1, PURGE)]));
     node.settle();
     assert_eq!(state(&node, 1), "gone");
@@ -101,7 +108,11 @@ fn acts_come_in_their_order() {
     assert_eq!(words(&node), ["end"]);
     node.work(0);
     assert_eq!(words(&node), ["record"]);
-    assert_eq!(state(&node, 1), "running", "not ended before that is durable");
+    assert_eq!(
+        state(&node, 1),
+        "running",
+        "not ended before that is durable"
+    );
     node.work(0);
     assert_eq!((words(&node), state(&node, 1)), (vec!["remove"], "exited"));
 }
@@ -176,7 +187,10 @@ fn what_is_not_named_runs_on_for_a_day_and_is_shown() {
     node.clock += UNCLAIMED_GRACE_MICROS;
     node.settle();
     assert_eq!(state(&node, 1), "exited");
-    assert!(node.disk.directories.contains_key(&id(1)), "what it left stays");
+    assert!(
+        node.disk.directories.contains_key(&id(1)),
+        "what it left stays"
+    );
 }
 
 #[test]
@@ -251,7 +265,10 @@ fn acts_that_can_be_tried_again_are() {
         node.tell(desired(2, &[(1, STOP)]));
         node.settle();
         assert_eq!(state(&node, 1), "exited", "{act}");
-        assert!(node.disk.directories[&id(1)].final_record.is_some(), "{act}");
+        assert!(
+            node.disk.directories[&id(1)].final_record.is_some(),
+            "{act}"
+        );
         node.tell(desired(3, &[(1, PURGE)]));
         node.settle();
         assert_eq!(state(&node, 1), "gone", "{act}");
@@ -269,7 +286,10 @@ fn a_record_that_cannot_be_written_holds_nobody_up() {
     assert_eq!(state(&node, 1), "exited");
     assert!(node.disk.directories[&id(1)].final_record.is_none());
     node.settle();
-    assert!(node.disk.directories[&id(1)].final_record.is_some(), "written later");
+    assert!(
+        node.disk.directories[&id(1)].final_record.is_some(),
+        "written later"
+    );
 }
 
 #[test]
@@ -297,7 +317,10 @@ fn a_guest_that_does_not_end_is_killed_after_grace_and_margin() {
         signal: 15,
         grace_ms: 1_000,
     };
-    assert_eq!(node.running.pop_front().map(|(effect, _)| effect), Some(order));
+    assert_eq!(
+        node.running.pop_front().map(|(effect, _)| effect),
+        Some(order)
+    );
     node.tell(AgentEventKind::StopOrdered { member: id(1) });
     node.clock += 900_000 + KILL_MARGIN_MICROS;
     node.tell(AgentEventKind::Tick);
@@ -348,8 +371,14 @@ fn a_guest_that_died_without_a_record_is_said_to_have() {
     });
     node.settle();
     assert_eq!(how(&node, 1), (ExitHow::Unknown, ExitCause::GuestDied));
-    let record = node.disk.directories[&id(1)].final_record.clone().expect("written");
-    assert_eq!((record.out_of_memory, record.stdout_bytes), (Some(evidence), 7));
+    let record = node.disk.directories[&id(1)]
+        .final_record
+        .clone()
+        .expect("written");
+    assert_eq!(
+        (record.out_of_memory, record.stdout_bytes),
+        (Some(evidence), 7)
+    );
 }
 
 #[test]
@@ -374,13 +403,19 @@ fn a_start_in_doubt_is_never_repeated() {
 #[test]
 fn the_largest_writer_goes_when_the_disk_is_nearly_full() {
     let mut node = FakeNode::new();
-    node.tell(desired(1, &[(1, Want::Run), (2, Want::Run), (3, Want::Run)]));
+    node.tell(desired(
+        1,
+        &[(1, Want::Run), (2, Want::Run), (3, Want::Run)],
+    ));
     node.settle();
     let measured = |free_bytes, bytes: [u64; 3]| AgentEventKind::DiskMeasured {
         disk: DiskUsage {
             free_bytes,
             total_bytes: 1_000,
-            members: (1..=3).map(id).zip(bytes).collect::<BTreeMap<MemberId, u64>>(),
+            members: (1..=3)
+                .map(id)
+                .zip(bytes)
+                .collect::<BTreeMap<MemberId, u64>>(),
         },
     };
     // The third began with much; the second wrote most.
@@ -415,8 +450,14 @@ fn slots_are_the_smallest_free_and_used_again_only_when_the_files_are_gone() {
     });
     assert_eq!(made, Some(2));
     node.settle();
-    node.tell(desired(4, &[(2, Want::Run), (3, Want::Run), (4, Want::Run)]));
+    node.tell(desired(
+        4,
+        &[(2, Want::Run), (3, Want::Run), (4, Want::Run)],
+    ));
     node.settle();
     assert_eq!(node.disk.directories[&id(4)].slot, 0);
-    assert_eq!(node.now().wall, Timestamp(node.clock.try_into().expect("small")));
+    assert_eq!(
+        node.now().wall,
+        Timestamp(node.clock.try_into().expect("small"))
+    );
 }

@@ -179,9 +179,10 @@ fn check_rows(nodes: &[Node<'_>], request: &Request<'_>) -> Result<(), Refusal> 
         .filter(|node| most_members(std::slice::from_ref(*node), request).0 > 0)
         .collect();
     let missing = |node: &&Node<'_>| {
-        let row = request.required.iter().find(|row| {
-            node.record.capabilities.get(**row) != Some(&Capability::Yes)
-        });
+        let row = request
+            .required
+            .iter()
+            .find(|row| node.record.capabilities.get(**row) != Some(&Capability::Yes));
         row.copied()
     };
     if fitting.is_empty() || fitting.iter().any(|node| missing(node).is_none()) {

@@ -5,9 +5,7 @@
 use super::outcome::BY_INSULA;
 use super::site::{Entry, Site};
 use super::stop::{STOP_GRACE_MS, STOP_SIGNAL};
-use domain::{
-    Cause, Intention, Monotonic, NodeId, Now, SessionId, SessionState, Span, StopOrder,
-};
+use domain::{Cause, Intention, Monotonic, NodeId, Now, SessionId, SessionState, Span, StopOrder};
 
 /// From placement until a node begins, in milliseconds.
 pub const PLACED_DEADLINE_MS: u64 = 60_000;
@@ -54,7 +52,10 @@ impl Site {
             since: now.monotonic,
         };
         let entry = self.entry_mut(session);
-        let timer = entry.timer.filter(|timer| timer.state == state).unwrap_or(start);
+        let timer = entry
+            .timer
+            .filter(|timer| timer.state == state)
+            .unwrap_or(start);
         entry.timer = Some(timer);
         if now.monotonic.micros_since(timer.since) >= limit.micros() {
             entry.timer = Some(start);
@@ -65,7 +66,9 @@ impl Site {
     /// All nodes that have a living member of it are connected.
     fn can_act(&self, entry: &Entry) -> bool {
         let living = entry.record.members.iter().filter(|m| m.state.occupies());
-        living.map(|member| member.node).all(|node| self.is_connected(node))
+        living
+            .map(|member| member.node)
+            .all(|node| self.is_connected(node))
     }
 
     fn missed(&mut self, session: SessionId, limit: Span, now: Now) {
@@ -96,7 +99,12 @@ impl Site {
     /// Deadlines of everything on `node` start anew.
     pub(super) fn restart_timers(&mut self, node: NodeId) {
         for entry in self.sessions.values_mut() {
-            if entry.record.members.iter().any(|member| member.node == node) {
+            if entry
+                .record
+                .members
+                .iter()
+                .any(|member| member.node == node)
+            {
                 entry.timer = None;
             }
         }

@@ -77,7 +77,8 @@ fn progress(members: &[MemberRecord]) -> SessionState {
         MemberState::Running { .. } => Some(3),
         MemberState::Stopping { .. } | MemberState::Exited { .. } | MemberState::Gone => None,
     });
-    let (slowest, fastest) = ranks.fold((3, 0), |(low, high), rank| (rank.min(low), rank.max(high)));
+    let (slowest, fastest) =
+        ranks.fold((3, 0), |(low, high), rank| (rank.min(low), rank.max(high)));
     match slowest {
         0 if fastest == 0 => SessionState::Placed,
         0 | 1 => SessionState::Preparing,
@@ -246,6 +247,10 @@ fn ended_at(members: &[MemberRecord], now: Timestamp) -> Timestamp {
 /// ` on NODE` for the node of the main member.
 fn members_place(site: &Site, id: SessionId) -> String {
     let record = &site.sessions[&id].record;
-    let node = record.members.first().and_then(|member| site.nodes.get(&member.node));
-    node.map(|node| format!(" on {}", node.record.name)).unwrap_or_default()
+    let node = record
+        .members
+        .first()
+        .and_then(|member| site.nodes.get(&member.node));
+    node.map(|node| format!(" on {}", node.record.name))
+        .unwrap_or_default()
 }

@@ -143,7 +143,14 @@ impl Site {
                 Intention::Run | Intention::Stop { .. } | Intention::Fail { .. } => STOP,
             };
             let spec = member_spec(&session.record);
-            members.insert(*id, DesiredMember { id: *id, want, spec });
+            members.insert(
+                *id,
+                DesiredMember {
+                    id: *id,
+                    want,
+                    spec,
+                },
+            );
         }
         Desired {
             site: self.row.id,

@@ -7,7 +7,10 @@ use domain::{NodeId, Now, SessionId};
 impl Site {
     /// Adds an event about a session in memory.
     pub(super) fn note_session(&mut self, id: SessionId, now: Now, code: &str, message: String) {
-        let project = self.sessions.get(&id).map(|entry| entry.record.owner.project.clone());
+        let project = self
+            .sessions
+            .get(&id)
+            .map(|entry| entry.record.owner.project.clone());
         let mut event = self.next_event(now, code, message);
         event.project = project;
         event.session = Some(id);
@@ -36,6 +39,8 @@ impl Site {
     }
 
     pub(super) fn entry_mut(&mut self, id: SessionId) -> &mut Entry {
-        self.sessions.get_mut(&id).expect("the caller has found it in memory")
+        self.sessions
+            .get_mut(&id)
+            .expect("the caller has found it in memory")
     }
 }

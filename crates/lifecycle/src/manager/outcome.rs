@@ -41,21 +41,26 @@ pub fn outcome(record: &SessionRecord) -> Outcome {
 
 /// The earliest failure of a member that was not asked to end.
 fn first_failure(record: &SessionRecord) -> Option<Outcome> {
-    let exits = record.members.iter().filter_map(|member| match &member.state {
-        MemberState::Exited { record } if record.cause != ExitCause::Stopped => Some(record),
-        MemberState::Exited { .. }
-        | MemberState::Assigned
-        | MemberState::Preparing
-        | MemberState::Starting
-        | MemberState::Running { .. }
-        | MemberState::Stopping { .. }
-        | MemberState::Gone => None,
-    });
+    let exits = record
+        .members
+        .iter()
+        .filter_map(|member| match &member.state {
+            MemberState::Exited { record } if record.cause != ExitCause::Stopped => Some(record),
+            MemberState::Exited { .. }
+            | MemberState::Assigned
+            | MemberState::Preparing
+            | MemberState::Starting
+            | MemberState::Running { .. }
+            | MemberState::Stopping { .. }
+            | MemberState::Gone => None,
+        });
     let failures = exits.filter_map(|exit| match of_exit(record, exit) {
         Outcome::Succeeded => None,
         failure => Some((exit.ended_at, failure)),
     });
-    failures.min_by_key(|(at, _)| *at).map(|(_, failure)| failure)
+    failures
+        .min_by_key(|(at, _)| *at)
+        .map(|(_, failure)| failure)
 }
 
 /// What was asked, if anything was: stopped, cancelled before it ran, or failed.
@@ -129,13 +134,11 @@ fn own_end(record: &SessionRecord, exit: &ExitRecord) -> Outcome {
         ExitHow::NotFound { .. } | ExitHow::NotRunnable { .. } => {
             failed(not_run(exit).expect("both are causes"))
         }
-        ExitHow::NeverRan { reason } => {
-            asked_to_end(record, Some(exit)).unwrap_or_else(|| {
-                failed(Cause::StartFailed {
-                    reason: reason.clone(),
-                })
+        ExitHow::NeverRan { reason } => asked_to_end(record, Some(exit)).unwrap_or_else(|| {
+            failed(Cause::StartFailed {
+                reason: reason.clone(),
             })
-        }
+        }),
         ExitHow::Unknown => failed(memory_ran_out(exit).unwrap_or(Cause::GuestDied)),
     }
 }

@@ -53,13 +53,18 @@ impl Site {
                 let known = self.sessions.get(&id.session);
                 let (name, slots) = match (&foreign.spec, known) {
                     (Some(spec), _) => (spec.name.as_str(), &spec.session.slots),
-                    (None, Some(entry)) => {
-                        (entry.record.name.as_str(), &entry.record.spec.slots)
-                    }
+                    (None, Some(entry)) => (entry.record.name.as_str(), &entry.record.spec.slots),
                     (None, None) => return None,
                 };
                 let session = id.session;
-                Some((*node, Holding { session, name, slots }))
+                Some((
+                    *node,
+                    Holding {
+                        session,
+                        name,
+                        slots,
+                    },
+                ))
             })
         })
     }

@@ -9,7 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 impl Site {
     pub(super) fn node_connected(&mut self, hello: Hello, now: Now) {
         let node = hello.node;
-        let generation = self.nodes.get(&node).map_or(0, |entry| entry.record.generation);
+        let generation = self
+            .nodes
+            .get(&node)
+            .map_or(0, |entry| entry.record.generation);
         let message = format!("node {} is connected", hello.name);
         let record = NodeRecord {
             id: node,
@@ -74,7 +77,10 @@ impl Site {
         let Some(record) = self.session(member.session) else {
             return Standing::Unknown;
         };
-        let current = record.members.iter().any(|m| m.id == member && m.node == node);
+        let current = record
+            .members
+            .iter()
+            .any(|m| m.id == member && m.node == node);
         let members = record.spec.members;
         let requeued = member.attempt == record.attempt && record.members.is_empty();
         if current {

@@ -24,9 +24,7 @@ impl Site {
             .iter()
             .enumerate()
             .take_while(|(place, (ended, _))| *place < excess || age_ms(*ended, now) >= DAY_MS)
-            .filter(|(place, (ended, id))| {
-                *place < excess || self.is_due(*id, age_ms(*ended, now))
-            })
+            .filter(|(place, (ended, id))| *place < excess || self.is_due(*id, age_ms(*ended, now)))
             .map(|(_, (_, id))| *id)
             .take(RETIRE_LIMIT)
             .collect();
@@ -40,14 +38,22 @@ impl Site {
 
     fn is_due(&self, id: SessionId, age_ms: u64) -> bool {
         let entry = &self.sessions[&id];
-        let empty = entry.record.members.iter().all(|m| m.state == MemberState::Gone);
+        let empty = entry
+            .record
+            .members
+            .iter()
+            .all(|m| m.state == MemberState::Gone);
         empty || age_ms >= OUTPUT_RETENTION_MS && !entry.purge
     }
 
     /// Forgets a session of which no node has anything; has the nodes remove the rest of another.
     fn retire_session(&mut self, id: SessionId, crowded: bool) {
         let entry = self.entry_mut(id);
-        let empty = entry.record.members.iter().all(|m| m.state == MemberState::Gone);
+        let empty = entry
+            .record
+            .members
+            .iter()
+            .all(|m| m.state == MemberState::Gone);
         if empty || crowded {
             let key = super::site::ended_key(&entry.record);
             self.sessions.remove(&id);

@@ -97,7 +97,10 @@ impl Site {
     /// Reports those of `uploads` that an ended session named and no living one does.
     pub(super) fn drop_uploads_of_ended(&mut self, uploads: &[UploadId]) {
         for upload in uploads {
-            let mut named = self.sessions.values().filter(|e| e.record.spec.upload == Some(*upload));
+            let mut named = self
+                .sessions
+                .values()
+                .filter(|e| e.record.spec.upload == Some(*upload));
             let some = named.clone().next().is_some();
             if some && !named.any(|entry| entry.record.state.is_living()) {
                 self.out.unneeded_uploads.push(*upload);
@@ -120,7 +123,10 @@ fn after_stop(intention: &Intention, order: StopOrder) -> Option<Intention> {
     match intention {
         Intention::Run => Some(Intention::Stop { order }),
         Intention::Stop { order: known } => quicker(known).map(|order| Intention::Stop { order }),
-        Intention::Fail { cause, order: known } => quicker(known).map(|order| Intention::Fail {
+        Intention::Fail {
+            cause,
+            order: known,
+        } => quicker(known).map(|order| Intention::Fail {
             cause: cause.clone(),
             order,
         }),

@@ -8,3 +8,4 @@ mod nodes;
 mod outcomes;
 mod random;
 mod requests;
+mod twins;

@@ -110,7 +110,10 @@ impl Leader {
 
     /// Why no new work can be taken, if so; looked at twice a second at most.
     fn no_room(&mut self) -> Option<LeaderError> {
-        let fresh = self.room.looked_at.is_some_and(|at| at.elapsed() < ROOM_AGE_LIMIT);
+        let fresh = self
+            .room
+            .looked_at
+            .is_some_and(|at| at.elapsed() < ROOM_AGE_LIMIT);
         if !fresh {
             self.room.looked_at = Some(Instant::now());
             self.room.full = match self.store.room() {

@@ -84,8 +84,12 @@ impl Leader {
                 TakeOverError::Commit(error) => LeaderError::of_commit(&error),
             }
         })?;
-        tracing::info!(commit = taken.commit, "the site was loaded anew after a failed commit");
-        self.shared.replace(taken.view, &taken.effects, taken.commit);
+        tracing::info!(
+            commit = taken.commit,
+            "the site was loaded anew after a failed commit"
+        );
+        self.shared
+            .replace(taken.view, &taken.effects, taken.commit);
         self.site = Some(taken.site);
         let now = clock::now();
         let events = self.hellos.values().map(|hello| Event {

@@ -29,7 +29,10 @@ pub(crate) async fn prune_for_ever(
         tokio::time::sleep(PRUNE_PAUSE).await;
         let rows = prune_rows(&leader, retention).await;
         let staged = prune_uploads(&shared, &uploads).await;
-        runner.tell(NAME, format!("{rows} rows and {staged} uploads removed in the last round"));
+        runner.tell(
+            NAME,
+            format!("{rows} rows and {staged} uploads removed in the last round"),
+        );
     }
 }
 
@@ -56,7 +59,10 @@ async fn prune_rows(leader: &LeaderHandle, retention: Retention) -> u64 {
 
 async fn prune_uploads(shared: &Shared, uploads: &Uploads) -> usize {
     let named: BTreeSet<UploadId> = shared.read(|view| {
-        let living = view.sessions.values().filter(|record| record.state.is_living());
+        let living = view
+            .sessions
+            .values()
+            .filter(|record| record.state.is_living());
         living.filter_map(|record| record.spec.upload).collect()
     });
     let uploads = uploads.clone();

@@ -153,7 +153,7 @@ fn a_crate_without_the_lints_fails() {
 
 #[test]
 fn a_snapshot_without_its_test_and_one_that_waits_fail() {
-    let test = format!("{GOOD}fn it_looks_so() {{ assert_snapshot!(1); }}\n");
+    let test = format!("{GOOD}fn it_looks_so() {{ assert_snapshot!(1); }}\n// \"help-{{verb}}\"\n");
     let root = workspace(&[("low", 0, &[], &test)]);
     let folder = root.path().join("crates/low/src/snapshots");
     std::fs::create_dir(&folder).expect("made");
@@ -161,11 +161,14 @@ fn a_snapshot_without_its_test_and_one_that_waits_fail() {
     for name in [
         "low__it_looks_so.snap",
         "low__it_looks_so-2.snap",
+        "low__help-run.snap",
         "low__it_was_renamed.snap",
         "low__it_looks_so.snap.new",
     ] {
         std::fs::write(folder.join(name), head).expect("written");
     }
+    let outside = head.replace("crates/low", "../elsewhere/low");
+    std::fs::write(folder.join("low__outside.snap"), outside).expect("written");
     let gone = head.replace("lib.rs", "gone.rs");
     std::fs::write(folder.join("low__gone__it_looks_so.snap"), gone).expect("written");
     assert_eq!(
@@ -173,7 +176,8 @@ fn a_snapshot_without_its_test_and_one_that_waits_fail() {
         [
             "crates/low/src/snapshots/low__gone__it_looks_so.snap: its source is gone",
             "crates/low/src/snapshots/low__it_looks_so.snap.new: it waits for a review",
-            "crates/low/src/snapshots/low__it_was_renamed.snap: no test of its source makes it"
+            "crates/low/src/snapshots/low__it_was_renamed.snap: no test of its source makes it",
+            "crates/low/src/snapshots/low__outside.snap: its source lies outside the workspace"
         ]
     );
 }

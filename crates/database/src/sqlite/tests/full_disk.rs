@@ -103,6 +103,36 @@ fn integrity(store: &SqliteStore) -> String {
         .expect("checked")
 }
 
+/// Closes the store, gives it its reserve back, fills the disk and opens it again.
+fn reopen_on_a_full_disk(store: SqliteStore, disk: &Path) -> SqliteStore {
+    let directory = disk.join("with");
+    drop(store);
+    let path = directory.join("site.db");
+    let options = OpenOptions {
+        reserve_bytes: RESERVE_BYTES,
+        ..options()
+    };
+    fill(&disk.join("more"));
+    // The control: without a reserve there is no room to open it in.
+    let refusal = SqliteStore::open(&path, options).expect_err("it has no reserve");
+    assert!(refusal.is_full() && refusal.hint().is_some(), "{refusal:?}");
+    std::fs::remove_file(disk.join("more")).expect("removed");
+    let filler = std::fs::OpenOptions::new()
+        .write(true)
+        .open(disk.join("filler"));
+    let filler = filler.expect("opened");
+    let length = filler.metadata().expect("asked").len();
+    filler
+        .set_len(length - 2 * RESERVE_BYTES)
+        .expect("shortened");
+    drop(SqliteStore::open(&path, options).expect("there is room"));
+    assert!(directory.join(RESERVE_FILE).exists());
+    fill(&disk.join("more"));
+    let store = SqliteStore::open(&path, options).expect("there is the reserve");
+    assert!(!directory.join(RESERVE_FILE).exists());
+    store
+}
+
 /// The role of the child, on its small disk.
 #[test]
 fn role_on_a_small_disk() {
@@ -148,6 +178,7 @@ fn role_on_a_small_disk() {
         matches!(room, Room::Full { needed_bytes: needed, .. } if needed == 3 * RESERVE_BYTES),
         "without its reserve it needs that much more: {room:?}"
     );
+    store = reopen_on_a_full_disk(store, &disk);
     // It has an end too, and that end is clean.
     let many = commit_until_refused(&mut store);
     assert!(
@@ -159,6 +190,7 @@ fn role_on_a_small_disk() {
         ("ok".into(), "ok".into())
     );
     std::fs::remove_file(&filler).expect("removed");
+    std::fs::remove_file(disk.join("more")).expect("removed");
     let room = store.room().expect("asked");
     assert!(matches!(room, Room::Enough { .. }), "{room:?}");
     let blocks = rustix::fs::stat(&reserve).expect("made again").st_blocks;

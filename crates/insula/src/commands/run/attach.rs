@@ -11,6 +11,7 @@ use client::ClientError;
 use public_api::{
     LogQuery, OutputStream, ProblemCode, SessionView, SignalOrder, StdinQuery, StopSession,
 };
+use std::cell::Cell;
 use std::io;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -26,7 +27,12 @@ const SIGPIPE: i32 = 13;
 /// How a foreground run came to its end.
 pub(super) enum Attached {
     /// The session has ended.
-    Ended(Box<SessionView>),
+    Ended {
+        /// As it is now.
+        session: Box<SessionView>,
+        /// Whoever read our output went away first, so nobody waits for words about SIGPIPE.
+        unread: bool,
+    },
     /// It runs on without us.
     Left {
         /// What we exit with.
@@ -40,6 +46,7 @@ pub(super) enum Attached {
 pub(super) async fn attach(site: &Site, session: &SessionView) -> Result<Attached, Failure> {
     let id = session.id.as_str();
     let mut signals = Signals::listen()?;
+    let unread = Cell::new(false);
     let (mut stdout, stdout_broken) = Sink::of(io::stdout())?;
     let (mut stderr, stderr_broken) = Sink::of(io::stderr())?;
     let to_the_end = async {
@@ -56,10 +63,10 @@ pub(super) async fn attach(site: &Site, session: &SessionView) -> Result<Attache
     };
     let leave = async { signals.act_on(site, id).await };
     tokio::select! {
-        ended = to_the_end => Ok(Attached::Ended(Box::new(ended?))),
+        ended = to_the_end => Ok(Attached::Ended { session: Box::new(ended?), unread: unread.get() }),
         left = leave => Ok(left),
-        never = when_broken(site, id, stdout_broken) => match never {},
-        never = when_broken(site, id, stderr_broken) => match never {},
+        never = when_broken(site, id, stdout_broken, &unread) => match never {},
+        never = when_broken(site, id, stderr_broken, &unread) => match never {},
         failure = forward_input(site, session) => Err(failure),
         failure = tell_what_it_waits_for(site, session) => Err(failure),
     }
@@ -84,8 +91,10 @@ async fn when_broken(
     site: &Site,
     id: &str,
     broken: oneshot::Receiver<io::Error>,
+    unread: &Cell<bool>,
 ) -> std::convert::Infallible {
     if let Ok(error) = broken.await {
+        unread.set(true);
         if error.kind() != io::ErrorKind::BrokenPipe {
             site.printer.error(&format!("cannot write the output: {error}"));
         }

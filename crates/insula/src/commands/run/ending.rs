@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 /// So many files are named in the summary.
 const NAMED: usize = 3;
 
-/// Says why it failed, unless the exit code says it all; gives the exit code.
-pub(super) fn tell(site: &Site, session: &SessionView, json: bool) -> u8 {
+/// Says why it failed, unless the exit code says it all or nobody wants words; gives the exit code.
+pub(super) fn tell(site: &Site, session: &SessionView, quiet: bool) -> u8 {
     let Some(outcome) = &session.outcome else {
         return exit_codes::INSULA_FAILED;
     };
-    if !json && !speaks_for_itself(outcome) {
+    if !quiet && !speaks_for_itself(outcome) {
         site.printer.error(&outcome.reason);
         if let Some(hint) = hint(outcome, &session.name) {
             site.printer.hint(&hint);
@@ -65,10 +65,10 @@ pub(super) async fn bring_files(
 /// One line about what came back; a line for each file that needs a look.
 pub(crate) fn tell_returned(site: &Site, returned: &Returned) {
     let printer = &site.printer;
-    if printer.is_watched() || printer.is_verbose() {
-        if let Some(line) = summary(returned) {
-            printer.note(&line);
-        }
+    if (printer.is_watched() || printer.is_verbose())
+        && let Some(line) = summary(returned)
+    {
+        printer.note(&line);
     }
     for (path, other) in &returned.beside {
         let (path, other) = (path.display(), other.display());

@@ -30,10 +30,10 @@ pub(super) fn is_there() -> bool {
 /// Hands over everything that can be read, then closes. Never returns but by a failure: when
 /// there is nothing more to do it waits for ever.
 pub(super) async fn forward_input(site: &Site, session: &SessionView) -> Failure {
-    if session.stdin {
-        if let Err(failure) = forward(site, &session.id).await {
-            return failure;
-        }
+    if session.stdin
+        && let Err(failure) = forward(site, &session.id).await
+    {
+        return failure;
     }
     std::future::pending().await
 }

@@ -160,7 +160,7 @@ fn interpreter(script: &Path, inside: &Path) -> Result<Vec<String>, NoInterprete
     let mode = file.metadata().map_err(NoInterpreter::Unreadable)?.permissions().mode();
     file.take(FIRST_LINE_LIMIT).read_to_end(&mut first).map_err(NoInterpreter::Unreadable)?;
     let mut command = first_line(&first)
-        .or_else(|| interpreter_by_extension(script).map(|words| owned(words)))
+        .or_else(|| interpreter_by_extension(script).map(owned))
         .unwrap_or_default();
     if command.is_empty() && mode & 0o111 == 0 {
         let failure = Failure::new(format!("nothing tells what runs `{inside_text}`")).hint(
@@ -172,9 +172,7 @@ fn interpreter(script: &Path, inside: &Path) -> Result<Vec<String>, NoInterprete
         );
         return Err(NoInterpreter::Unknown(failure));
     }
-    if command.is_empty() {
-        command.push(format!("./{inside_text}"));
-    } else if inside_text.starts_with('-') {
+    if command.is_empty() || inside_text.starts_with('-') {
         command.push(format!("./{inside_text}"));
     } else {
         command.push(inside_text.to_owned());

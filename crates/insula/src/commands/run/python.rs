@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn the_systems_own_python_is_in_the_image() {
         assert_eq!(active(&Environment::of([("PATH", "/usr/bin:/bin")], "/")), None);
-        assert_eq!(active(&Environment::of::<&str, &str>([], "/")), None);
+        assert_eq!(active(&Environment::default()), None);
         assert_eq!(active(&Environment::of([("VIRTUAL_ENV", "/nowhere")], "/")), None);
     }
 

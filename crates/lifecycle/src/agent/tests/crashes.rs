@@ -15,24 +15,44 @@ const MEMBERS: u64 = 5;
 #[derive(Clone, Debug)]
 enum Step {
     /// The manager wants one more thing of a member.
-    Further { member: u64 },
+    Further {
+        member: u64,
+    },
     /// The manager forgets or remembers a member.
-    Forget { member: u64 },
-    Remember { member: u64 },
+    Forget {
+        member: u64,
+    },
+    Remember {
+        member: u64,
+    },
     /// The manager's set arrives, or one from before.
     Send,
-    SendOld { back: u64 },
-    Work { nth: usize },
-    FailNext { act: &'static str },
-    Exit { member: u64 },
-    Die { member: u64 },
-    Wait { micros: u64 },
+    SendOld {
+        back: u64,
+    },
+    Work {
+        nth: usize,
+    },
+    FailNext {
+        act: &'static str,
+    },
+    Exit {
+        member: u64,
+    },
+    Die {
+        member: u64,
+    },
+    Wait {
+        micros: u64,
+    },
     Crash,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let member = || 0..MEMBERS;
-    let acts = ["make", "prepare", "start", "order", "end", "record", "remove", "purge"];
+    let acts = [
+        "make", "prepare", "start", "order", "end", "record", "remove", "purge",
+    ];
     let act = proptest::sample::select(acts.to_vec());
     let step = prop_oneof![
         3 => member().prop_map(|member| Step::Further { member }),
@@ -71,8 +91,13 @@ impl Manager {
     }
 
     fn set(&self) -> Vec<(u64, Want)> {
-        let named = self.wants.iter().filter(|(member, _)| !self.forgotten.contains(member));
-        named.map(|(member, want)| (*member, want.clone())).collect()
+        let named = self
+            .wants
+            .iter()
+            .filter(|(member, _)| !self.forgotten.contains(member));
+        named
+            .map(|(member, want)| (*member, want.clone()))
+            .collect()
     }
 
     fn send(&mut self, node: &mut FakeNode) {

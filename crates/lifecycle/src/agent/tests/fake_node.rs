@@ -6,8 +6,8 @@ use crate::agent::{
     RecoveredGuest, RecoveredMember, StartDoubt,
 };
 use domain::{
-    ExitCause, ExitHow, ExitRecord, MemberId, Monotonic, Network, NodeId, NodeLostPolicy, Now, Owner,
-    SessionId, SessionSpec, Slots, StdinMode, Timestamp,
+    ExitCause, ExitHow, ExitRecord, MemberId, Monotonic, Network, NodeId, NodeLostPolicy, Now,
+    Owner, SessionId, SessionSpec, Slots, StdinMode, Timestamp,
 };
 use node_api::MemberSpec;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -156,14 +156,18 @@ impl FakeNode {
                 self.disk.leftovers.insert(member, directory.slot);
             }
         }
-        let members = self.disk.directories.iter().map(|(id, directory)| RecoveredMember {
-            id: *id,
-            spec: Box::new(spec()),
-            slot: directory.slot,
-            record: directory.final_record.clone(),
-            guest: guest_of(directory, self.disk.alive.contains(id)),
-            removed: !directory.upper,
-        });
+        let members = self
+            .disk
+            .directories
+            .iter()
+            .map(|(id, directory)| RecoveredMember {
+                id: *id,
+                spec: Box::new(spec()),
+                slot: directory.slot,
+                record: directory.final_record.clone(),
+                guest: guest_of(directory, self.disk.alive.contains(id)),
+                removed: !directory.upper,
+            });
         let leftover = |slot: &u32| Leftover {
             slot: Some(*slot),
             retry_at: None,
@@ -171,7 +175,12 @@ impl FakeNode {
         let found = Recovered {
             obeyed: self.disk.obeyed,
             gone: self.disk.gone.clone(),
-            leftovers: self.disk.leftovers.iter().map(|(id, s)| (*id, leftover(s))).collect(),
+            leftovers: self
+                .disk
+                .leftovers
+                .iter()
+                .map(|(id, s)| (*id, leftover(s)))
+                .collect(),
             members: members.collect(),
         };
         self.tell(AgentEventKind::Recovered {
@@ -183,7 +192,11 @@ impl FakeNode {
     pub(super) fn guest_ends(&mut self, member: MemberId, cause: ExitCause) {
         if self.disk.alive.remove(&member) {
             let record = guests_record(member, cause, self.now().wall);
-            let directory = self.disk.directories.get_mut(&member).expect("a guest has one");
+            let directory = self
+                .disk
+                .directories
+                .get_mut(&member)
+                .expect("a guest has one");
             directory.guest_record = Some(record);
             self.see_gone(member);
         }
@@ -209,10 +222,9 @@ impl FakeNode {
         }
         let nth = nth % self.running.len();
         let (effect, step) = self.running.remove(nth).expect("below the length");
-        if self.fail_next.remove(word(&effect)) {
-            if let Some(kind) = self.failure(&effect, step) {
-                return self.tell(kind);
-            }
+        let failing = self.fail_next.remove(word(&effect));
+        if let Some(kind) = failing.then(|| self.failure(&effect, step)).flatten() {
+            return self.tell(kind);
         }
         if !self.act(&effect, step) {
             self.running.insert(nth, (effect, step + 1));
@@ -247,13 +259,19 @@ impl FakeNode {
                 self.guest_dies(*member);
             }
             A::End { member } => {
-                assert!(!self.disk.alive.contains(member), "looked at while it lives");
+                assert!(
+                    !self.disk.alive.contains(member),
+                    "looked at while it lives"
+                );
                 let record = self.directory(*member).guest_record.clone();
                 let ending = Box::new(Ending {
                     record,
                     ..Ending::default()
                 });
-                self.tell(E::Ended { member: *member, ending });
+                self.tell(E::Ended {
+                    member: *member,
+                    ending,
+                });
             }
             A::WriteRecord { record } => {
                 let member = record.member;
@@ -273,7 +291,10 @@ impl FakeNode {
     }
 
     fn directory(&mut self, member: MemberId) -> &mut FakeDirectory {
-        self.disk.directories.get_mut(&member).expect("the directory comes first, and goes last")
+        self.disk
+            .directories
+            .get_mut(&member)
+            .expect("the directory comes first, and goes last")
     }
 
     fn make(&mut self, member: MemberId, slot: u32, step: u32) -> bool {
@@ -282,7 +303,11 @@ impl FakeNode {
             return false;
         }
         self.disk.half_made.remove(&member);
-        let taken = self.disk.directories.values().any(|other| other.slot == slot);
+        let taken = self
+            .disk
+            .directories
+            .values()
+            .any(|other| other.slot == slot);
         let left = self.disk.leftovers.values().any(|other| *other == slot);
         assert!(!taken && !left, "slot {slot} given twice");
         let directory = FakeDirectory {

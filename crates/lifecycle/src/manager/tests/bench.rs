@@ -69,7 +69,9 @@ pub(super) fn order(by: &str) -> StopOrder {
 }
 
 pub(super) fn running() -> MemberState {
-    MemberState::Running { since: Timestamp(START + 5) }
+    MemberState::Running {
+        since: Timestamp(START + 5),
+    }
 }
 
 pub(super) fn exit(member: MemberId, how: ExitHow, cause: ExitCause) -> ExitRecord {
@@ -92,7 +94,10 @@ pub(super) fn exited(member: MemberId, code: u8) -> MemberState {
 }
 
 pub(super) fn stopped(member: MemberId) -> MemberState {
-    let how = ExitHow::Signalled { signal: 15, core_dumped: false };
+    let how = ExitHow::Signalled {
+        signal: 15,
+        core_dumped: false,
+    };
     let record = exit(member, how, ExitCause::Stopped);
     MemberState::Exited { record }
 }
@@ -100,7 +105,12 @@ pub(super) fn stopped(member: MemberId) -> MemberState {
 impl Bench {
     /// A site without nodes.
     pub(super) fn empty() -> Self {
-        let row = SiteRow { id: SiteId(1), incarnation: 1, epoch: 0, next_event: 1 };
+        let row = SiteRow {
+            id: SiteId(1),
+            incarnation: 1,
+            epoch: 0,
+            next_event: 1,
+        };
         let loaded = Loaded {
             site: row,
             sessions: vec![],
@@ -108,7 +118,10 @@ impl Bench {
             idempotency: vec![],
             uploads: vec![],
         };
-        let now = Now { wall: Timestamp(START), monotonic: Monotonic(7) };
+        let now = Now {
+            wall: Timestamp(START),
+            monotonic: Monotonic(7),
+        };
         let view = View::from_loaded(&loaded);
         let (site, effects) = Site::from_loaded(loaded, now);
         let mut bench = Self {
@@ -134,7 +147,13 @@ impl Bench {
     }
 
     pub(super) fn hello(node: u64) -> Hello {
-        let rows = ["limit.cpu", "limit.memory", "limit.pids", "network.none", "network.host"];
+        let rows = [
+            "limit.cpu",
+            "limit.memory",
+            "limit.pids",
+            "network.none",
+            "network.host",
+        ];
         let yes = rows.map(|row| (row.to_owned(), Capability::Yes));
         Hello {
             node: NodeId(node),
@@ -149,14 +168,22 @@ impl Bench {
     pub(super) fn connect(&mut self, node: u64) {
         let hello = Box::new(Self::hello(node));
         self.step(EventKind::NodeConnected { hello });
-        assert!(self.last.desired.iter().any(|(id, _)| *id == NodeId(node)), "it is welcomed");
+        assert!(
+            self.last.desired.iter().any(|(id, _)| *id == NodeId(node)),
+            "it is welcomed"
+        );
     }
 
     /// The manager dies, and another takes over what the store holds.
     pub(super) fn restart(&mut self) {
         let loaded = Loaded {
             site: self.view.site.clone(),
-            sessions: self.view.sessions.values().map(|s| s.as_ref().clone()).collect(),
+            sessions: self
+                .view
+                .sessions
+                .values()
+                .map(|s| s.as_ref().clone())
+                .collect(),
             nodes: self.view.nodes.values().cloned().collect(),
             idempotency: self.keys.clone(),
             uploads: vec![],
@@ -169,9 +196,15 @@ impl Bench {
     }
 
     pub(super) fn step(&mut self, kind: EventKind) {
-        let before: BTreeMap<SessionId, SessionRecord> =
-            self.site.sessions().map(|record| (record.id, record.clone())).collect();
-        let effects = self.site.step(Event { now: self.now, kind });
+        let before: BTreeMap<SessionId, SessionRecord> = self
+            .site
+            .sessions()
+            .map(|record| (record.id, record.clone()))
+            .collect();
+        let effects = self.site.step(Event {
+            now: self.now,
+            kind,
+        });
         self.check_moves(&before);
         self.take(effects);
     }
@@ -219,31 +252,54 @@ impl Bench {
                 }
                 _ => assert!(record.members.iter().any(|m| m.state.occupies())),
             }
-            assert!(record.members.iter().all(|m| m.id.attempt == record.attempt));
+            assert!(
+                record
+                    .members
+                    .iter()
+                    .all(|m| m.id.attempt == record.attempt)
+            );
         }
         for (node, used) in self.view.used() {
             for (slot, amount) in used {
                 let offered = u128::from(self.view.nodes[&node].offers.get(&slot));
-                assert!(amount <= offered, "{node} gives {amount} of {offered} {slot}");
+                assert!(
+                    amount <= offered,
+                    "{node} gives {amount} of {offered} {slot}"
+                );
             }
         }
         let numbers: Vec<u64> = self.events.iter().map(|event| event.number).collect();
-        assert!((1..).zip(numbers).all(|(expected, number)| expected == number));
+        assert!(
+            (1..)
+                .zip(numbers)
+                .all(|(expected, number)| expected == number)
+        );
     }
 
     fn check_moves(&self, before: &BTreeMap<SessionId, SessionRecord>) {
         for record in self.site.sessions() {
-            let Some(old) = before.get(&record.id) else { continue };
+            let Some(old) = before.get(&record.id) else {
+                continue;
+            };
             if !old.state.is_living() {
                 assert_eq!(old.state, record.state, "what has ended stays ended");
             }
             // One step may make several moves; from where it was, the last must be reachable.
             let requeued = record.attempt > old.attempt && old.attempt > 0;
             let same = old.state == record.state;
-            let first = if requeued { SessionState::Pending } else { old.state.clone() };
+            let first = if requeued {
+                SessionState::Pending
+            } else {
+                old.state.clone()
+            };
             let direct = same || requeued || first.may_become(&record.state, Requeue::ByPolicy);
             let twice = old.state == SessionState::Pending;
-            assert!(direct || twice, "{} became {}", old.state.word(), record.state.word());
+            assert!(
+                direct || twice,
+                "{} became {}",
+                old.state.word(),
+                record.state.word()
+            );
         }
     }
 
@@ -266,13 +322,19 @@ impl Bench {
 
     pub(super) fn create_request(&mut self, request: CreateRequest) -> Answer {
         let request = Box::new(request);
-        self.step(EventKind::Create { token: RequestToken(self.next), request });
+        self.step(EventKind::Create {
+            token: RequestToken(self.next),
+            request,
+        });
         self.answer()
     }
 
     pub(super) fn create(&mut self, spec: SessionSpec) -> SessionId {
         match self.try_create(None, spec) {
-            Answer::Created { session, already: false } => session,
+            Answer::Created {
+                session,
+                already: false,
+            } => session,
             other => panic!("{other:?}"),
         }
     }
@@ -286,12 +348,20 @@ impl Bench {
 
     pub(super) fn stop(&mut self, session: SessionId) {
         let token = RequestToken(0);
-        self.step(EventKind::Stop { token, session, order: order("ada") });
+        self.step(EventKind::Stop {
+            token,
+            session,
+            order: order("ada"),
+        });
     }
 
     pub(super) fn remove(&mut self, session: SessionId) {
         let token = RequestToken(0);
-        self.step(EventKind::Remove { token, session, order: order("ada") });
+        self.step(EventKind::Remove {
+            token,
+            session,
+            order: order("ada"),
+        });
     }
 
     /// A node reports, having obeyed what it was last told.
@@ -359,13 +429,20 @@ impl Bench {
     }
 
     pub(super) fn member(&self, session: SessionId, index: u32) -> MemberId {
-        MemberId { session, attempt: self.record(session).attempt, index }
+        MemberId {
+            session,
+            attempt: self.record(session).attempt,
+            index,
+        }
     }
 
     /// What a node was last told of a member.
     pub(super) fn want(&self, node: u64, member: MemberId) -> Option<Want> {
         let members = &self.told.get(&NodeId(node))?.members;
-        members.iter().find(|m| m.id == member).map(|m| m.want.clone())
+        members
+            .iter()
+            .find(|m| m.id == member)
+            .map(|m| m.want.clone())
     }
 
     pub(super) fn connected(&self, node: u64) -> bool {
@@ -373,7 +450,10 @@ impl Bench {
     }
 
     pub(super) fn codes(&self) -> Vec<&str> {
-        self.events.iter().map(|event| event.code.as_str()).collect()
+        self.events
+            .iter()
+            .map(|event| event.code.as_str())
+            .collect()
     }
 
     /// A session with a running member on node 1.

@@ -100,7 +100,11 @@ fn a_stop_that_takes_too_long_is_told_again_for_ever() {
         assert_eq!(bench.word(session), "stopping");
         assert!(bench.told[&NodeId(1)].generation > generation, "told again");
     }
-    let overdue = bench.codes().iter().filter(|code| **code == "session.stop-overdue").count();
+    let overdue = bench
+        .codes()
+        .iter()
+        .filter(|code| **code == "session.stop-overdue")
+        .count();
     assert_eq!(overdue, 3);
     bench.report(1, &[(member, stopped(member))]);
     assert_eq!(bench.outcome(session), "stopped: stopped by ada");
@@ -142,7 +146,10 @@ fn memory_keeps_a_bounded_number_of_ended_sessions() {
         bench.view.sessions.insert(other.id, other.into());
     }
     bench.step(EventKind::Tick);
-    assert!(matches!(bench.want(1, member), Some(Want::Purge { .. })), "the oldest goes first");
+    assert!(
+        matches!(bench.want(1, member), Some(Want::Purge { .. })),
+        "the oldest goes first"
+    );
     bench.report(1, &[(member, MemberState::Gone)]);
     bench.step(EventKind::Tick);
     assert!(bench.site.session(session).is_none());

@@ -9,8 +9,12 @@ use domain::{
 use node_api::Want;
 
 fn never_ran(member: MemberId) -> MemberState {
-    let how = ExitHow::NeverRan { reason: "stopped before it ran".to_owned() };
-    MemberState::Exited { record: exit(member, how, ExitCause::Stopped) }
+    let how = ExitHow::NeverRan {
+        reason: "stopped before it ran".to_owned(),
+    };
+    MemberState::Exited {
+        record: exit(member, how, ExitCause::Stopped),
+    }
 }
 
 #[test]
@@ -19,7 +23,10 @@ fn a_pending_session_is_cancelled_at_once() {
     let session = bench.create(spec());
     assert_eq!(bench.word(session), "pending");
     bench.stop(session);
-    assert_eq!(bench.outcome(session), "cancelled: cancelled by ada before it ran");
+    assert_eq!(
+        bench.outcome(session),
+        "cancelled: cancelled by ada before it ran"
+    );
 }
 
 #[test]
@@ -38,8 +45,18 @@ fn a_session_is_stopped_in_every_state() {
         }
         bench.stop(session);
         assert_eq!(bench.word(session), "stopping", "{state:?}");
-        assert_eq!(bench.want(1, member), Some(Want::Stop { signal: 15, grace_ms: 10_000 }));
-        let end = if ran { stopped(member) } else { never_ran(member) };
+        assert_eq!(
+            bench.want(1, member),
+            Some(Want::Stop {
+                signal: 15,
+                grace_ms: 10_000
+            })
+        );
+        let end = if ran {
+            stopped(member)
+        } else {
+            never_ran(member)
+        };
         bench.report(1, &[(member, end)]);
         let expected = if ran {
             "stopped: stopped by ada"
@@ -61,7 +78,10 @@ fn a_member_that_a_node_never_began_may_be_absent_once_it_was_told_to_stop() {
     assert_eq!(bench.word(session), "placed", "it may be about to begin");
     bench.stop(session);
     bench.report(1, &[]);
-    assert_eq!(bench.outcome(session), "cancelled: cancelled by ada before it ran");
+    assert_eq!(
+        bench.outcome(session),
+        "cancelled: cancelled by ada before it ran"
+    );
 }
 
 #[test]
@@ -69,13 +89,37 @@ fn a_second_stop_only_makes_it_quicker() {
     let (mut bench, session, member) = Bench::with_running(spec());
     bench.stop(session);
     let token = RequestToken(1);
-    let kill = StopOrder { signal: 9, grace_ms: 0, ..order("eve") };
-    bench.step(EventKind::Stop { token, session, order: kill });
-    assert_eq!(bench.want(1, member), Some(Want::Stop { signal: 9, grace_ms: 0 }));
+    let kill = StopOrder {
+        signal: 9,
+        grace_ms: 0,
+        ..order("eve")
+    };
+    bench.step(EventKind::Stop {
+        token,
+        session,
+        order: kill,
+    });
+    assert_eq!(
+        bench.want(1, member),
+        Some(Want::Stop {
+            signal: 9,
+            grace_ms: 0
+        })
+    );
     bench.stop(session);
-    assert_eq!(bench.want(1, member), Some(Want::Stop { signal: 9, grace_ms: 0 }));
+    assert_eq!(
+        bench.want(1, member),
+        Some(Want::Stop {
+            signal: 9,
+            grace_ms: 0
+        })
+    );
     bench.report(1, &[(member, stopped(member))]);
-    assert_eq!(bench.outcome(session), "stopped: stopped by ada", "who asked first");
+    assert_eq!(
+        bench.outcome(session),
+        "stopped: stopped by ada",
+        "who asked first"
+    );
 }
 
 #[test]
@@ -83,7 +127,10 @@ fn a_command_that_ends_by_itself_in_the_meantime_has_its_own_outcome() {
     let (mut bench, session, member) = Bench::with_running(spec());
     bench.stop(session);
     bench.report(1, &[(member, exited(member, 0))]);
-    assert_eq!(bench.outcome(session), "succeeded: the command exited with 0");
+    assert_eq!(
+        bench.outcome(session),
+        "succeeded: the command exited with 0"
+    );
 }
 
 #[test]
@@ -91,14 +138,27 @@ fn removal_waits_until_the_node_has_nothing_left() {
     for gone_is_reported in [true, false] {
         let (mut bench, session, member) = Bench::with_running(spec());
         bench.remove(session);
-        assert_eq!(bench.want(1, member), Some(Want::Purge { signal: 15, grace_ms: 10_000 }));
+        assert_eq!(
+            bench.want(1, member),
+            Some(Want::Purge {
+                signal: 15,
+                grace_ms: 10_000
+            })
+        );
         assert_eq!(bench.word(session), "stopping");
         bench.report(1, &[(member, stopped(member))]);
         assert_eq!(bench.outcome(session), "stopped: stopped by ada");
         bench.restart();
         bench.connect(1);
-        assert!(matches!(bench.want(1, member), Some(Want::Purge { .. })), "not forgotten");
-        let left = if gone_is_reported { vec![(member, MemberState::Gone)] } else { vec![] };
+        assert!(
+            matches!(bench.want(1, member), Some(Want::Purge { .. })),
+            "not forgotten"
+        );
+        let left = if gone_is_reported {
+            vec![(member, MemberState::Gone)]
+        } else {
+            vec![]
+        };
         bench.report(1, &left);
         assert!(bench.site.session(session).is_none());
         assert_eq!(bench.codes().last(), Some(&"session.removed"));
@@ -119,7 +179,10 @@ fn a_session_of_which_no_node_has_anything_is_removed_at_once() {
 
 #[test]
 fn removal_waits_for_members_of_older_tries_too() {
-    let policy = SessionSpec { node_lost: domain::NodeLostPolicy::Reschedule, ..spec() };
+    let policy = SessionSpec {
+        node_lost: domain::NodeLostPolicy::Reschedule,
+        ..spec()
+    };
     let (mut bench, session, first) = Bench::with_running(policy);
     bench.report(1, &[]);
     let second = bench.member(session, 0);
@@ -143,9 +206,14 @@ fn a_recalled_session_can_be_removed() {
     old.intention = Intention::Run;
     old.members[0].id.session = old.id;
     old.members[0].state = MemberState::Gone;
-    let event = |kind| crate::manager::Event { now: bench.now, kind };
+    let event = |kind| crate::manager::Event {
+        now: bench.now,
+        kind,
+    };
     let events = vec![
-        event(EventKind::Recalled { session: Box::new(old.clone()) }),
+        event(EventKind::Recalled {
+            session: Box::new(old.clone()),
+        }),
         event(EventKind::Remove {
             token: RequestToken(5),
             session: old.id,
@@ -162,7 +230,11 @@ fn a_recalled_session_can_be_removed() {
 #[test]
 fn an_upload_is_unneeded_once_no_living_session_names_it() {
     let mut bench = Bench::new();
-    let named = SessionSpec { upload: Some(UploadId(5)), slots: Slots::of(10_000, MIB), ..spec() };
+    let named = SessionSpec {
+        upload: Some(UploadId(5)),
+        slots: Slots::of(10_000, MIB),
+        ..spec()
+    };
     let (one, two) = (bench.create(named.clone()), bench.create(named));
     let (first, second) = (bench.member(one, 0), bench.member(two, 0));
     bench.report(1, &[(first, exited(first, 0)), (second, running())]);

@@ -11,7 +11,9 @@ fn a_session_goes_through_every_state_and_succeeds() {
     assert_eq!(bench.word(session), "placed");
     let member = bench.member(session, 0);
     assert_eq!(bench.want(1, member), Some(Want::Run));
-    let stopping = MemberState::Stopping { since: Some(Timestamp(START + 5)) };
+    let stopping = MemberState::Stopping {
+        since: Some(Timestamp(START + 5)),
+    };
     for (state, word) in [
         (MemberState::Assigned, "placed"),
         (MemberState::Preparing, "preparing"),
@@ -23,9 +25,16 @@ fn a_session_goes_through_every_state_and_succeeds() {
         bench.report(1, &[(member, state)]);
         assert_eq!(bench.word(session), word);
     }
-    assert_eq!(bench.outcome(session), "succeeded: the command exited with 0");
+    assert_eq!(
+        bench.outcome(session),
+        "succeeded: the command exited with 0"
+    );
     assert_eq!(bench.record(session).started_at, Some(Timestamp(START + 5)));
-    assert_eq!(bench.record(session).ended_at, Some(Timestamp(START)), "never in the future");
+    assert_eq!(
+        bench.record(session).ended_at,
+        Some(Timestamp(START)),
+        "never in the future"
+    );
     assert_eq!(
         bench.codes(),
         [
@@ -56,7 +65,11 @@ fn a_fast_session_skips_states_and_keeps_its_times() {
 #[test]
 fn states_never_lead_backwards_and_old_reports_change_nothing() {
     let (mut bench, session, member) = Bench::with_running(spec());
-    for state in [MemberState::Preparing, MemberState::Assigned, MemberState::Starting] {
+    for state in [
+        MemberState::Preparing,
+        MemberState::Assigned,
+        MemberState::Starting,
+    ] {
         bench.report(1, &[(member, state)]);
         assert_eq!(bench.word(session), "running");
     }
@@ -64,27 +77,43 @@ fn states_never_lead_backwards_and_old_reports_change_nothing() {
     let ended = bench.record(session).clone();
     bench.report(1, &[(member, running())]);
     bench.report(1, &[(member, exited(member, 9))]);
-    assert_eq!(bench.record(session), &ended, "the first exit record stands");
+    assert_eq!(
+        bench.record(session),
+        &ended,
+        "the first exit record stands"
+    );
 }
 
 #[test]
 fn a_session_waits_until_another_ends_in_the_same_step() {
     let mut bench = Bench::new();
-    let large = SessionSpec { slots: Slots::of(40_000, MIB), ..spec() };
+    let large = SessionSpec {
+        slots: Slots::of(40_000, MIB),
+        ..spec()
+    };
     let first = bench.create(large.clone());
     let second = bench.create(large);
-    assert_eq!((bench.word(first), bench.word(second)), ("placed", "pending"));
+    assert_eq!(
+        (bench.word(first), bench.word(second)),
+        ("placed", "pending")
+    );
     let member = bench.member(first, 0);
     bench.report(1, &[(member, exited(member, 0))]);
     assert_eq!((bench.word(first), bench.word(second)), ("ended", "placed"));
     assert_eq!(bench.want(1, bench.member(second, 0)), Some(Want::Run));
-    assert!(matches!(bench.want(1, member), Some(Want::Stop { .. })), "kept, never run again");
+    assert!(
+        matches!(bench.want(1, member), Some(Want::Stop { .. })),
+        "kept, never run again"
+    );
 }
 
 #[test]
 fn when_the_main_member_ends_the_others_are_stopped() {
     let mut bench = Bench::new();
-    let session = bench.create(SessionSpec { members: 3, ..spec() });
+    let session = bench.create(SessionSpec {
+        members: 3,
+        ..spec()
+    });
     let members: Vec<MemberId> = (0..3).map(|index| bench.member(session, index)).collect();
     bench.report(1, &[(members[0], running()), (members[1], running())]);
     assert_eq!(bench.word(session), "preparing", "the slowest one counts");
@@ -94,20 +123,30 @@ fn when_the_main_member_ends_the_others_are_stopped() {
     let mut now = all.clone();
     now[1].1 = exited(members[1], 0);
     bench.report(1, &now);
-    assert_eq!(bench.word(session), "running", "a helper may end well before the others");
+    assert_eq!(
+        bench.word(session),
+        "running",
+        "a helper may end well before the others"
+    );
     now[0].1 = exited(members[0], 0);
     bench.report(1, &now);
     assert_eq!(bench.word(session), "stopping");
     assert!(matches!(bench.want(1, members[2]), Some(Want::Stop { .. })));
     now[2].1 = stopped(members[2]);
     bench.report(1, &now);
-    assert_eq!(bench.outcome(session), "succeeded: the command exited with 0");
+    assert_eq!(
+        bench.outcome(session),
+        "succeeded: the command exited with 0"
+    );
 }
 
 #[test]
 fn when_any_member_fails_the_whole_session_does() {
     let mut bench = Bench::new();
-    let session = bench.create(SessionSpec { members: 2, ..spec() });
+    let session = bench.create(SessionSpec {
+        members: 2,
+        ..spec()
+    });
     let (main, other) = (bench.member(session, 0), bench.member(session, 1));
     bench.report(1, &[(main, running()), (other, running())]);
     bench.report(1, &[(main, running()), (other, exited(other, 4))]);
@@ -121,10 +160,16 @@ fn when_any_member_fails_the_whole_session_does() {
 fn a_lost_member_ends_the_session_unless_policy_says_otherwise() {
     let (mut bench, session, _) = Bench::with_running(spec());
     bench.report(1, &[]);
-    assert_eq!(bench.outcome(session), "lost: its node 0000000000001 is gone");
+    assert_eq!(
+        bench.outcome(session),
+        "lost: its node 0000000000001 is gone"
+    );
     assert!(bench.codes().contains(&"member.lost"));
 
-    let policy = SessionSpec { node_lost: NodeLostPolicy::Reschedule, ..spec() };
+    let policy = SessionSpec {
+        node_lost: NodeLostPolicy::Reschedule,
+        ..spec()
+    };
     let (mut bench, session, first) = Bench::with_running(policy);
     for attempt in 2..=10 {
         bench.report(1, &[]);
@@ -140,7 +185,11 @@ fn a_lost_member_ends_the_session_unless_policy_says_otherwise() {
     assert_eq!(bench.want(1, member), Some(Want::Run));
     assert_eq!(bench.word(session), "running");
     bench.report(1, &[(first, stopped(first))]);
-    assert_eq!(bench.outcome(session), "lost: its node 0000000000001 is gone", "ten tries");
+    assert_eq!(
+        bench.outcome(session),
+        "lost: its node 0000000000001 is gone",
+        "ten tries"
+    );
 }
 
 #[test]
@@ -153,7 +202,11 @@ fn absence_before_the_node_has_obeyed_means_nothing() {
     bench.restart();
     bench.connect(1);
     bench.report_obeying(1, (told.epoch, told.generation), &[]);
-    assert_eq!(bench.word(session), "running", "it has not heard the new epoch yet");
+    assert_eq!(
+        bench.word(session),
+        "running",
+        "it has not heard the new epoch yet"
+    );
     bench.report(1, &[]);
     assert_eq!(bench.word(session), "ended");
 }

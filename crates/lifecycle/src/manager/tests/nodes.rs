@@ -6,13 +6,20 @@ use domain::{MemberId, MemberState, NodeId, SessionId, SessionSpec, Slots};
 use node_api::{MemberSpec, Report, ReportedMember, Want};
 
 fn stranger() -> MemberId {
-    MemberId { session: SessionId(777), attempt: 1, index: 0 }
+    MemberId {
+        session: SessionId(777),
+        attempt: 1,
+        index: 0,
+    }
 }
 
 #[test]
 fn an_unclaimed_member_runs_on_is_shown_and_occupies() {
     let mut bench = Bench::new();
-    let spec_of = |cpu| SessionSpec { slots: Slots::of(cpu, MIB), ..spec() };
+    let spec_of = |cpu| SessionSpec {
+        slots: Slots::of(cpu, MIB),
+        ..spec()
+    };
     let report = Report {
         node: NodeId(1),
         sequence: 0,
@@ -30,14 +37,23 @@ fn an_unclaimed_member_runs_on_is_shown_and_occupies() {
             }),
         }],
     };
-    bench.step(EventKind::Report { report: Box::new(report) });
+    bench.step(EventKind::Report {
+        report: Box::new(report),
+    });
     assert_eq!(bench.view.unclaimed[&NodeId(1)].len(), 1);
     assert!(bench.codes().contains(&"member.unclaimed"));
     let session = bench.create(spec_of(20_000));
-    assert_eq!(bench.word(session), "pending", "one CPU is free beside the stranger");
+    assert_eq!(
+        bench.word(session),
+        "pending",
+        "one CPU is free beside the stranger"
+    );
     let reasons = explain(&bench.view, session, bench.now.wall).expect("it waits");
     let text = format!("{reasons:?}");
-    assert!(text.contains("stranger") && text.contains("free: 10000"), "{text}");
+    assert!(
+        text.contains("stranger") && text.contains("free: 10000"),
+        "{text}"
+    );
     assert_eq!(bench.want(1, stranger()), None, "nobody orders it to end");
     bench.report(1, &[]);
     assert_eq!(bench.word(session), "placed");
@@ -49,10 +65,21 @@ fn members_elsewhere_or_of_the_future_are_unclaimed() {
     let (mut bench, session, member) = Bench::with_running(spec());
     bench.connect(2);
     bench.report(2, &[(member, running())]);
-    assert_eq!(bench.view.unclaimed[&NodeId(2)].len(), 1, "placed on another node");
-    let later = MemberId { attempt: 2, ..member };
+    assert_eq!(
+        bench.view.unclaimed[&NodeId(2)].len(),
+        1,
+        "placed on another node"
+    );
+    let later = MemberId {
+        attempt: 2,
+        ..member
+    };
     bench.report(1, &[(member, running()), (later, running())]);
-    assert_eq!(bench.view.unclaimed[&NodeId(1)][0].id, later, "a restored store knows less");
+    assert_eq!(
+        bench.view.unclaimed[&NodeId(1)][0].id,
+        later,
+        "a restored store knows less"
+    );
     assert_eq!(bench.word(session), "running");
 }
 
@@ -62,13 +89,24 @@ fn sessions_go_on_while_their_node_is_away() {
     bench.step(EventKind::NodeDisconnected { node: NodeId(1) });
     assert!(!bench.connected(1));
     let waiting = bench.create(spec());
-    assert_eq!(bench.word(waiting), "pending", "nothing is placed on a node that is away");
+    assert_eq!(
+        bench.word(waiting),
+        "pending",
+        "nothing is placed on a node that is away"
+    );
     bench.report(1, &[]);
-    assert_eq!(bench.word(session), "running", "a report of a closed connection is not heard");
+    assert_eq!(
+        bench.word(session),
+        "running",
+        "a report of a closed connection is not heard"
+    );
     bench.stop(session);
     assert_eq!(bench.word(session), "stopping");
     bench.connect(1);
-    assert!(matches!(bench.want(1, member), Some(Want::Stop { .. })), "it hears when it returns");
+    assert!(
+        matches!(bench.want(1, member), Some(Want::Stop { .. })),
+        "it hears when it returns"
+    );
     assert_eq!(bench.word(waiting), "placed");
 }
 
@@ -97,7 +135,9 @@ fn a_report_that_was_overtaken_is_not_heard() {
         members: vec![],
     };
     bench.report(1, &[(member, running())]);
-    bench.step(EventKind::Report { report: Box::new(old) });
+    bench.step(EventKind::Report {
+        report: Box::new(old),
+    });
     assert_eq!(bench.word(session), "running");
     assert_eq!(bench.record(session).members[0].state, running());
 }

@@ -2,12 +2,12 @@
 
 use super::bench::{Bench, exit, order, spec};
 use crate::manager::outcome;
-use domain::{
-    Cause, ExitCause, ExitHow, ExitRecord, Intention, MemberState, OomEvidence, Span,
-};
+use domain::{Cause, ExitCause, ExitHow, ExitRecord, Intention, MemberState, OomEvidence, Span};
 
 fn never() -> ExitHow {
-    ExitHow::NeverRan { reason: "no root".to_owned() }
+    ExitHow::NeverRan {
+        reason: "no root".to_owned(),
+    }
 }
 
 fn check(intention: &Intention, how: ExitHow, cause: ExitCause, kills: Option<u64>) -> String {
@@ -22,66 +22,206 @@ fn check(intention: &Intention, how: ExitHow, cause: ExitCause, kills: Option<u6
         peak_bytes: Some(63 << 20),
         process: Some("python3".to_owned()),
     });
-    let exit = ExitRecord { out_of_memory, ..exit(member, how, cause) };
+    let exit = ExitRecord {
+        out_of_memory,
+        ..exit(member, how, cause)
+    };
     record.members[0].state = MemberState::Exited { record: exit };
     let outcome = outcome(&record);
     format!("{}: {outcome}", outcome.word())
 }
 
+type Case = (Intention, ExitHow, ExitCause, Option<u64>, &'static str);
+
+fn check_all(cases: Vec<Case>) {
+    for (intention, how, cause, kills, expected) in cases {
+        let told = format!("{how:?} {cause:?} {kills:?} under {intention:?}");
+        assert_eq!(check(&intention, how, cause, kills), expected, "{told}");
+    }
+}
+
+fn code(code: u8) -> ExitHow {
+    ExitHow::Exited { code }
+}
+
+fn signal(signal: i32) -> ExitHow {
+    let core_dumped = false;
+    ExitHow::Signalled {
+        signal,
+        core_dumped,
+    }
+}
+
+fn not_found() -> ExitHow {
+    let program = "nope".to_owned();
+    ExitHow::NotFound { program }
+}
+
+fn not_runnable() -> ExitHow {
+    let (program, reason) = ("x".to_owned(), "no".to_owned());
+    ExitHow::NotRunnable { program, reason }
+}
+
+const MEMORY: &str = "failed: out of memory: the limit is 64 MiB, the peak was 63 MiB; \
+                      the kernel ended `python3`";
+const UNKNOWN: ExitHow = ExitHow::Unknown;
+const RUN: Intention = Intention::Run;
+
 #[test]
-fn every_record_has_an_outcome() {
-    let run = Intention::Run;
-    let stop = Intention::Stop { order: order("ada") };
-    let remove = Intention::Remove { order: order("ada") };
-    let fail = Intention::Fail { cause: Cause::GuestDied, order: order("insula") };
-    let code = |code| ExitHow::Exited { code };
-    let signal = |signal| ExitHow::Signalled { signal, core_dumped: false };
-    let memory = "failed: out of memory: the limit is 64 MiB, the peak was 63 MiB; \
-                  the kernel ended `python3`";
-    use ExitCause as C;
-    let cases = [
-        (&run, code(0), C::Own, None, "succeeded: the command exited with 0"),
-        (&run, code(0), C::Own, Some(1), "succeeded: the command exited with 0"),
-        (&run, code(7), C::Own, None, "failed: the command exited with 7"),
-        (&run, code(7), C::Own, Some(1), "failed: the command exited with 7"),
-        (&run, code(137), C::Own, None, "failed: the command exited with 137"),
-        (&run, code(137), C::Own, Some(0), "failed: the command exited with 137"),
-        (&run, code(137), C::Own, Some(1), memory),
-        (&run, signal(9), C::Own, Some(2), memory),
-        (&run, signal(9), C::Own, None, "failed: signal 9 (SIGKILL) ended the command"),
-        (&run, signal(11), C::Own, Some(2), "failed: signal 11 (SIGSEGV) ended the command"),
-        (&run, ExitHow::Unknown, C::GuestDied, Some(1), memory),
-        (&run, ExitHow::Unknown, C::GuestDied, None, "failed: the guest was killed from outside"),
-        (&stop, ExitHow::Unknown, C::GuestDied, None, "stopped: stopped by ada"),
-        (&stop, signal(15), C::Stopped, None, "stopped: stopped by ada"),
-        (&remove, code(0), C::Stopped, None, "stopped: stopped by ada"),
-        (&stop, never(), C::Stopped, None, "cancelled: cancelled by ada before it ran"),
-        (&stop, code(5), C::Own, None, "failed: the command exited with 5"),
-        (&fail, never(), C::Stopped, None, "failed: the guest was killed from outside"),
-        (&run, signal(15), C::Stopped, None, "stopped: stopped by insula"),
-        (&run, signal(15), C::TimeLimit, None, "expired: the time limit of 1m ended it"),
-        (&stop, signal(15), C::TimeLimit, None, "expired: the time limit of 1m ended it"),
-        (&run, never(), C::PrepareFailed, None, "failed: preparing failed: no root"),
-        (&run, never(), C::StartFailed, None, "failed: starting failed: no root"),
-        (&run, never(), C::Own, None, "failed: starting failed: no root"),
-        (&run, code(0), C::DiskLimit, None, "failed: disk limit: it had written 0 bytes"),
+fn what_ends_by_itself_has_the_outcome_of_its_record() {
+    use ExitCause::{DiskLimit, GuestDied, Own, PrepareFailed, StartFailed, TimeLimit};
+    check_all(vec![
         (
-            &run,
-            ExitHow::NotFound { program: "nope".to_owned() },
-            C::StartFailed,
+            RUN,
+            code(0),
+            Own,
+            None,
+            "succeeded: the command exited with 0",
+        ),
+        (
+            RUN,
+            code(0),
+            Own,
+            Some(1),
+            "succeeded: the command exited with 0",
+        ),
+        (RUN, code(7), Own, None, "failed: the command exited with 7"),
+        (
+            RUN,
+            code(7),
+            Own,
+            Some(1),
+            "failed: the command exited with 7",
+        ),
+        (
+            RUN,
+            code(137),
+            Own,
+            None,
+            "failed: the command exited with 137",
+        ),
+        (
+            RUN,
+            code(137),
+            Own,
+            Some(0),
+            "failed: the command exited with 137",
+        ),
+        (RUN, code(137), Own, Some(1), MEMORY),
+        (RUN, signal(9), Own, Some(2), MEMORY),
+        (
+            RUN,
+            signal(9),
+            Own,
+            None,
+            "failed: signal 9 (SIGKILL) ended the command",
+        ),
+        (
+            RUN,
+            signal(11),
+            Own,
+            Some(2),
+            "failed: signal 11 (SIGSEGV) ended the command",
+        ),
+        (RUN, UNKNOWN, GuestDied, Some(1), MEMORY),
+        (
+            RUN,
+            UNKNOWN,
+            GuestDied,
+            None,
+            "failed: the guest was killed from outside",
+        ),
+        (
+            RUN,
+            signal(15),
+            TimeLimit,
+            None,
+            "expired: the time limit of 1m ended it",
+        ),
+        (
+            RUN,
+            never(),
+            PrepareFailed,
+            None,
+            "failed: preparing failed: no root",
+        ),
+        (
+            RUN,
+            never(),
+            StartFailed,
+            None,
+            "failed: starting failed: no root",
+        ),
+        (RUN, never(), Own, None, "failed: starting failed: no root"),
+        (
+            RUN,
+            code(0),
+            DiskLimit,
+            None,
+            "failed: disk limit: it had written 0 bytes",
+        ),
+        (
+            RUN,
+            not_found(),
+            StartFailed,
             None,
             "failed: `nope` was not found inside",
         ),
         (
-            &run,
-            ExitHow::NotRunnable { program: "x".to_owned(), reason: "no".to_owned() },
-            C::Own,
+            RUN,
+            not_runnable(),
+            Own,
             None,
             "failed: `x` could not be run: no",
         ),
-    ];
-    for (intention, how, cause, kills, expected) in cases {
-        let told = format!("{how:?} {cause:?} {kills:?} under {intention:?}");
-        assert_eq!(check(intention, how, cause, kills), expected, "{told}");
-    }
+    ]);
+}
+
+#[test]
+fn what_was_asked_to_end_says_who_asked_unless_it_was_quicker() {
+    use ExitCause::{GuestDied, Own, Stopped, TimeLimit};
+    let stop = || Intention::Stop {
+        order: order("ada"),
+    };
+    let remove = || Intention::Remove {
+        order: order("ada"),
+    };
+    let cause = Cause::GuestDied;
+    let order = order("insula");
+    let fail = Intention::Fail { cause, order };
+    check_all(vec![
+        (stop(), UNKNOWN, GuestDied, None, "stopped: stopped by ada"),
+        (stop(), UNKNOWN, GuestDied, Some(1), MEMORY),
+        (stop(), signal(15), Stopped, None, "stopped: stopped by ada"),
+        (remove(), code(0), Stopped, None, "stopped: stopped by ada"),
+        (
+            stop(),
+            never(),
+            Stopped,
+            None,
+            "cancelled: cancelled by ada before it ran",
+        ),
+        (
+            stop(),
+            code(5),
+            Own,
+            None,
+            "failed: the command exited with 5",
+        ),
+        (
+            stop(),
+            signal(15),
+            TimeLimit,
+            None,
+            "expired: the time limit of 1m ended it",
+        ),
+        (
+            fail,
+            never(),
+            Stopped,
+            None,
+            "failed: the guest was killed from outside",
+        ),
+        (RUN, signal(15), Stopped, None, "stopped: stopped by insula"),
+    ]);
 }

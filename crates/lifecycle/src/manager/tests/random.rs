@@ -9,13 +9,32 @@ use proptest::{prop_assert, proptest};
 
 #[derive(Clone, Debug)]
 enum Act {
-    Create { cpu: u64, memory: u64, members: u32, again: bool },
-    Stop { which: usize },
-    Remove { which: usize },
-    Connect { node: u64 },
-    Disconnect { node: u64 },
-    Report { node: u64, fates: Vec<u8>, stale: bool },
-    Pass { ms: u64 },
+    Create {
+        cpu: u64,
+        memory: u64,
+        members: u32,
+        again: bool,
+    },
+    Stop {
+        which: usize,
+    },
+    Remove {
+        which: usize,
+    },
+    Connect {
+        node: u64,
+    },
+    Disconnect {
+        node: u64,
+    },
+    Report {
+        node: u64,
+        fates: Vec<u8>,
+        stale: bool,
+    },
+    Pass {
+        ms: u64,
+    },
     Restart,
 }
 
@@ -59,10 +78,27 @@ fn nth(bench: &Bench, which: usize) -> Option<SessionId> {
 
 fn perform(bench: &mut Bench, act: Act) {
     match act {
-        Act::Create { cpu, memory, members, again } => {
-            let node_lost = if again { NodeLostPolicy::Reschedule } else { NodeLostPolicy::Wait };
+        Act::Create {
+            cpu,
+            memory,
+            members,
+            again,
+        } => {
+            let node_lost = if again {
+                NodeLostPolicy::Reschedule
+            } else {
+                NodeLostPolicy::Wait
+            };
             let slots = Slots::of(cpu * 10_000, memory * MIB);
-            bench.try_create(None, SessionSpec { slots, members, node_lost, ..spec() });
+            bench.try_create(
+                None,
+                SessionSpec {
+                    slots,
+                    members,
+                    node_lost,
+                    ..spec()
+                },
+            );
         }
         Act::Stop { which } => {
             if let Some(session) = nth(bench, which) {
@@ -72,7 +108,11 @@ fn perform(bench: &mut Bench, act: Act) {
         Act::Remove { which } => {
             if let Some(session) = nth(bench, which) {
                 let (token, order) = (RequestToken(0), order("ada"));
-                bench.step(EventKind::Remove { token, session, order });
+                bench.step(EventKind::Remove {
+                    token,
+                    session,
+                    order,
+                });
             }
         }
         Act::Connect { node } => bench.connect(node),

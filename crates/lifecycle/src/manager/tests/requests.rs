@@ -24,13 +24,27 @@ fn the_same_key_makes_one_session_also_after_a_restart() {
     assert_eq!(bench.create_request(request(100, None, key)), made(false));
     assert_eq!(bench.create_request(request(101, None, key)), made(true));
     bench.restart();
-    assert_eq!(bench.create_request(request(102, Some("other"), key)), made(true));
+    assert_eq!(
+        bench.create_request(request(102, Some("other"), key)),
+        made(true)
+    );
     let other = bench.create_request(request(103, None, Some(("k", "e"))));
-    assert_eq!(other, Answer::Refused { refusal: Refusal::KeyReused { session } });
+    assert_eq!(
+        other,
+        Answer::Refused {
+            refusal: Refusal::KeyReused { session }
+        }
+    );
     bench.skip(crate::manager::KEY_RETENTION_MS);
     bench.pass(1_000);
     let later = bench.create_request(request(104, None, key));
-    assert_eq!(later, Answer::Created { session: SessionId(104), already: false });
+    assert_eq!(
+        later,
+        Answer::Created {
+            session: SessionId(104),
+            already: false
+        }
+    );
 }
 
 #[test]
@@ -41,14 +55,21 @@ fn a_living_name_is_refused_with_one_that_is_free() {
     else {
         panic!("the name is taken")
     };
-    let Refusal::NameTaken { session, free, .. } = refusal else { panic!("{refusal}") };
+    let Refusal::NameTaken { session, free, .. } = refusal else {
+        panic!("{refusal}")
+    };
     assert_eq!((session, free.as_str()), (SessionId(100), "train-2"));
     let member = bench.member(SessionId(100), 0);
     bench.report(1, &[(member, exited(member, 0))]);
     let again = bench.create_request(request(102, Some("train"), None));
-    assert!(matches!(again, Answer::Created { .. }), "the name of an ended session is free");
+    assert!(
+        matches!(again, Answer::Created { .. }),
+        "the name of an ended session is free"
+    );
     let taken = bench.create_request(request(102, None, None));
-    let refusal = Refusal::IdTaken { session: SessionId(102) };
+    let refusal = Refusal::IdTaken {
+        session: SessionId(102),
+    };
     assert_eq!(taken, Answer::Refused { refusal });
 }
 
@@ -77,23 +98,45 @@ fn names_are_made_from_the_command() {
 fn what_can_never_fit_is_refused_naming_the_largest() {
     let mut bench = Bench::new();
     let cases = [
-        (Slots::of(50_000, MIB), 1, "no node can ever give cpu 5: the largest offers 4"),
+        (
+            Slots::of(50_000, MIB),
+            1,
+            "no node can ever give cpu 5: the largest offers 4",
+        ),
         (
             Slots::of(10_000, 2_000 * MIB),
             1,
             "no node can ever give memory 1.9 GiB: the largest offers 1000 MiB",
         ),
-        (Slots::of(10_000, MIB), 5, "no node can ever give members 5: the largest offers 4"),
+        (
+            Slots::of(10_000, MIB),
+            5,
+            "no node can ever give members 5: the largest offers 4",
+        ),
     ];
     for (slots, members, message) in cases {
-        let refusal = bench.refused(None, SessionSpec { slots, members, ..spec() });
+        let refusal = bench.refused(
+            None,
+            SessionSpec {
+                slots,
+                members,
+                ..spec()
+            },
+        );
         assert_eq!(refusal.to_string(), message);
     }
     assert!(bench.view.sessions.is_empty(), "nothing was made");
     bench.connect(2);
-    bench.create(SessionSpec { slots: Slots::of(10_000, MIB), members: 5, ..spec() });
+    bench.create(SessionSpec {
+        slots: Slots::of(10_000, MIB),
+        members: 5,
+        ..spec()
+    });
     let mut empty = Bench::empty();
-    let session = empty.create(SessionSpec { slots: Slots::of(u64::MAX, MIB), ..spec() });
+    let session = empty.create(SessionSpec {
+        slots: Slots::of(u64::MAX, MIB),
+        ..spec()
+    });
     assert_eq!(empty.word(session), "pending", "without nodes nobody knows");
 }
 
@@ -101,16 +144,34 @@ fn what_can_never_fit_is_refused_naming_the_largest() {
 fn what_cannot_be_enforced_is_refused_by_its_row_and_accepted_by_best_effort() {
     let mut bench = Bench::empty();
     let mut hello = Bench::hello(1);
-    let no = domain::Capability::No { reason: "no pids controller".to_owned() };
+    let no = domain::Capability::No {
+        reason: "no pids controller".to_owned(),
+    };
     hello.capabilities.insert("limit.pids".to_owned(), no);
-    bench.step(crate::manager::EventKind::NodeConnected { hello: Box::new(hello) });
+    bench.step(crate::manager::EventKind::NodeConnected {
+        hello: Box::new(hello),
+    });
     let refusal = bench.refused(None, spec());
-    assert_eq!(refusal.to_string(), "no node can enforce `limit.pids`: no pids controller on n1");
-    bench.create(SessionSpec { best_effort: true, ..spec() });
-    let mount = Mount { source: "/a".into(), target: "/b".into(), read_only: true };
+    assert_eq!(
+        refusal.to_string(),
+        "no node can enforce `limit.pids`: no pids controller on n1"
+    );
+    bench.create(SessionSpec {
+        best_effort: true,
+        ..spec()
+    });
+    let mount = Mount {
+        source: "/a".into(),
+        target: "/b".into(),
+        read_only: true,
+    };
     let refusal = bench.refused(
         None,
-        SessionSpec { best_effort: true, mounts: vec![mount], ..spec() },
+        SessionSpec {
+            best_effort: true,
+            mounts: vec![mount],
+            ..spec()
+        },
     );
     assert!(matches!(refusal, Refusal::NotEnforceable { row, .. } if row == "mount.user"));
     bench.connect(2);

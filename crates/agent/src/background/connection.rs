@@ -1,0 +1,98 @@
+//! The agent's side of its connection: hello, then reports, then hello again when that fails.
+
+use crate::agent::AgentSettings;
+use crate::owner::OwnerEvent;
+use crate::shared::{Shared, chain, failed};
+use node_api::{Desired, Hello, NodeError, Report};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Before the second hello; doubles up to [`PAUSE_LIMIT`].
+const PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause between two hellos.
+const PAUSE_LIMIT: Duration = Duration::from_secs(10);
+/// A report is sent at least this often: it is also the sign of life.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+const TASK: &str = "connects the agent";
+
+/// Goes on for ever; every state of it may be dropped.
+pub(crate) async fn run(settings: &AgentSettings, shared: &Shared) {
+    let mut pause = PAUSE;
+    let mut sequence = 0;
+    loop {
+        match say_hello(settings, shared).await {
+            Ok(()) => {
+                pause = PAUSE;
+                shared.tasks.tell(TASK, "connected".to_owned());
+                let error = report(shared, &mut sequence).await;
+                tracing::warn!("the connection to the manager is lost: {}", chain(&error));
+                shared.tasks.tell(TASK, format!("lost: {error}"));
+            }
+            Err(error) => {
+                tracing::warn!("the manager did not take this node in: {}", chain(&error));
+                shared.tasks.tell(TASK, format!("not taken in: {error}"));
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_LIMIT);
+    }
+}
+
+async fn say_hello(settings: &AgentSettings, shared: &Shared) -> Result<(), NodeError> {
+    let capabilities = match shared.engine.fingerprint().await {
+        Ok(fingerprint) => fingerprint.capabilities,
+        Err(error) => {
+            tracing::warn!("what the engine can do is not known: {}", chain(&error));
+            BTreeMap::new()
+        }
+    };
+    let directory = shared.directory.clone();
+    let reading = tokio::task::spawn_blocking(move || directory.obeyed()).await;
+    let obeyed = reading.map_err(failed)?.map_err(failed)?;
+    let hello = Hello {
+        node: shared.node,
+        name: settings.node_name.clone(),
+        pool: settings.pool.clone(),
+        offers: settings.offers.clone(),
+        capabilities,
+        site: obeyed.map(|obeyed| obeyed.site),
+    };
+    let welcome = shared.manager.hello(hello).await?;
+    obey(shared, welcome.desired).await
+}
+
+/// Hands a desired set to the owner and waits until it is taken in.
+pub(crate) async fn obey(shared: &Shared, desired: Desired) -> Result<(), NodeError> {
+    let (answer, answered) = oneshot::channel();
+    let event = OwnerEvent::Desired {
+        desired: Box::new(desired),
+        answer,
+    };
+    if shared.events.send(event).await.is_err() {
+        return Err(NodeError::Disconnected);
+    }
+    answered.await.unwrap_or(Err(NodeError::Disconnected))
+}
+
+/// Sends a report at each change, merged while one is on its way, until one fails.
+async fn report(shared: &Shared, sequence: &mut u64) -> NodeError {
+    let mut latest = shared.report.clone();
+    loop {
+        *sequence += 1;
+        let current: Report = {
+            let report = latest.borrow_and_update();
+            Report {
+                sequence: *sequence,
+                ..(**report).clone()
+            }
+        };
+        if let Err(error) = shared.manager.report(current).await {
+            return error;
+        }
+        match tokio::time::timeout(REPORT_EVERY, latest.changed()).await {
+            Ok(Ok(())) | Err(_) => {}
+            Ok(Err(_closed)) => return NodeError::Disconnected,
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! A member's files: uploads are unpacked, downloads packed. Paths come from users and from
+//! programs inside, so everything is opened beneath a root, a component at a time, and no link is
+//! followed.
+
+mod beneath;
+mod manifest;
+mod measure;
+mod pack;
+mod unpack;
+
+pub(crate) use beneath::{PathError, components};
+pub use manifest::{Manifest, ManifestError};
+pub(crate) use measure::{Measured, measure};
+pub use pack::{PackError, PackOptions, pack};
+pub(crate) use pack::{SingleFile, open_subtree, pack_single, pack_subtree};
+pub use unpack::{Limits, UnpackError, unpack};

@@ -1,0 +1,93 @@
+//! The command line as people see it: the help of every verb, and how mistakes are answered.
+
+use super::{Cli, Verb, grammar, with_nearest_verb};
+use clap::FromArgMatches as _;
+
+/// The help of a verb without colour, at a fixed width.
+fn help(verb: Option<&str>) -> String {
+    let mut grammar = grammar().term_width(100);
+    grammar.build();
+    let command = match verb {
+        None => &mut grammar,
+        Some(verb) => grammar.find_subcommand_mut(verb).expect("a verb"),
+    };
+    command.render_long_help().to_string()
+}
+
+#[test]
+fn every_verb_has_an_example_and_its_exit_codes() {
+    let grammar = grammar();
+    for verb in grammar.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+        let help = help(Some(verb.get_name()));
+        assert!(help.contains("Example"), "{} has no example", verb.get_name());
+        assert!(help.contains("Exit codes:"), "{} has no exit codes", verb.get_name());
+        assert!(verb.get_about().is_some());
+    }
+}
+
+#[test]
+fn the_grammar_is_sound() {
+    grammar().debug_assert();
+}
+
+#[test]
+fn help_reads_well() {
+    insta::assert_snapshot!("help", help(None));
+    for verb in [
+        "run", "ls", "show", "logs", "download", "stop", "rm", "why", "up", "down", "doctor",
+        "config", "completion",
+    ] {
+        insta::assert_snapshot!(format!("help-{verb}"), help(Some(verb)));
+    }
+}
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    let words = line.split_whitespace();
+    let matches = grammar().term_width(100).try_get_matches_from(words)?;
+    Cli::from_arg_matches(&matches)
+}
+
+#[test]
+fn mistakes_are_answered_with_what_would_be_right() {
+    let lines = [
+        "insula rnu x.py",
+        "insula run",
+        "insula run --cpu lots x.py",
+        "insula run --memory 12q x.py",
+        "insula run --time soon x.py",
+        "insula run --name No_Good x.py",
+        "insula run --env NOVALUE x.py",
+        "insula run --mount /data x.py",
+        "insula run --network all x.py",
+        "insula run --naem x x.py",
+        "insula stop --signal TREM x",
+        "insula down --stop --leave",
+        "insula show",
+    ];
+    let answers: Vec<String> = lines
+        .iter()
+        .map(|line| {
+            let error = parse(line).err().unwrap_or_else(|| panic!("{line} is a mistake"));
+            let error = with_nearest_verb(error);
+            format!("$ {line}\n{error}")
+        })
+        .collect();
+    insta::assert_snapshot!("mistakes", answers.join("\n"));
+}
+
+#[test]
+fn options_end_where_the_command_begins() {
+    for (line, command, dashes) in [
+        ("insula run a.py --epochs 3", "a.py --epochs 3", false),
+        ("insula run --cpu 1 a.py -v --json", "a.py -v --json", false),
+        ("insula run -- sh -c x", "sh -c x", true),
+        ("insula run --detach -- a -- b", "a -- b", true),
+        ("insula run a.py -- b", "a.py -- b", false),
+        ("insula run -e A=1 -- --odd", "--odd", true),
+    ] {
+        let Verb::Run(mut run) = parse(line).expect(line).verb else { panic!("{line}") };
+        let words: Vec<std::ffi::OsString> = line.split_whitespace().map(Into::into).collect();
+        run.note_dashes(&words);
+        assert_eq!((run.words().join(" ").as_str(), run.has_dashes()), (command, dashes), "{line}");
+    }
+}

@@ -1,0 +1,334 @@
+//! Both cores against each other, over a wire that loses, doubles and reorders, while the manager
+//! is restarted: no member is started twice, nothing is stranded, and in the end both agree.
+
+use super::bench::{Bench, MIB, order, spec};
+use crate::agent::{AgentEffect, AgentEvent, AgentEventKind, Ending, NodeCore, Recovered};
+use crate::manager::{EventKind, RequestToken};
+use domain::{
+    ExitCause, ExitHow, ExitRecord, MemberId, NodeId, SessionId, SessionSpec, Slots, Timestamp,
+};
+use node_api::{Desired, Report};
+use proptest::prelude::{Just, Strategy, any, prop, prop_oneof};
+use proptest::test_runner::Config;
+use proptest::{prop_assert, prop_assert_eq, proptest};
+use std::collections::{BTreeMap, BTreeSet};
+
+const NODE: u64 = 1;
+/// More steps than any life of a few members takes.
+const QUIET_LIMIT: usize = 10_000;
+
+/// An agent core whose acts succeed at once, or when the test lets them.
+struct Node {
+    core: NodeCore,
+    acts: Vec<AgentEffect>,
+    alive: BTreeSet<MemberId>,
+    starts: BTreeMap<MemberId, u32>,
+    records: BTreeMap<MemberId, ExitRecord>,
+    sequence: u64,
+    reports: Vec<Report>,
+}
+
+impl Node {
+    fn new(bench: &Bench) -> Self {
+        let mut node = Self {
+            core: NodeCore::new(NodeId(NODE)),
+            acts: vec![],
+            alive: BTreeSet::new(),
+            starts: BTreeMap::new(),
+            records: BTreeMap::new(),
+            sequence: 1_000,
+            reports: vec![],
+        };
+        let found = Box::new(Recovered::default());
+        node.tell(bench, AgentEventKind::Recovered { found });
+        node
+    }
+
+    fn tell(&mut self, bench: &Bench, kind: AgentEventKind) {
+        let now = bench.now;
+        let acts = self.core.step(AgentEvent { now, kind });
+        for act in acts {
+            if act == AgentEffect::Report {
+                self.sequence += 1;
+                self.reports.push(self.core.report(self.sequence));
+            } else {
+                self.acts.push(act);
+            }
+        }
+    }
+
+    /// Ends a guest as its record tells.
+    fn ends(&mut self, bench: &Bench, member: MemberId, cause: ExitCause) {
+        if !self.alive.remove(&member) {
+            return;
+        }
+        let record = ExitRecord {
+            member,
+            started_at: Some(Timestamp(1)),
+            ended_at: bench.now.wall,
+            how: ExitHow::Exited { code: 0 },
+            cause,
+            stdout_bytes: 0,
+            stderr_bytes: 0,
+            out_of_memory: None,
+        };
+        self.records.insert(member, record);
+        self.tell(bench, AgentEventKind::GuestGone { member });
+    }
+
+    /// Carries one act out; false if there is none.
+    fn act(&mut self, bench: &Bench) -> bool {
+        use AgentEffect as A;
+        use AgentEventKind as K;
+        if self.acts.is_empty() {
+            return false;
+        }
+        let result = match self.acts.remove(0) {
+            A::SaveObeyed { .. } => Some(K::ObeyedSaved),
+            A::MakeDirectory { member, .. } => Some(K::DirectoryMade { member }),
+            A::Prepare { member } => Some(K::Prepared { member }),
+            A::Start { member } => {
+                *self.starts.entry(member).or_default() += 1;
+                self.alive.insert(member);
+                let at = bench.now.wall;
+                Some(K::Started { member, at })
+            }
+            A::OrderStop { member, .. } => {
+                self.tell(bench, K::StopOrdered { member });
+                self.ends(bench, member, ExitCause::Stopped);
+                None
+            }
+            A::Kill { member } => {
+                self.ends(bench, member, ExitCause::Stopped);
+                None
+            }
+            A::End { member } => {
+                let record = self.records.get(&member).cloned();
+                let ending = Box::new(Ending {
+                    record,
+                    ..Ending::default()
+                });
+                Some(K::Ended { member, ending })
+            }
+            A::WriteRecord { record } => Some(K::RecordWritten {
+                member: record.member,
+            }),
+            A::Remove { member } => Some(K::Removed { member }),
+            A::Purge { member, .. } => Some(K::Purged { member }),
+            A::Refuse { .. } | A::AbandonPrepare { .. } | A::Watch { .. } | A::Report => None,
+        };
+        if let Some(kind) = result {
+            self.tell(bench, kind);
+        }
+        true
+    }
+}
+
+struct Twins {
+    bench: Bench,
+    node: Node,
+    /// Desired sets on the wire.
+    desired: Vec<Desired>,
+}
+
+impl Twins {
+    fn new() -> Self {
+        let bench = Bench::new();
+        let node = Node::new(&bench);
+        let mut twins = Self {
+            bench,
+            node,
+            desired: vec![],
+        };
+        twins.post();
+        twins
+    }
+
+    /// Puts what the manager last told on the wire.
+    fn post(&mut self) {
+        for (_, desired) in std::mem::take(&mut self.bench.last.desired) {
+            self.desired.push(desired);
+        }
+    }
+
+    fn manager(&mut self, kind: EventKind) {
+        self.bench.step(kind);
+        self.post();
+    }
+
+    fn deliver_desired(&mut self, which: usize, keep: bool) {
+        if self.desired.is_empty() {
+            return;
+        }
+        let place = which % self.desired.len();
+        let desired = if keep {
+            self.desired[place].clone()
+        } else {
+            self.desired.remove(place)
+        };
+        let desired = Box::new(desired);
+        self.node
+            .tell(&self.bench, AgentEventKind::Desired { desired });
+    }
+
+    fn deliver_report(&mut self, which: usize, keep: bool) {
+        if self.node.reports.is_empty() {
+            return;
+        }
+        let place = which % self.node.reports.len();
+        let report = if keep {
+            self.node.reports[place].clone()
+        } else {
+            self.node.reports.remove(place)
+        };
+        let report = Box::new(report);
+        self.manager(EventKind::Report { report });
+    }
+
+    /// The manager's connection is made anew, as after any loss: hello, welcome, a report.
+    fn reconnect(&mut self) {
+        self.bench.connect(NODE);
+        self.post();
+        self.desired = self.desired.split_off(self.desired.len() - 1);
+        self.node.reports.clear();
+    }
+
+    fn session(&self, which: usize) -> Option<SessionId> {
+        let ids: Vec<SessionId> = self.bench.view.sessions.keys().copied().collect();
+        ids.get(which % ids.len().max(1)).copied()
+    }
+
+    fn perform(&mut self, act: &Act) {
+        match *act {
+            Act::Create { cpu, members } => {
+                let slots = Slots::of(cpu * 10_000, 10 * MIB);
+                self.bench.try_create(
+                    None,
+                    SessionSpec {
+                        slots,
+                        members,
+                        ..spec()
+                    },
+                );
+                self.post();
+            }
+            Act::Stop { which } => {
+                if let Some(session) = self.session(which) {
+                    self.bench.stop(session);
+                    self.post();
+                }
+            }
+            Act::Remove { which } => {
+                if let Some(session) = self.session(which) {
+                    self.remove(session);
+                }
+            }
+            Act::Desired { which, keep } => self.deliver_desired(which, keep),
+            Act::Report { which, keep } => self.deliver_report(which, keep),
+            Act::Node { acts } => {
+                for _ in 0..acts {
+                    self.node.act(&self.bench);
+                }
+            }
+            Act::Ends { which } => {
+                let alive: Vec<MemberId> = self.node.alive.iter().copied().collect();
+                if let Some(member) = alive.get(which % alive.len().max(1)) {
+                    self.node.ends(&self.bench, *member, ExitCause::Own);
+                }
+            }
+            Act::Pass { ms } => {
+                self.bench.pass(ms);
+                self.post();
+                self.node.tell(&self.bench, AgentEventKind::Tick);
+            }
+            Act::Restart => {
+                self.bench.restart();
+                self.reconnect();
+            }
+            Act::Reconnect => self.reconnect(),
+        }
+    }
+
+    fn remove(&mut self, session: SessionId) {
+        let (token, order) = (RequestToken(0), order("ada"));
+        self.manager(EventKind::Remove {
+            token,
+            session,
+            order,
+        });
+    }
+
+    /// Lets everything that is under way arrive, until nothing is.
+    fn quiet(&mut self) {
+        for _ in 0..QUIET_LIMIT {
+            let acted = self.node.act(&self.bench);
+            let told = !self.desired.is_empty();
+            let reported = !self.node.reports.is_empty();
+            self.deliver_desired(0, false);
+            self.deliver_report(0, false);
+            if !acted && !told && !reported {
+                return;
+            }
+        }
+        panic!("it never becomes quiet");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Create { cpu: u64, members: u32 },
+    Stop { which: usize },
+    Remove { which: usize },
+    Desired { which: usize, keep: bool },
+    Report { which: usize, keep: bool },
+    Node { acts: usize },
+    Ends { which: usize },
+    Pass { ms: u64 },
+    Restart,
+    Reconnect,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let which = 0_usize..20;
+    prop_oneof![
+        4 => (1_u64..4, 1_u32..3).prop_map(|(cpu, members)| Act::Create { cpu, members }),
+        2 => which.clone().prop_map(|which| Act::Stop { which }),
+        2 => which.clone().prop_map(|which| Act::Remove { which }),
+        6 => (which.clone(), any::<bool>()).prop_map(|(which, keep)| Act::Desired { which, keep }),
+        6 => (which.clone(), any::<bool>()).prop_map(|(which, keep)| Act::Report { which, keep }),
+        6 => (1_usize..12).prop_map(|acts| Act::Node { acts }),
+        2 => which.prop_map(|which| Act::Ends { which }),
+        1 => (0_u64..20_000).prop_map(|ms| Act::Pass { ms }),
+        1 => Just(Act::Restart),
+        1 => Just(Act::Reconnect),
+    ]
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 300, ..Config::default() })]
+
+    #[test]
+    fn both_cores_agree_in_the_end(acts in prop::collection::vec(act(), 1..80)) {
+        let mut twins = Twins::new();
+        for act in &acts {
+            twins.perform(act);
+        }
+        twins.reconnect();
+        twins.quiet();
+        for record in twins.bench.view.sessions.values() {
+            let lives = record.members.iter().any(|m| twins.node.alive.contains(&m.id));
+            let word = record.state.word();
+            prop_assert_eq!(lives, word == "running", "{} is {}", record.id, word);
+            prop_assert!(matches!(word, "running" | "pending" | "ended"), "{}", word);
+        }
+        let all: Vec<SessionId> = twins.bench.view.sessions.keys().copied().collect();
+        for session in all {
+            twins.remove(session);
+        }
+        twins.quiet();
+        prop_assert!(twins.bench.view.sessions.is_empty(), "{:?}", twins.bench.view.sessions);
+        prop_assert!(twins.node.alive.is_empty());
+        prop_assert!(twins.node.starts.values().all(|starts| *starts == 1), "once, ever");
+        prop_assert!(twins.node.core.report(0).members.iter().all(|m| m.state.word() == "gone"));
+    }
+}

@@ -1,0 +1,211 @@
+//! The public API's service: checks what is asked, has the leader do it, and shows what is
+//! committed.
+
+mod convert;
+mod create;
+mod events;
+mod files;
+mod input;
+mod list;
+mod logs;
+mod mounts;
+mod nodes;
+mod problems;
+mod resolve;
+mod shutdown;
+mod stop;
+mod usage;
+mod validate;
+mod why;
+
+use crate::manager::Manager;
+use async_trait::async_trait;
+use bytes::Bytes;
+use domain::{NodeId, SessionRecord};
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use node_api::NodeApi;
+use public_api::{
+    ByteStream, Caller, CreateSession, Created, EventQuery, EventStream, FilesQuery, ListQuery,
+    LogFrameStream, LogQuery, NodeView, OutputStream, Problem, ProblemCode, Service, SessionPage,
+    SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteView, StdinQuery, StdinView,
+    StopSession, UploadView, UsageView, Why,
+};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::mpsc;
+
+/// The service over a manager. Clones are the same service.
+#[derive(Clone, Debug)]
+pub(crate) struct SiteService {
+    pub(crate) manager: Arc<Manager>,
+}
+
+impl SiteService {
+    pub(crate) fn new(manager: Arc<Manager>) -> Self {
+        Self { manager }
+    }
+
+    /// Refuses new work while the site goes down.
+    fn check_open(&self) -> Result<(), Problem> {
+        if self.manager.closing.load(Ordering::SeqCst) {
+            let detail = "the site is going down";
+            return Err(Problem::new(ProblemCode::Unavailable, detail));
+        }
+        Ok(())
+    }
+
+    /// How to call a node.
+    fn node(&self, node: NodeId) -> Result<Arc<dyn NodeApi>, Problem> {
+        self.manager.nodes.api(node).ok_or_else(|| {
+            let detail = format!("the node {} is not connected", self.node_name(node));
+            Problem::new(ProblemCode::NodeUnreachable, detail)
+        })
+    }
+
+    fn node_name(&self, node: NodeId) -> String {
+        let shared = &self.manager.shared;
+        let name = shared.read(|view| view.nodes.get(&node).map(|node| node.name.clone()));
+        name.unwrap_or_else(|| node.to_string())
+    }
+
+    fn show(&self, record: &SessionRecord) -> SessionView {
+        self.manager
+            .shared
+            .read(|view| convert::session_view(record, &view.nodes))
+    }
+}
+
+/// What a task sends, as a stream that ends with it.
+fn stream_of<T: Send + 'static>(receiver: mpsc::Receiver<T>) -> BoxStream<'static, T> {
+    let next = |mut receiver: mpsc::Receiver<T>| async {
+        receiver.recv().await.map(|item| (item, receiver))
+    };
+    stream::unfold(receiver, next).boxed()
+}
+
+#[async_trait]
+impl Service for SiteService {
+    async fn site(&self, _caller: &Caller) -> Result<SiteView, Problem> {
+        Ok(self.site_view())
+    }
+
+    async fn nodes(&self, caller: &Caller) -> Result<Vec<NodeView>, Problem> {
+        self.list_nodes(caller)
+    }
+
+    async fn upload(&self, _caller: &Caller, body: ByteStream) -> Result<UploadView, Problem> {
+        self.check_open()?;
+        self.stage_upload(body).await
+    }
+
+    async fn create(
+        &self,
+        caller: &Caller,
+        request: CreateSession,
+        idempotency_key: Option<String>,
+    ) -> Result<Created, Problem> {
+        self.check_open()?;
+        self.create_session(caller, request, idempotency_key).await
+    }
+
+    async fn list(&self, caller: &Caller, query: ListQuery) -> Result<SessionPage, Problem> {
+        self.list_sessions(caller, query).await
+    }
+
+    async fn session(&self, caller: &Caller, session: &str) -> Result<SessionView, Problem> {
+        let record = self.resolve(caller, session).await?;
+        Ok(self.show(&record))
+    }
+
+    async fn stop(
+        &self,
+        caller: &Caller,
+        session: &str,
+        order: StopSession,
+    ) -> Result<SessionView, Problem> {
+        self.stop_session(caller, session, order).await
+    }
+
+    async fn remove(
+        &self,
+        caller: &Caller,
+        session: &str,
+        force: bool,
+    ) -> Result<SessionView, Problem> {
+        let living = if force {
+            stop::Living::Stop
+        } else {
+            stop::Living::Refuse
+        };
+        self.remove_session(caller, session, living).await
+    }
+
+    async fn signal(
+        &self,
+        caller: &Caller,
+        session: &str,
+        order: SignalOrder,
+    ) -> Result<(), Problem> {
+        self.signal_session(caller, session, order).await
+    }
+
+    async fn why(&self, caller: &Caller, session: &str) -> Result<Why, Problem> {
+        self.why_session(caller, session).await
+    }
+
+    async fn usage(&self, caller: &Caller, session: &str) -> Result<UsageView, Problem> {
+        self.usage_of(caller, session).await
+    }
+
+    async fn logs(
+        &self,
+        caller: &Caller,
+        session: &str,
+        stream: OutputStream,
+        query: LogQuery,
+    ) -> Result<LogFrameStream, Problem> {
+        self.follow_output(caller, session, stream, query).await
+    }
+
+    async fn stdin(
+        &self,
+        caller: &Caller,
+        session: &str,
+        query: StdinQuery,
+        bytes: Bytes,
+    ) -> Result<StdinView, Problem> {
+        self.write_input(caller, session, query, bytes).await
+    }
+
+    async fn files(
+        &self,
+        caller: &Caller,
+        session: &str,
+        query: FilesQuery,
+    ) -> Result<ByteStream, Problem> {
+        self.read_files(caller, session, query).await
+    }
+
+    async fn events(&self, caller: &Caller, query: EventQuery) -> Result<EventStream, Problem> {
+        self.watch_events(caller, query).await
+    }
+
+    async fn shutdown(
+        &self,
+        caller: &Caller,
+        order: ShutdownOrder,
+    ) -> Result<ShutdownView, Problem> {
+        self.shut_down(caller, order).await
+    }
+
+    fn committed(&self) -> u64 {
+        self.manager.committed()
+    }
+
+    async fn wait_committed(&self, commit: u64) {
+        let mut changes = self.manager.shared.changes();
+        // An error would mean that the manager is gone, and with it everything to read.
+        let _reached = changes.wait_for(|shown| *shown >= commit).await;
+    }
+}

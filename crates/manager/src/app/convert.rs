@@ -1,0 +1,188 @@
+//! From the types of the core to those of the wire, by hand.
+
+use domain::amounts::show_decimal;
+use domain::{
+    Cause, Intention, MemberRecord, Mount, Network, NodeId, NodeRecord, Outcome, SessionKind,
+    SessionRecord, SessionSpec, SessionState, StdinMode, Timestamp,
+};
+use lifecycle::rows::SiteEvent;
+use public_api::{
+    KindView, MemberView, MountView, NetworkView, OutcomeView, PublicEvent, ResourcesView,
+    SessionView,
+};
+use std::collections::BTreeMap;
+
+/// Where a command starts that does not say: the working directory of every session.
+pub(crate) const DEFAULT_WORKDIR: &str = "/work";
+
+/// RFC 3339 in UTC.
+pub(crate) fn time_text(at: Timestamp) -> String {
+    jiff::Timestamp::from_microsecond(at.0)
+        .unwrap_or_default()
+        .to_string()
+}
+
+pub(crate) fn session_view(
+    record: &SessionRecord,
+    nodes: &BTreeMap<NodeId, NodeRecord>,
+) -> SessionView {
+    let spec = &record.spec;
+    let outcome = match &record.state {
+        SessionState::Ended { outcome } => Some(outcome_view(outcome, nodes)),
+        SessionState::Pending
+        | SessionState::Placed
+        | SessionState::Preparing
+        | SessionState::Starting
+        | SessionState::Running
+        | SessionState::Stopping => None,
+    };
+    SessionView {
+        id: record.id.to_string(),
+        name: record.name.to_string(),
+        kind: kind_view(record.kind),
+        domain: record.owner.domain.clone(),
+        project: record.owner.project.clone(),
+        user: record.owner.user.clone(),
+        array: record.array.map(|(array, _)| array.to_string()),
+        array_index: record.array.map(|(_, index)| index),
+        state: record.state.word().to_owned(),
+        removing: matches!(record.intention, Intention::Remove { .. }),
+        outcome,
+        image: spec.image.clone(),
+        command: spec.command.clone(),
+        workdir: spec
+            .workdir
+            .clone()
+            .unwrap_or_else(|| DEFAULT_WORKDIR.to_owned()),
+        resources: resources_view(spec),
+        network: network_view(spec.network),
+        mounts: spec.mounts.iter().map(mount_view).collect(),
+        time_limit_ms: spec.time_limit.map(|limit| limit.0),
+        merge: spec.merge_output,
+        stdin: spec.stdin == StdinMode::Pipe,
+        attempt: record.attempt,
+        members: record
+            .members
+            .iter()
+            .map(|member| member_view(member, nodes))
+            .collect(),
+        created_at: time_text(record.created_at),
+        started_at: record.started_at.map(time_text),
+        ended_at: record.ended_at.map(time_text),
+    }
+}
+
+fn kind_view(kind: SessionKind) -> KindView {
+    match kind {
+        SessionKind::Interactive => KindView::Interactive,
+        SessionKind::Batch => KindView::Batch,
+        SessionKind::Service => KindView::Service,
+    }
+}
+
+pub(crate) fn kind_of(kind: KindView) -> SessionKind {
+    match kind {
+        KindView::Interactive => SessionKind::Interactive,
+        KindView::Batch => SessionKind::Batch,
+        KindView::Service => SessionKind::Service,
+    }
+}
+
+fn network_view(network: Network) -> NetworkView {
+    match network {
+        Network::None => NetworkView::None,
+        Network::Host => NetworkView::Host,
+    }
+}
+
+pub(crate) fn network_of(network: NetworkView) -> Network {
+    match network {
+        NetworkView::None => Network::None,
+        NetworkView::Host => Network::Host,
+    }
+}
+
+fn mount_view(mount: &Mount) -> MountView {
+    MountView {
+        source: mount.source.clone(),
+        target: mount.target.clone(),
+        read_only: mount.read_only,
+    }
+}
+
+fn resources_view(spec: &SessionSpec) -> ResourcesView {
+    ResourcesView {
+        cpu: show_decimal(spec.slots.cpu().into()),
+        memory_bytes: spec.slots.memory(),
+        pids: spec.pids_limit,
+    }
+}
+
+fn member_view(member: &MemberRecord, nodes: &BTreeMap<NodeId, NodeRecord>) -> MemberView {
+    MemberView {
+        id: member.id.to_string(),
+        node: node_name(member.node, nodes),
+        state: member.state.word().to_owned(),
+    }
+}
+
+pub(crate) fn node_name(node: NodeId, nodes: &BTreeMap<NodeId, NodeRecord>) -> String {
+    nodes
+        .get(&node)
+        .map_or_else(|| node.to_string(), |record| record.name.clone())
+}
+
+/// One sentence of how it ended, with the node's name where the core only knows its id.
+pub(crate) fn reason(outcome: &Outcome, nodes: &BTreeMap<NodeId, NodeRecord>) -> String {
+    match outcome {
+        Outcome::Lost { node } => format!("its node {} is gone", node_name(*node, nodes)),
+        Outcome::Succeeded
+        | Outcome::Failed { .. }
+        | Outcome::Stopped { .. }
+        | Outcome::Cancelled { .. }
+        | Outcome::Expired { .. } => outcome.to_string(),
+    }
+}
+
+fn outcome_view(outcome: &Outcome, nodes: &BTreeMap<NodeId, NodeRecord>) -> OutcomeView {
+    let cause = match outcome {
+        Outcome::Failed { cause } => cause_code(cause),
+        Outcome::Succeeded
+        | Outcome::Stopped { .. }
+        | Outcome::Cancelled { .. }
+        | Outcome::Expired { .. }
+        | Outcome::Lost { .. } => outcome.word(),
+    };
+    OutcomeView {
+        outcome: outcome.word().to_owned(),
+        cause: cause.to_owned(),
+        reason: reason(outcome, nodes),
+        exit_code: outcome.exit_code(),
+    }
+}
+
+fn cause_code(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::ExitCode { .. } => "exit_code",
+        Cause::Signal { .. } => "signal",
+        Cause::OutOfMemory { .. } => "out_of_memory",
+        Cause::CommandNotFound { .. } => "command_not_found",
+        Cause::CommandNotRunnable { .. } => "command_not_runnable",
+        Cause::PrepareFailed { .. } => "prepare_failed",
+        Cause::StartFailed { .. } => "start_failed",
+        Cause::DeadlineMissed { .. } => "deadline_missed",
+        Cause::GuestDied => "guest_died",
+        Cause::DiskLimit { .. } => "disk_limit",
+    }
+}
+
+pub(crate) fn public_event(event: &SiteEvent) -> PublicEvent {
+    PublicEvent {
+        number: event.number,
+        at: time_text(event.at),
+        session: event.session.map(|id| id.to_string()),
+        node: event.node.map(|id| id.to_string()),
+        code: event.code.clone(),
+        message: event.message.clone(),
+    }
+}

@@ -1,0 +1,128 @@
+//! Making a session, and staging the files it starts with.
+
+use crate::app::SiteService;
+use crate::app::mounts::check_mounts;
+use crate::app::problems::{field, no_such_session, refused};
+use crate::app::resolve::owner_of;
+use crate::app::validate::{Defaults, check};
+use crate::clock;
+use crate::leader::Request;
+use crate::uploads::{UPLOAD_COUNT_LIMIT, UploadError};
+use domain::{SessionId, UploadId};
+use lifecycle::manager::{Answer, CreateRequest, Refusal};
+use public_api::{ByteStream, Caller, CreateSession, Created, Problem, ProblemCode, UploadView};
+use sha2::{Digest, Sha256};
+
+/// Longest idempotency key.
+const KEY_LIMIT_BYTES: usize = 255;
+/// How often another id is drawn; that one of these is taken is all but impossible.
+const ID_TRIES: usize = 3;
+
+impl SiteService {
+    pub(crate) async fn create_session(
+        &self,
+        caller: &Caller,
+        request: CreateSession,
+        key: Option<String>,
+    ) -> Result<Created, Problem> {
+        let idempotency = key.map(|key| idempotency(key, &request)).transpose()?;
+        let defaults = self.manager.shared.read(Defaults::of);
+        let mut checked = check(&request, &self.manager.settings, defaults)?;
+        checked.spec.mounts = check_mounts(caller, &request.mounts).await?;
+        if let Some(upload) = checked.spec.upload {
+            self.check_upload(upload, idempotency.is_some()).await?;
+        }
+        let mut last = None;
+        for _ in 0..ID_TRIES {
+            let create = CreateRequest {
+                id: SessionId::new(clock::now().wall, clock::random()),
+                name: checked.name.clone(),
+                owner: owner_of(caller),
+                kind: checked.kind,
+                spec: checked.spec.clone(),
+                idempotency: idempotency.clone(),
+            };
+            let answer = self
+                .manager
+                .leader
+                .request(Request::Create(Box::new(create)))
+                .await?;
+            match answer {
+                Answer::Created { session, already } => {
+                    let record = self.record(session).await?;
+                    let record = record.ok_or_else(|| no_such_session(&session.to_string()))?;
+                    let session = self.show(&record);
+                    return Ok(Created { session, already });
+                }
+                Answer::Refused {
+                    refusal: refusal @ Refusal::IdTaken { .. },
+                } => {
+                    last = Some(refusal);
+                }
+                Answer::Refused { refusal } => return Err(refused(&refusal)),
+                Answer::Accepted { .. } => unreachable!("a creation is made or refused"),
+            }
+        }
+        Err(refused(&last.expect("every other answer has returned")))
+    }
+
+    /// Refuses an upload that is not there. A request that is sent again by its key may name one
+    /// that its session has used up, so then only the core can tell.
+    async fn check_upload(&self, upload: UploadId, keyed: bool) -> Result<(), Problem> {
+        let there = tokio::fs::try_exists(self.manager.uploads.path(upload)).await;
+        match there {
+            Ok(true) => Ok(()),
+            Ok(false) if keyed => Ok(()),
+            Ok(false) => {
+                let detail = format!("there is no upload {upload}");
+                Err(Problem::new(ProblemCode::NoSuchUpload, detail))
+            }
+            Err(error) => {
+                let detail = format!("cannot look for upload {upload}: {error}");
+                Err(Problem::new(ProblemCode::Internal, detail))
+            }
+        }
+    }
+
+    pub(crate) async fn stage_upload(&self, body: ByteStream) -> Result<UploadView, Problem> {
+        let staged = self.manager.uploads.stage(body).await;
+        let (upload, bytes) = staged.map_err(|error| match error {
+            UploadError::Source(problem) => problem,
+            UploadError::TooLarge { limit_bytes } => {
+                let limit = domain::amounts::show_bytes(limit_bytes.into());
+                let detail = format!("the upload has more than {limit}");
+                Problem::new(ProblemCode::TooLarge, detail)
+            }
+            UploadError::TooMany => {
+                let detail = format!("{UPLOAD_COUNT_LIMIT} uploads wait already");
+                Problem::new(ProblemCode::Busy, detail)
+            }
+            UploadError::Write(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                Problem::new(
+                    ProblemCode::DiskFull,
+                    "the upload does not fit on the site's disk",
+                )
+            }
+            UploadError::Write(error) => {
+                let detail = format!("the upload cannot be written: {error}");
+                Problem::new(ProblemCode::Internal, detail)
+            }
+        })?;
+        Ok(UploadView {
+            id: upload.to_string(),
+            bytes,
+        })
+    }
+}
+
+/// The key, and a digest that tells this request from any other.
+fn idempotency(key: String, request: &CreateSession) -> Result<(String, String), Problem> {
+    if key.is_empty() || key.len() > KEY_LIMIT_BYTES || key.chars().any(char::is_control) {
+        let detail = format!("a key has 1 to {KEY_LIMIT_BYTES} printable characters");
+        return Err(field("idempotency-key", detail));
+    }
+    let text = serde_json::to_vec(request).expect("plain data becomes JSON");
+    let digest = Sha256::digest(&text);
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok((key, digest))
+}

@@ -1,0 +1,50 @@
+//! Files of a session, from the node that has them.
+
+use crate::app::SiteService;
+use crate::app::problems::of_node;
+use domain::MemberState;
+use futures::StreamExt;
+use node_api::DownloadRequest;
+use public_api::{ByteStream, Caller, FilesQuery, Problem, ProblemCode};
+
+impl SiteService {
+    pub(crate) async fn read_files(
+        &self,
+        caller: &Caller,
+        session: &str,
+        query: FilesQuery,
+    ) -> Result<ByteStream, Problem> {
+        let record = self.resolve(caller, session).await?;
+        let leads_out = query.path.split('/').any(|part| part == "..");
+        if leads_out || query.path.contains('\0') {
+            let detail = format!("`{}` holds `..` or NUL", query.path.escape_debug());
+            return Err(Problem::new(ProblemCode::PathRefused, detail));
+        }
+        let Some(main) = record.members.first() else {
+            let detail = format!(
+                "session {} is {} and has no files",
+                record.name,
+                record.state.word()
+            );
+            return Err(Problem::new(ProblemCode::WrongState, detail));
+        };
+        if main.state == MemberState::Gone {
+            let detail = format!("the files of session {} are no longer kept", record.name);
+            return Err(Problem::new(ProblemCode::NoSuchFile, detail)
+                .hint("files are kept for a week after the end of a session"));
+        }
+        let api = self.node(main.node)?;
+        let request = DownloadRequest {
+            member: main.id,
+            path: query.path,
+            changed_only: query.changed,
+        };
+        let bytes = api
+            .download(request)
+            .await
+            .map_err(|error| of_node(&error))?;
+        Ok(bytes
+            .map(|part| part.map_err(|error| of_node(&error)))
+            .boxed())
+    }
+}

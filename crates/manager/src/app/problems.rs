@@ -1,0 +1,97 @@
+//! Errors of the inside as users get them.
+
+use crate::shared::LeaderError;
+use domain::amounts::show_bytes;
+use lifecycle::manager::Refusal;
+use node_api::NodeError;
+use public_api::{Problem, ProblemCode};
+
+/// A field has a value that cannot be used.
+pub(crate) fn field(name: &str, error: impl std::fmt::Display) -> Problem {
+    Problem::new(ProblemCode::InvalidField, format!("{name}: {error}"))
+}
+
+pub(crate) fn no_such_session(asked: &str) -> Problem {
+    // What was asked for is repeated, but not a whole book of it.
+    let asked: String = asked.chars().take(80).collect();
+    Problem::new(
+        ProblemCode::NoSuchSession,
+        format!("there is no session `{asked}`"),
+    )
+}
+
+impl From<LeaderError> for Problem {
+    fn from(error: LeaderError) -> Self {
+        let code = match &error {
+            LeaderError::Closed => ProblemCode::Unavailable,
+            LeaderError::Busy => ProblemCode::Busy,
+            LeaderError::Commit { full: true, .. } | LeaderError::NoRoom { .. } => {
+                ProblemCode::DiskFull
+            }
+            LeaderError::Commit { full: false, .. } | LeaderError::Store { .. } => {
+                ProblemCode::Unavailable
+            }
+        };
+        let detail = match &error {
+            LeaderError::NoRoom {
+                free_bytes,
+                needed_bytes,
+            } => format!(
+                "the site's disk has {} free, and new work needs {}",
+                show_bytes((*free_bytes).into()),
+                show_bytes((*needed_bytes).into())
+            ),
+            LeaderError::Closed
+            | LeaderError::Busy
+            | LeaderError::Commit { .. }
+            | LeaderError::Store { .. } => error.to_string(),
+        };
+        Self::new(code, detail)
+    }
+}
+
+/// A refusal of the core.
+pub(crate) fn refused(refusal: &Refusal) -> Problem {
+    let detail = refusal.to_string();
+    match refusal {
+        Refusal::NameTaken { free, .. } => Problem::new(ProblemCode::NameTaken, detail).hint(
+            format!("`{free}` is free; or remove the session that has the name"),
+        ),
+        Refusal::IdTaken { .. } => Problem::new(ProblemCode::Internal, detail),
+        Refusal::KeyReused { .. } => Problem::new(ProblemCode::IdempotencyKeyReused, detail),
+        Refusal::NeverFits { slot, largest, .. } => Problem::new(ProblemCode::NeverFits, detail)
+            .hint(format!("ask for at most {largest} of {slot}")),
+        Refusal::NotEnforceable { row, .. } => {
+            let problem = Problem::new(ProblemCode::NotEnforceable, detail);
+            if row.starts_with("limit.") {
+                problem
+            } else {
+                problem.hint("`insula doctor` tells what would change it")
+            }
+        }
+        Refusal::NoSuchSession { session } => no_such_session(&session.to_string()),
+        Refusal::HasEnded { .. } => Problem::new(ProblemCode::WrongState, detail)
+            .hint("`insula why SESSION` tells how it ended"),
+        Refusal::SiteFull { .. } => Problem::new(ProblemCode::SiteFull, detail),
+    }
+}
+
+/// An answer of a node to a call for a session.
+pub(crate) fn of_node(error: &NodeError) -> Problem {
+    let detail = error.to_string();
+    let code = match error {
+        NodeError::Disconnected => ProblemCode::NodeUnreachable,
+        NodeError::Undecodable { .. } | NodeError::Refused { .. } | NodeError::Failed { .. } => {
+            ProblemCode::Internal
+        }
+        NodeError::UnknownMember { .. } => {
+            let detail = "the node has nothing of this session, or nothing any more";
+            return Problem::new(ProblemCode::NoSuchFile, detail)
+                .hint("files and logs are kept for a week after the end of a session");
+        }
+        NodeError::WrongState { .. } => ProblemCode::WrongState,
+        NodeError::NotFound { .. } => ProblemCode::NoSuchFile,
+        NodeError::PathRefused { .. } => ProblemCode::PathRefused,
+    };
+    Problem::new(code, detail)
+}

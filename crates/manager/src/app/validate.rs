@@ -1,0 +1,264 @@
+//! What a session may be asked to be, checked before anything is made.
+
+use crate::app::convert::{kind_of, network_of};
+use crate::app::problems::field;
+use crate::manager::ManagerSettings;
+use domain::amounts::{
+    LEAST_CPU, LEAST_MEMORY, WHOLE, parse_bytes, parse_decimal, show_bytes, show_decimal,
+};
+use domain::{
+    InvalidName, NodeLostPolicy, SessionKind, SessionName, SessionSpec, Slots, Span, StdinMode,
+    UploadId,
+};
+use lifecycle::manager::View;
+use public_api::{CreateSession, KindView, Problem, ProblemCode};
+use std::collections::BTreeMap;
+
+/// Most processes and threads of a member that does not say.
+const DEFAULT_PIDS: u32 = 4_096;
+/// Least: the command and the guest need some.
+const LEAST_PIDS: u32 = 8;
+/// The kernel's own limit.
+const MOST_PIDS: u32 = 4_194_304;
+/// Memory of a session that does not say, where a quarter of a node is not less.
+const DEFAULT_MEMORY: u64 = 1 << 30;
+/// Most bytes of a command and its environment; the kernel takes about two megabytes.
+const COMMAND_LIMIT_BYTES: usize = 1 << 20;
+/// Most variables.
+const VARIABLE_LIMIT: usize = 1_000;
+/// Longest path that is taken.
+pub(crate) const PATH_LIMIT_BYTES: usize = 4_096;
+/// Longest running time that can be asked for: ten years.
+const TIME_LIMIT_MS: u64 = 10 * 365 * 86_400_000;
+
+/// What the site says where a request does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Defaults {
+    memory_bytes: u64,
+}
+
+impl Defaults {
+    /// By the smallest node, so that the default fits everywhere.
+    pub(crate) fn of(view: &View) -> Self {
+        let smallest = view.nodes.values().map(|node| node.offers.memory()).min();
+        let quarter = smallest.map_or(DEFAULT_MEMORY, |bytes| bytes / 4);
+        // Whole mebibytes: the number is shown to people.
+        let whole = quarter >> 20 << 20;
+        Self {
+            memory_bytes: whole.clamp(LEAST_MEMORY, DEFAULT_MEMORY),
+        }
+    }
+}
+
+/// A request that has passed, but for its mounts and its upload, which need a look at the disk.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub(crate) name: Option<SessionName>,
+    pub(crate) kind: SessionKind,
+    pub(crate) spec: SessionSpec,
+}
+
+/// Checks everything that can be told from the request alone.
+pub(crate) fn check(
+    request: &CreateSession,
+    settings: &ManagerSettings,
+    defaults: Defaults,
+) -> Result<Checked, Problem> {
+    check_command(&request.command, &request.env)?;
+    let name = request.name.as_deref().map(check_name).transpose()?;
+    let image = request.image.clone().unwrap_or_else(|| "host".to_owned());
+    check_image(&image, &settings.images)?;
+    if let Some(workdir) = &request.workdir {
+        check_inner_path("workdir", workdir)?;
+    }
+    let network = request.network.map_or(settings.default_network, network_of);
+    let stdin = if request.stdin {
+        StdinMode::Pipe
+    } else {
+        StdinMode::Null
+    };
+    Ok(Checked {
+        name,
+        kind: kind_of(request.kind.unwrap_or(KindView::Batch)),
+        spec: SessionSpec {
+            image,
+            command: request.command.clone(),
+            env: request.env.clone(),
+            workdir: request.workdir.clone(),
+            slots: check_slots(request, defaults)?,
+            pids_limit: check_pids(request.pids)?,
+            time_limit: request.time.as_deref().map(check_time).transpose()?,
+            network,
+            mounts: Vec::new(),
+            upload: request.upload.as_deref().map(check_upload_id).transpose()?,
+            merge_output: request.merge,
+            stdin,
+            follower_expected: request.follower,
+            members: 1,
+            node_lost: NodeLostPolicy::Wait,
+            best_effort: request.best_effort,
+        },
+    })
+}
+
+fn check_name(name: &str) -> Result<SessionName, Problem> {
+    name.parse().map_err(|error: InvalidName| {
+        let problem = field("name", &error);
+        match error {
+            InvalidName::Characters { nearest, .. } => {
+                problem.hint(format!("`--name {nearest}` would do"))
+            }
+            InvalidName::Empty | InvalidName::TooLong { .. } | InvalidName::LooksLikeId { .. } => {
+                problem
+            }
+        }
+    })
+}
+
+fn check_command(command: &[String], env: &BTreeMap<String, String>) -> Result<(), Problem> {
+    if command.first().is_none_or(String::is_empty) {
+        return Err(field("command", "a session needs a program to run")
+            .hint("write it after `--`: `insula run -- python3 train.py`"));
+    }
+    if command.iter().any(|word| word.contains('\0')) {
+        return Err(field("command", "a command cannot hold NUL characters"));
+    }
+    for (name, value) in env {
+        let bad = |c: char| c == '=' || c.is_whitespace() || c.is_control();
+        if name.is_empty() || name.contains(bad) {
+            let detail = format!("`{}` is not the name of a variable", name.escape_debug());
+            return Err(field("env", detail).hint("write NAME=VALUE, as in `--env EPOCHS=3`"));
+        }
+        if value.contains('\0') {
+            return Err(field(
+                "env",
+                format!("the value of {name} holds a NUL character"),
+            ));
+        }
+    }
+    if env.len() > VARIABLE_LIMIT {
+        let detail = format!("{} variables are more than {VARIABLE_LIMIT}", env.len());
+        return Err(field("env", detail));
+    }
+    let words: usize = command.iter().map(String::len).sum();
+    let variables: usize = env
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    let bytes = words.saturating_add(variables);
+    if bytes > COMMAND_LIMIT_BYTES {
+        let detail = format!(
+            "the command and its variables have {bytes} bytes, more than {COMMAND_LIMIT_BYTES}"
+        );
+        return Err(field("command", detail).hint("put long data into a file and --upload it"));
+    }
+    Ok(())
+}
+
+fn check_image(image: &str, known: &[String]) -> Result<(), Problem> {
+    if known.iter().any(|name| name == image) {
+        return Ok(());
+    }
+    let shown: String = image.chars().take(80).collect();
+    let problem = Problem::new(
+        ProblemCode::NoSuchImage,
+        format!("there is no image `{shown}`"),
+    );
+    let nearest = known.iter().min_by_key(|name| distance(name, &shown));
+    Err(match nearest {
+        Some(nearest) if distance(nearest, &shown) <= 2 => {
+            problem.hint(format!("did you mean `{nearest}`?"))
+        }
+        Some(_) => problem.hint(format!("this site has: {}", known.join(", "))),
+        None => problem,
+    })
+}
+
+/// How many characters have to be added, removed or replaced (Levenshtein's distance).
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (line, mine) in (1..).zip(one.chars()) {
+        let mut diagonal = std::mem::replace(&mut row[0], line);
+        for (column, theirs) in other.iter().enumerate() {
+            let replaced = diagonal + usize::from(mine != *theirs);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[other.len()]
+}
+
+fn check_slots(request: &CreateSession, defaults: Defaults) -> Result<Slots, Problem> {
+    let cpu = match &request.cpu {
+        None => WHOLE,
+        Some(text) => parse_decimal(text).map_err(|error| field("cpu", error))?,
+    };
+    if cpu < LEAST_CPU {
+        let least = show_decimal(LEAST_CPU.into());
+        let detail = format!("{} is less than {least}", show_decimal(cpu.into()));
+        return Err(field("cpu", detail).hint(format!("ask for at least `--cpu {least}`")));
+    }
+    let memory = match &request.memory {
+        None => defaults.memory_bytes,
+        Some(text) => parse_bytes(text).map_err(|error| field("memory", error))?,
+    };
+    if memory < LEAST_MEMORY {
+        let (asked, least) = (show_bytes(memory.into()), show_bytes(LEAST_MEMORY.into()));
+        let hint = format!("ask for at least `--memory {}m`", LEAST_MEMORY >> 20);
+        return Err(field("memory", format!("{asked} is less than {least}")).hint(hint));
+    }
+    Ok(Slots::of(cpu, memory))
+}
+
+fn check_pids(pids: Option<u32>) -> Result<u32, Problem> {
+    let pids = pids.unwrap_or(DEFAULT_PIDS);
+    if (LEAST_PIDS..=MOST_PIDS).contains(&pids) {
+        return Ok(pids);
+    }
+    let detail = format!("{pids} is not between {LEAST_PIDS} and {MOST_PIDS}");
+    Err(field("pids", detail))
+}
+
+fn check_time(text: &str) -> Result<Span, Problem> {
+    let time: Span = text.parse().map_err(|error| field("time", error))?;
+    if time.0 == 0 {
+        return Err(
+            field("time", "no time at all is too little").hint("leave --time away for no limit")
+        );
+    }
+    if time.0 > TIME_LIMIT_MS {
+        let detail = format!("{time} is longer than ten years");
+        return Err(field("time", detail).hint("leave --time away for no limit"));
+    }
+    Ok(time)
+}
+
+fn check_upload_id(text: &str) -> Result<UploadId, Problem> {
+    text.parse().map_err(|error| field("upload", error))
+}
+
+/// An absolute path inside a session that leads where it says.
+pub(crate) fn check_inner_path(name: &str, path: &str) -> Result<(), Problem> {
+    if !path.starts_with('/') {
+        let shown: String = path.chars().take(80).collect();
+        let detail = format!("`{shown}` is not an absolute path");
+        return Err(
+            field(name, detail).hint(format!("write it from the root, as in /work/{shown}"))
+        );
+    }
+    if path.len() > PATH_LIMIT_BYTES {
+        return Err(field(
+            name,
+            format!("the path is longer than {PATH_LIMIT_BYTES} bytes"),
+        ));
+    }
+    if path.contains('\0') || path.split('/').any(|part| part == "..") {
+        let detail = format!("`{}` holds `..` or NUL", path.escape_debug());
+        return Err(field(name, detail).hint("write the path that it leads to"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! What is refused, and with which hint.
+
+use super::{Checked, Defaults, check, distance};
+use crate::manager::ManagerSettings;
+use domain::{Network, Slots, Span, Timestamp};
+use public_api::{Build, CreateSession, Problem, ProblemCode};
+
+fn settings() -> ManagerSettings {
+    ManagerSettings {
+        home: "home".into(),
+        build: Build {
+            version: "0".into(),
+            id: "0".into(),
+            made_at: 0,
+        },
+        log_file: "log".into(),
+        address: None,
+        default_network: Network::None,
+        retention: database::Retention::default(),
+        started_at: Timestamp(0),
+        images: ManagerSettings::built_in_images(),
+    }
+}
+
+fn asked(change: impl FnOnce(&mut CreateSession)) -> Result<Checked, Problem> {
+    let mut request = CreateSession {
+        command: vec!["true".into()],
+        ..CreateSession::default()
+    };
+    change(&mut request);
+    check(
+        &request,
+        &settings(),
+        Defaults {
+            memory_bytes: 1 << 30,
+        },
+    )
+}
+
+fn problem(change: impl FnOnce(&mut CreateSession)) -> Problem {
+    asked(change).expect_err("it is refused")
+}
+
+#[test]
+fn defaults_are_filled_in() {
+    let checked = asked(|_| {}).expect("it is good");
+    assert_eq!(checked.spec.slots, Slots::of(10_000, 1 << 30));
+    assert_eq!(checked.spec.pids_limit, 4_096);
+    assert_eq!(
+        (checked.spec.members, checked.spec.image.as_str()),
+        (1, "host")
+    );
+    let checked = asked(|r| {
+        r.cpu = Some("0.5".into());
+        r.memory = Some("512m".into());
+        r.time = Some("1h30m".into());
+    });
+    let spec = checked.expect("it is good").spec;
+    assert_eq!(spec.slots, Slots::of(5_000, 512 << 20));
+    assert_eq!(spec.time_limit, Some(Span(5_400_000)));
+}
+
+#[test]
+fn what_cannot_be_is_refused_by_field_with_a_way_out() {
+    type Change = fn(&mut CreateSession);
+    let cases: &[(Change, &str, &str)] = &[
+        (|r| r.command.clear(), "needs a program", "insula run --"),
+        (
+            |r| r.command = vec![String::new()],
+            "needs a program",
+            "insula run --",
+        ),
+        (|r| r.command.push("a\0b".into()), "NUL", ""),
+        (
+            |r| r.name = Some("My Job".into()),
+            "is not a name",
+            "--name my-job",
+        ),
+        (|r| r.name = Some(String::new()), "cannot be empty", ""),
+        (
+            |r| r.cpu = Some("lots".into()),
+            "`lots` is not an amount",
+            "",
+        ),
+        (
+            |r| r.cpu = Some("0.001".into()),
+            "0.001 is less than 0.01",
+            "--cpu 0.01",
+        ),
+        (|r| r.memory = Some("5x".into()), "`5x` is not a size", ""),
+        (
+            |r| r.memory = Some("1m".into()),
+            "1 MiB is less than 8 MiB",
+            "--memory 8m",
+        ),
+        (|r| r.pids = Some(1), "not between 8", ""),
+        (|r| r.time = Some("0s".into()), "too little", "no limit"),
+        (|r| r.time = Some("99999d".into()), "ten years", "no limit"),
+        (
+            |r| r.time = Some("soon".into()),
+            "`soon` is not a length of time",
+            "",
+        ),
+        (
+            |r| r.workdir = Some("src".into()),
+            "not an absolute path",
+            "/work/src",
+        ),
+        (|r| r.workdir = Some("/a/../b".into()), "holds `..`", ""),
+        (|r| r.upload = Some("../x".into()), "is not an id", ""),
+        (
+            |r| {
+                r.env.insert("A=B".into(), "c".into());
+            },
+            "name of a variable",
+            "NAME=VALUE",
+        ),
+        (
+            |r| {
+                r.env.insert("A".into(), "\0".into());
+            },
+            "NUL",
+            "",
+        ),
+        (
+            |r| r.command.push("x".repeat(2 << 20)),
+            "more than 1048576",
+            "--upload",
+        ),
+    ];
+    for (change, detail, hint) in cases {
+        let problem = problem(*change);
+        assert_eq!(problem.code, ProblemCode::InvalidField);
+        assert!(problem.detail.contains(detail), "{}", problem.detail);
+        assert!(problem.hint.contains(hint), "{}", problem.hint);
+    }
+}
+
+#[test]
+fn an_unknown_image_is_answered_with_the_nearest() {
+    let near = problem(|r| r.image = Some("hosts".into()));
+    assert_eq!(near.code, ProblemCode::NoSuchImage);
+    assert_eq!(near.hint, "did you mean `host`?");
+    let far = problem(|r| r.image = Some("python:3.12".into()));
+    assert_eq!(far.hint, "this site has: host");
+}
+
+#[test]
+fn distances_are_as_defined() {
+    for (one, other, expected) in [
+        ("host", "host", 0),
+        ("host", "hosts", 1),
+        ("host", "ghost", 1),
+        ("", "abc", 3),
+        ("kitten", "sitting", 3),
+    ] {
+        assert_eq!(distance(one, other), expected, "{one} {other}");
+        assert_eq!(distance(other, one), expected, "{other} {one}");
+    }
+}

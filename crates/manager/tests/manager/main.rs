@@ -1,0 +1,9 @@
+//! A manager with a real store and an agent that only pretends: requests, streams, restarts, and
+//! commits that fail.
+
+mod agent;
+mod failures;
+mod site;
+mod store;
+mod streams;
+mod work;

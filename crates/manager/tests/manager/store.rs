@@ -1,0 +1,173 @@
+//! A store in memory that fails on order.
+
+use database::{CommitError, HistoryQuery, PruneReport, Retention, Room, Store, StoreError};
+use domain::{NodeId, NodeRecord, Owner, SessionId, SessionName, SessionRecord, SiteId, Timestamp};
+use lifecycle::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent, SiteRow};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+/// How the next commit fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// Nothing is written.
+    Refused,
+    /// It is written, and nobody knows.
+    UnknownWritten,
+    /// It is not written, and nobody knows.
+    UnknownLost,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    site: Option<SiteRow>,
+    sessions: BTreeMap<SessionId, SessionRecord>,
+    nodes: BTreeMap<NodeId, NodeRecord>,
+    keys: Vec<IdempotencyRow>,
+    events: Vec<SiteEvent>,
+    commits: u64,
+    pub(crate) fail: Option<Failure>,
+    pub(crate) fail_loads: usize,
+    pub(crate) full: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FakeStore(pub(crate) Arc<Mutex<Rows>>);
+
+impl FakeStore {
+    pub(crate) fn order(&self, change: impl FnOnce(&mut Rows)) {
+        change(&mut self.0.lock().expect("not poisoned"));
+    }
+
+    pub(crate) fn sessions(&self) -> usize {
+        self.0.lock().expect("not poisoned").sessions.len()
+    }
+}
+
+impl Rows {
+    fn write(&mut self, batch: &[RowChange]) {
+        self.commits += 1;
+        for change in batch.iter().cloned() {
+            match change {
+                RowChange::PutSession { session } => {
+                    self.sessions.insert(session.id, *session);
+                }
+                RowChange::DeleteSession { session } => {
+                    self.sessions.remove(&session);
+                }
+                RowChange::PutNode { node } => {
+                    self.nodes.insert(node.id, *node);
+                }
+                RowChange::DeleteNode { node } => {
+                    self.nodes.remove(&node);
+                }
+                RowChange::AddEvent { event } => self.events.push(event),
+                RowChange::PutIdempotencyKey { key } => self.keys.push(key),
+                RowChange::PutSite { site } => self.site = Some(site),
+            }
+        }
+    }
+}
+
+impl Store for FakeStore {
+    fn load(&mut self, _: Timestamp, _: Timestamp) -> Result<Loaded, StoreError> {
+        let mut rows = self.0.lock().expect("not poisoned");
+        if rows.fail_loads > 0 {
+            rows.fail_loads -= 1;
+            return Err(StoreError::NoSite);
+        }
+        let new = SiteRow {
+            id: SiteId(7),
+            incarnation: 1,
+            epoch: 0,
+            next_event: 1,
+        };
+        Ok(Loaded {
+            site: rows.site.clone().unwrap_or(new),
+            sessions: rows.sessions.values().cloned().collect(),
+            nodes: rows.nodes.values().cloned().collect(),
+            idempotency: rows.keys.clone(),
+            uploads: vec![],
+        })
+    }
+
+    fn commit(&mut self, batch: &[RowChange]) -> Result<u64, CommitError> {
+        let mut rows = self.0.lock().expect("not poisoned");
+        let source = StoreError::NoSite;
+        match rows.fail.take() {
+            None => rows.write(batch),
+            Some(Failure::Refused) => return Err(CommitError::Refused { source }),
+            Some(Failure::UnknownLost) => return Err(CommitError::Unknown { source }),
+            Some(Failure::UnknownWritten) => {
+                rows.write(batch);
+                return Err(CommitError::Unknown { source });
+            }
+        }
+        Ok(rows.commits)
+    }
+
+    fn history(&mut self, _: &HistoryQuery) -> Result<Vec<SessionRecord>, StoreError> {
+        Ok(self
+            .0
+            .lock()
+            .expect("not poisoned")
+            .sessions
+            .values()
+            .rev()
+            .cloned()
+            .collect())
+    }
+
+    fn session(&mut self, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
+        Ok(self
+            .0
+            .lock()
+            .expect("not poisoned")
+            .sessions
+            .get(&id)
+            .cloned())
+    }
+
+    fn sessions_named(
+        &mut self,
+        owner: &Owner,
+        name: &SessionName,
+        _: u32,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        let rows = self.0.lock().expect("not poisoned");
+        let found = rows.sessions.values().rev();
+        Ok(found
+            .filter(|s| s.owner == *owner && s.name == *name)
+            .cloned()
+            .collect())
+    }
+
+    fn events(&mut self, after: u64, _: u32) -> Result<Vec<SiteEvent>, StoreError> {
+        let rows = self.0.lock().expect("not poisoned");
+        Ok(rows
+            .events
+            .iter()
+            .filter(|event| event.number > after)
+            .cloned()
+            .collect())
+    }
+
+    fn prune(&mut self, _: &Retention, _: Timestamp) -> Result<PruneReport, StoreError> {
+        Ok(PruneReport::default())
+    }
+
+    fn last_commit(&mut self) -> Result<u64, StoreError> {
+        Ok(self.0.lock().expect("not poisoned").commits)
+    }
+
+    fn room(&mut self) -> Result<Room, StoreError> {
+        if self.0.lock().expect("not poisoned").full {
+            return Ok(Room::Full {
+                free_bytes: 1 << 20,
+                needed_bytes: 64 << 20,
+            });
+        }
+        Ok(Room::Enough {
+            free_bytes: 1 << 40,
+        })
+    }
+}

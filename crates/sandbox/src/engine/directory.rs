@@ -1,0 +1,74 @@
+//! The engine's part of a member's directory.
+
+use super::{act, chain};
+use domain::MemberId;
+use engine_api::{ContainerSpec, EngineError, UidRange, layout};
+use process::remove_tree;
+use rustix::fs::{Mode, OFlags, fchmod, fchown, openat};
+use rustix::process::{Gid, Uid};
+use std::io;
+use std::path::Path;
+
+/// Who owns which entry inside, and its mode.
+const ENTRIES: &[(&str, u32, u32)] = &[
+    (layout::WORK, UidRange::COMMAND, 0o755),
+    (layout::HOME, UidRange::COMMAND, 0o700),
+    (layout::UPPER, 0, 0o755),
+    (layout::OVERLAY_WORK, 0, 0o700),
+    (layout::LOGS, UidRange::GUEST, 0o700),
+    (layout::RECORD, UidRange::GUEST, 0o700),
+];
+/// What does not outlive the container.
+const REMOVED: &[&str] = &[layout::UPPER, layout::OVERLAY_WORK, layout::HOME];
+
+/// Gives the directory's entries to the ids of the container. What is in them already is not
+/// touched: the agent unpacks with the right owners.
+pub(super) fn prepare_directory(container: &ContainerSpec) -> Result<(), EngineError> {
+    let failed = |name: &str| {
+        let act_words = format!("prepare {}", container.directory.join(name).display());
+        move |error: rustix::io::Errno| act(&act_words, io::Error::from(error))
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(&container.directory, flags, Mode::empty());
+    let directory = directory.map_err(failed(""))?;
+    for (name, inside, mode) in ENTRIES {
+        let entry = openat(&directory, *name, flags, Mode::empty()).map_err(failed(name))?;
+        let id = container.uids.shifted(*inside);
+        let (user, group) = (Uid::from_raw(id), Gid::from_raw(id));
+        fchown(&entry, Some(user), Some(group)).map_err(failed(name))?;
+        fchmod(&entry, Mode::from_raw_mode(*mode)).map_err(failed(name))?;
+    }
+    Ok(())
+}
+
+/// Removes the writable layer and the home directory. Work, logs and record stay.
+pub(super) fn remove_parts(directory: &Path) -> Result<(), EngineError> {
+    for name in REMOVED {
+        let path = directory.join(name);
+        remove_tree(&path)
+            .map_err(|error| act(&format!("remove {}", path.display()), chain(&error)))?;
+    }
+    Ok(())
+}
+
+/// The member whose socket has this name: its id, perhaps with an ending.
+pub(super) fn socket_member(name: &str) -> Option<MemberId> {
+    let whole = name.parse().ok();
+    whole.or_else(|| name.rsplit_once('.')?.0.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::socket_member;
+
+    #[test]
+    fn a_socket_is_named_after_its_member() {
+        let member = "0k3v9w1x5zq2e.1.0".parse().ok();
+        assert!(member.is_some());
+        assert_eq!(socket_member("0k3v9w1x5zq2e.1.0"), member);
+        assert_eq!(socket_member("0k3v9w1x5zq2e.1.0.sock"), member);
+        for name in ["daemon.sock", "0k3v9w1x5zq2e.1", "", ".sock"] {
+            assert_eq!(socket_member(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The launcher: a small process with one thread that starts containers.
+//!
+//! It reads requests on its standard input (a stream socket), clones a child for each, does the
+//! child's privileged part at once, and then waits for all children together, so that a slow one
+//! holds up nobody. It ends at the end of file: children without a *go* end with it, guests stay.
+
+mod child;
+mod plan;
+mod prepare;
+mod start;
+
+use crate::filter::Filters;
+use crate::kernel::{child_signals, reserve_low_descriptors};
+use crate::message::{Failure, Outcome, Reply, Request, encode, take};
+use prepare::{Refusal, prepare};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, memfd_create};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, WaitOptions, WaitStatus, getrlimit, setrlimit};
+use start::{Starting, start};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+pub(crate) use prepare::{BINDS_LIMIT, LAYERS_LIMIT};
+
+/// Descriptors below this are never the launcher's own: the child needs the low numbers.
+const LOW_DESCRIPTORS: i32 = 32;
+/// Bytes read at once.
+const READ_BYTES: usize = 64 << 10;
+/// Longest sleep: nothing depends on waking up.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The entry of the launcher's process, to be called before any thread is started. Its standard
+/// input is a connected stream socket to an engine; it ends when that is closed.
+pub fn run_launcher() -> ! {
+    let status = match Launcher::new().and_then(|mut launcher| launcher.run()) {
+        Ok(()) => 0,
+        Err(error) => {
+            // The engine gave us its standard error, which is its log.
+            let _ = writeln!(io::stderr(), "the sandbox launcher ends: {error}");
+            1
+        }
+    };
+    std::process::exit(status)
+}
+
+struct Launcher {
+    control: OwnedFd,
+    signals: OwnedFd,
+    guest: OwnedFd,
+    filters: Filters,
+    input: Vec<u8>,
+    starting: Vec<Starting>,
+}
+
+impl Launcher {
+    fn new() -> io::Result<Self> {
+        // A terminal's signals are not for us.
+        let _ = rustix::process::setsid();
+        rustix::process::umask(Mode::from_raw_mode(0o077));
+        allow_many_files();
+        let control = take_control()?;
+        Ok(Self {
+            control,
+            signals: child_signals()?,
+            guest: guest_file()?,
+            filters: Filters::compile().map_err(io::Error::other)?,
+            input: Vec::new(),
+            starting: Vec::new(),
+        })
+    }
+
+    fn run(&mut self) -> io::Result<()> {
+        loop {
+            let ready = self.wait()?;
+            // Failures and readiness first, so that the reasons of the dead are not lost.
+            if ready.signals {
+                self.reap()?;
+            }
+            self.settle()?;
+            if ready.control && !self.read_requests()? {
+                for starting in &self.starting {
+                    starting.give_up();
+                }
+                return Ok(());
+            }
+        }
+    }
+
+    fn wait(&self) -> io::Result<Ready> {
+        let next = self.starting.iter().map(|starting| starting.deadline).min();
+        let timeout = next.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
+        let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
+        let mut set = vec![
+            PollFd::new(&self.control, PollFlags::IN),
+            PollFd::new(&self.signals, PollFlags::IN),
+        ];
+        let pipes = self.starting.iter().map(|starting| &starting.held.ready);
+        set.extend(pipes.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+        match poll(&mut set, Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Ready {
+            control: !set[0].revents().is_empty(),
+            signals: !set[1].revents().is_empty(),
+        })
+    }
+
+    /// Reaps children that have ended, and notes how those ended that were starting.
+    fn reap(&mut self) -> io::Result<()> {
+        let mut information = [0; 1024];
+        let _ = rustix::io::read(&self.signals, &mut information);
+        loop {
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => {
+                    let pid = pid.as_raw_nonzero().get();
+                    let child = self.starting.iter_mut().find(|child| child.pid == pid);
+                    if let Some(child) = child {
+                        child.ended = Some(ending(status));
+                    }
+                }
+                Ok(None) | Err(Errno::CHILD) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Finishes the starts whose guest is ready, has ended, or is too late.
+    fn settle(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        for index in (0..self.starting.len()).rev() {
+            let child = &self.starting[index];
+            let Some(outcome) = outcome(child, now) else {
+                continue;
+            };
+            if !matches!(outcome, Outcome::Started) {
+                child.give_up();
+            }
+            let reply = Reply {
+                id: child.id,
+                outcome,
+            };
+            self.starting.swap_remove(index);
+            self.reply(&reply)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what is there and begins what was asked. False at the end of file.
+    fn read_requests(&mut self) -> io::Result<bool> {
+        let mut bytes = vec![0; READ_BYTES];
+        match rustix::io::read(&self.control, &mut bytes) {
+            Ok(0) | Err(Errno::CONNRESET) => return Ok(false),
+            Ok(count) => self.input.extend_from_slice(&bytes[..count]),
+            Err(Errno::INTR | Errno::AGAIN) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        }
+        while let Some(request) = take::<Request>(&mut self.input)? {
+            if let Some(outcome) = self.begin(&request) {
+                let id = request.id;
+                self.reply(&Reply { id, outcome })?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Begins a start; an outcome if it is over already.
+    fn begin(&mut self, request: &Request) -> Option<Outcome> {
+        let prepared = match prepare(request, &self.guest) {
+            Ok(prepared) => prepared,
+            Err(Refusal::Locked) => return Some(Outcome::Locked),
+            Err(Refusal::Failed(failure)) => {
+                return Some(Outcome::Failed(failure));
+            }
+        };
+        match start(request, prepared, &self.filters) {
+            Ok(starting) => {
+                self.starting.push(starting);
+                None
+            }
+            Err(failure) => Some(Outcome::Failed(failure)),
+        }
+    }
+
+    fn reply(&self, reply: &Reply) -> io::Result<()> {
+        let bytes = encode(reply)?;
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            match rustix::io::write(&self.control, rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(Errno::INTR) => {}
+                // The engine is gone: the next read says so, and ends us in order.
+                Err(Errno::PIPE | Errno::CONNRESET) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What can be read.
+struct Ready {
+    control: bool,
+    signals: bool,
+}
+
+/// What became of a start, if it is over.
+fn outcome(child: &Starting, now: Instant) -> Option<Outcome> {
+    let mut set = [PollFd::new(&child.held.ready, PollFlags::IN)];
+    let readable = poll(&mut set, Some(&Timespec::default())).is_ok_and(|count| count > 0);
+    if !readable {
+        let late = now >= child.deadline;
+        return late.then(|| Outcome::Failed(Failure::act("wait for the guest", "it took too long")));
+    }
+    let mut byte = [0];
+    match rustix::io::read(&child.held.ready, &mut byte) {
+        Ok(1) if byte[0] == guest_api::descriptors::READY => match child.go() {
+            Ok(()) => Some(Outcome::Started),
+            Err(failure) => Some(Outcome::Failed(failure)),
+        },
+        Err(Errno::INTR) => None,
+        _ => Some(Outcome::Failed(child.failure())),
+    }
+}
+
+fn ending(status: WaitStatus) -> String {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => format!("it exited with {code}"),
+        (None, Some(signal)) => format!("signal {signal} ended it"),
+        (None, None) => "it ended".to_owned(),
+    }
+}
+
+/// Takes the control socket off descriptor 0, which becomes /dev/null with its like, and keeps
+/// the low numbers free for children.
+fn take_control() -> io::Result<OwnedFd> {
+    // SAFETY: whoever starts a launcher gives it a socket as standard input, which is open.
+    let given = unsafe { BorrowedFd::borrow_raw(0) };
+    let control = rustix::io::fcntl_dupfd_cloexec(given, LOW_DESCRIPTORS)?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    reserve_low_descriptors(LOW_DESCRIPTORS)?;
+    Ok(control)
+}
+
+/// The guest's program in memory: sealed, so that no container can change it for the others.
+fn guest_file() -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // Kernels before 6.3 do not know the flag that allows execution, and always allow it.
+    let file = memfd_create(c"insula-guest", flags | MemfdFlags::EXEC)
+        .or_else(|_| memfd_create(c"insula-guest", flags))?;
+    let mut file = File::from(file);
+    file.write_all(guest_binary::GUEST)?;
+    fchmod(&file, Mode::from_raw_mode(0o555))?;
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    fcntl_add_seals(file.as_fd(), seals)?;
+    Ok(file.into())
+}
+
+/// Many starts at once need many descriptors; what is allowed is taken.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let _ = setrlimit(Resource::Nofile, most);
+}

@@ -1,0 +1,107 @@
+//! What the child of a start does between clone and exec.
+//!
+//! It runs in a copy of the launcher's memory, has a copy of its descriptors, and allocates
+//! nothing: the plan was made before. Its acts are in the only order that works: groups are joined
+//! while the opened files allow it, /proc is mounted while the old one is still visible, and
+//! privileges go last but for the filters, which need no-new-privileges and little else.
+
+mod credentials;
+mod mounts;
+
+use super::plan::{Act, FIRST_INHERITED, Failed, Plan};
+use crate::filter::Filters;
+use crate::kernel;
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::thread::UnshareFlags;
+use std::convert::Infallible;
+use std::os::fd::BorrowedFd;
+
+/// The guest's name for itself, as `ps` shows it.
+const GUEST_NAME: &std::ffi::CStr = c"insula-guest";
+/// Descriptors from here on are none of the guest's.
+const FIRST_CLOSED: u32 = 10;
+
+/// Names the act of an error.
+pub(super) trait During<T> {
+    fn during(self, act: Act) -> Result<T, Failed>;
+    fn during_each(self, act: Act, index: usize) -> Result<T, Failed>;
+}
+
+impl<T> During<T> for Result<T, Errno> {
+    fn during(self, act: Act) -> Result<T, Failed> {
+        self.during_each(act, 0)
+    }
+
+    fn during_each(self, act: Act, index: usize) -> Result<T, Failed> {
+        self.map_err(|errno| Failed {
+            act,
+            index: u16::try_from(index).unwrap_or(u16::MAX),
+            errno: errno.raw_os_error(),
+        })
+    }
+}
+
+/// Becomes the guest, or tells why not and ends.
+pub(super) fn run(plan: &Plan, kept: &[u32], filters: &Filters) -> ! {
+    let failed = match become_guest(plan, kept, filters) {
+        Ok(never) => match never {},
+        Err(failed) => failed,
+    };
+    // If nobody reads it, there is nobody to tell.
+    let _ = rustix::io::write(&plan.error, &failed.encode());
+    kernel::exit_now(1)
+}
+
+fn become_guest(plan: &Plan, kept: &[u32], filters: &Filters) -> Result<Infallible, Failed> {
+    kernel::reset_signals();
+    close_others(kept);
+    for (index, group) in plan.groups.iter().enumerate() {
+        rustix::io::write(group, b"0").during_each(Act::JoinGroup, index)?;
+    }
+    // SAFETY: unsharing the cgroup namespace touches no memory and no descriptor.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWCGROUP) }.during(Act::HideGroups)?;
+    wait_for_launcher(plan)?;
+    credentials::become_root().during(Act::BecomeRoot)?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    rustix::system::sethostname(plan.hostname.as_bytes()).during(Act::SetHostname)?;
+    if plan.own_network {
+        kernel::loopback_up().during(Act::RaiseLoopback)?;
+    }
+    mounts::build(&plan.mounts)?;
+    for (number, descriptor) in (FIRST_INHERITED..).zip(&plan.inherited) {
+        kernel::duplicate(descriptor, number).during(Act::PassDescriptors)?;
+    }
+    // Standard input and output are /dev/null already; the launcher's messages are not for it.
+    // SAFETY: descriptor 0 is open for as long as the launcher and its children live.
+    let null = unsafe { BorrowedFd::borrow_raw(0) };
+    kernel::duplicate(null, 2).during(Act::PassDescriptors)?;
+    kernel::close_on_exec_from(FIRST_CLOSED).during(Act::PassDescriptors)?;
+    credentials::become_guest().during(Act::GiveUpPrivileges)?;
+    for filter in &filters.0 {
+        kernel::install_filter(filter).during(Act::FilterCalls)?;
+    }
+    Err(kernel::execute(&plan.guest, GUEST_NAME)).during(Act::RunGuest)
+}
+
+/// Closes everything from 3 on that is not in `kept`, which is sorted.
+fn close_others(kept: &[u32]) {
+    let mut next = 3;
+    for number in kept {
+        if *number > next {
+            kernel::close_range(next, number - 1);
+        }
+        next = number + 1;
+    }
+    kernel::close_range(next, u32::MAX);
+}
+
+/// Waits until the launcher has done its part. End of file means that it died, or gave up.
+fn wait_for_launcher(plan: &Plan) -> Result<(), Failed> {
+    let mut byte = [0];
+    match rustix::io::read(&plan.sync, &mut byte) {
+        Ok(1) => Ok(()),
+        Ok(_) => Err(Errno::PIPE).during(Act::WaitForLauncher),
+        Err(error) => Err(error).during(Act::WaitForLauncher),
+    }
+}

@@ -1,0 +1,318 @@
+//! Builds the container's file systems and changes to them.
+//!
+//! The launcher made every mount that needs the node's rights, detached; here they are attached.
+//! Paths below the image's root are never followed as they are: an image may be hostile, so each
+//! mount point is opened beneath the root without following links, and mounted on by descriptor.
+
+use super::super::plan::{Act, Failed, MountPlan, SmallFile, Target};
+use super::During;
+use crate::kernel::{
+    MOUNT_NO_DEVICES, MOUNT_NO_SUID, MOUNT_READ_ONLY, mount_setattr,
+};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
+    fsopen, mount, mount_change, move_mount, open_tree, unmount,
+};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Where the staging file system goes: a directory that every system has.
+const STAGING: &CStr = c"/tmp";
+/// Parts of /proc that are hidden: files show nothing, directories are empty.
+const HIDDEN_PROC: &[&CStr] = &[
+    c"acpi", c"asound", c"kcore", c"keys", c"key-users", c"kmsg", c"kpagecgroup", c"kpagecount",
+    c"kpageflags", c"latency_stats", c"sched_debug", c"scsi", c"timer_list", c"timer_stats",
+];
+/// Parts of /proc that cannot be written.
+const READ_ONLY_PROC: &[&CStr] = &[c"bus", c"fs", c"irq", c"sys", c"sysrq-trigger"];
+/// Parts of /sys that are hidden.
+const HIDDEN_SYS: &[&CStr] = &[c"firmware", c"devices/virtual/powercap"];
+/// Devices of the node that are shown.
+const DEVICES: &[(&CStr, &CStr)] = &[
+    (c"/dev/null", c"null"),
+    (c"/dev/zero", c"zero"),
+    (c"/dev/full", c"full"),
+    (c"/dev/random", c"random"),
+    (c"/dev/urandom", c"urandom"),
+    (c"/dev/tty", c"tty"),
+];
+/// Links in /dev.
+const DEVICE_LINKS: &[(&CStr, &CStr)] = &[
+    (c"/proc/self/fd", c"fd"),
+    (c"/proc/self/fd/0", c"stdin"),
+    (c"/proc/self/fd/1", c"stdout"),
+    (c"/proc/self/fd/2", c"stderr"),
+    (c"pts/ptmx", c"ptmx"),
+];
+const HARMLESS: MountAttrFlags =
+    MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
+
+/// Builds everything of `plan` and makes it this process's root.
+pub(super) fn build(plan: &MountPlan) -> Result<(), Failed> {
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change(c"/", private).during(Act::DetachMounts)?;
+    stage().during(Act::MakeStaging)?;
+    mount_root(plan)?;
+    let root = open(c"root", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .during(Act::MountRoot)?;
+    let root = root.as_fd();
+    mount_proc(root)?;
+    mount_sys(root, plan)?;
+    mount_devices(root, plan)?;
+    mount_tmp(root, plan).during(Act::MountTmp)?;
+    for (index, bind) in plan.binds.iter().enumerate() {
+        let target = target(root, &bind.target).during_each(Act::MakeMountPoint, index)?;
+        attach(&bind.mount, &target).during_each(Act::AttachBind, index)?;
+    }
+    for file in &plan.small_files {
+        cover_file(root, file).during(Act::WriteSmallFile)?;
+    }
+    if plan.read_only {
+        mount_setattr(root, 0, MOUNT_READ_ONLY).during(Act::CloseRoot)?;
+    }
+    change_root(root).during(Act::ChangeRoot)
+}
+
+/// A small file system for names that are needed until the root changes; it becomes the working
+/// directory.
+fn stage() -> Result<(), Errno> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount(c"staging", STAGING, c"tmpfs", flags, Some(c"mode=0700,size=256k"))?;
+    rustix::process::chdir(STAGING)?;
+    for name in [c"empty", c"member", c"root"] {
+        mkdirat(CWD, name, Mode::RWXU)?;
+    }
+    let flags = flags | MountFlags::RDONLY;
+    mount(c"empty", c"empty", c"tmpfs", flags, Some(c"mode=0555,size=4k"))
+}
+
+fn mount_root(plan: &MountPlan) -> Result<(), Failed> {
+    for (index, (layer, name)) in plan.layers.iter().enumerate() {
+        mkdirat(CWD, name.as_c_str(), Mode::RWXU).during_each(Act::AttachLayer, index)?;
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(layer, c"", CWD, name.as_c_str(), flags)
+            .during_each(Act::AttachLayer, index)?;
+    }
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(&plan.member, c"", CWD, c"member", flags).during(Act::MountRoot)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    let options = Some(plan.overlay_options.as_c_str());
+    mount(c"overlay", c"root", c"overlay", flags, options).during(Act::MountRoot)
+}
+
+/// A new file system of `kind`, attached nowhere.
+fn create(
+    kind: &CStr,
+    options: &[(&CStr, &CStr)],
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd, Errno> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        if value.is_empty() {
+            fsconfig_set_flag(&context, *key)?;
+        } else {
+            fsconfig_set_string(&context, *key, *value)?;
+        }
+    }
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// Attaches a detached mount to an opened mount point.
+fn attach(mount: impl AsFd, target: impl AsFd) -> Result<(), Errno> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, c"", target, c"", flags)
+}
+
+fn copy_of(directory: impl AsFd, path: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    open_tree(directory, path, flags)
+}
+
+fn beneath(directory: impl AsFd, path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    openat2(directory, path, flags, Mode::empty(), resolve)
+}
+
+/// Opens a directory right below the root as a mount point, and makes it if it is missing.
+fn top(root: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    match beneath(root, name, OFlags::DIRECTORY) {
+        Err(Errno::NOENT) => {
+            mkdirat(root, name, Mode::from_raw_mode(0o755))?;
+            beneath(root, name, OFlags::DIRECTORY)
+        }
+        result => result,
+    }
+}
+
+/// Opens a mount point beneath the root and makes what is missing of it. A symbolic link
+/// anywhere in it is refused with `ELOOP`.
+fn target(root: BorrowedFd<'_>, target: &Target) -> Result<OwnedFd, Errno> {
+    let kind = if target.directory {
+        OFlags::DIRECTORY
+    } else {
+        OFlags::empty()
+    };
+    match beneath(root, &target.path, kind) {
+        Err(Errno::NOENT) => {}
+        result => return result,
+    }
+    let mut current: Option<OwnedFd> = None;
+    for (index, name) in target.components.iter().enumerate() {
+        let directory = current.as_ref().map_or(root, |opened| opened.as_fd());
+        let last = index + 1 == target.components.len();
+        let next = if last && !target.directory {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            match openat(directory, name.as_c_str(), flags, Mode::from_raw_mode(0o644)) {
+                Ok(_) | Err(Errno::EXIST) => beneath(directory, name, OFlags::empty())?,
+                Err(error) => return Err(error),
+            }
+        } else {
+            top(directory, name)?
+        };
+        current = Some(next);
+    }
+    current.ok_or(Errno::INVAL)
+}
+
+/// Covers `name` with nothing, if it exists: a file with /dev/null, a directory with an empty one.
+fn hide(directory: impl AsFd, name: &CStr) -> Result<(), Errno> {
+    let place = match beneath(&directory, name, OFlags::empty()) {
+        Ok(place) => place,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let facts = rustix::fs::fstat(&place)?;
+    let cover = if FileType::from_raw_mode(facts.st_mode) == FileType::Directory {
+        copy_of(CWD, c"empty")?
+    } else {
+        copy_of(CWD, c"/dev/null")?
+    };
+    attach(&cover, &place)
+}
+
+fn mount_proc(root: BorrowedFd<'_>) -> Result<(), Failed> {
+    let target = top(root, c"proc").during(Act::MountProc)?;
+    let attributes = HARMLESS | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let proc = create(c"proc", &[], attributes).during(Act::MountProc)?;
+    attach(&proc, &target).during(Act::MountProc)?;
+    for (index, name) in HIDDEN_PROC.iter().enumerate() {
+        hide(&proc, name).during_each(Act::HideProc, index)?;
+    }
+    for (index, name) in READ_ONLY_PROC.iter().enumerate() {
+        read_only(&proc, name).during_each(Act::HideProc, index)?;
+    }
+    Ok(())
+}
+
+fn read_only(directory: impl AsFd, name: &CStr) -> Result<(), Errno> {
+    let place = match beneath(&directory, name, OFlags::empty()) {
+        Ok(place) => place,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let copy = copy_of(&directory, name)?;
+    mount_setattr(&copy, 0, MOUNT_READ_ONLY | MOUNT_NO_SUID | MOUNT_NO_DEVICES)?;
+    attach(&copy, &place)
+}
+
+/// A new sysfs shows the devices of the container's own network; with the node's network a new
+/// one is refused by the kernel, and the node's is shown.
+fn mount_sys(root: BorrowedFd<'_>, plan: &MountPlan) -> Result<(), Failed> {
+    let made;
+    let sys = match &plan.sys {
+        Some(sys) => sys,
+        None => {
+            let attributes = HARMLESS
+                | MountAttrFlags::MOUNT_ATTR_NOEXEC
+                | MountAttrFlags::MOUNT_ATTR_RDONLY;
+            made = create(c"sysfs", &[], attributes).during(Act::MountSys)?;
+            &made
+        }
+    };
+    let target = top(root, c"sys").during(Act::MountSys)?;
+    attach(sys, &target).during(Act::MountSys)?;
+    for (index, name) in HIDDEN_SYS.iter().enumerate() {
+        hide(sys, name).during_each(Act::MountSys, index)?;
+    }
+    Ok(())
+}
+
+fn mount_devices(root: BorrowedFd<'_>, plan: &MountPlan) -> Result<(), Failed> {
+    devices(root, plan).during(Act::MountDevices)
+}
+
+fn devices(root: BorrowedFd<'_>, plan: &MountPlan) -> Result<(), Errno> {
+    let options = [(c"mode", c"0755"), (c"size", c"64k"), (c"nr_inodes", c"64")];
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let dev = create(c"tmpfs", &options, attributes)?;
+    attach(&dev, top(root, c"dev")?)?;
+    for (source, name) in DEVICES {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        openat(&dev, *name, flags, Mode::from_raw_mode(0o666))?;
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(copy_of(CWD, source)?, c"", &dev, *name, flags)?;
+    }
+    for (points_to, name) in DEVICE_LINKS {
+        rustix::fs::symlinkat(*points_to, &dev, *name)?;
+    }
+    for name in [c"pts", c"shm"] {
+        mkdirat(&dev, name, Mode::from_raw_mode(0o755))?;
+    }
+    let options = [
+        (c"newinstance", c""),
+        (c"ptmxmode", c"0666"),
+        (c"mode", c"0620"),
+        (c"gid", c"5"),
+    ];
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(create(c"devpts", &options, attributes)?, c"", &dev, c"pts", flags)?;
+    move_mount(scratch(plan)?, c"", &dev, c"shm", flags)?;
+    // Nothing can be added: what is written there would be memory that no limit names.
+    mount_setattr(&dev, 0, MOUNT_READ_ONLY)
+}
+
+/// A tmpfs for everybody, limited in size and number of files.
+fn scratch(plan: &MountPlan) -> Result<OwnedFd, Errno> {
+    let options = [
+        (c"mode", c"1777"),
+        (c"size", plan.tmpfs_size.as_c_str()),
+        (c"nr_inodes", plan.tmpfs_inodes.as_c_str()),
+    ];
+    create(c"tmpfs", &options, HARMLESS)
+}
+
+fn mount_tmp(root: BorrowedFd<'_>, plan: &MountPlan) -> Result<(), Errno> {
+    attach(scratch(plan)?, top(root, c"tmp")?)
+}
+
+/// Covers a file of the image with one of ours. An image without it (or with a link there) stays
+/// as it is.
+fn cover_file(root: BorrowedFd<'_>, file: &SmallFile) -> Result<(), Errno> {
+    let Ok(place) = beneath(root, &file.target, OFlags::empty()) else {
+        return Ok(());
+    };
+    let facts = rustix::fs::fstat(&place)?;
+    if FileType::from_raw_mode(facts.st_mode) != FileType::RegularFile {
+        return Ok(());
+    }
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let written = openat(CWD, file.name.as_c_str(), flags, Mode::from_raw_mode(0o644))?;
+    rustix::io::write(&written, &file.content)?;
+    let copy = copy_of(CWD, &file.name)?;
+    mount_setattr(&copy, 0, MOUNT_READ_ONLY | MOUNT_NO_SUID | MOUNT_NO_DEVICES)?;
+    attach(&copy, &place)
+}
+
+/// The old root is mounted over the new one for a moment, and taken away with all that is below.
+fn change_root(root: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::process::fchdir(root)?;
+    rustix::process::pivot_root(c".", c".")?;
+    unmount(c".", UnmountFlags::DETACH)?;
+    rustix::process::chdir(c"/")
+}

@@ -1,0 +1,215 @@
+//! Everything the child of a start needs, made before it exists: it allocates nothing.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+/// Longest reason of a failed act in the child: an act, an index, an errno.
+pub(super) const FAILURE_BYTES: usize = 8;
+
+/// Descriptors, names and texts for the child.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Files to write `0` into, to join the groups.
+    pub(super) groups: Vec<OwnedFd>,
+    /// One byte comes from the launcher when the id maps are written and the mounts idmapped.
+    pub(super) sync: OwnedFd,
+    /// Where a failed act is told; closed by exec.
+    pub(super) error: OwnedFd,
+    /// What is mounted.
+    pub(super) mounts: MountPlan,
+    /// Name of the host inside.
+    pub(super) hostname: String,
+    /// A network namespace of its own, whose loopback device has to be brought up.
+    pub(super) own_network: bool,
+    /// What the guest inherits, in the order of its numbers from [`FIRST_INHERITED`] on.
+    pub(super) inherited: Vec<OwnedFd>,
+    /// The guest's program.
+    pub(super) guest: OwnedFd,
+}
+
+/// The number of the first descriptor that the guest inherits.
+pub(super) const FIRST_INHERITED: i32 = guest_api::descriptors::CONFIG;
+
+/// The file systems of a container, in the order they are mounted.
+#[derive(Debug)]
+pub(super) struct MountPlan {
+    /// Lower layers, the lowest first: a detached mount and a name to attach it by.
+    pub(super) layers: Vec<(OwnedFd, CString)>,
+    /// The member's directory, which holds the writable layer.
+    pub(super) member: OwnedFd,
+    /// The writable layer and overlayfs's scratch directory, on the mount of `member`; named in
+    /// `overlay_options` by their numbers.
+    pub(super) _writable: [OwnedFd; 2],
+    /// Options of the overlay.
+    pub(super) overlay_options: CString,
+    /// Nothing of the root can be written.
+    pub(super) read_only: bool,
+    /// The node's sysfs, where the network is the node's: a new one cannot be mounted then.
+    pub(super) sys: Option<OwnedFd>,
+    /// `/work`, `/home/user`, and what was asked for.
+    pub(super) binds: Vec<BindPlan>,
+    /// Size of `/tmp` and of `/dev/shm`, in bytes.
+    pub(super) tmpfs_size: CString,
+    /// Most files in each of them.
+    pub(super) tmpfs_inodes: CString,
+    /// `/etc/hosts` and `/etc/hostname`.
+    pub(super) small_files: [SmallFile; 2],
+}
+
+/// A detached mount and where it goes.
+#[derive(Debug)]
+pub(super) struct BindPlan {
+    pub(super) mount: OwnedFd,
+    pub(super) target: Target,
+}
+
+/// A place below the root.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// The whole path, relative to the root.
+    pub(super) path: CString,
+    /// Its components, to make what is missing one by one.
+    pub(super) components: Vec<CString>,
+    /// It is a directory; a file otherwise.
+    pub(super) directory: bool,
+}
+
+/// A file with a given content that hides one of the image, where the image has it.
+#[derive(Debug)]
+pub(super) struct SmallFile {
+    pub(super) name: CString,
+    pub(super) target: CString,
+    pub(super) content: Vec<u8>,
+}
+
+impl Plan {
+    /// The numbers the child needs, in order. All others are closed first thing, so that it does
+    /// not keep another container's pipes open.
+    pub(super) fn kept(&self) -> Vec<u32> {
+        let mounts = &self.mounts;
+        let one = [&self.sync, &self.error, &self.guest, &mounts.member];
+        let mut kept: Vec<u32> = one
+            .into_iter()
+            .chain(&self.groups)
+            .chain(&self.inherited)
+            .chain(&mounts._writable)
+            .chain(mounts.layers.iter().map(|(mount, _)| mount))
+            .chain(mounts.sys.iter())
+            .chain(mounts.binds.iter().map(|bind| &bind.mount))
+            .filter_map(|descriptor| u32::try_from(descriptor.as_raw_fd()).ok())
+            .collect();
+        kept.sort_unstable();
+        kept
+    }
+}
+
+/// The acts of the child, for its failure report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub(super) enum Act {
+    JoinGroup,
+    HideGroups,
+    WaitForLauncher,
+    BecomeRoot,
+    SetHostname,
+    RaiseLoopback,
+    DetachMounts,
+    MakeStaging,
+    AttachLayer,
+    MountRoot,
+    MakeMountPoint,
+    MountProc,
+    HideProc,
+    MountSys,
+    MountDevices,
+    MountTmp,
+    AttachBind,
+    WriteSmallFile,
+    CloseRoot,
+    ChangeRoot,
+    PassDescriptors,
+    GiveUpPrivileges,
+    FilterCalls,
+    RunGuest,
+}
+
+/// All acts, in the order of their numbers, with their words.
+const ACTS: &[(Act, &str)] = &[
+    (Act::JoinGroup, "join a control group"),
+    (Act::HideGroups, "make a cgroup namespace"),
+    (Act::WaitForLauncher, "wait for the launcher"),
+    (Act::BecomeRoot, "become root of the user namespace"),
+    (Act::SetHostname, "set the host name"),
+    (Act::RaiseLoopback, "bring the loopback device up"),
+    (Act::DetachMounts, "make all mounts private"),
+    (Act::MakeStaging, "mount a staging directory on /tmp"),
+    (Act::AttachLayer, "attach a layer of the image"),
+    (Act::MountRoot, "mount the root file system"),
+    (Act::MakeMountPoint, "make the mount point"),
+    (Act::MountProc, "mount /proc"),
+    (Act::HideProc, "hide a part of /proc"),
+    (Act::MountSys, "mount /sys"),
+    (Act::MountDevices, "mount /dev"),
+    (Act::MountTmp, "mount /tmp"),
+    (Act::AttachBind, "attach the mount"),
+    (Act::WriteSmallFile, "make /etc/hosts"),
+    (Act::CloseRoot, "make the root read-only"),
+    (Act::ChangeRoot, "change to the new root"),
+    (Act::PassDescriptors, "hand over the guest's descriptors"),
+    (Act::GiveUpPrivileges, "give up privileges"),
+    (Act::FilterCalls, "install the filter of system calls"),
+    (Act::RunGuest, "run the guest"),
+];
+
+/// A failed act of the child: which, on which of several things, and the error's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Failed {
+    pub(super) act: Act,
+    pub(super) index: u16,
+    pub(super) errno: i32,
+}
+
+impl Failed {
+    pub(super) fn encode(self) -> [u8; FAILURE_BYTES] {
+        let mut bytes = [0; FAILURE_BYTES];
+        bytes[..2].copy_from_slice(&(self.act as u16).to_le_bytes());
+        bytes[2..4].copy_from_slice(&self.index.to_le_bytes());
+        bytes[4..].copy_from_slice(&self.errno.to_le_bytes());
+        bytes
+    }
+
+    /// `None` for bytes that no child sends.
+    pub(super) fn decode(bytes: [u8; FAILURE_BYTES]) -> Option<Self> {
+        let [a, b, c, d, errno @ ..] = bytes;
+        let (act, _) = ACTS.get(usize::from(u16::from_le_bytes([a, b])))?;
+        Some(Self {
+            act: *act,
+            index: u16::from_le_bytes([c, d]),
+            errno: i32::from_le_bytes(errno),
+        })
+    }
+
+    pub(super) fn words(self) -> &'static str {
+        ACTS[usize::from(self.act as u16)].1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ACTS, Failed};
+
+    #[test]
+    fn every_act_has_its_words_and_survives_the_pipe() {
+        for (number, (act, words)) in ACTS.iter().enumerate() {
+            assert_eq!(usize::from(*act as u16), number, "{words}");
+            let failed = Failed {
+                act: *act,
+                index: 7,
+                errno: 13,
+            };
+            assert_eq!(Failed::decode(failed.encode()), Some(failed));
+            assert_eq!(failed.words(), *words);
+        }
+        assert_eq!(Failed::decode([255; 8]), None);
+    }
+}

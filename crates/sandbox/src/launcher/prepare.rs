@@ -1,0 +1,408 @@
+//! The launcher's part of a start before the clone: lock, socket, mounts, plan.
+
+use super::plan::{BindPlan, MountPlan, Plan, SmallFile, Target};
+use crate::kernel::{
+    MOUNT_NO_DEVICES, MOUNT_NO_SUID, MOUNT_READ_ONLY, RECURSIVE, mount_setattr,
+};
+use crate::message::{Failure, Request};
+use domain::Network;
+use engine_api::{BindOwner, ContainerSpec, layout};
+use process::{FileLock, LockMode};
+use rustix::fs::{
+    AtFlags, CWD, FileType, MemfdFlags, Mode, OFlags, fstat, memfd_create, open, openat,
+};
+use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io::{self, Seek as _, Write as _};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+/// Most layers of an image: their names have to fit in one page of mount options.
+pub(crate) const LAYERS_LIMIT: usize = 100;
+/// Most binds of one container.
+pub(crate) const BINDS_LIMIT: usize = 200;
+/// Most components of a bind's target.
+const TARGET_DEPTH_LIMIT: usize = 64;
+/// Connections that may wait to be accepted by the guest.
+const BACKLOG: i32 = 128;
+/// Least files in a tmpfs.
+const INODES_LEAST: u64 = 256;
+/// A tmpfs may hold a file for each so many bytes of its size.
+const BYTES_PER_INODE: u64 = 4096;
+/// How often the lock is tried: somebody who only looks holds it for microseconds.
+const LOCK_TRIES: u32 = 20;
+/// Pause between two tries.
+const LOCK_PAUSE: Duration = Duration::from_micros(500);
+/// What a start says where a file system cannot be idmapped.
+pub(super) const NOT_IDMAPPED: &str = "files on its file system cannot be shown under another \
+     owner (no idmapped mounts); copy them in with --upload instead";
+
+/// A start just before its clone. Dropped, it leaves nothing but the socket's name.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) plan: Plan,
+    pub(super) held: Held,
+    /// What has to be idmapped once the container's user namespace is there.
+    pub(super) idmaps: Vec<Idmap>,
+    /// The member's group in the version 2 hierarchy.
+    pub(super) unified: Option<OwnedFd>,
+    /// Namespaces of the container that are not made for every one.
+    pub(super) own_network: bool,
+}
+
+/// The launcher's ends of the pipes.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) sync: OwnedFd,
+    pub(super) error: OwnedFd,
+    pub(super) ready: OwnedFd,
+    pub(super) go: OwnedFd,
+    /// The file that takes the CPU quota, and the quota.
+    pub(super) quota: Option<(OwnedFd, u64)>,
+}
+
+/// A mount whose ids are to be translated.
+#[derive(Debug)]
+pub(super) struct Idmap {
+    pub(super) mount: MountPlace,
+    pub(super) owner: BindOwner,
+    /// Where it cannot be done the mount is shown as it is: its files belong to nobody inside.
+    pub(super) optional: bool,
+    pub(super) path: PathBuf,
+}
+
+/// Which mount of the plan.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum MountPlace {
+    Layer(usize),
+    Bind(usize),
+}
+
+/// The start could not be prepared.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// Somebody holds the member's lock.
+    Locked,
+    /// An act failed.
+    Failed(Failure),
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+fn failed(act: &str, path: &Path) -> impl FnOnce(Errno) -> Failure {
+    let act = format!("{act} {}", path.display());
+    move |error| Failure::act(act, io::Error::from(error))
+}
+
+pub(super) fn prepare(request: &Request, guest: &OwnedFd) -> Result<Prepared, Refusal> {
+    let container = &request.container;
+    let lock = lock(&container.directory.join(layout::LOCK))?;
+    remove_stale(container)?;
+    let member = open(&container.directory, directory_flags(), Mode::empty())
+        .map_err(failed("open", &container.directory))?;
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| Failure::act("make a pipe", io::Error::from(e)));
+    let ((go_read, go), (ready, ready_write)) = (pipe()?, pipe()?);
+    let ((sync, sync_write), (error, error_write)) = (pipe()?, pipe()?);
+    let inherited = vec![
+        config_file(&container.guest.config)?,
+        listen(&container.guest.socket)?,
+        subdirectory(&member, layout::RECORD, &container.directory)?,
+        subdirectory(&member, layout::LOGS, &container.directory)?,
+        lock.into_fd(),
+        go_read,
+        ready_write,
+    ];
+    let own_network = container.network == Network::None;
+    let mut idmaps = Vec::new();
+    let plan = Plan {
+        groups: open_groups(&request.groups.tasks)?,
+        sync,
+        error: error_write,
+        mounts: mount_plan(container, own_network, &mut idmaps)?,
+        hostname: container.hostname.clone(),
+        own_network,
+        inherited,
+        guest: guest
+            .try_clone()
+            .map_err(|error| Failure::act("copy a descriptor", error))?,
+    };
+    let unified = request.groups.unified.as_deref().map(|path| {
+        open(path, directory_flags(), Mode::empty()).map_err(failed("open", path))
+    });
+    let quota = request.groups.cpu_quota.as_ref().map(|(path, quota)| {
+        let file = open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+        file.map(|file| (file, *quota)).map_err(failed("open", path))
+    });
+    Ok(Prepared {
+        plan,
+        held: Held {
+            sync: sync_write,
+            error,
+            ready,
+            go,
+            quota: quota.transpose()?,
+        },
+        idmaps,
+        unified: unified.transpose()?,
+        own_network,
+    })
+}
+
+fn directory_flags() -> OFlags {
+    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC
+}
+
+fn lock(path: &Path) -> Result<FileLock, Refusal> {
+    for _ in 0..LOCK_TRIES {
+        match FileLock::try_lock(path, LockMode::Exclusive) {
+            Ok(Some(lock)) => return Ok(lock),
+            Ok(None) => std::thread::sleep(LOCK_PAUSE),
+            Err(error) => {
+                let act = format!("lock {}", path.display());
+                return Err(Failure::act(act, error).into());
+            }
+        }
+    }
+    Err(Refusal::Locked)
+}
+
+/// The lock is ours, so whatever names an earlier guest is out of date.
+fn remove_stale(container: &ContainerSpec) -> Result<(), Failure> {
+    let guest = container.directory.join(layout::GUEST);
+    for path in [&container.guest.socket, &guest] {
+        match rustix::fs::unlink(path) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(failed("remove", path)(error)),
+        }
+    }
+    Ok(())
+}
+
+fn config_file(config: &[u8]) -> Result<OwnedFd, Failure> {
+    let failed = |error: io::Error| Failure::act("write the guest's configuration", error);
+    let file = memfd_create(c"insula-config", MemfdFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+    let mut file = File::from(file);
+    file.write_all(config).map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    Ok(file.into())
+}
+
+/// The socket is closed to everybody but its owner from the first moment on.
+fn listen(path: &Path) -> Result<OwnedFd, Failure> {
+    let listening = || -> Result<OwnedFd, Errno> {
+        let flags = SocketFlags::CLOEXEC;
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let before = rustix::process::umask(Mode::from_raw_mode(0o177));
+        let bound = rustix::net::bind(&socket, &SocketAddrUnix::new(path)?);
+        rustix::process::umask(before);
+        bound?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        Ok(socket)
+    };
+    listening().map_err(failed("listen on", path))
+}
+
+fn subdirectory(member: &OwnedFd, name: &str, directory: &Path) -> Result<OwnedFd, Failure> {
+    let flags = directory_flags() | OFlags::NOFOLLOW;
+    openat(member, name, flags, Mode::empty()).map_err(failed("open", &directory.join(name)))
+}
+
+fn open_groups(tasks: &[PathBuf]) -> Result<Vec<OwnedFd>, Failure> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    tasks
+        .iter()
+        .map(|path| open(path, flags, Mode::empty()).map_err(failed("open", path)))
+        .collect()
+}
+
+fn mount_plan(
+    container: &ContainerSpec,
+    own_network: bool,
+    idmaps: &mut Vec<Idmap>,
+) -> Result<MountPlan, Failure> {
+    let layers = layers(container, idmaps)?;
+    let member = detach(CWD, &container.directory, 0)?;
+    let member_attributes = MOUNT_NO_SUID | MOUNT_NO_DEVICES;
+    mount_setattr(&member, 0, member_attributes).map_err(failed("mount", &container.directory))?;
+    let path_flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let writable = |name: &str| {
+        openat(&member, name, path_flags, Mode::empty())
+            .map_err(failed("open", &container.directory.join(name)))
+    };
+    let writable = [writable(layout::UPPER)?, writable(layout::OVERLAY_WORK)?];
+    let names: Vec<_> = layers.iter().rev().map(|(_, name)| name.to_string_lossy()).collect();
+    let options = format!(
+        "lowerdir={},upperdir=/proc/self/fd/{},workdir=/proc/self/fd/{},userxattr",
+        names.join(":"),
+        writable[0].as_raw_fd(),
+        writable[1].as_raw_fd(),
+    );
+    let size = container.limits.tmpfs_bytes;
+    let inodes = (size / BYTES_PER_INODE).max(INODES_LEAST);
+    Ok(MountPlan {
+        layers,
+        binds: binds(container, &member, idmaps)?,
+        member,
+        _writable: writable,
+        overlay_options: text(options)?,
+        read_only: container.root.read_only,
+        sys: if own_network { None } else { Some(node_sys()?) },
+        tmpfs_size: text(size.to_string())?,
+        tmpfs_inodes: text(inodes.to_string())?,
+        small_files: small_files(&container.hostname, own_network)?,
+    })
+}
+
+/// A copy of the mount at `path`, attached nowhere.
+fn detach(directory: impl AsFd, path: &Path, flags: u32) -> Result<OwnedFd, Failure> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::from_bits_retain(flags);
+    open_tree(directory, path, flags).map_err(failed("open", path))
+}
+
+fn layers(
+    container: &ContainerSpec,
+    idmaps: &mut Vec<Idmap>,
+) -> Result<Vec<(OwnedFd, CString)>, Failure> {
+    let mut layers = Vec::new();
+    for (index, path) in container.root.layers.iter().enumerate() {
+        let layer = detach(CWD, path, 0)?;
+        mount_setattr(&layer, 0, MOUNT_READ_ONLY | MOUNT_NO_SUID | MOUNT_NO_DEVICES)
+            .map_err(failed("mount", path))?;
+        layers.push((layer, text(format!("l{index}"))?));
+        idmaps.push(Idmap {
+            mount: MountPlace::Layer(index),
+            owner: BindOwner::System,
+            // Without it a file could not be copied to the writable layer: its owner has no
+            // number inside. Where nothing is written it only looks odd.
+            optional: container.root.read_only,
+            path: path.clone(),
+        });
+    }
+    Ok(layers)
+}
+
+fn binds(
+    container: &ContainerSpec,
+    member: &OwnedFd,
+    idmaps: &mut Vec<Idmap>,
+) -> Result<Vec<BindPlan>, Failure> {
+    let mut plans = Vec::new();
+    let own = [(layout::WORK, "/work"), (layout::HOME, "/home/user")];
+    for (name, inside) in own {
+        let flags = AtFlags::SYMLINK_NOFOLLOW.bits();
+        let mount = detach(member, Path::new(name), flags)?;
+        mount_setattr(&mount, 0, MOUNT_NO_SUID | MOUNT_NO_DEVICES)
+            .map_err(failed("mount", Path::new(name)))?;
+        let target = target(Path::new(inside), true)?;
+        plans.push(BindPlan { mount, target });
+    }
+    for bind in &container.binds {
+        let refused = |reason: String| Failure::Bind {
+            path: bind.source.display().to_string(),
+            reason,
+        };
+        let said = |error: Errno| refused(io::Error::from(error).to_string());
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_RECURSIVE;
+        let mount = open_tree(CWD, &bind.source, flags).map_err(said)?;
+        let mut attributes = MOUNT_NO_SUID | MOUNT_NO_DEVICES;
+        if bind.read_only {
+            attributes |= MOUNT_READ_ONLY;
+        }
+        mount_setattr(&mount, RECURSIVE, attributes).map_err(said)?;
+        let kind = FileType::from_raw_mode(fstat(&mount).map_err(said)?.st_mode);
+        if kind != FileType::Directory && kind != FileType::RegularFile {
+            return Err(refused("it is neither a directory nor a file".to_owned()));
+        }
+        let target = target(&bind.target, kind == FileType::Directory)
+            .map_err(|_| refused(format!("{} is no place for it", bind.target.display())))?;
+        idmaps.push(Idmap {
+            mount: MountPlace::Bind(plans.len()),
+            owner: bind.owner,
+            optional: bind.owner == BindOwner::System && bind.read_only,
+            path: bind.source.clone(),
+        });
+        plans.push(BindPlan { mount, target });
+    }
+    Ok(plans)
+}
+
+/// An absolute path without `..`, in components.
+fn target(path: &Path, directory: bool) -> Result<Target, Failure> {
+    let wrong = || Failure::act(format!("mount on {}", path.display()), "not an absolute path");
+    let mut components = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::RootDir | Component::CurDir => {}
+            Component::Normal(name) => components.push(text(name.as_bytes())?),
+            Component::ParentDir | Component::Prefix(_) => return Err(wrong()),
+        }
+    }
+    let depth = 1..=TARGET_DEPTH_LIMIT;
+    if !path.is_absolute() || !depth.contains(&components.len()) {
+        return Err(wrong());
+    }
+    let whole: Vec<_> = components.iter().map(|name| name.to_bytes()).collect();
+    Ok(Target {
+        path: text(whole.join(&b'/'))?,
+        components,
+        directory,
+    })
+}
+
+fn text(bytes: impl Into<Vec<u8>>) -> Result<CString, Failure> {
+    CString::new(bytes).map_err(|error| Failure::act("use a path with a zero byte", error))
+}
+
+/// The node's sysfs without what is mounted in it (control groups, debug file systems).
+fn node_sys() -> Result<OwnedFd, Failure> {
+    let path = Path::new("/sys");
+    let sys = detach(CWD, path, 0)?;
+    mount_setattr(&sys, 0, MOUNT_READ_ONLY | MOUNT_NO_SUID | MOUNT_NO_DEVICES)
+        .map_err(failed("mount", path))?;
+    Ok(sys)
+}
+
+/// A program that looks up its own host's name finds it, also without a network. With the node's
+/// network the names are the node's.
+fn small_files(hostname: &str, own_network: bool) -> Result<[SmallFile; 2], Failure> {
+    const HOSTS_LIMIT: usize = 64 << 10;
+    let mut hosts = if own_network {
+        Vec::new()
+    } else {
+        std::fs::read(OsStr::new("/etc/hosts")).unwrap_or_default()
+    };
+    if hosts.is_empty() || hosts.len() > HOSTS_LIMIT {
+        hosts = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_vec();
+    }
+    if hosts.last() != Some(&b'\n') {
+        hosts.push(b'\n');
+    }
+    hosts.extend(format!("127.0.1.1\t{hostname}\n").bytes());
+    Ok([
+        SmallFile {
+            name: text("hosts")?,
+            target: text("etc/hosts")?,
+            content: hosts,
+        },
+        SmallFile {
+            name: text("hostname")?,
+            target: text("etc/hostname")?,
+            content: format!("{hostname}\n").into_bytes(),
+        },
+    ])
+}

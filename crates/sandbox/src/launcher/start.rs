@@ -1,0 +1,256 @@
+//! The launcher's part of a start from the clone on.
+
+use super::child;
+use super::plan::{FAILURE_BYTES, Failed};
+use super::prepare::{Held, Idmap, MountPlace, NOT_IDMAPPED, Prepared};
+use crate::filter::Filters;
+use crate::kernel::{Cloned, RECURSIVE, clone_process, close_range, exit_now, mount_idmap};
+use crate::message::{Failure, Request};
+use engine_api::{BindOwner, UidRange, layout};
+use process::{Durability, ProcessIdentity, send_signal, write_file_atomic};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long a child may take until its guest is ready.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// Namespaces that every container has of its own; the cgroup one follows when it has joined.
+const NAMESPACES: i32 = libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS;
+
+/// A child that is not a guest with a *go* yet.
+#[derive(Debug)]
+pub(super) struct Starting {
+    pub(super) id: u64,
+    pub(super) held: Held,
+    pub(super) deadline: Instant,
+    /// How it ended, if it was reaped already.
+    pub(super) ended: Option<String>,
+    pub(super) pid: i32,
+    pidfd: OwnedFd,
+    directory: PathBuf,
+    socket: PathBuf,
+    /// What the indices of a failed act stand for.
+    names: Names,
+}
+
+/// The things of which a start has several.
+#[derive(Debug)]
+struct Names {
+    layers: Vec<String>,
+    binds: Vec<String>,
+}
+
+/// Clones the child and does the launcher's part for it.
+pub(super) fn start(
+    request: &Request,
+    prepared: Prepared,
+    filters: &Filters,
+) -> Result<Starting, Failure> {
+    let Prepared {
+        plan,
+        held,
+        idmaps,
+        unified,
+        own_network,
+    } = prepared;
+    let kept = plan.kept();
+    let mut flags = NAMESPACES;
+    if own_network {
+        flags |= libc::CLONE_NEWNET;
+    }
+    let group = unified.as_ref().map(AsFd::as_fd);
+    // SAFETY: the launcher has one thread, and the child's branch never returns.
+    let cloned = unsafe { clone_process(u64::from(flags.cast_unsigned()), group) };
+    let cloned = cloned.map_err(|e| Failure::act("clone the container", io::Error::from(e)))?;
+    let Some(Cloned { pid, pidfd }) = cloned else {
+        child::run(&plan, &kept, filters)
+    };
+    let container = &request.container;
+    let starting = Starting {
+        id: request.id,
+        held,
+        deadline: Instant::now() + START_LIMIT,
+        ended: None,
+        pid,
+        pidfd,
+        directory: container.directory.clone(),
+        socket: container.guest.socket.clone(),
+        names: Names {
+            layers: shown(&container.root.layers),
+            binds: ["/work".to_owned(), "/home/user".to_owned()]
+                .into_iter()
+                .chain(container.binds.iter().map(|b| b.target.display().to_string()))
+                .collect(),
+        },
+    };
+    let mounts = |place| match place {
+        MountPlace::Layer(index) => plan.mounts.layers[index].0.as_fd(),
+        MountPlace::Bind(index) => plan.mounts.binds[index].mount.as_fd(),
+    };
+    let done = serve_child(pid, container.uids, &idmaps, mounts).and_then(|()| {
+        rustix::io::write(&starting.held.sync, b"1")
+            .map_err(|e| Failure::act("let the container go on", io::Error::from(e)))
+    });
+    match done {
+        Ok(_) => Ok(starting),
+        Err(failure) => {
+            starting.give_up();
+            Err(failure)
+        }
+    }
+}
+
+fn shown(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| path.display().to_string()).collect()
+}
+
+/// Writes the child's id maps, and translates its mounts by them.
+fn serve_child<'a>(
+    pid: i32,
+    uids: UidRange,
+    idmaps: &[Idmap],
+    mounts: impl Fn(MountPlace) -> BorrowedFd<'a>,
+) -> Result<(), Failure> {
+    let map = format!("0 {} {}\n", uids.base, UidRange::LENGTH);
+    write_maps(pid, &map, &map)?;
+    let namespace = user_namespace(pid)?;
+    let mut users = HashMap::new();
+    for idmap in idmaps {
+        let by = match idmap.owner {
+            BindOwner::System => &namespace,
+            BindOwner::User { uid, gid } => match users.entry((uid, gid)) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let command = uids.shifted(UidRange::COMMAND);
+                    new.insert(small_namespace(uid, gid, command)?)
+                }
+            },
+        };
+        // Layers are single mounts; of a bind everything below is translated or nothing is.
+        let recursive = match idmap.mount {
+            MountPlace::Layer(_) => 0,
+            MountPlace::Bind(_) => RECURSIVE,
+        };
+        match mount_idmap(mounts(idmap.mount), recursive, by) {
+            Ok(()) => {}
+            Err(Errno::INVAL | Errno::OPNOTSUPP) if idmap.optional => {}
+            Err(error) => {
+                let reason = match error {
+                    Errno::INVAL | Errno::OPNOTSUPP => NOT_IDMAPPED.to_owned(),
+                    error => io::Error::from(error).to_string(),
+                };
+                let path = idmap.path.display().to_string();
+                return Err(Failure::Bind { path, reason });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_maps(pid: i32, uids: &str, gids: &str) -> Result<(), Failure> {
+    for (name, map) in [("uid_map", uids), ("gid_map", gids)] {
+        std::fs::write(format!("/proc/{pid}/{name}"), map)
+            .map_err(|error| Failure::act(format!("write the {name}"), error))?;
+    }
+    Ok(())
+}
+
+fn user_namespace(pid: i32) -> Result<OwnedFd, Failure> {
+    File::open(format!("/proc/{pid}/ns/user"))
+        .map(OwnedFd::from)
+        .map_err(|error| Failure::act("open the user namespace", error))
+}
+
+/// A user namespace in which only one user and one group exist: the node's `uid` and `gid`, which
+/// become `command`. A namespace is made with a process in it, which ends when it is open.
+fn small_namespace(uid: u32, gid: u32, command: u32) -> Result<OwnedFd, Failure> {
+    let failed = |error: Errno| Failure::act("make a user namespace", io::Error::from(error));
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+    let flags = u64::from(libc::CLONE_NEWUSER.cast_unsigned());
+    // SAFETY: the launcher has one thread, and the child's branch never returns.
+    let cloned = unsafe { clone_process(flags, None) }.map_err(failed)?;
+    let Some(Cloned { pid, pidfd }) = cloned else {
+        // It holds nothing of the launcher's but the pipe, and ends with it at the latest.
+        let kept = read.as_raw_fd().cast_unsigned();
+        close_range(3, kept - 1);
+        close_range(kept + 1, u32::MAX);
+        let _ = rustix::io::read(&read, &mut [0]);
+        exit_now(0)
+    };
+    let namespace = write_maps(
+        pid,
+        &format!("{uid} {command} 1\n"),
+        &format!("{gid} {command} 1\n"),
+    )
+    .and_then(|()| user_namespace(pid));
+    drop(write);
+    // Reaped here, so that it is never taken for a container's child.
+    let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+    namespace
+}
+
+impl Starting {
+    /// The guest is ready: remembers who it is, sets its CPU limit, and tells it *go*.
+    pub(super) fn go(&self) -> Result<(), Failure> {
+        let identity = ProcessIdentity::of(self.pid)
+            .map_err(|error| Failure::act("identify the guest", error))?
+            .ok_or_else(|| Failure::act("identify the guest", "it has ended"))?;
+        let bytes = serde_json::to_vec(&identity)
+            .map_err(|error| Failure::act("describe the guest", error))?;
+        let path = self.directory.join(layout::GUEST);
+        write_file_atomic(&path, &bytes, 0o600, Durability::Process).map_err(|error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            Failure::act("remember the guest", format!("{error}: {}", cause.unwrap_or_default()))
+        })?;
+        if let Some((file, quota)) = &self.held.quota {
+            rustix::io::write(file, quota.to_string().as_bytes())
+                .map_err(|e| Failure::act("limit the CPU time", io::Error::from(e)))?;
+        }
+        rustix::io::write(&self.held.go, b"G")
+            .map(drop)
+            .map_err(|e| Failure::act("tell the guest to go", io::Error::from(e)))
+    }
+
+    /// Why it did not become ready: the child's own words, or how it ended.
+    pub(super) fn failure(&self) -> Failure {
+        let mut bytes = [0; FAILURE_BYTES];
+        let told = match rustix::io::read(&self.held.error, &mut bytes) {
+            Ok(FAILURE_BYTES) => Failed::decode(bytes),
+            _ => None,
+        };
+        let Some(failed) = told else {
+            let ended = self.ended.as_deref().unwrap_or("it ended without a word");
+            return Failure::act("wait for the guest", ended);
+        };
+        let names = match failed.words() {
+            "attach a layer of the image" => &self.names.layers,
+            "make the mount point" | "attach the mount" => &self.names.binds,
+            _ => return Failure::act(failed.words(), io::Error::from_raw_os_error(failed.errno)),
+        };
+        let name = names.get(usize::from(failed.index)).map_or("", String::as_str);
+        let reason = io::Error::from_raw_os_error(failed.errno).to_string();
+        let reason = if failed.errno == libc::ELOOP {
+            "a symbolic link stands in the image on the way to it".to_owned()
+        } else {
+            reason
+        };
+        Failure::act(format!("{} {name}", failed.words()), reason)
+    }
+
+    /// Kills the child, which dies with all it started, and removes the socket.
+    pub(super) fn give_up(&self) {
+        let _ = send_signal(&self.pidfd, Signal::KILL);
+        let _ = rustix::fs::unlink(&self.socket);
+    }
+}

@@ -1,0 +1,224 @@
+//! The conformance cases on the sandbox, as root on cgroup v1.
+
+#[path = "../../engine-api/tests/conformance/checked_in.rs"]
+mod checked_in;
+
+use async_trait::async_trait;
+use domain::{ExitRecord, MemberId, SessionId};
+use engine_api::conformance::{CASES, Harness, Kept, Plan, Report};
+use engine_api::{ContainerSpec, Engine, GuestSpec, Limits, UidRange, layout};
+use guest_api::files::{LOG_LIMIT_BYTES, RECORD, RecordFile, parse_segment_name};
+use guest_api::{GuestConfig, PROTOCOL_VERSION, RunAs, Stream};
+use sandbox::{LauncherCommand, Sandbox, SandboxSettings};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Far from what a site on this machine gives to its sessions.
+const UID_BASE: u32 = 3_000_000_000;
+/// A file that must still be in the working directory after a removal.
+const MARK: &str = "kept";
+/// Ends what a broken case leaves running.
+const TIME_LIMIT_MS: u64 = 120_000;
+
+/// The sandbox with directories of its own.
+#[derive(Debug)]
+struct Root {
+    sandbox: Sandbox,
+    image: images::HostImage,
+    directory: tempfile::TempDir,
+}
+
+impl Root {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).expect("closed");
+        for name in ["members", "sockets"] {
+            fs::create_dir(path.join(name)).expect("made");
+        }
+        let settings = SandboxSettings {
+            cgroup_group: format!("insula-conformance-{}", std::process::id()),
+            runtime_directory: path.join("sockets"),
+            launcher: LauncherCommand {
+                executable: env!("CARGO_BIN_EXE_sandbox-launcher").into(),
+                arguments: Vec::new(),
+            },
+        };
+        let image = images::host::prepare(&path.join("images")).expect("an image");
+        Self {
+            sandbox: Sandbox::new(settings),
+            image,
+            directory,
+        }
+    }
+
+    fn member_directory(&self, member: MemberId) -> PathBuf {
+        self.directory.path().join("members").join(member.to_string())
+    }
+}
+
+/// Makes a member's directory as an agent does.
+fn make_directory(directory: &Path, uids: UidRange) {
+    fs::create_dir(directory).expect("made");
+    for (name, inside) in [
+        (layout::WORK, UidRange::COMMAND),
+        (layout::HOME, UidRange::COMMAND),
+        (layout::UPPER, 0),
+        (layout::OVERLAY_WORK, 0),
+        (layout::LOGS, UidRange::GUEST),
+        (layout::RECORD, UidRange::GUEST),
+    ] {
+        let path = directory.join(name);
+        fs::create_dir(&path).expect("made");
+        let id = uids.shifted(inside);
+        chown(&path, Some(id), Some(id)).expect("given away");
+    }
+    fs::write(directory.join(layout::WORK).join(MARK), "kept").expect("written");
+}
+
+fn config(plan: &Plan) -> Vec<u8> {
+    let config = GuestConfig {
+        protocol: PROTOCOL_VERSION,
+        member: plan.member,
+        command: ["sh", "-c", &plan.work.script()].map(str::to_owned).into(),
+        env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
+        workdir: "/work".to_owned(),
+        run_as: RunAs {
+            uid: UidRange::COMMAND,
+            gid: UidRange::COMMAND,
+            groups: Vec::new(),
+            capabilities: Vec::new(),
+        },
+        stdin_pipe: false,
+        merge_output: false,
+        log_limit_bytes: LOG_LIMIT_BYTES,
+        follower_hold_ms: 0,
+        time_limit_ms: Some(TIME_LIMIT_MS),
+        time_limit_grace_ms: 100,
+        command_oom_score_adj: 500,
+        open_files_limit: 1_000,
+    };
+    rmp_serde::to_vec_named(&config).expect("a configuration")
+}
+
+#[async_trait]
+impl Harness for Root {
+    fn engine(&self) -> &dyn Engine {
+        &self.sandbox
+    }
+
+    fn member(&self, number: u32) -> MemberId {
+        let process = u64::from(std::process::id());
+        MemberId {
+            session: SessionId((process << 32) | u64::from(number)),
+            attempt: 1,
+            index: 0,
+        }
+    }
+
+    async fn prepare(&self, plan: &Plan) -> ContainerSpec {
+        let number = u32::try_from(plan.member.session.0 & 0xffff_ffff).expect("32 bits");
+        let uids = UidRange {
+            base: UID_BASE + number * UidRange::LENGTH,
+        };
+        let directory = self.member_directory(plan.member);
+        make_directory(&directory, uids);
+        let sockets = self.directory.path().join("sockets");
+        let mut root = self.image.root.clone();
+        root.read_only = plan.read_only;
+        ContainerSpec {
+            member: plan.member,
+            hostname: "case".to_owned(),
+            directory,
+            root,
+            binds: self.image.binds.clone(),
+            uids,
+            limits: Limits {
+                cpu: plan.cpu,
+                memory_bytes: plan.memory_bytes,
+                pids: plan.pids,
+                tmpfs_bytes: plan.memory_bytes / 4,
+                best_effort: plan.best_effort,
+            },
+            network: plan.network,
+            guest: GuestSpec {
+                config: config(plan),
+                socket: sockets.join(format!("{}.sock", plan.member)),
+            },
+        }
+    }
+
+    async fn advance(&self, milliseconds: u32) {
+        tokio::time::sleep(Duration::from_millis(milliseconds.into())).await;
+    }
+
+    async fn record(&self, container: &ContainerSpec) -> Option<ExitRecord> {
+        let path = container.directory.join(layout::RECORD).join(RECORD);
+        let bytes = fs::read(path).ok()?;
+        let file: RecordFile = serde_json::from_slice(&bytes).expect("there whole or not at all");
+        Some(file.record)
+    }
+
+    async fn output(&self, container: &ContainerSpec) -> Vec<u8> {
+        let logs = container.directory.join(layout::LOGS);
+        let mut segments: Vec<(u64, PathBuf)> = fs::read_dir(logs)
+            .expect("listed")
+            .map(|entry| entry.expect("an entry"))
+            .filter_map(|entry| {
+                let (stream, offset) = parse_segment_name(entry.file_name().to_str()?)?;
+                (stream == Stream::Stdout).then(|| (offset, entry.path()))
+            })
+            .collect();
+        segments.sort();
+        segments
+            .into_iter()
+            .flat_map(|(_, path)| fs::read(path).expect("read"))
+            .collect()
+    }
+
+    async fn kept(&self, container: &ContainerSpec) -> Kept {
+        let there = |name: &str, entry: &str| container.directory.join(name).join(entry).exists();
+        let logs = fs::read_dir(container.directory.join(layout::LOGS));
+        Kept {
+            work: there(layout::WORK, MARK),
+            logs: logs.is_ok_and(|mut entries| entries.next().is_some()),
+            record: there(layout::RECORD, RECORD),
+        }
+    }
+
+    async fn discard(&self, container: &ContainerSpec) {
+        process::remove_tree(&container.directory).expect("nothing is mounted there");
+    }
+}
+
+/// Why the cases cannot run here, if they cannot.
+fn missing() -> Option<&'static str> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("this user is not root");
+    }
+    if !Path::new("/sys/fs/cgroup/memory/tasks").exists() {
+        return Some("cgroup v1 is not mounted");
+    }
+    None
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sandbox_conforms() {
+    if let Some(reason) = missing() {
+        println!("skipped: {reason}");
+        return;
+    }
+    let harness = Root::new();
+    let (report, violations) = Report::make("sandbox (root, cgroup v1)", &harness).await;
+    let left = harness.sandbox.list().await.expect("listed");
+    for found in &left {
+        let directory = harness.member_directory(found.member);
+        harness.sandbox.remove(found.member, &directory).await.expect("removed");
+    }
+    assert!(violations.is_empty(), "{violations:#?}");
+    assert!(left.is_empty(), "the cases clean up: {left:?}");
+    assert_eq!(report.cases.len(), CASES.len());
+    checked_in::compare("sandbox-root-v1", &report);
+}
