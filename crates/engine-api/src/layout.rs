@@ -16,5 +16,7 @@ pub const LOGS: &str = "logs";
 pub const RECORD: &str = "record";
 /// The file whose lock says that the guest lives.
 pub const LOCK: &str = "guest.lock";
-/// What the engine remembers of the guest's process.
+/// What the engine remembers of the guest's process. Written before the guest is told *go*: after a
+/// crash the agent takes a member without it (and without logs and record) for one that never ran,
+/// and starts it.
 pub const GUEST: &str = "guest.json";

@@ -180,7 +180,7 @@ fn sandbox_engine(settings: &Settings) -> anyhow::Result<Arc<dyn Engine>> {
     Ok(Arc::new(Sandbox::new(SandboxSettings {
         cgroup_group: group.to_string_lossy().into_owned(),
         runtime_directory: settings.runtime_directory.join("m"),
-        launcher: LauncherCommand { executable, arguments: vec!["__launcher".into()] },
+        launcher: LauncherCommand { executable, arguments: vec![crate::LAUNCHER.into()] },
     })))
 }
 

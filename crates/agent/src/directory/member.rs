@@ -1,6 +1,6 @@
 //! One member's directory.
 
-use super::{DirectoryError, FORMAT, failed, make_private, read_json, read_small, sync_directory};
+use super::{DirectoryError, FORMAT, failed, read_json, read_small, sync_directory};
 use domain::{ExitRecord, MemberId, Timestamp};
 use engine_api::{UidRange, layout};
 use guest_api::Stream;
@@ -80,13 +80,13 @@ impl MemberDirectory {
     /// carries the directory's entries with it on the file systems in use, so that this costs one
     /// commit of the journal.
     pub(crate) fn make(&self, file: &MemberFile, uids: UidRange) -> Result<(), DirectoryError> {
-        if self.path.exists() {
-            return Ok(());
+        if fs::symlink_metadata(&self.path).is_ok() {
+            self.give_up_earlier()?;
         }
         let members = self.path.parent().expect("below the agent's directory");
         let aside = members.join(format!(".new-{}", file.member));
         remove_tree(&aside).map_err(|error| failed("remove", &aside)(io::Error::other(error)))?;
-        make_private(&aside)?;
+        make_open(&aside)?;
         let made = fill(&aside, file, uids)
             .and_then(|()| fs::rename(&aside, &self.path).map_err(failed("rename to", &self.path)));
         if let Err(error) = made {
@@ -98,6 +98,18 @@ impl MemberDirectory {
         let synced = File::open(&path).and_then(|file| file.sync_all());
         synced.map_err(failed("sync", &path))?;
         sync_directory(members)
+    }
+
+    /// An earlier try had renamed it and could not sync it. Nothing was done in it, and it may be
+    /// of another range of ids.
+    fn give_up_earlier(&self) -> Result<(), DirectoryError> {
+        let used = self.is_marked(Marker::Prepared) || self.is_marked(Marker::Starting);
+        if used {
+            let source = io::ErrorKind::AlreadyExists.into();
+            return Err(failed("make", &self.path)(source));
+        }
+        remove_tree(&self.path)
+            .map_err(|error| failed("remove", &self.path)(io::Error::other(error)))
     }
 
     pub(crate) fn file(&self) -> Result<Option<MemberFile>, DirectoryError> {
@@ -264,5 +276,92 @@ impl MemberDirectory {
         read_small(&self.entry(layout::LOGS).join(name))
             .ok()
             .flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FORMAT, Marker, MemberDirectory, MemberFile};
+    use domain::{
+        MemberId, Network, NodeLostPolicy, Owner, SessionId, SessionSpec, Slots, StdinMode,
+        Timestamp,
+    };
+    use engine_api::UidRange;
+    use node_api::MemberSpec;
+    use std::collections::BTreeMap;
+
+    fn file(slot: u32) -> MemberFile {
+        let owner = Owner {
+            domain: "default".into(),
+            project: "default".into(),
+            user: "user".into(),
+        };
+        let session = SessionSpec {
+            image: "host".into(),
+            command: vec!["true".into()],
+            env: BTreeMap::new(),
+            workdir: None,
+            slots: Slots::of(10_000, 8 << 20),
+            pids_limit: 16,
+            time_limit: None,
+            network: Network::None,
+            mounts: Vec::new(),
+            upload: None,
+            merge_output: false,
+            stdin: StdinMode::Null,
+            follower_expected: false,
+            members: 1,
+            node_lost: NodeLostPolicy::Wait,
+            best_effort: false,
+        };
+        MemberFile {
+            format: FORMAT,
+            member: MemberId {
+                session: SessionId(7),
+                attempt: 1,
+                index: 0,
+            },
+            spec: MemberSpec {
+                name: "name".parse().expect("a name"),
+                owner,
+                array_index: None,
+                session,
+            },
+            slot,
+            generation: 1,
+            boot_id: "boot".into(),
+            made_at: Timestamp(1),
+        }
+    }
+
+    #[test]
+    fn a_directory_that_was_made_and_not_synced_is_made_anew_unless_it_was_used() {
+        let kept = tempfile::tempdir().expect("a directory");
+        let directory = MemberDirectory::new(kept.path().join("member"));
+        let uids = UidRange {
+            base: 2_000_000_000,
+        };
+        for slot in [3, 5] {
+            directory.make(&file(slot), uids).expect("made");
+            let found = directory.file().expect("read").expect("there");
+            assert_eq!((found.slot, found.spec), (slot, file(slot).spec));
+        }
+        assert_eq!(std::fs::read_dir(kept.path()).expect("listed").count(), 1);
+        directory.mark(Marker::Starting).expect("marked");
+        assert!(directory.make(&file(5), uids).is_err());
+    }
+
+    #[test]
+    fn a_file_of_a_newer_format_is_refused() {
+        let kept = tempfile::tempdir().expect("a directory");
+        let directory = MemberDirectory::new(kept.path().join("member"));
+        let newer = MemberFile {
+            format: FORMAT + 1,
+            ..file(0)
+        };
+        let uids = UidRange { base: 0 };
+        directory.make(&newer, uids).expect("made");
+        let error = directory.file().expect_err("refused");
+        assert!(error.to_string().contains("has format 2"), "{error}");
     }
 }

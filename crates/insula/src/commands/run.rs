@@ -23,7 +23,6 @@ use domain::amounts::show_decimal;
 use public_api::{CreateSession, MountView, NetworkView, ProblemCode, SessionView};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
@@ -305,9 +304,4 @@ fn with_python(mut order: CreateSession, python: &Python) -> CreateSession {
         order.env.entry(name).or_insert(value);
     }
     order
-}
-
-/// Standard error is where a person reads.
-fn is_watched() -> bool {
-    std::io::stderr().is_terminal()
 }

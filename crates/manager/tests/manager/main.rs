@@ -3,6 +3,7 @@
 
 mod agent;
 mod failures;
+mod perf;
 mod site;
 mod store;
 mod streams;

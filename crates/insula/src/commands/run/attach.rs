@@ -155,8 +155,8 @@ async fn interrupt(site: &Site, id: &str, number: u32) -> u32 {
     if number == 1 {
         match site.client().signal(id, SignalOrder { signal: 2 }).await {
             Ok(()) => {
-                if super::is_watched() {
-                    printer.note("SIGINT sent to the command; ctrl-C again stops the session");
+                if printer.is_watched() {
+                    printer.note("\rSIGINT sent to the command; ctrl-C again stops the session");
                 }
                 return 1;
             }
@@ -172,7 +172,9 @@ async fn interrupt(site: &Site, id: &str, number: u32) -> u32 {
         3 => (Some("0s".to_owned()), "killing the session"),
         _ => return number,
     };
-    printer.note(said);
+    // The terminal has written `^C` there.
+    let start = if printer.is_watched() { "\r" } else { "" };
+    printer.note(&format!("{start}{said}"));
     let order = StopSession { signal: None, grace };
     match site.client().stop(id, &order).await {
         Ok(_) => {}
