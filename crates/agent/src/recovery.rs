@@ -108,7 +108,9 @@ impl Reading<'_> {
         let directory = self.shared.member(id);
         let file = match directory.file() {
             Ok(file) => file,
-            Err(error @ DirectoryError::Newer { .. }) => return Err(error),
+            Err(error @ (DirectoryError::Newer { .. } | DirectoryError::Act { .. })) => {
+                return Err(error);
+            }
             Err(error) => {
                 tracing::error!("{}: {}", path.display(), chain(&error));
                 None
@@ -190,6 +192,14 @@ async fn learn_start(shared: &Shared, member: &mut RecoveredMember) {
 /// A container without a member's directory was being purged, or its start was cut off before the
 /// directory was there: nobody can claim it.
 async fn remove_stray(shared: &Shared, member: MemberId, found: &Recovered) {
+    let damaged = shared
+        .directory
+        .members()
+        .join(format!(".damaged-{member}"));
+    if tokio::fs::try_exists(&damaged).await.unwrap_or(true) {
+        tracing::error!(member.id = %member, "a container of a damaged directory is left alone");
+        return;
+    }
     tracing::warn!(member.id = %member, "a container without a directory is removed");
     let leftover = found.leftovers.iter().find(|(id, _)| *id == member);
     let directory = match leftover.and_then(|(_, leftover)| leftover.slot) {

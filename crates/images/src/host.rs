@@ -70,7 +70,9 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("mnt", 0o755),
     ("opt", 0o755),
     ("proc", 0o755),
-    ("root", 0o700),
+    // Nobody but root can list it, but what is mounted below it can be reached: an environment
+    // that lies in the home directory of a node's root.
+    ("root", 0o711),
     ("run", 0o755),
     ("srv", 0o755),
     ("sys", 0o755),

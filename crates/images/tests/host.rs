@@ -49,7 +49,7 @@ fn only_named_and_public_parts_of_etc_are_copied() {
         let facts = fs::metadata(skeleton.join(name)).expect("there");
         facts.permissions().mode() & 0o7777
     };
-    assert_eq!((mode("tmp"), mode("root"), mode("work")), (0o1777, 0o700, 0o755));
+    assert_eq!((mode("tmp"), mode("root"), mode("work")), (0o1777, 0o711, 0o755));
     let targets: Vec<_> = image.binds.iter().map(|bind| bind.target.as_path()).collect();
     assert_eq!(targets, [Path::new("/usr"), Path::new("/lib")], "/opt is empty");
     assert_eq!(image.os_release.as_deref(), Some("Made Up 1"));

@@ -26,23 +26,31 @@ const SIGNALS: [(&str, i32); 14] = [
 /// A number of CPUs, as text.
 pub(crate) fn cpu(text: &str) -> Result<String, String> {
     let parsed = domain::amounts::parse_decimal(text);
-    parsed.map(|_| text.to_owned()).map_err(|error| error.to_string())
+    parsed
+        .map(|_| text.to_owned())
+        .map_err(|error| error.to_string())
 }
 
 /// A size of memory, as text.
 pub(crate) fn memory(text: &str) -> Result<String, String> {
     let parsed = domain::amounts::parse_bytes(text);
-    parsed.map(|_| text.to_owned()).map_err(|error| error.to_string())
+    parsed
+        .map(|_| text.to_owned())
+        .map_err(|error| error.to_string())
 }
 
 /// A length of time, as text.
 pub(crate) fn span(text: &str) -> Result<String, String> {
-    Span::from_str(text).map(|span| span.to_string()).map_err(|error| error.to_string())
+    Span::from_str(text)
+        .map(|span| span.to_string())
+        .map_err(|error| error.to_string())
 }
 
 /// The name of a new session.
 pub(crate) fn name(text: &str) -> Result<String, String> {
-    SessionName::from_str(text).map(|name| name.to_string()).map_err(|error| error.to_string())
+    SessionName::from_str(text)
+        .map(|name| name.to_string())
+        .map_err(|error| error.to_string())
 }
 
 /// A variable, `NAME=VALUE`.
@@ -67,7 +75,11 @@ pub(crate) fn mount(text: &str) -> Result<MountView, String> {
         return Err(right());
     }
     absolute_inside(target)?;
-    Ok(MountView { source: source.to_owned(), target: target.to_owned(), read_only })
+    Ok(MountView {
+        source: source.to_owned(),
+        target: target.to_owned(),
+        read_only,
+    })
 }
 
 /// An absolute path inside a session.
@@ -86,14 +98,21 @@ pub(crate) fn absolute_inside(text: &str) -> Result<String, String> {
 pub(crate) fn signal(text: &str) -> Result<i32, String> {
     if let Ok(number) = text.parse::<i32>() {
         let known = (1..=64).contains(&number);
-        return if known { Ok(number) } else { Err("signals are 1 to 64".to_owned()) };
+        return if known {
+            Ok(number)
+        } else {
+            Err("signals are 1 to 64".to_owned())
+        };
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     let found = SIGNALS.iter().find(|(known, _)| *known == name);
     found.map(|(_, number)| *number).ok_or_else(|| {
         let near = crate::nearest::nearest(name, SIGNALS.iter().map(|(known, _)| *known));
-        format!("there is no such signal; `{}` is one", near.unwrap_or("TERM"))
+        format!(
+            "there is no such signal; `{}` is one",
+            near.unwrap_or("TERM")
+        )
     })
 }
 
@@ -109,7 +128,11 @@ mod tests {
             ("/a:/b:rw", "/a", "/b", false),
         ] {
             let found = mount(text).expect(text);
-            let found = (found.source.as_str(), found.target.as_str(), found.read_only);
+            let found = (
+                found.source.as_str(),
+                found.target.as_str(),
+                found.read_only,
+            );
             assert_eq!(found, (source, target, read_only));
         }
         for text in ["/a", ":/b", "/a:b", "/a:/b:rx", "/a:/b/../c", ""] {
@@ -122,7 +145,10 @@ mod tests {
         for (text, number) in [("TERM", 15), ("sigint", 2), ("9", 9), ("64", 64)] {
             assert_eq!(signal(text), Ok(number));
         }
-        assert_eq!(signal("TREM").expect_err("no signal"), "there is no such signal; `TERM` is one");
+        assert_eq!(
+            signal("TREM").expect_err("no signal"),
+            "there is no such signal; `TERM` is one"
+        );
         assert!(signal("0").is_err() && signal("65").is_err());
     }
 

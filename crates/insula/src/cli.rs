@@ -11,7 +11,9 @@ use crate::printer::Printer;
 use crate::settings::{Environment, Settings};
 use clap::builder::styling::{AnsiColor, Effects, Styles};
 use clap::error::{ContextKind, ContextValue};
-use clap::{ArgAction, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{
+    ArgAction, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
+};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -146,8 +148,13 @@ fn act(cli: Cli, environment: Environment, printer: &Printer) -> Result<u8, Fail
     if let Verb::Serve = cli.verb {
         return serve_command(settings);
     }
-    let context = Context { printer: printer.clone(), settings };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let context = Context {
+        printer: printer.clone(),
+        settings,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let code = runtime.block_on(async {
         match cli.verb {
             Verb::Run(arguments) => Box::pin(run::run(context, *arguments)).await,
@@ -199,8 +206,13 @@ fn with_nearest_verb(mut error: clap::Error) -> clap::Error {
 /// `--color` has to be known before the command line is understood: its errors are coloured too.
 fn colour_before_parsing(arguments: &[OsString], no_color: bool) -> ColorChoice {
     let before_dashes = arguments.iter().take_while(|argument| *argument != "--");
-    let words: Vec<&str> = before_dashes.filter_map(|argument| argument.to_str()).collect();
-    let after = words.iter().position(|word| *word == "--color").and_then(|at| words.get(at + 1));
+    let words: Vec<&str> = before_dashes
+        .filter_map(|argument| argument.to_str())
+        .collect();
+    let after = words
+        .iter()
+        .position(|word| *word == "--color")
+        .and_then(|at| words.get(at + 1));
     let joined = words.iter().find_map(|word| word.strip_prefix("--color="));
     match joined.or(after.copied()) {
         Some("always") => ColorChoice::Always,

@@ -45,7 +45,11 @@ impl Failure {
 
     /// The causes, from the nearest to the first.
     pub(crate) fn causes(&self) -> Vec<String> {
-        self.error.chain().skip(1).map(ToString::to_string).collect()
+        self.error
+            .chain()
+            .skip(1)
+            .map(ToString::to_string)
+            .collect()
     }
 
     /// The failure as JSON: the site's problem as it came, or one in the same form.

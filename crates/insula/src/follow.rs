@@ -26,7 +26,10 @@ pub(crate) struct Follow {
 
 /// Writes a stream to its end. Safe to drop: what was not written is not counted as seen.
 pub(crate) async fn follow(site: &Site, order: Follow, sink: &mut Sink) -> Result<(), Failure> {
-    let mut place = Place { offset: order.query.offset, started: false };
+    let mut place = Place {
+        offset: order.query.offset,
+        started: false,
+    };
     let mut outage = Outage::default();
     loop {
         let query = LogQuery {
@@ -34,7 +37,11 @@ pub(crate) async fn follow(site: &Site, order: Follow, sink: &mut Sink) -> Resul
             since: order.query.since.clone().filter(|_| !place.started),
             ..order.query.clone()
         };
-        let error = match site.client().logs(&order.session, order.stream, &query).await {
+        let error = match site
+            .client()
+            .logs(&order.session, order.stream, &query)
+            .await
+        {
             Err(error) => error,
             Ok(mut frames) => loop {
                 match frames.next().await {
@@ -105,7 +112,9 @@ impl Place {
 
     fn tell_gap(&self, bytes: u64, site: &Site) {
         let size = show_bytes(bytes.into());
-        site.printer.warning(&format!("{size} of output were dropped before they could be read"));
+        site.printer.warning(&format!(
+            "{size} of output were dropped before they could be read"
+        ));
     }
 }
 
@@ -122,12 +131,20 @@ impl Sink {
     pub(crate) fn of(stream: impl AsFd) -> io::Result<(Self, oneshot::Receiver<io::Error>)> {
         let file = File::from(stream.as_fd().try_clone_to_owned()?);
         let (sender, receiver) = oneshot::channel();
-        let sink = Self { file: Some(Arc::new(file)), broken: Some(sender) };
+        let sink = Self {
+            file: Some(Arc::new(file)),
+            broken: Some(sender),
+        };
         Ok((sink, receiver))
     }
 
     async fn write(&mut self, bytes: Bytes) {
-        let Some(file) = self.file.as_ref().filter(|_| !bytes.is_empty()).map(Arc::clone) else {
+        let Some(file) = self
+            .file
+            .as_ref()
+            .filter(|_| !bytes.is_empty())
+            .map(Arc::clone)
+        else {
             return;
         };
         // On a thread that may wait: a reader who is slow (`| less`) must not stop the rest.
@@ -157,7 +174,10 @@ fn write_all(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 fn wait_writable(file: &File) -> io::Result<()> {
-    let mut waiting = [rustix::event::PollFd::new(file, rustix::event::PollFlags::OUT)];
+    let mut waiting = [rustix::event::PollFd::new(
+        file,
+        rustix::event::PollFlags::OUT,
+    )];
     match rustix::event::poll(&mut waiting, None) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),

@@ -25,7 +25,10 @@ const LAUNCHER: &str = "__launcher";
 
 fn main() -> ExitCode {
     // Before anything else: the launcher has one thread for ever.
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == LAUNCHER) {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|argument| argument == LAUNCHER)
+    {
         sandbox::run_launcher();
     }
     ExitCode::from(cli::run_command_line(std::env::args_os().collect()))

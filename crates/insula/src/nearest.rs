@@ -4,10 +4,7 @@
 const MOST_EDITS: usize = 3;
 
 /// The word of `known` that is fewest edits away from `word`; `None` if all are far off.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = MOST_EDITS.min(word.chars().count().div_ceil(2));
     known
         .into_iter()

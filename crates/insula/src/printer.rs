@@ -78,7 +78,9 @@ impl Printer {
         let width = rustix::termios::tcgetwinsize(io::stdout())
             .ok()
             .filter(|size| stdout_terminal && size.ws_col > 0)
-            .map_or(UNLIMITED_WIDTH, |size| usize::from(size.ws_col).max(LEAST_WIDTH));
+            .map_or(UNLIMITED_WIDTH, |size| {
+                usize::from(size.ws_col).max(LEAST_WIDTH)
+            });
         Self {
             stdout_colour: colour(stdout_terminal),
             stderr_colour: colour(stderr_terminal),

@@ -22,7 +22,9 @@ impl Spinner {
     /// A spinner beside `message`.
     pub(crate) fn new(printer: &Printer, message: &'static str) -> Self {
         if !printer.is_watched() {
-            return Self { bar: ProgressBar::hidden() };
+            return Self {
+                bar: ProgressBar::hidden(),
+            };
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden())
             .with_style(ProgressStyle::with_template(STYLE).expect("a valid template"))

@@ -82,6 +82,7 @@ fn start_log(level: &str) {
 struct Daemon {
     manager: Arc<Manager>,
     agent: Arc<Agent>,
+    sandbox: Arc<Sandbox>,
     tasks: TaskRunner,
 }
 
@@ -98,9 +99,14 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let stopping = daemon.tasks.cancelled();
     let authenticator = Authenticator::new(key);
     let routes = router(service, authenticator);
-    daemon.tasks.spawn("serves the socket", serve_unix(unix, routes.clone(), stopping.clone()));
+    daemon.tasks.spawn(
+        "serves the socket",
+        serve_unix(unix, routes.clone(), stopping.clone()),
+    );
     if let Some((listener, _)) = tcp {
-        daemon.tasks.spawn("serves loopback", serve_tcp(listener, routes, stopping));
+        daemon
+            .tasks
+            .spawn("serves loopback", serve_tcp(listener, routes, stopping));
     }
     DaemonFile::of_this_process(settings.socket(), address, &settings.build)?
         .write(&settings.daemon_file())?;
@@ -117,6 +123,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     if closed.await.is_err() {
         tracing::warn!("some tasks did not end in {CLOSE_LIMIT:?}; they end with the process");
     }
+    daemon.sandbox.close();
     Ok(())
 }
 
@@ -135,11 +142,16 @@ async fn start(settings: &Settings, address: Option<String>) -> anyhow::Result<D
 
     let directory = settings.home.join("node");
     let node = agent::node_identity(&directory, NodeId::new(now, random()?))?;
-    let engine = sandbox_engine(settings)?;
+    let sandbox = Arc::new(sandbox(settings)?);
+    let engine = Arc::clone(&sandbox) as Arc<dyn Engine>;
     let agent_settings = AgentSettings {
         directory,
         runtime_directory: settings.runtime_directory.join("m"),
-        node_name: settings.config.node_name.clone().unwrap_or_else(machine::host_name),
+        node_name: settings
+            .config
+            .node_name
+            .clone()
+            .unwrap_or_else(machine::host_name),
         pool: "default".to_owned(),
         uid_base: settings.config.uid_base,
         offers: machine::offers(settings.config.node_cpu, settings.config.node_memory)?,
@@ -148,8 +160,16 @@ async fn start(settings: &Settings, address: Option<String>) -> anyhow::Result<D
     let agent = Agent::start(agent_settings, engine, manager_side, &tasks).await?;
     manager.connect_node(node, Arc::new(EncodedNode(agent.node_api())));
     let connecting = Arc::clone(&agent);
-    tasks.spawn_cancellable("connects the agent", async move { connecting.connect().await });
-    Ok(Daemon { manager, agent, tasks })
+    tasks.spawn_cancellable(
+        "connects the agent",
+        async move { connecting.connect().await },
+    );
+    Ok(Daemon {
+        manager,
+        agent,
+        sandbox,
+        tasks,
+    })
 }
 
 fn manager_settings(
@@ -174,14 +194,20 @@ fn manager_settings(
     }
 }
 
-fn sandbox_engine(settings: &Settings) -> anyhow::Result<Arc<dyn Engine>> {
-    let group = settings.runtime_directory.file_name().context("the runtime directory has no name")?;
+fn sandbox(settings: &Settings) -> anyhow::Result<Sandbox> {
+    let group = settings
+        .runtime_directory
+        .file_name()
+        .context("the runtime directory has no name")?;
     let executable = std::env::current_exe().context("cannot find this executable")?;
-    Ok(Arc::new(Sandbox::new(SandboxSettings {
+    Ok(Sandbox::new(SandboxSettings {
         cgroup_group: group.to_string_lossy().into_owned(),
         runtime_directory: settings.runtime_directory.join("m"),
-        launcher: LauncherCommand { executable, arguments: vec![crate::LAUNCHER.into()] },
-    })))
+        launcher: LauncherCommand {
+            executable,
+            arguments: vec![crate::LAUNCHER.into()],
+        },
+    }))
 }
 
 /// Completes when the daemon shall end: by an order through the API, or by a signal, which leaves
@@ -222,14 +248,22 @@ async fn listen_tcp(address: &str) -> anyhow::Result<(TcpListener, SocketAddr)> 
 fn site_key(path: &Path) -> anyhow::Result<String> {
     match std::fs::read_to_string(path) {
         Ok(key) if key.trim().len() == 2 * KEY_BYTES => return Ok(key.trim().to_owned()),
-        Ok(_) => bail!("{} does not hold a key; remove it to have a new one made", path.display()),
+        Ok(_) => bail!(
+            "{} does not hold a key; remove it to have a new one made",
+            path.display()
+        ),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
     let mut bytes = [0_u8; KEY_BYTES];
     getrandom::fill(&mut bytes).context("the kernel gave no random bytes")?;
     let key: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    write_file_atomic(path, format!("{key}\n").as_bytes(), 0o600, Durability::Power)?;
+    write_file_atomic(
+        path,
+        format!("{key}\n").as_bytes(),
+        0o600,
+        Durability::Power,
+    )?;
     Ok(key)
 }
 

@@ -106,7 +106,10 @@ fn find_home(
     if let Some(home) = environment.path("INSULA_HOME") {
         return Ok((home, "INSULA_HOME"));
     }
-    if let Some(data) = environment.path("XDG_DATA_HOME").filter(|path| path.is_absolute()) {
+    if let Some(data) = environment
+        .path("XDG_DATA_HOME")
+        .filter(|path| path.is_absolute())
+    {
         return Ok((data.join("insula"), "XDG_DATA_HOME"));
     }
     if let Some(home) = environment.path("HOME") {
@@ -124,7 +127,10 @@ fn resolve(path: &Path) -> PathBuf {
     let mut existing = path;
     loop {
         if let Ok(found) = existing.canonicalize() {
-            return missing.iter().rev().fold(found, |path, name| path.join(name));
+            return missing
+                .iter()
+                .rev()
+                .fold(found, |path, name| path.join(name));
         }
         let (Some(parent), Some(name)) = (existing.parent(), existing.file_name()) else {
             return path.to_path_buf();
@@ -201,6 +207,9 @@ mod tests {
         let environment = Environment::default();
         let failure = Settings::read(Some(directory.path()), environment).expect_err("refused");
         assert_eq!(failure.causes(), ["there is no key `site.default-cpus`"]);
-        assert_eq!(failure.hint.as_deref(), Some("did you mean `site.default-cpu`?"));
+        assert_eq!(
+            failure.hint.as_deref(),
+            Some("did you mean `site.default-cpu`?")
+        );
     }
 }

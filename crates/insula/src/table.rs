@@ -120,8 +120,14 @@ mod tests {
 
     fn table() -> Table {
         let mut table = Table::new(&["NAME", "COMMAND"], &[1]);
-        table.push(vec![Cell::plain("a"), Cell::plain("python3 train.py --epochs 300")]);
-        table.push(vec![Cell::plain("longer-name"), Cell::plain("sh\u{1b}[31m")]);
+        table.push(vec![
+            Cell::plain("a"),
+            Cell::plain("python3 train.py --epochs 300"),
+        ]);
+        table.push(vec![
+            Cell::plain("longer-name"),
+            Cell::plain("sh\u{1b}[31m"),
+        ]);
         table
     }
 

@@ -27,7 +27,9 @@ pub(crate) fn local(text: &str) -> String {
         return text.to_owned();
     };
     let zone = jiff::tz::TimeZone::system();
-    then.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+    then.to_zoned(zone)
+        .strftime("%Y-%m-%d %H:%M:%S %Z")
+        .to_string()
 }
 
 #[cfg(test)]

@@ -48,6 +48,9 @@ pub const UNCLAIMED_STOP_GRACE_MS: u64 = 10_000;
 pub const DISK_RESERVE_DIVISOR: u64 = 20;
 /// Never more than this is kept free, so that a large disk is not left unused.
 pub const DISK_RESERVE_MOST_BYTES: u64 = 20 << 30;
+/// A member that wrote less is never ended for a full disk: on a node that was nearly full before,
+/// small programs still run.
+pub const DISK_BLAME_LEAST_BYTES: u64 = 64 << 20;
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -558,7 +561,7 @@ impl NodeCore {
         let writers = self
             .members
             .iter_mut()
-            .filter(|(_, found)| found.written_bytes() > 0);
+            .filter(|(_, found)| found.written_bytes() >= DISK_BLAME_LEAST_BYTES);
         let Some((member, found)) = writers.max_by_key(|(_, found)| found.written_bytes()) else {
             return Touched::Nothing;
         };

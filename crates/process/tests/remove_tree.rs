@@ -19,7 +19,7 @@ fn files_links_and_closed_directories_are_removed_and_links_are_not_followed() {
     fs::write(tree.join("a/file"), "x").expect("written");
     symlink(&kept, tree.join("a/link")).expect("linked");
     symlink("nowhere", tree.join("a/b/dangling")).expect("linked");
-    fs::set_permissions(tree.join("a/b"), fs::Permissions::from_mode(0)).expect("closed");
+    fs::set_permissions(tree.join("a/b"), fs::Permissions::from_mode(0o0)).expect("closed");
     remove_tree(&tree).expect("removed");
     assert!(!tree.exists());
     assert_eq!(fs::read_to_string(kept.join("file")).expect("kept"), "precious");

@@ -89,6 +89,12 @@ impl Sandbox {
         }
     }
 
+    /// Removes the site's own control group, unless a container lives in it: the last act of a
+    /// process that goes down, which may end before everything that shares this is dropped.
+    pub fn close(&self) {
+        self.inner.groups.remove_own_group();
+    }
+
     /// Runs `work` where it may block.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -132,11 +138,7 @@ impl Sandbox {
     }
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.groups.remove_own_group();
-    }
-}
+
 
 #[async_trait]
 impl Engine for Sandbox {
@@ -380,4 +382,10 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn is_locked(directory: &Path) -> Result<bool, EngineError> {
     FileLock::is_locked(&directory.join(layout::LOCK))
         .map_err(|error| act("look at the guest's lock", chain(&error)))
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.groups.remove_own_group();
+    }
 }

@@ -55,7 +55,10 @@ impl Root {
     }
 
     fn member_directory(&self, member: MemberId) -> PathBuf {
-        self.directory.path().join("members").join(member.to_string())
+        self.directory
+            .path()
+            .join("members")
+            .join(member.to_string())
     }
 }
 
@@ -215,7 +218,11 @@ async fn the_sandbox_conforms() {
     let left = harness.sandbox.list().await.expect("listed");
     for found in &left {
         let directory = harness.member_directory(found.member);
-        harness.sandbox.remove(found.member, &directory).await.expect("removed");
+        harness
+            .sandbox
+            .remove(found.member, &directory)
+            .await
+            .expect("removed");
     }
     assert!(violations.is_empty(), "{violations:#?}");
     assert!(left.is_empty(), "the cases clean up: {left:?}");

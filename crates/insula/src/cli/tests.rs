@@ -19,8 +19,16 @@ fn every_verb_has_an_example_and_its_exit_codes() {
     let grammar = grammar();
     for verb in grammar.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         let help = help(Some(verb.get_name()));
-        assert!(help.contains("Example"), "{} has no example", verb.get_name());
-        assert!(help.contains("Exit codes:"), "{} has no exit codes", verb.get_name());
+        assert!(
+            help.contains("Example"),
+            "{} has no example",
+            verb.get_name()
+        );
+        assert!(
+            help.contains("Exit codes:"),
+            "{} has no exit codes",
+            verb.get_name()
+        );
         assert!(verb.get_about().is_some());
     }
 }
@@ -34,8 +42,19 @@ fn the_grammar_is_sound() {
 fn help_reads_well() {
     insta::assert_snapshot!("help", help(None));
     for verb in [
-        "run", "ls", "show", "logs", "download", "stop", "rm", "why", "up", "down", "doctor",
-        "config", "completion",
+        "run",
+        "ls",
+        "show",
+        "logs",
+        "download",
+        "stop",
+        "rm",
+        "why",
+        "up",
+        "down",
+        "doctor",
+        "config",
+        "completion",
     ] {
         insta::assert_snapshot!(format!("help-{verb}"), help(Some(verb)));
     }
@@ -67,7 +86,9 @@ fn mistakes_are_answered_with_what_would_be_right() {
     let answers: Vec<String> = lines
         .iter()
         .map(|line| {
-            let error = parse(line).err().unwrap_or_else(|| panic!("{line} is a mistake"));
+            let error = parse(line)
+                .err()
+                .unwrap_or_else(|| panic!("{line} is a mistake"));
             let error = with_nearest_verb(error);
             format!("$ {line}\n{error}")
         })
@@ -85,9 +106,15 @@ fn options_end_where_the_command_begins() {
         ("insula run a.py -- b", "a.py -- b", false),
         ("insula run -e A=1 -- --odd", "--odd", true),
     ] {
-        let Verb::Run(mut run) = parse(line).expect(line).verb else { panic!("{line}") };
+        let Verb::Run(mut run) = parse(line).expect(line).verb else {
+            panic!("{line}")
+        };
         let words: Vec<std::ffi::OsString> = line.split_whitespace().map(Into::into).collect();
         run.note_dashes(&words);
-        assert_eq!((run.words().join(" ").as_str(), run.has_dashes()), (command, dashes), "{line}");
+        assert_eq!(
+            (run.words().join(" ").as_str(), run.has_dashes()),
+            (command, dashes),
+            "{line}"
+        );
     }
 }

@@ -22,8 +22,10 @@ pub(crate) struct ConfigArguments {
 
 fn help() -> String {
     let width = KEYS.iter().map(|key| key.name.len()).max().unwrap_or(0);
-    let keys: String =
-        KEYS.iter().map(|key| format!("  {:<width$}  {}\n", key.name, key.about)).collect();
+    let keys: String = KEYS
+        .iter()
+        .map(|key| format!("  {:<width$}  {}\n", key.name, key.about))
+        .collect();
     format!(
         "Keys:\n{keys}\nExample of a config.toml:\n  [site]\n  network = \"none\"\n  default-cpu = 0.5\n\n{}",
         exit_codes::USUAL_HELP
@@ -52,7 +54,11 @@ pub(crate) fn config(context: &Context, arguments: &ConfigArguments) -> Result<u
     }
     let mut table = Table::new(&["KEY", "VALUE", "SOURCE", "ABOUT"], &[3]);
     for row in rows {
-        let tone = if row.origin == DEFAULT { Tone::Faint } else { Tone::Plain };
+        let tone = if row.origin == DEFAULT {
+            Tone::Faint
+        } else {
+            Tone::Plain
+        };
         table.push(vec![
             Cell::toned(row.name, Tone::Strong),
             Cell::plain(&row.value),
@@ -76,7 +82,12 @@ fn rows(settings: &Settings) -> Vec<Row> {
         about,
     };
     let mut rows = vec![
-        place("home", &settings.home, settings.home_origin, "Where the site keeps its state"),
+        place(
+            "home",
+            &settings.home,
+            settings.home_origin,
+            "Where the site keeps its state",
+        ),
         place(
             "runtime-directory",
             &settings.runtime_directory,

@@ -50,15 +50,27 @@ struct Check {
 
 impl Check {
     fn ok(name: &str, found: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), level: Level::Ok, found: found.into(), remedy: None }
+        Self {
+            name: name.to_owned(),
+            level: Level::Ok,
+            found: found.into(),
+            remedy: None,
+        }
     }
 
     fn warn(name: &str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { level: Level::Warn, remedy: Some(remedy.into()), ..Self::ok(name, found) }
+        Self {
+            level: Level::Warn,
+            remedy: Some(remedy.into()),
+            ..Self::ok(name, found)
+        }
     }
 
     fn fail(name: &str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { level: Level::Fail, ..Self::warn(name, found, remedy) }
+        Self {
+            level: Level::Fail,
+            ..Self::warn(name, found, remedy)
+        }
     }
 }
 
@@ -74,21 +86,35 @@ pub(crate) async fn doctor(context: Context, arguments: DoctorArguments) -> Resu
         Ok(None) => checks.push(down),
         Err(failure) => {
             let found = format!("{:#}", failure.error);
-            let remedy = failure.hint.unwrap_or_else(|| format!("see {}", log.display()));
+            let remedy = failure
+                .hint
+                .unwrap_or_else(|| format!("see {}", log.display()));
             checks.push(Check::fail("daemon", found, remedy));
         }
     }
-    let worst = checks.iter().map(|check| check.level).max().unwrap_or(Level::Ok);
+    let worst = checks
+        .iter()
+        .map(|check| check.level)
+        .max()
+        .unwrap_or(Level::Ok);
     if arguments.json {
         printer.json(&serde_json::json!({ "worst": worst, "checks": checks }))?;
     } else {
         print(&printer, &checks)?;
     }
-    Ok(if worst == Level::Fail { exit_codes::FAILURE } else { exit_codes::SUCCESS })
+    Ok(if worst == Level::Fail {
+        exit_codes::FAILURE
+    } else {
+        exit_codes::SUCCESS
+    })
 }
 
 fn print(printer: &Printer, checks: &[Check]) -> Result<(), Failure> {
-    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    let width = checks
+        .iter()
+        .map(|check| check.name.len())
+        .max()
+        .unwrap_or(0);
     for check in checks {
         let (tone, word) = match check.level {
             Level::Ok => (Tone::Good, "ok  "),

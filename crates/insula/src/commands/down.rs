@@ -73,7 +73,8 @@ pub(crate) async fn down(context: Context, arguments: DownArguments) -> Result<u
         return Err(Failure::new(message).hint("`insula doctor` shows its log"));
     }
     if arguments.json {
-        let told = serde_json::json!({ "running": false, "pid": view.pid, "living_sessions": living });
+        let told =
+            serde_json::json!({ "running": false, "pid": view.pid, "living_sessions": living });
         printer.json(&told)?;
     } else if living > 0 {
         printer.line(&format!("the site is down; {living} sessions run on"))?;

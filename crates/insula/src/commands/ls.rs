@@ -51,7 +51,11 @@ pub(crate) async fn ls(context: Context, arguments: LsArguments) -> Result<u8, F
         return Ok(exit_codes::SUCCESS);
     }
     if sessions.is_empty() {
-        let hint = if arguments.all { "" } else { "; `insula ls --all` lists those that ended too" };
+        let hint = if arguments.all {
+            ""
+        } else {
+            "; `insula ls --all` lists those that ended too"
+        };
         printer.note(&format!("no sessions{hint}"));
         return Ok(exit_codes::SUCCESS);
     }
@@ -85,7 +89,11 @@ async fn reasons(site: &Site, sessions: &[SessionView]) -> Vec<(String, String)>
         let why = site.client().why(&session.id).await.ok()?;
         Some((session.id.clone(), why.summary))
     });
-    futures::future::join_all(asked).await.into_iter().flatten().collect()
+    futures::future::join_all(asked)
+        .await
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn print_table(
@@ -104,8 +112,14 @@ fn table(sessions: &[SessionView], reasons: &[(String, String)], now: Timestamp)
     let headings = ["NAME", "STATE", "WHY", "CPU", "MEMORY", "AGE", "COMMAND"];
     let mut table = Table::new(&headings, &[6, 2, 0]);
     for session in sessions {
-        let waits = reasons.iter().find(|(id, _)| *id == session.id).map(|(_, why)| why.as_str());
-        let ended = session.outcome.as_ref().map(|outcome| outcome.reason.as_str());
+        let waits = reasons
+            .iter()
+            .find(|(id, _)| *id == session.id)
+            .map(|(_, why)| why.as_str());
+        let ended = session
+            .outcome
+            .as_ref()
+            .map(|outcome| outcome.reason.as_str());
         table.push(vec![
             Cell::toned(&session.name, Tone::Strong),
             Cell::toned(state_word(session), tone(session)),
@@ -154,7 +168,8 @@ mod tests {
             "members": [], "created_at": "2026-11-21T11:50:00Z",
         });
         let (all, changed) = (json.as_object_mut(), change.as_object());
-        all.expect("an object").extend(changed.expect("an object").clone());
+        all.expect("an object")
+            .extend(changed.expect("an object").clone());
         serde_json::from_value(json).expect("a session")
     }
 
@@ -167,10 +182,15 @@ mod tests {
         });
         let sessions = [
             session(serde_json::json!({})),
-            session(serde_json::json!({"id": "0000000000002", "name": "waits", "state": "pending"})),
+            session(
+                serde_json::json!({"id": "0000000000002", "name": "waits", "state": "pending"}),
+            ),
             session(serde_json::json!({"name": "gone", "state": "ended", "outcome": outcome})),
         ];
-        let reasons = [("0000000000002".to_owned(), "0.5 of 2 cpu are free".to_owned())];
+        let reasons = [(
+            "0000000000002".to_owned(),
+            "0.5 of 2 cpu are free".to_owned(),
+        )];
         let printer = Printer::new(ColorChoice::Never, true, false);
         let lines = table(&sessions, &reasons, now).lines(&printer);
         insta::assert_snapshot!(lines.join("\n"), @r"

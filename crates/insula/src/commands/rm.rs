@@ -44,7 +44,9 @@ pub(crate) async fn rm(context: Context, arguments: RmArguments) -> Result<u8, F
     let mut removed = Vec::new();
     for name in &arguments.sessions {
         let force = arguments.force;
-        let result = site.call(async |client| client.remove(name, force).await).await;
+        let result = site
+            .call(async |client| client.remove(name, force).await)
+            .await;
         removed.push(result.map_err(|failure| match failure.code() {
             Some(ProblemCode::WrongState) => {
                 failure.hint(format!("`insula rm --force {name}` stops it first"))
@@ -74,6 +76,7 @@ async fn await_gone(site: &Site, id: &str) -> Result<(), Failure> {
             Ok(_) => tokio::time::sleep(LOOK_AGAIN).await,
         }
     }
-    site.printer.note("it is still being removed: that goes on by itself");
+    site.printer
+        .note("it is still being removed: that goes on by itself");
     Ok(())
 }

@@ -9,9 +9,9 @@ mod upload;
 mod waiting;
 
 use self::attach::{Attached, attach};
+pub(crate) use self::ending::tell_returned;
 use self::job::{Job, Upload};
 use self::python::Python;
-pub(crate) use self::ending::tell_returned;
 use crate::arguments;
 use crate::cli::Context;
 use crate::daemon::Site;
@@ -52,10 +52,16 @@ Exit codes:
 /// uploaded. After `--` comes any command.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-#[command(override_usage = "insula run [OPTIONS] SCRIPT [ARGUMENT]...\n       insula run [OPTIONS] -- COMMAND [ARGUMENT]...")]
+#[command(
+    override_usage = "insula run [OPTIONS] SCRIPT [ARGUMENT]...\n       insula run [OPTIONS] -- COMMAND [ARGUMENT]..."
+)]
 pub(crate) struct RunArguments {
     /// A script, or after `--` a command, and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "SCRIPT|COMMAND")]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        value_name = "SCRIPT|COMMAND"
+    )]
     command: Vec<String>,
     /// Name of the session; one is made up if absent
     #[arg(long, value_parser = arguments::name)]
@@ -170,7 +176,14 @@ pub(crate) async fn run(context: Context, arguments: RunArguments) -> Result<u8,
     match Box::pin(attach(&site, &session)).await? {
         Attached::Ended { session, unread } => {
             let code = ending::tell(&site, &session, arguments.json || unread);
-            finish(&site, *session, code, &arguments, job.upload.map(|upload| (upload, sent))).await
+            finish(
+                &site,
+                *session,
+                code,
+                &arguments,
+                job.upload.map(|upload| (upload, sent)),
+            )
+            .await
         }
         Attached::Left { exit_code, because } => {
             printer.note(&format!(
@@ -196,11 +209,16 @@ async fn finish(
             let name = &session.name;
             let hint = format!("`insula download {name}` tries again");
             site.printer.failure(&failure.hint(hint), arguments.json);
-            return Ok(if code == 0 { exit_codes::INSULA_FAILED } else { code });
+            return Ok(if code == 0 {
+                exit_codes::INSULA_FAILED
+            } else {
+                code
+            });
         }
     }
     if arguments.json {
-        site.printer.note(&serde_json::to_string(&session).map_err(anyhow::Error::from)?);
+        site.printer
+            .note(&serde_json::to_string(&session).map_err(anyhow::Error::from)?);
     }
     Ok(code)
 }
@@ -219,8 +237,11 @@ fn order_of(
     settings: &crate::settings::Settings,
 ) -> Result<CreateSession, Failure> {
     let directory = &settings.environment.current_directory;
-    let mounts: Result<Vec<MountView>, Failure> =
-        arguments.mount.iter().map(|mount| absolute_mount(mount, directory)).collect();
+    let mounts: Result<Vec<MountView>, Failure> = arguments
+        .mount
+        .iter()
+        .map(|mount| absolute_mount(mount, directory))
+        .collect();
     let config = &settings.config;
     Ok(CreateSession {
         name: arguments.name.clone(),
@@ -228,8 +249,14 @@ fn order_of(
         command: job.command.clone(),
         env: arguments.env.iter().cloned().collect(),
         workdir: arguments.workdir.clone(),
-        cpu: arguments.cpu.clone().or(config.default_cpu.map(|cpu| show_decimal(cpu.into()))),
-        memory: arguments.memory.clone().or(config.default_memory.map(|bytes| bytes.to_string())),
+        cpu: arguments
+            .cpu
+            .clone()
+            .or(config.default_cpu.map(|cpu| show_decimal(cpu.into()))),
+        memory: arguments
+            .memory
+            .clone()
+            .or(config.default_memory.map(|bytes| bytes.to_string())),
         pids: arguments.pids,
         time: arguments.time.clone(),
         network: arguments.network.map(|choice| match choice {
@@ -256,8 +283,13 @@ fn absolute_mount(mount: &MountView, directory: &Path) -> Result<MountView, Fail
     let found = source.canonicalize().map_err(told)?;
     let readable = rustix::fs::access(&found, rustix::fs::Access::READ_OK);
     readable.map_err(|error| told(error.into()))?;
-    let text = found.to_str().ok_or_else(|| Failure::new("the path to mount is not UTF-8"))?;
-    Ok(MountView { source: text.to_owned(), ..mount.clone() })
+    let text = found
+        .to_str()
+        .ok_or_else(|| Failure::new("the path to mount is not UTF-8"))?;
+    Ok(MountView {
+        source: text.to_owned(),
+        ..mount.clone()
+    })
 }
 
 /// Makes the session, once, however often the daemon is killed meanwhile. If the site refuses to
@@ -267,18 +299,28 @@ async fn create(
     order: CreateSession,
     python: Option<&Python>,
 ) -> Result<SessionView, Failure> {
-    if let Some(python) = python {
+    if let Some(path) = python.and_then(Python::obstacle) {
+        let python = python.expect("it has an obstacle");
+        site.printer.warning(&format!(
+            "{python} is left out: nothing can be mounted at {path} inside"
+        ));
+    } else if let Some(python) = python {
         match create_once(site, with_python(order.clone(), python)).await {
             Ok(session) => {
-                site.printer.note(&format!("{python} is mounted read-only (--no-env turns it off)"));
+                site.printer.note(&format!(
+                    "{python} is mounted read-only (--no-env turns it off)"
+                ));
                 return Ok(session);
             }
             Err(failure) if failure.code() == Some(ProblemCode::MountRefused) => {
-                let refused = python.roots().any(|root| failure.error.to_string().contains(root));
+                let refused = python
+                    .roots()
+                    .any(|root| failure.error.to_string().contains(root));
                 if !refused {
                     return Err(failure);
                 }
-                site.printer.warning(&format!("{python} is left out: {}", failure.error));
+                site.printer
+                    .warning(&format!("{python} is left out: {}", failure.error));
             }
             Err(failure) => return Err(failure),
         }
@@ -290,14 +332,22 @@ async fn create_once(site: &Site, order: CreateSession) -> Result<SessionView, F
     let mut random = [0_u8; 16];
     getrandom::fill(&mut random).map_err(anyhow::Error::from)?;
     let key: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    let created = site.call(async |client| client.create(&order, Some(&key)).await).await?;
+    let created = site
+        .call(async |client| client.create(&order, Some(&key)).await)
+        .await?;
     Ok(created.session)
 }
 
 /// The order with the environment mounted, unless the user has put something else there.
 fn with_python(mut order: CreateSession, python: &Python) -> CreateSession {
-    let taken: Vec<String> = order.mounts.iter().map(|mount| mount.target.clone()).collect();
-    let mounts = python.mounts().filter(|mount| !taken.contains(&mount.target));
+    let taken: Vec<String> = order
+        .mounts
+        .iter()
+        .map(|mount| mount.target.clone())
+        .collect();
+    let mounts = python
+        .mounts()
+        .filter(|mount| !taken.contains(&mount.target));
     order.mounts.extend(mounts);
     let defaults: BTreeMap<String, String> = python.variables();
     for (name, value) in defaults {

@@ -57,9 +57,16 @@ fn print_row(
     value: &str,
     view: &SessionView,
 ) -> Result<(), Failure> {
-    let tone = if label == "state" { tone(view) } else { Tone::Plain };
+    let tone = if label == "state" {
+        tone(view)
+    } else {
+        Tone::Plain
+    };
     let label = printer.paint(Tone::Strong, &format!("{label:<12}"));
-    printer.line(&format!("{label}{}", printer.paint(tone, &printable(value))))
+    printer.line(&format!(
+        "{label}{}",
+        printer.paint(tone, &printable(value))
+    ))
 }
 
 fn rows(view: &SessionView, usage: Option<&UsageView>) -> Vec<(&'static str, String)> {
@@ -69,14 +76,20 @@ fn rows(view: &SessionView, usage: Option<&UsageView>) -> Vec<(&'static str, Str
         ("state", state_word(view).to_owned()),
     ];
     if let Some(outcome) = &view.outcome {
-        rows.push(("outcome", format!("{} (exit code {})", outcome.reason, outcome.exit_code)));
+        rows.push((
+            "outcome",
+            format!("{} (exit code {})", outcome.reason, outcome.exit_code),
+        ));
     }
     rows.push(("command", words(&view.command)));
     rows.push(("image", view.image.clone()));
     rows.push(("workdir", view.workdir.clone()));
     let memory = show_bytes(view.resources.memory_bytes.into());
     let (cpu, pids) = (&view.resources.cpu, view.resources.pids);
-    rows.push(("limits", format!("cpu {cpu}, memory {memory}, processes {pids}")));
+    rows.push((
+        "limits",
+        format!("cpu {cpu}, memory {memory}, processes {pids}"),
+    ));
     if let Some(limit) = view.time_limit_ms {
         rows.push(("time limit", Span(limit).to_string()));
     }
@@ -89,10 +102,16 @@ fn rows(view: &SessionView, usage: Option<&UsageView>) -> Vec<(&'static str, Str
     };
     rows.push(("network", network.to_owned()));
     rows.extend(view.mounts.iter().map(|mount| ("mount", mount_text(mount))));
-    let owner = format!("{} (project {}, domain {})", view.user, view.project, view.domain);
+    let owner = format!(
+        "{} (project {}, domain {})",
+        view.user, view.project, view.domain
+    );
     rows.push(("owner", owner));
     for member in &view.members {
-        rows.push(("member", format!("{} on {}: {}", member.id, member.node, member.state)));
+        rows.push((
+            "member",
+            format!("{} on {}: {}", member.id, member.node, member.state),
+        ));
     }
     rows.push(("attempt", view.attempt.to_string()));
     rows.push(("created", local(&view.created_at)));

@@ -49,7 +49,10 @@ fn help() -> String {
 pub(crate) async fn stop(context: Context, arguments: StopArguments) -> Result<u8, Failure> {
     let Context { printer, settings } = context;
     let site = Site::open(settings, &printer).await?;
-    let order = StopSession { signal: arguments.signal, grace: arguments.grace.clone() };
+    let order = StopSession {
+        signal: arguments.signal,
+        grace: arguments.grace.clone(),
+    };
     let mut stopping = Vec::new();
     for name in &arguments.sessions {
         stopping.push(ask(&site, name, &order).await?);
@@ -71,10 +74,17 @@ pub(crate) async fn stop(context: Context, arguments: StopArguments) -> Result<u
 }
 
 async fn ask(site: &Site, name: &str, order: &StopSession) -> Result<SessionView, Failure> {
-    match site.call(async |client| client.stop(name, order).await).await {
+    match site
+        .call(async |client| client.stop(name, order).await)
+        .await
+    {
         Err(failure) if failure.code() == Some(ProblemCode::WrongState) => {
             let view = site.call(async |client| client.session(name).await).await?;
-            if view.outcome.is_some() { Ok(view) } else { Err(failure) }
+            if view.outcome.is_some() {
+                Ok(view)
+            } else {
+                Err(failure)
+            }
         }
         result => result,
     }

@@ -41,7 +41,10 @@ pub(crate) async fn up(context: Context, arguments: UpArguments) -> Result<u8, F
         ("site", view.site.clone()),
         ("home", view.home.clone()),
         ("socket", socket),
-        ("address", view.address.clone().unwrap_or_else(|| "off".to_owned())),
+        (
+            "address",
+            view.address.clone().unwrap_or_else(|| "off".to_owned()),
+        ),
         ("process", view.pid.to_string()),
         ("version", view.build.version.clone()),
         ("sessions", format!("{} living", view.living_sessions)),

@@ -49,11 +49,22 @@ fn lines(why: &Why) -> Vec<(Tone, String)> {
     for node in &why.nodes {
         lines.push((Tone::Plain, format!("  {}", node.node)));
         for reason in &node.reasons {
-            lines.push((Tone::Plain, format!("    - {} ({})", reason.message, reason.code)));
+            lines.push((
+                Tone::Plain,
+                format!("    - {} ({})", reason.message, reason.code),
+            ));
         }
     }
-    lines.extend(why.evidence.iter().map(|line| (Tone::Plain, format!("  - {line}"))));
-    lines.extend(why.suggestion.iter().map(|line| (Tone::Good, format!("  try: {line}"))));
+    lines.extend(
+        why.evidence
+            .iter()
+            .map(|line| (Tone::Plain, format!("  - {line}"))),
+    );
+    lines.extend(
+        why.suggestion
+            .iter()
+            .map(|line| (Tone::Good, format!("  try: {line}"))),
+    );
     lines
 }
 

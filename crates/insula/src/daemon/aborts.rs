@@ -30,7 +30,9 @@ pub(crate) struct Abort {
 /// a daemon down.
 pub(crate) fn read_aborts(settings: &Settings) -> Vec<Abort> {
     let text = std::fs::read_to_string(settings.aborts_file()).unwrap_or_default();
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    text.lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
 }
 
 /// Puts this process, or another one, on record.
@@ -69,7 +71,9 @@ pub(crate) fn refuse_after_aborts(settings: &Settings) -> Result<(), Failure> {
 /// A failure that says what a chain says, causes last.
 pub(crate) fn chained(chain: &[String]) -> Failure {
     let mut links = chain.iter().rev().cloned();
-    let root = links.next().unwrap_or_else(|| "it did not say why".to_owned());
+    let root = links
+        .next()
+        .unwrap_or_else(|| "it did not say why".to_owned());
     links.fold(Failure::new(root), Failure::context)
 }
 
@@ -88,7 +92,11 @@ mod tests {
     #[test]
     fn five_within_a_minute_are_too_many() {
         let at = |times: &[i64]| -> Vec<Abort> {
-            let abort = |at: &i64| Abort { at: *at, pid: 1, chain: Vec::new() };
+            let abort = |at: &i64| Abort {
+                at: *at,
+                pid: 1,
+                chain: Vec::new(),
+            };
             times.iter().map(abort).collect()
         };
         assert!(!too_many(&at(&[])));
@@ -106,7 +114,11 @@ mod tests {
             record_abort(&settings, 7, vec!["first".to_owned()]);
         }
         assert!(refuse_after_aborts(&settings).is_ok());
-        record_abort(&settings, 8, vec!["cannot start".to_owned(), "no disk".to_owned()]);
+        record_abort(
+            &settings,
+            8,
+            vec!["cannot start".to_owned(), "no disk".to_owned()],
+        );
         let failure = refuse_after_aborts(&settings).expect_err("too many");
         assert_eq!(failure.causes(), ["cannot start", "no disk"]);
         for _ in 0..40 {

@@ -39,15 +39,19 @@ impl Outage {
         }
         let since = *self.since.get_or_insert_with(Instant::now);
         self.tries += 1;
-        site.printer.detail(&format!("{}: trying again", whole(&error)));
+        site.printer
+            .detail(&format!("{}: trying again", whole(&error)));
         if self.tries > TRIES_LIMIT {
             return Err(error.into());
         }
         if !self.told && since.elapsed() > TOLD_AFTER {
             self.told = true;
-            site.printer.note("the daemon does not answer: trying again");
+            site.printer
+                .note("the daemon does not answer: trying again");
         }
-        let wait = FIRST_WAIT.saturating_mul(1 << (self.tries - 1).min(10)).min(LONGEST_WAIT);
+        let wait = FIRST_WAIT
+            .saturating_mul(1 << (self.tries - 1).min(10))
+            .min(LONGEST_WAIT);
         tokio::time::sleep(wait).await;
         if site.settings.down_file().exists() {
             return Err(Failure::new("the site was taken down with `insula down`")
@@ -63,7 +67,10 @@ fn is_outage(error: &ClientError) -> bool {
     match error {
         ClientError::Connect { .. } => true,
         ClientError::Broken { source, .. } => {
-            matches!(source, BrokenAnswer::Transport(_) | BrokenAnswer::EndedEarly)
+            matches!(
+                source,
+                BrokenAnswer::Transport(_) | BrokenAnswer::EndedEarly
+            )
         }
         ClientError::Problem(problem) => {
             matches!(problem.code, ProblemCode::Unavailable | ProblemCode::Busy)
@@ -91,16 +98,24 @@ mod tests {
 
     #[test]
     fn only_what_may_pass_is_tried_again() {
-        let broken = |source| ClientError::Broken { act: "GET /".to_owned(), source };
+        let broken = |source| ClientError::Broken {
+            act: "GET /".to_owned(),
+            source,
+        };
         assert!(is_outage(&broken(BrokenAnswer::EndedEarly)));
-        assert!(!is_outage(&broken(BrokenAnswer::TooLarge { limit_bytes: 1 })));
+        assert!(!is_outage(&broken(BrokenAnswer::TooLarge {
+            limit_bytes: 1
+        })));
         for (code, expected) in [
             (ProblemCode::Unavailable, true),
             (ProblemCode::Busy, true),
             (ProblemCode::NameTaken, false),
             (ProblemCode::Internal, false),
         ] {
-            assert_eq!(is_outage(&ClientError::Problem(Problem::new(code, "x"))), expected);
+            assert_eq!(
+                is_outage(&ClientError::Problem(Problem::new(code, "x"))),
+                expected
+            );
         }
     }
 }

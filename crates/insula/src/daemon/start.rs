@@ -73,12 +73,16 @@ pub(crate) async fn look(client: &Client) -> Result<Option<SiteView>, Failure> {
     let answer = tokio::time::timeout(ANSWER_LIMIT, client.site()).await;
     match answer {
         Ok(Ok(view)) => Ok(Some(view)),
-        Ok(Err(ClientError::Connect { kind, source, address })) => match kind {
+        Ok(Err(ClientError::Connect {
+            kind,
+            source,
+            address,
+        })) => match kind {
             std::io::ErrorKind::PermissionDenied => {
                 let failure = Failure::from(anyhow::Error::from(source));
-                Err(failure.context(format!("cannot connect to {address}")).hint(
-                    "the site belongs to another user; INSULA_HOME names one of your own",
-                ))
+                Err(failure
+                    .context(format!("cannot connect to {address}"))
+                    .hint("the site belongs to another user; INSULA_HOME names one of your own"))
             }
             _ => Ok(None),
         },
@@ -95,10 +99,7 @@ pub(crate) async fn look(client: &Client) -> Result<Option<SiteView>, Failure> {
 }
 
 /// Waits until no daemon holds the home's lock; false if one still does after `limit`.
-pub(crate) async fn wait_until_gone(
-    settings: &Settings,
-    limit: Duration,
-) -> Result<bool, Failure> {
+pub(crate) async fn wait_until_gone(settings: &Settings, limit: Duration) -> Result<bool, Failure> {
     let deadline = Instant::now() + limit;
     while is_locked(settings)? {
         if Instant::now() > deadline {
@@ -181,16 +182,16 @@ impl Starter<'_> {
     async fn lock(&self, deadline: Instant) -> Result<FileLock, Failure> {
         let path = self.settings.start_lock();
         loop {
-            let lock = FileLock::try_lock(&path, LockMode::Exclusive).map_err(anyhow::Error::from)?;
+            let lock =
+                FileLock::try_lock(&path, LockMode::Exclusive).map_err(anyhow::Error::from)?;
             if let Some(lock) = lock {
                 return Ok(lock);
             }
             if Instant::now() > deadline {
                 let message = "another command has been starting the daemon for too long";
-                return Err(Failure::new(message).hint(format!(
-                    "end it; it holds {}",
-                    path.display()
-                )));
+                return Err(
+                    Failure::new(message).hint(format!("end it; it holds {}", path.display()))
+                );
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
@@ -199,8 +200,10 @@ impl Starter<'_> {
     async fn replace(&mut self, view: &SiteView) -> Result<(), Failure> {
         self.replaced += 1;
         if self.replaced > REPLACE_LIMIT {
-            return Err(Failure::new("the daemon of an older build does not go away")
-                .hint(format!("end process {} and try again", view.pid)));
+            return Err(
+                Failure::new("the daemon of an older build does not go away")
+                    .hint(format!("end process {} and try again", view.pid)),
+            );
         }
         if self.replaced == 1 {
             self.printer.note(&format!(
@@ -210,7 +213,9 @@ impl Starter<'_> {
                 self.settings.build.version,
             ));
         }
-        let order = ShutdownOrder { mode: ShutdownMode::Leave };
+        let order = ShutdownOrder {
+            mode: ShutdownMode::Leave,
+        };
         match self.client.shutdown(order).await {
             Ok(_) | Err(ClientError::Connect { .. } | ClientError::Broken { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -237,8 +242,10 @@ impl Starter<'_> {
         }
         refuse_after_aborts(self.settings)?;
         if self.spawned == SPAWN_LIMIT {
-            return Err(Failure::new("the daemon is killed again and again while it starts")
-                .hint("look for who does it; the kernel's log tells of out-of-memory kills"));
+            return Err(
+                Failure::new("the daemon is killed again and again while it starts")
+                    .hint("look for who does it; the kernel's log tells of out-of-memory kills"),
+            );
         }
         self.spawned += 1;
         let _ = std::fs::remove_file(self.settings.down_file());
@@ -265,7 +272,10 @@ impl Starter<'_> {
     /// A daemon that died while it started: an error, unless somebody killed it.
     fn died(&self, pid: u32, status: ExitStatus) -> Result<(), Failure> {
         let killed = [libc::SIGKILL, libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
-        if status.signal().is_some_and(|signal| killed.contains(&signal)) {
+        if status
+            .signal()
+            .is_some_and(|signal| killed.contains(&signal))
+        {
             return Ok(());
         }
         let recorded = |aborts: Vec<Abort>| aborts.into_iter().rev().find(|a| a.pid == pid);
@@ -278,13 +288,18 @@ impl Starter<'_> {
         let log = self.settings.log_file();
         Err(chained(&chain)
             .context(format!("the daemon did not start ({status})"))
-            .hint(format!("its log is {}; `insula doctor` checks this machine", log.display())))
+            .hint(format!(
+                "its log is {}; `insula doctor` checks this machine",
+                log.display()
+            )))
     }
 
     fn too_slow(&self) -> Failure {
         let log = self.settings.log_file();
         chained(&tail_of(&log, self.log_start))
-            .context(format!("the daemon does not answer {START_LIMIT:?} after its start"))
+            .context(format!(
+                "the daemon does not answer {START_LIMIT:?} after its start"
+            ))
             .hint(format!("its log is {}", log.display()))
     }
 }
@@ -303,7 +318,11 @@ fn open_log(path: &Path) -> Result<File, Failure> {
     if large {
         std::fs::rename(path, path.with_extension("log.1"))?;
     }
-    let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    let opened = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path);
     opened.map_err(|error| {
         Failure::from(error).context(format!("cannot write the log {}", path.display()))
     })
@@ -314,15 +333,23 @@ fn tail_of(path: &Path, start: u64) -> Vec<String> {
     let read = || -> std::io::Result<String> {
         let mut file = File::open(path)?;
         let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(start.max(length.saturating_sub(LOG_TAIL_BYTES))))?;
+        file.seek(SeekFrom::Start(
+            start.max(length.saturating_sub(LOG_TAIL_BYTES)),
+        ))?;
         let mut bytes = Vec::new();
         file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
     let text = read().unwrap_or_default();
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
     let from = lines.len().saturating_sub(LOG_LINES);
-    lines[from..].iter().map(|line| (*line).to_owned()).collect()
+    lines[from..]
+        .iter()
+        .map(|line| (*line).to_owned())
+        .collect()
 }
 
 #[cfg(test)]
@@ -336,12 +363,19 @@ mod tests {
     fn an_older_daemon_is_replaced_and_a_newer_one_refused() {
         let home = tempfile::tempdir().expect("a directory");
         let settings = Settings::read(Some(home.path()), Environment::default()).expect("read");
-        let build = |id: &str, made_at| Build { id: id.to_owned(), made_at, ..settings.build.clone() };
+        let build = |id: &str, made_at| Build {
+            id: id.to_owned(),
+            made_at,
+            ..settings.build.clone()
+        };
         let now = settings.build.made_at;
         let judge = |build: &Build, patience| judge(&settings, build, patience);
         let own = Patience::OwnBuild;
         assert_eq!(judge(&settings.build, own).expect("same"), Verdict::Use);
-        assert_eq!(judge(&build("x", now - 1), own).expect("older"), Verdict::Replace);
+        assert_eq!(
+            judge(&build("x", now - 1), own).expect("older"),
+            Verdict::Replace
+        );
         assert!(judge(&build("x", now + 1), own).is_err());
         let any = judge(&build("x", now + 1), Patience::AnyBuild);
         assert_eq!(any.expect("any will do"), Verdict::Use);

@@ -76,7 +76,13 @@ async fn once(
     let bar = ByteBar::new(&site.printer, "downloading", 0);
     let (sender, receiver) = mpsc::channel(PARTS_LIMIT);
     let unpacking = tokio::task::spawn_blocking(move || {
-        let result = unpack(ChannelReader { receiver, current: Bytes::new() }, &mut place);
+        let result = unpack(
+            ChannelReader {
+                receiver,
+                current: Bytes::new(),
+            },
+            &mut place,
+        );
         (result, place)
     });
     let mut failed = None;

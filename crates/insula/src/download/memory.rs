@@ -20,7 +20,10 @@ struct Remembered {
 
 fn file_for(settings: &Settings, directory: &Path) -> PathBuf {
     let digest = Sha256::digest(directory.as_os_str().as_bytes());
-    let name: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let name: String = digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     settings.home.join("came-back").join(name + ".json")
 }
 
@@ -45,8 +48,14 @@ pub(super) fn remember(settings: &Settings, directory: &Path, came: &Manifest) {
     }
     let path = file_for(settings, directory);
     let parent = path.parent().expect("it has one");
-    let remembered = Remembered { directory: directory.to_path_buf(), files };
-    if let (Ok(()), Ok(bytes)) = (std::fs::create_dir_all(parent), serde_json::to_vec(&remembered)) {
+    let remembered = Remembered {
+        directory: directory.to_path_buf(),
+        files,
+    };
+    if let (Ok(()), Ok(bytes)) = (
+        std::fs::create_dir_all(parent),
+        serde_json::to_vec(&remembered),
+    ) {
         let _ = write_file_atomic(&path, &bytes, 0o600, Durability::Process);
     }
 }

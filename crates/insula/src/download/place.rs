@@ -90,7 +90,9 @@ impl Place {
     /// A symbolic link comes.
     pub(super) fn link(&mut self, path: &Path, target: &Path) -> io::Result<()> {
         if !link_stays_within(path, target) {
-            self.returned.skipped.push((path.to_path_buf(), "the link leads out of the directory"));
+            self.returned
+                .skipped
+                .push((path.to_path_buf(), "the link leads out of the directory"));
             return Ok(());
         }
         let Some((parent, name)) = self.parent_of(path)? else {
@@ -140,14 +142,18 @@ impl Place {
                 other.push(format!("-{number}"));
             }
             if temporary.rename_new(&other)? {
-                self.returned.beside.push((path.to_path_buf(), path.with_file_name(&other)));
+                self.returned
+                    .beside
+                    .push((path.to_path_buf(), path.with_file_name(&other)));
                 return Ok(());
             }
             if temporary.is_same_as(&other)? {
                 return Ok(());
             }
         }
-        self.returned.skipped.push((path.to_path_buf(), "too many files stand beside it already"));
+        self.returned
+            .skipped
+            .push((path.to_path_buf(), "too many files stand beside it already"));
         Ok(())
     }
 
@@ -191,7 +197,9 @@ impl Place {
     }
 }
 
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
 
 /// How a name looks now, without following a link; `None` if there is nothing.
 fn look(parent: &OwnedFd, name: &OsStr) -> io::Result<Option<Stamp>> {
@@ -220,7 +228,12 @@ impl<'a> Temporary<'a> {
         let mut random = [0_u8; 8];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
         let name = format!(".insula-{:016x}.new", u64::from_le_bytes(random)).into();
-        Ok(Self { parent, name, is_file, named: false.into() })
+        Ok(Self {
+            parent,
+            name,
+            is_file,
+            named: false.into(),
+        })
     }
 
     fn write(parent: &'a OwnedFd, incoming: &mut Incoming<'_>) -> io::Result<Self> {
@@ -231,8 +244,14 @@ impl<'a> Temporary<'a> {
         io::copy(incoming.body, &mut file)?;
         fchmod(&file, Mode::from_raw_mode(incoming.mode))?;
         let times = Timestamps {
-            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-            last_modification: Timespec { tv_sec: incoming.modified_s, tv_nsec: 0 },
+            last_access: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_OMIT,
+            },
+            last_modification: Timespec {
+                tv_sec: incoming.modified_s,
+                tv_nsec: 0,
+            },
         };
         futimens(&file, &times)?;
         Ok(temporary)
@@ -296,7 +315,10 @@ fn same_bytes(one: File, other: File) -> io::Result<bool> {
     let mut one = io::BufReader::with_capacity(COMPARE_BYTES, one);
     let mut other = io::BufReader::with_capacity(COMPARE_BYTES, other);
     loop {
-        let (left, right) = (io::BufRead::fill_buf(&mut one)?, io::BufRead::fill_buf(&mut other)?);
+        let (left, right) = (
+            io::BufRead::fill_buf(&mut one)?,
+            io::BufRead::fill_buf(&mut other)?,
+        );
         let count = left.len().min(right.len());
         if left[..count] != right[..count] {
             return Ok(false);

@@ -15,12 +15,16 @@ pub(super) fn unpack(reader: impl Read, place: &mut Place) -> io::Result<()> {
     let mut archive = Archive::new(reader);
     for (number, entry) in archive.entries()?.enumerate() {
         if number >= ENTRIES_LIMIT {
-            return Err(io::Error::other(format!("more than {ENTRIES_LIMIT} files came back")));
+            return Err(io::Error::other(format!(
+                "more than {ENTRIES_LIMIT} files came back"
+            )));
         }
         let mut entry = entry?;
         let raw = entry.path()?.into_owned();
         let Some(path) = stays_within(&raw) else {
-            place.returned.skip(&raw, "its name leads out of the directory");
+            place
+                .returned
+                .skip(&raw, "its name leads out of the directory");
             continue;
         };
         if path.as_os_str().is_empty() {
@@ -31,13 +35,22 @@ pub(super) fn unpack(reader: impl Read, place: &mut Place) -> io::Result<()> {
         match entry.header().entry_type() {
             EntryType::Directory => place.directory(&path)?,
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                place.file(&path, Incoming { body: &mut entry, mode, modified_s })?;
+                place.file(
+                    &path,
+                    Incoming {
+                        body: &mut entry,
+                        mode,
+                        modified_s,
+                    },
+                )?;
             }
             EntryType::Symlink => {
                 let target = entry.link_name()?.map(std::borrow::Cow::into_owned);
                 place.link(&path, &target.unwrap_or_default())?;
             }
-            _ => place.returned.skip(&path, "it is neither a file nor a directory"),
+            _ => place
+                .returned
+                .skip(&path, "it is neither a file nor a directory"),
         }
     }
     Ok(())
@@ -91,7 +104,11 @@ mod tests {
             ("../x", None),
             ("a/../../x", None),
         ] {
-            assert_eq!(stays_within(Path::new(name)).as_deref(), expected.map(Path::new), "{name}");
+            assert_eq!(
+                stays_within(Path::new(name)).as_deref(),
+                expected.map(Path::new),
+                "{name}"
+            );
         }
     }
 

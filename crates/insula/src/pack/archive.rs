@@ -51,11 +51,18 @@ fn append(
         EntryKind::File => {
             let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
             let path = plan.root.join(&entry.path);
-            let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+            let file = OpenOptions::new()
+                .read(true)
+                .custom_flags(flags)
+                .open(path)?;
             let metadata = file.metadata()?;
             header.set_entry_type(EntryType::Regular);
             header.set_size(metadata.len());
-            let body = Exactly { file, left: metadata.len(), progress };
+            let body = Exactly {
+                file,
+                left: metadata.len(),
+                progress,
+            };
             builder.append_data(&mut header, &entry.path, body)?;
             return Ok(Stamp::of(&metadata));
         }

@@ -37,7 +37,9 @@ pub(crate) struct Plan {
 
 impl Plan {
     fn files(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(|entry| entry.kind == EntryKind::File)
+        self.entries
+            .iter()
+            .filter(|entry| entry.kind == EntryKind::File)
     }
 }
 
@@ -77,7 +79,11 @@ pub(crate) fn plan_directory(
     };
     let root = directory.canonicalize().map_err(told)?;
     refuse_large_roots(&root, user_home)?;
-    let mut plan = Plan { root, entries: Vec::new(), bytes: 0 };
+    let mut plan = Plan {
+        root,
+        entries: Vec::new(),
+        bytes: 0,
+    };
     for found in walk(&plan.root) {
         let found = found.map_err(|error| unreadable(&plan.root, &error))?;
         if found.depth() == 0 {
@@ -105,7 +111,11 @@ pub(crate) fn plan_file(file: &Path) -> Result<Plan, Failure> {
     };
     let file = file.canonicalize().map_err(told)?;
     let root = file.parent().expect("a file has a parent").to_path_buf();
-    let mut plan = Plan { root, entries: Vec::new(), bytes: 0 };
+    let mut plan = Plan {
+        root,
+        entries: Vec::new(),
+        bytes: 0,
+    };
     add(&mut plan, &file).map_err(told)?;
     check_limits(&plan)?;
     Ok(plan)
@@ -151,7 +161,10 @@ fn add(plan: &mut Plan, path: &Path) -> std::io::Result<()> {
         plan.bytes = plan.bytes.saturating_add(metadata.len());
     }
     plan.entries.push(Entry {
-        path: path.strip_prefix(&plan.root).expect("found below the root").to_path_buf(),
+        path: path
+            .strip_prefix(&plan.root)
+            .expect("found below the root")
+            .to_path_buf(),
         kind,
         mode: permissions(&metadata),
         stamp: Stamp::of(&metadata),
@@ -174,24 +187,35 @@ fn refuse_large_roots(root: &Path, user_home: Option<&Path>) -> Result<(), Failu
     } else {
         return Ok(());
     };
-    Err(Failure::new(format!("{} is {what}: it is not uploaded", root.display()))
-        .hint("put the script into a directory of its own, or name what goes along with --upload"))
+    Err(
+        Failure::new(format!("{} is {what}: it is not uploaded", root.display())).hint(
+            "put the script into a directory of its own, or name what goes along with --upload",
+        ),
+    )
 }
 
 fn unreadable(root: &Path, error: &ignore::Error) -> Failure {
     Failure::new(error.to_string())
         .context(format!("cannot upload {}", root.display()))
-        .hint(format!("name in {IGNORE_FILE} what does not have to go along"))
+        .hint(format!(
+            "name in {IGNORE_FILE} what does not have to go along"
+        ))
 }
 
 fn check_limits(plan: &Plan) -> Result<(), Failure> {
     let files = plan.files().count();
     let shown = plan.root.display();
     let message = if files > FILES_LIMIT {
-        format!("{shown} has {files} files, more than {FILES_LIMIT}; {}", most_files(plan))
+        format!(
+            "{shown} has {files} files, more than {FILES_LIMIT}; {}",
+            most_files(plan)
+        )
     } else if plan.bytes > BYTES_LIMIT {
         let (size, limit) = (show_bytes(plan.bytes.into()), BYTES_LIMIT / 1_000_000);
-        format!("{shown} has {size}, more than {limit} MB; the largest: {}", largest(plan))
+        format!(
+            "{shown} has {size}, more than {limit} MB; the largest: {}",
+            largest(plan)
+        )
     } else {
         return Ok(());
     };
@@ -204,7 +228,11 @@ fn largest(plan: &Plan) -> String {
     let mut files: Vec<&Entry> = plan.files().collect();
     files.sort_by_key(|entry| std::cmp::Reverse(entry.stamp.size));
     let named = files.iter().take(NAMED).map(|entry| {
-        format!("{} ({})", entry.path.display(), show_bytes(entry.stamp.size.into()))
+        format!(
+            "{} ({})",
+            entry.path.display(),
+            show_bytes(entry.stamp.size.into())
+        )
     });
     named.collect::<Vec<_>>().join(", ")
 }
@@ -212,7 +240,11 @@ fn largest(plan: &Plan) -> String {
 fn most_files(plan: &Plan) -> String {
     let mut counts = std::collections::BTreeMap::<&Path, usize>::new();
     for entry in plan.files() {
-        let top = entry.path.components().next().map(|part| Path::new(part.as_os_str()));
+        let top = entry
+            .path
+            .components()
+            .next()
+            .map(|part| Path::new(part.as_os_str()));
         *counts.entry(top.unwrap_or(&entry.path)).or_default() += 1;
     }
     let most = counts.into_iter().max_by_key(|(_, count)| *count);
@@ -238,7 +270,10 @@ mod tests {
     }
 
     fn paths(plan: &Plan) -> Vec<String> {
-        plan.entries.iter().map(|entry| entry.path.display().to_string()).collect()
+        plan.entries
+            .iter()
+            .map(|entry| entry.path.display().to_string())
+            .collect()
     }
 
     #[test]
@@ -261,8 +296,14 @@ mod tests {
         ]);
         let plan = plan_directory(directory.path(), None, None).expect("planned");
         let expected = [
-            ".gitignore", ".hidden", ".insulaignore", "sub", "sub/.gitignore", "sub/b.py",
-            "train.py", "wanted.log",
+            ".gitignore",
+            ".hidden",
+            ".insulaignore",
+            "sub",
+            "sub/.gitignore",
+            "sub/b.py",
+            "train.py",
+            "wanted.log",
         ];
         assert_eq!(paths(&plan), expected);
         assert_eq!(plan.bytes, 11 + 23 + 4 + 1 + 2);
@@ -276,7 +317,8 @@ mod tests {
         std::os::unix::fs::symlink("/etc", directory.path().join("etc")).expect("made");
         let pipe = directory.path().join("pipe");
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
-        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).expect("made");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0)
+            .expect("made");
         let plan = plan_directory(directory.path(), None, None).expect("planned");
         assert_eq!(paths(&plan), ["etc", "file"]);
         assert_eq!(plan.entries[0].kind, EntryKind::Link("/etc".into()));
@@ -285,22 +327,33 @@ mod tests {
     #[test]
     fn too_much_is_refused_and_the_largest_named() {
         let directory = tree(&[("small", "x"), ("big.bin", "")]);
-        let big = fs::File::options().write(true).open(directory.path().join("big.bin"));
+        let big = fs::File::options()
+            .write(true)
+            .open(directory.path().join("big.bin"));
         big.expect("there").set_len(BYTES_LIMIT).expect("grown");
         let failure = plan_directory(directory.path(), None, None).expect_err("too large");
-        assert!(failure.error.to_string().contains("big.bin (190.7 MiB)"), "{}", failure.error);
+        assert!(
+            failure.error.to_string().contains("big.bin (190.7 MiB)"),
+            "{}",
+            failure.error
+        );
         assert!(failure.hint.expect("a hint").contains(".insulaignore"));
         let alone = plan_file(&directory.path().join("small")).expect("planned");
         assert_eq!(paths(&alone), ["small"]);
 
         let mut many = alone;
         let entry = many.entries[0].clone();
-        many.entries.extend((0..=FILES_LIMIT).map(|number| super::Entry {
-            path: format!("frames/{number}").into(),
-            ..entry.clone()
-        }));
+        many.entries
+            .extend((0..=FILES_LIMIT).map(|number| super::Entry {
+                path: format!("frames/{number}").into(),
+                ..entry.clone()
+            }));
         let failure = super::check_limits(&many).expect_err("too many");
-        assert!(failure.error.to_string().contains("frames (10001)"), "{}", failure.error);
+        assert!(
+            failure.error.to_string().contains("frames (10001)"),
+            "{}",
+            failure.error
+        );
     }
 
     #[test]
@@ -309,7 +362,10 @@ mod tests {
         let home = directory.path().join("home/user");
         for refused in ["home/user", "home", ""] {
             let path = directory.path().join(refused);
-            assert!(plan_directory(&path, None, Some(&home)).is_err(), "{refused}");
+            assert!(
+                plan_directory(&path, None, Some(&home)).is_err(),
+                "{refused}"
+            );
         }
         assert!(plan_directory(Path::new("/"), None, None).is_err());
         assert!(plan_directory(&home.join("project"), None, Some(&home)).is_ok());

@@ -31,7 +31,13 @@ impl DaemonFile {
     ) -> anyhow::Result<Self> {
         let pid = rustix::process::getpid().as_raw_nonzero().get();
         let start_time = process_start_time(pid)?.context("this process is not in /proc")?;
-        Ok(Self { pid, start_time, socket, address, build: build.clone() })
+        Ok(Self {
+            pid,
+            start_time,
+            socket,
+            address,
+            build: build.clone(),
+        })
     }
 
     /// Writes it.

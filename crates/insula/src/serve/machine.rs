@@ -10,14 +10,23 @@ const LEAST_RESERVE_BYTES: u64 = 512 << 20;
 
 /// The wall clock, read once at the start.
 pub(super) fn wall_clock() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// The machine's host name, `node` where it has none.
 pub(super) fn host_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    if name.is_empty() { "node".to_owned() } else { name }
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    if name.is_empty() {
+        "node".to_owned()
+    } else {
+        name
+    }
 }
 
 /// What the node offers: its CPUs, and its memory less the larger of 512 MiB and 5 %; or what

@@ -23,7 +23,11 @@ pub(crate) fn of_this_executable() -> Result<Build, Failure> {
     let mut file = File::open(EXECUTABLE).map_err(told)?;
     let metadata = file.metadata().map_err(told)?;
     let id = build_id(&mut file).ok().flatten().unwrap_or_else(|| {
-        let parts = [metadata.size().to_le_bytes(), metadata.mtime().to_le_bytes(), metadata.mtime_nsec().to_le_bytes()];
+        let parts = [
+            metadata.size().to_le_bytes(),
+            metadata.mtime().to_le_bytes(),
+            metadata.mtime_nsec().to_le_bytes(),
+        ];
         hex(&Sha256::digest(parts.concat())[..10])
     });
     Ok(Build {
@@ -53,7 +57,9 @@ fn build_id(file: &mut File) -> io::Result<Option<String>> {
         }
         file.seek(SeekFrom::Start(u64_at(&entry, 8)))?;
         let mut notes = Vec::new();
-        file.by_ref().take(u64_at(&entry, 32).min(NOTES_LIMIT)).read_to_end(&mut notes)?;
+        file.by_ref()
+            .take(u64_at(&entry, 32).min(NOTES_LIMIT))
+            .read_to_end(&mut notes)?;
         let alignment = if u64_at(&entry, 48) == 8 { 8 } else { 4 };
         if let Some(id) = find_build_id(&notes, alignment) {
             return Ok(Some(id));

@@ -28,7 +28,10 @@ impl Environment {
         current_directory: &str,
     ) -> Self {
         Self {
-            variables: variables.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
+            variables: variables
+                .into_iter()
+                .map(|(k, v)| (k.into(), v.into()))
+                .collect(),
             current_directory: current_directory.into(),
         }
     }

@@ -37,7 +37,10 @@ pub(crate) struct FileSystem {
 
 /// The file system of `path`, or of its nearest parent that exists.
 pub(crate) fn file_system_of(path: &Path) -> Result<FileSystem, Failure> {
-    let existing = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let existing = path
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(Path::new("/"));
     let found = rustix::fs::statfs(existing).map_err(|error| {
         let message = format!("cannot look at the file system of {}", existing.display());
         Failure::from(std::io::Error::from(error)).context(message)
@@ -49,7 +52,9 @@ pub(crate) fn file_system_of(path: &Path) -> Result<FileSystem, Failure> {
     Ok(FileSystem {
         name: known.map_or_else(|| format!("{magic:#x}"), |(_, name, _)| (*name).to_owned()),
         refused: known.and_then(|(.., refused)| *refused),
-        free_bytes: found.f_bavail.saturating_mul(u64::try_from(found.f_bsize).unwrap_or(0)),
+        free_bytes: found
+            .f_bavail
+            .saturating_mul(u64::try_from(found.f_bsize).unwrap_or(0)),
     })
 }
 
@@ -59,7 +64,11 @@ pub(crate) fn check_home(home: &Path) -> Result<(), Failure> {
     match found.refused {
         None => Ok(()),
         Some(reason) => Err(Failure::new(reason)
-            .context(format!("the home {} lies on {}", home.display(), found.name))
+            .context(format!(
+                "the home {} lies on {}",
+                home.display(),
+                found.name
+            ))
             .hint("set INSULA_HOME to a directory on a local disk")),
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::failure::Failure;
 use crate::nearest::nearest;
-use domain::amounts::{LEAST_CPU, LEAST_MEMORY, parse_bytes, parse_decimal, show_bytes, show_decimal};
+use domain::amounts::{
+    LEAST_CPU, LEAST_MEMORY, parse_bytes, parse_decimal, show_bytes, show_decimal,
+};
 use domain::{Network, Span};
 use std::collections::BTreeMap;
 use toml::{Table, Value};
@@ -89,7 +91,13 @@ pub(crate) const KEYS: &[Key] = &[
         set: |config, text| {
             config.listen = match text {
                 "off" => None,
-                text => Some(parse::<std::net::SocketAddr>(text, "an address such as 127.0.0.1:8900, or off")?.to_string()),
+                text => Some(
+                    parse::<std::net::SocketAddr>(
+                        text,
+                        "an address such as 127.0.0.1:8900, or off",
+                    )?
+                    .to_string(),
+                ),
             };
             Ok(())
         },
@@ -200,7 +208,9 @@ impl Config {
             for (name, value) in inner {
                 config.set(&format!("{outer}.{name}"), value)?;
             }
-            let known = KEYS.iter().any(|key| key.name.split('.').next() == Some(outer));
+            let known = KEYS
+                .iter()
+                .any(|key| key.name.split('.').next() == Some(outer));
             if !known {
                 return Err(unknown(outer));
             }
@@ -210,11 +220,17 @@ impl Config {
 
     /// Where the value of a key comes from.
     pub(crate) fn origin(&self, key: &Key) -> Origin {
-        self.origins.get(key.name).copied().unwrap_or(Origin::Default)
+        self.origins
+            .get(key.name)
+            .copied()
+            .unwrap_or(Origin::Default)
     }
 
     fn set(&mut self, name: &str, value: &Value) -> Result<(), Failure> {
-        let key = KEYS.iter().find(|key| key.name == name).ok_or_else(|| unknown(name))?;
+        let key = KEYS
+            .iter()
+            .find(|key| key.name == name)
+            .ok_or_else(|| unknown(name))?;
         let text = match value {
             Value::String(text) => text.clone(),
             Value::Integer(number) => number.to_string(),
@@ -252,7 +268,11 @@ fn set_optional<T>(
     text: &str,
     read: impl Fn(&str) -> Result<T, String>,
 ) -> Result<(), String> {
-    *field = if text == "auto" { None } else { Some(read(text)?) };
+    *field = if text == "auto" {
+        None
+    } else {
+        Some(read(text)?)
+    };
     Ok(())
 }
 
@@ -263,13 +283,21 @@ fn optional<T>(field: Option<T>, show: impl Fn(T) -> String) -> String {
 fn cpu(text: &str) -> Result<u64, String> {
     let right = || "a number of CPUs from 0.01, such as 0.5, or auto".to_owned();
     let cpu = parse_decimal(text).map_err(|_| right())?;
-    if cpu < LEAST_CPU { Err(right()) } else { Ok(cpu) }
+    if cpu < LEAST_CPU {
+        Err(right())
+    } else {
+        Ok(cpu)
+    }
 }
 
 fn memory(text: &str) -> Result<u64, String> {
     let right = || "a size from 8m, such as 512m or 4g, or auto".to_owned();
     let bytes = parse_bytes(text).map_err(|_| right())?;
-    if bytes < LEAST_MEMORY { Err(right()) } else { Ok(bytes) }
+    if bytes < LEAST_MEMORY {
+        Err(right())
+    } else {
+        Ok(bytes)
+    }
 }
 
 #[cfg(test)]
@@ -281,7 +309,11 @@ mod tests {
     fn every_key_has_a_document_and_reads_what_it_prints() {
         let defaults = Config::default();
         for key in KEYS {
-            assert!(!key.about.is_empty() && !key.about.ends_with('.'), "{}", key.name);
+            assert!(
+                !key.about.is_empty() && !key.about.ends_with('.'),
+                "{}",
+                key.name
+            );
             let shown = (key.show)(&defaults);
             let (table, name) = key.name.split_once('.').expect("a table and a name");
             let text = format!("[{table}]\n{name} = \"{shown}\"\n");
@@ -297,12 +329,18 @@ mod tests {
         let text = "[site]\ndefault-cpu = 0.5\nlisten = \"off\"\n[node]\nmemory = \"4g\"\nuid-base = 100000\n[retention]\nevents = \"1h\"";
         let config = Config::parse(text).expect("right");
         assert_eq!((config.default_cpu, config.listen), (Some(5_000), None));
-        assert_eq!((config.node_memory, config.uid_base), (Some(4 << 30), 100_000));
+        assert_eq!(
+            (config.node_memory, config.uid_base),
+            (Some(4 << 30), 100_000)
+        );
         assert_eq!(config.keep_events, Span(3_600_000));
         for (text, hint) in [
             ("[site]\nnetwrok = \"host\"", "did you mean `site.network`?"),
             ("[site]\nnetwork = \"all\"", "write host or none"),
-            ("[node]\ncpu = \"lots\"", "write a number of CPUs from 0.01, such as 0.5, or auto"),
+            (
+                "[node]\ncpu = \"lots\"",
+                "write a number of CPUs from 0.01, such as 0.5, or auto",
+            ),
         ] {
             let failure = Config::parse(text).expect_err(text);
             assert_eq!(failure.hint.as_deref(), Some(hint), "{text}");

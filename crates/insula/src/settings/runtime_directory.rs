@@ -23,7 +23,9 @@ pub(crate) fn choose(home: &Path, environment: &Environment) -> Result<PathBuf, 
     if let Some(directory) = of_last_daemon(home, &name) {
         return Ok(directory);
     }
-    let run_of_root = rustix::process::geteuid().is_root().then(|| PathBuf::from("/run"));
+    let run_of_root = rustix::process::geteuid()
+        .is_root()
+        .then(|| PathBuf::from("/run"));
     let candidates = [environment.path("XDG_RUNTIME_DIR"), run_of_root];
     candidates
         .into_iter()
@@ -67,7 +69,9 @@ pub(crate) fn make_private(directory: &Path) -> Result<(), Failure> {
     }
     if !is_ours(directory) {
         let message = format!("{} belongs to somebody else", directory.display());
-        return Err(Failure::new(message).hint("remove it, or set INSULA_HOME to another directory"));
+        return Err(
+            Failure::new(message).hint("remove it, or set INSULA_HOME to another directory")
+        );
     }
     fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(told)
 }
@@ -89,7 +93,10 @@ mod tests {
         let short = choose(home, &of(parent.path())).expect("chosen");
         assert!(short.starts_with(parent.path()));
         assert!(!choose(home, &of(&long)).expect("chosen").starts_with(&long));
-        assert_ne!(choose(Path::new("/other"), &of(parent.path())).expect("chosen"), short);
+        assert_ne!(
+            choose(Path::new("/other"), &of(parent.path())).expect("chosen"),
+            short
+        );
     }
 
     #[test]

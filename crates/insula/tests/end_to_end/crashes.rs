@@ -15,7 +15,8 @@ fn expected_lines(count: u32) -> String {
 fn ten_that_run_and_five_that_wait_outlive_the_daemon() {
     let Some(site) = site() else { return };
     let small = ["--cpu", "0.01", "--memory", "16m"];
-    let life = "n=0; while [ ! -e stop ]; do n=$((n+1)); echo beat $n; sleep 0.5; done; echo bye $n";
+    let life =
+        "n=0; while [ ! -e stop ]; do n=$((n+1)); echo beat $n; sleep 0.5; done; echo bye $n";
     for number in 0..10 {
         let name = format!("runs-{number}");
         let mut arguments = vec!["run", "-d", "--name", &name];
@@ -23,10 +24,15 @@ fn ten_that_run_and_five_that_wait_outlive_the_daemon() {
         arguments.extend(["--", "sh", "-c", life]);
         site.ok(&arguments);
     }
-    let cpus = std::thread::available_parallelism().expect("a number").get().to_string();
+    let cpus = std::thread::available_parallelism()
+        .expect("a number")
+        .get()
+        .to_string();
     for number in 0..5 {
         let name = format!("waits-{number}");
-        site.ok(&["run", "-d", "--name", &name, "--cpu", &cpus, "--memory", "16m", "--", "true"]);
+        site.ok(&[
+            "run", "-d", "--name", &name, "--cpu", &cpus, "--memory", "16m", "--", "true",
+        ]);
     }
     for number in 0..10 {
         site.await_state(&format!("runs-{number}"), "running");
@@ -37,17 +43,28 @@ fn ten_that_run_and_five_that_wait_outlive_the_daemon() {
 
     site.kill_daemon();
     let listed = site.json(&["ls", "--json"]);
-    let listed = listed["sessions"].as_array().or(listed.as_array()).expect("a list").clone();
+    let listed = listed["sessions"]
+        .as_array()
+        .or(listed.as_array())
+        .expect("a list")
+        .clone();
     let count = |state: &str| listed.iter().filter(|s| s["state"] == state).count();
     assert_eq!((count("running"), count("pending")), (10, 5), "{listed:?}");
     assert_eq!(site.members(), guests, "no member was made or lost");
     for session in &listed {
-        assert!(session["attempt"].as_u64().expect("a number") <= 1, "{session}");
+        assert!(
+            session["attempt"].as_u64().expect("a number") <= 1,
+            "{session}"
+        );
     }
     // Those that ran are the same processes still (the shells' short sleeps come and go).
     let after = site.processes();
     let same = before.iter().filter(|pid| after.contains(pid)).count();
-    assert!(same >= 20, "of {} processes only {same} live on", before.len());
+    assert!(
+        same >= 20,
+        "of {} processes only {same} live on",
+        before.len()
+    );
 
     site.ok(&["stop", "runs-0"]);
     site.await_state("runs-0", "ended");
@@ -75,13 +92,20 @@ fn ten_that_run_and_five_that_wait_outlive_the_daemon() {
 /// The directory that is `/work` of a session's member.
 fn work_of(site: &Site, name: &str) -> PathBuf {
     let shown = site.json(&["show", name, "--json"]);
-    let member = shown["members"][0]["id"].as_str().expect("a member").to_owned();
+    let member = shown["members"][0]["id"]
+        .as_str()
+        .expect("a member")
+        .to_owned();
     site.home().join("node/members").join(member).join("work")
 }
 
 fn remove_all(site: &Site) {
     let listed = site.json(&["ls", "--all", "--json"]);
-    let listed = listed["sessions"].as_array().or(listed.as_array()).expect("a list").clone();
+    let listed = listed["sessions"]
+        .as_array()
+        .or(listed.as_array())
+        .expect("a list")
+        .clone();
     for session in &listed {
         site.ok(&["rm", "--force", session["id"].as_str().expect("an id")]);
     }
@@ -94,7 +118,16 @@ fn a_foreground_run_loses_not_a_byte() {
     let Some(site) = site() else { return };
     let lines = 600;
     let child = site
-        .command(&["run", "--name", "counts", "--", "sh", "-c", COUNTER, &lines.to_string()])
+        .command(&[
+            "run",
+            "--name",
+            "counts",
+            "--",
+            "sh",
+            "-c",
+            COUNTER,
+            &lines.to_string(),
+        ])
         .spawn()
         .expect("started");
     for beat in [100, 300] {
@@ -113,23 +146,37 @@ fn killed_while_sessions_start_and_stop() {
     for round in 0..8_u32 {
         let name = format!("round-{round}");
         let child = site
-            .command(&["run", "--name", &name, "--cpu", "0.1", "--memory", "32m", "--", "sh", "-c", COUNTER, "20"])
+            .command(&[
+                "run", "--name", &name, "--cpu", "0.1", "--memory", "32m", "--", "sh", "-c",
+                COUNTER, "20",
+            ])
             .spawn()
             .expect("started");
         // From before the request arrives to after the program runs, in uneven steps.
-        std::thread::sleep(std::time::Duration::from_millis(u64::from(round * round * 3)));
+        std::thread::sleep(std::time::Duration::from_millis(u64::from(
+            round * round * 3,
+        )));
         site.kill_daemon();
         let output = finish(child);
-        assert_eq!(text(&output.stdout), expected_lines(20), "{}", told(&output));
+        assert_eq!(
+            text(&output.stdout),
+            expected_lines(20),
+            "{}",
+            told(&output)
+        );
         assert!(output.status.success(), "{}", told(&output));
     }
     for round in 0..6_u32 {
         let name = format!("stops-{round}");
         let slow = "trap 'sleep 0.2; exit 0' TERM; echo up; while :; do sleep 0.05; done";
-        site.ok(&["run", "-d", "--name", &name, "--cpu", "0.1", "--memory", "32m", "--", "sh", "-c", slow]);
+        site.ok(&[
+            "run", "-d", "--name", &name, "--cpu", "0.1", "--memory", "32m", "--", "sh", "-c", slow,
+        ]);
         crate::streams::await_output(&site, &name, "up");
         let stop = site.command(&["stop", &name]).spawn().expect("started");
-        std::thread::sleep(std::time::Duration::from_millis(u64::from(round * round * 10)));
+        std::thread::sleep(std::time::Duration::from_millis(u64::from(
+            round * round * 10,
+        )));
         site.kill_daemon();
         finish(stop);
         site.ok(&["stop", &name]);
@@ -144,7 +191,11 @@ fn two_daemons_cannot_share_a_home() {
     site.ok(&["up"]);
     let second = site.insula(&["__serve"]);
     assert!(!second.status.success());
-    assert!(text(&second.stderr).contains("another daemon"), "{}", told(&second));
+    assert!(
+        text(&second.stderr).contains("another daemon"),
+        "{}",
+        told(&second)
+    );
     site.ok(&["ls"]);
 }
 
@@ -155,7 +206,11 @@ fn down_refuses_while_sessions_live_and_can_leave_them() {
     site.await_state("lives", "running");
     let refused = site.insula(&["down"]);
     assert!(!refused.status.success(), "{}", told(&refused));
-    assert!(text(&refused.stderr).contains("--leave"), "{}", told(&refused));
+    assert!(
+        text(&refused.stderr).contains("--leave"),
+        "{}",
+        told(&refused)
+    );
     let daemon = site.daemon();
     site.ok(&["down", "--leave"]);
     eventually("the daemon is gone", || !crate::site::is_alive(daemon));

@@ -6,10 +6,24 @@ use crate::streams::await_output;
 #[test]
 fn a_session_from_start_to_removal() {
     let Some(site) = site() else { return };
-    site.ok(&["run", "-d", "--name", "day", "--env", "GREETING=hello", "--", "sh", "-c", "echo $GREETING; sleep 300"]);
+    site.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "day",
+        "--env",
+        "GREETING=hello",
+        "--",
+        "sh",
+        "-c",
+        "echo $GREETING; sleep 300",
+    ]);
     await_output(&site, "day", "hello");
     let listed = site.ok(&["ls"]);
-    assert!(listed.contains("day") && listed.contains("running"), "{listed}");
+    assert!(
+        listed.contains("day") && listed.contains("running"),
+        "{listed}"
+    );
     let why = site.ok(&["why", "day"]);
     assert!(why.contains("run"), "{why}");
     let shown = site.json(&["show", "day", "--json"]);
@@ -19,7 +33,11 @@ fn a_session_from_start_to_removal() {
     let why = site.ok(&["why", "day"]);
     assert!(why.contains("stopped"), "{why}");
     let refused = site.insula(&["stop", "day"]);
-    assert!(text(&refused.stderr).contains("ended") || refused.status.success(), "{}", told(&refused));
+    assert!(
+        text(&refused.stderr).contains("ended") || refused.status.success(),
+        "{}",
+        told(&refused)
+    );
     site.ok(&["rm", "day"]);
     crate::site::eventually("it is removed", || {
         !site.ok(&["ls", "--all"]).contains("day") && site.members().is_empty()
@@ -29,10 +47,17 @@ fn a_session_from_start_to_removal() {
 #[test]
 fn one_that_waits_says_why_and_starts_when_there_is_room() {
     let Some(site) = site() else { return };
-    let cpus = std::thread::available_parallelism().expect("a number").get().to_string();
-    site.ok(&["run", "-d", "--name", "holds", "--cpu", &cpus, "--", "sleep", "300"]);
+    let cpus = std::thread::available_parallelism()
+        .expect("a number")
+        .get()
+        .to_string();
+    site.ok(&[
+        "run", "-d", "--name", "holds", "--cpu", &cpus, "--", "sleep", "300",
+    ]);
     site.await_state("holds", "running");
-    site.ok(&["run", "-d", "--name", "waits", "--cpu", "1", "--", "echo", "at last"]);
+    site.ok(&[
+        "run", "-d", "--name", "waits", "--cpu", "1", "--", "echo", "at last",
+    ]);
     let why = site.ok(&["why", "waits"]);
     assert!(why.contains("cpu") && why.contains('1'), "{why}");
     assert_eq!(site.state("waits"), "pending");
@@ -59,17 +84,53 @@ fn inside_a_session_one_is_nobody_of_the_node() {
     let Some(site) = site() else { return };
     let look = "id -u; pwd; echo $HOME; cat /proc/1/comm; grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/self/status; \
         touch /usr/no 2>&1; touch /no 2>&1; ls /root 2>&1; ls -d /etc/shadow 2>&1; mount -t tmpfs none /tmp 2>&1; unshare -U true 2>&1; true";
-    let output = site.insula(&["run", "--network", "none", "--merge", "--", "sh", "-c", look]);
+    let output = site.insula(&[
+        "run",
+        "--network",
+        "none",
+        "--merge",
+        "--",
+        "sh",
+        "-c",
+        look,
+    ]);
     let said = text(&output.stdout);
-    assert!(said.starts_with("1000\n/work\n/home/user\n"), "{}", told(&output));
+    assert!(
+        said.starts_with("1000\n/work\n/home/user\n"),
+        "{}",
+        told(&output)
+    );
     assert!(said.contains("CapEff:\t0000000000000000"), "{said}");
-    assert!(said.contains("NoNewPrivs:\t1") && said.contains("Seccomp:\t2"), "{said}");
-    let refusals = ["/usr/no", "'/no'", "/root", "/etc/shadow", "tmpfs|mount", "unshare"];
+    assert!(
+        said.contains("NoNewPrivs:\t1") && said.contains("Seccomp:\t2"),
+        "{said}"
+    );
+    let refusals = [
+        "/usr/no",
+        "'/no'",
+        "/root",
+        "/etc/shadow",
+        "tmpfs|mount",
+        "unshare",
+    ];
     for refusal in refusals {
         let named = refusal.split('|').any(|word| said.contains(word));
         assert!(named, "nothing was said of {refusal}: {said}");
     }
     assert!(!std::path::Path::new("/usr/no").exists());
-    let devices = site.insula(&["run", "--network", "none", "--", "sh", "-c", "cat /proc/net/dev | tail -n +3 | wc -l"]);
-    assert_eq!(text(&devices.stdout).trim(), "1", "only the loopback device: {}", told(&devices));
+    let devices = site.insula(&[
+        "run",
+        "--network",
+        "none",
+        "--",
+        "sh",
+        "-c",
+        "cat /proc/net/dev | tail -n +3 | wc -l",
+    ]);
+    assert_eq!(
+        text(&devices.stdout).trim(),
+        "1",
+        "only the loopback device: {}",
+        told(&devices)
+    );
 }

@@ -20,8 +20,14 @@ fn a_scripts_directory_goes_along_and_what_it_wrote_comes_back() {
     fs::write(work.join("double.py"), script).expect("written");
     let output = site.insula(&["run", "double.py"]);
     assert!(output.status.success(), "{}", told(&output));
-    assert_eq!(text(&output.stdout), "['.insulaignore', 'double.py', 'input.txt', 'out']\n");
-    assert_eq!(fs::read_to_string(work.join("out/deep/answer.txt")).expect("it came back"), "42");
+    assert_eq!(
+        text(&output.stdout),
+        "['.insulaignore', 'double.py', 'input.txt', 'out']\n"
+    );
+    assert_eq!(
+        fs::read_to_string(work.join("out/deep/answer.txt")).expect("it came back"),
+        "42"
+    );
     assert!(work.join("secret.txt").exists());
 }
 
@@ -35,7 +41,10 @@ fn a_file_that_changed_meanwhile_is_never_overwritten() {
         "echo 'from the session' > notes.txt\necho ready\nwhile [ ! -e /tmp/go ]; do sleep 0.05; n=$((n+1)); [ $n -gt 40 ] && break; done\n",
     )
     .expect("written");
-    let child = site.command(&["run", "--name", "slow", "slow.sh"]).spawn().expect("started");
+    let child = site
+        .command(&["run", "--name", "slow", "slow.sh"])
+        .spawn()
+        .expect("started");
     await_output(&site, "slow", "ready");
     fs::write(work.join("notes.txt"), "changed by a person").expect("written");
     let output = crate::site::finish(child);
@@ -47,8 +56,15 @@ fn a_file_that_changed_meanwhile_is_never_overwritten() {
         .filter(|path| path.to_string_lossy().contains("notes.txt.insula-"))
         .collect();
     assert_eq!(beside.len(), 1, "{beside:?}");
-    assert_eq!(fs::read_to_string(&beside[0]).expect("written"), "from the session\n");
-    assert!(text(&output.stderr).contains("notes.txt"), "it says so: {}", told(&output));
+    assert_eq!(
+        fs::read_to_string(&beside[0]).expect("written"),
+        "from the session\n"
+    );
+    assert!(
+        text(&output.stderr).contains("notes.txt"),
+        "it says so: {}",
+        told(&output)
+    );
 }
 
 #[test]
@@ -81,12 +97,29 @@ fn a_mounted_directory_belongs_to_its_user() {
     let mount = format!("{}:/data", data.display());
     let program = "cat /data/in.txt; echo new > /data/out.txt; stat -c %U /data/in.txt";
     let output = site.insula(&["run", "--mount", &mount, "--", "sh", "-c", program]);
-    assert!(text(&output.stdout).starts_with("hello"), "{}", told(&output));
-    let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(data.join("out.txt")).expect("made"));
-    assert_eq!(owner, rustix::process::geteuid().as_raw(), "new files are the caller's");
+    assert!(
+        text(&output.stdout).starts_with("hello"),
+        "{}",
+        told(&output)
+    );
+    let owner =
+        std::os::unix::fs::MetadataExt::uid(&fs::metadata(data.join("out.txt")).expect("made"));
+    assert_eq!(
+        owner,
+        rustix::process::geteuid().as_raw(),
+        "new files are the caller's"
+    );
 
     let mount = format!("{}:/data:ro", data.display());
-    let output = site.insula(&["run", "--mount", &mount, "--", "sh", "-c", "echo no > /data/no.txt"]);
+    let output = site.insula(&[
+        "run",
+        "--mount",
+        &mount,
+        "--",
+        "sh",
+        "-c",
+        "echo no > /data/no.txt",
+    ]);
     assert!(!output.status.success());
     assert!(!data.join("no.txt").exists());
 }

@@ -6,19 +6,41 @@ use crate::streams::await_output;
 #[test]
 fn out_of_memory_ends_its_own_session_and_says_so() {
     let Some(site) = site() else { return };
-    site.ok(&["run", "-d", "--name", "neighbour", "--cpu", "0.1", "--memory", "64m", "--", "sh", "-c", "echo up; sleep 300"]);
+    site.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "neighbour",
+        "--cpu",
+        "0.1",
+        "--memory",
+        "64m",
+        "--",
+        "sh",
+        "-c",
+        "echo up; sleep 300",
+    ]);
     await_output(&site, "neighbour", "up");
     let hog = "x = []\nwhile True: x.append(bytearray(1 << 20))";
-    let output =
-        site.insula(&["run", "--name", "hog", "--cpu", "0.5", "--memory", "100m", "--", "python3", "-c", hog]);
+    let output = site.insula(&[
+        "run", "--name", "hog", "--cpu", "0.5", "--memory", "100m", "--", "python3", "-c", hog,
+    ]);
     assert_eq!(output.status.code(), Some(137), "{}", told(&output));
     let said = text(&output.stderr);
-    assert!(said.contains("out of memory") && said.contains("100 MiB"), "{said}");
+    assert!(
+        said.contains("out of memory") && said.contains("100 MiB"),
+        "{said}"
+    );
     let why = site.ok(&["why", "hog"]);
-    assert!(why.contains("out of memory") && why.contains("100 MiB"), "{why}");
+    assert!(
+        why.contains("out of memory") && why.contains("100 MiB"),
+        "{why}"
+    );
     // The control: the same program with enough memory goes on until its time is up.
     let bounded = "x = [bytearray(1 << 20) for _ in range(150)]; print(len(x))";
-    let output = site.insula(&["run", "--cpu", "0.5", "--memory", "400m", "--", "python3", "-c", bounded]);
+    let output = site.insula(&[
+        "run", "--cpu", "0.5", "--memory", "400m", "--", "python3", "-c", bounded,
+    ]);
     assert_eq!(text(&output.stdout), "150\n", "{}", told(&output));
     assert_eq!(site.state("neighbour"), "running");
 }
@@ -26,7 +48,20 @@ fn out_of_memory_ends_its_own_session_and_says_so() {
 #[test]
 fn a_fork_bomb_meets_its_limit() {
     let Some(site) = site() else { return };
-    site.ok(&["run", "-d", "--name", "neighbour", "--cpu", "0.1", "--memory", "64m", "--", "sh", "-c", "echo up; sleep 300"]);
+    site.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "neighbour",
+        "--cpu",
+        "0.1",
+        "--memory",
+        "64m",
+        "--",
+        "sh",
+        "-c",
+        "echo up; sleep 300",
+    ]);
     await_output(&site, "neighbour", "up");
     let bomb = "import os, time\n\
         children = 0\n\
@@ -37,11 +72,21 @@ fn a_fork_bomb_meets_its_limit() {
         \texcept OSError as error:\n\
         \t\tprint('stopped by', error.strerror, 'after', children)\n\
         \t\tbreak\n";
-    let output =
-        site.insula(&["run", "--cpu", "1", "--memory", "1g", "--pids", "200", "--", "python3", "-c", bomb]);
+    let output = site.insula(&[
+        "run", "--cpu", "1", "--memory", "1g", "--pids", "200", "--", "python3", "-c", bomb,
+    ]);
     let said = text(&output.stdout);
-    assert!(output.status.success() && said.contains("Resource temporarily unavailable"), "{}", told(&output));
-    let children: u32 = said.trim().rsplit(' ').next().and_then(|n| n.parse().ok()).expect(&said);
+    assert!(
+        output.status.success() && said.contains("Resource temporarily unavailable"),
+        "{}",
+        told(&output)
+    );
+    let children: u32 = said
+        .trim()
+        .rsplit(' ')
+        .next()
+        .and_then(|n| n.parse().ok())
+        .expect(&said);
     assert!((150..200).contains(&children), "{said}");
     assert_eq!(site.state("neighbour"), "running");
 }
@@ -50,9 +95,19 @@ fn a_fork_bomb_meets_its_limit() {
 fn a_full_tmp_says_no_space() {
     let Some(site) = site() else { return };
     let fill = "dd if=/dev/zero of=/tmp/fill bs=1M; echo $?; df /tmp | tail -1; echo on with it";
-    let output = site.insula(&["run", "--cpu", "0.5", "--memory", "128m", "--", "sh", "-c", fill]);
-    assert!(text(&output.stderr).contains("No space left on device"), "{}", told(&output));
-    assert!(text(&output.stdout).contains("on with it"), "{}", told(&output));
+    let output = site.insula(&[
+        "run", "--cpu", "0.5", "--memory", "128m", "--", "sh", "-c", fill,
+    ]);
+    assert!(
+        text(&output.stderr).contains("No space left on device"),
+        "{}",
+        told(&output)
+    );
+    assert!(
+        text(&output.stdout).contains("on with it"),
+        "{}",
+        told(&output)
+    );
 }
 
 #[test]
@@ -60,7 +115,10 @@ fn an_endless_log_keeps_its_newest_part() {
     let Some(site) = site() else { return };
     // 300 MB with nobody listening: more than the ring of 256 MiB holds.
     let writer = "import sys\nline = b'x' * 999 + b'\\n'\nfor i in range(300000): sys.stdout.buffer.write(line)\nprint('the end')";
-    site.ok(&["run", "-d", "--name", "talker", "--cpu", "1", "--memory", "256m", "--", "python3", "-c", writer]);
+    site.ok(&[
+        "run", "-d", "--name", "talker", "--cpu", "1", "--memory", "256m", "--", "python3", "-c",
+        writer,
+    ]);
     site.await_state("talker", "ended");
     let kept: u64 = site
         .members()
@@ -71,5 +129,9 @@ fn an_endless_log_keeps_its_newest_part() {
     assert!(kept <= (256 + 8) << 20, "{kept} bytes are kept");
     let output = site.insula(&["logs", "talker"]);
     assert!(text(&output.stdout).ends_with("the end\n"));
-    assert!(text(&output.stderr).contains("dropped"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("dropped"),
+        "{}",
+        text(&output.stderr)
+    );
 }

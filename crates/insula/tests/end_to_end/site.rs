@@ -27,14 +27,22 @@ pub(crate) fn site() -> Option<Site> {
     let root = rustix::process::geteuid().is_root();
     let version_1 = Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists();
     if !root || !version_1 {
-        println!("skipped: the sandbox needs root (here: {root}) and cgroup v1 (here: {version_1})");
+        println!(
+            "skipped: the sandbox needs root (here: {root}) and cgroup v1 (here: {version_1})"
+        );
         return None;
     }
-    let root = tempfile::Builder::new().prefix("insula-e2e-").tempdir().expect("a directory");
+    let root = tempfile::Builder::new()
+        .prefix("insula-e2e-")
+        .tempdir()
+        .expect("a directory");
     for name in ["runtime", "work"] {
         fs::create_dir(root.path().join(name)).expect("a directory");
     }
-    Some(Site { root, mounts_before: mounts() })
+    Some(Site {
+        root,
+        mounts_before: mounts(),
+    })
 }
 
 impl Site {
@@ -56,7 +64,10 @@ impl Site {
             .current_dir(self.work())
             .env_remove("VIRTUAL_ENV")
             .env_remove("CONDA_PREFIX")
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
             .env("INSULA_HOME", self.home())
             .env("XDG_RUNTIME_DIR", self.root.path().join("runtime"))
             .stdin(Stdio::null())
@@ -67,7 +78,11 @@ impl Site {
 
     /// Runs the executable to its end.
     pub(crate) fn insula<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Output {
-        finish(self.command(arguments).spawn().expect("the executable starts"))
+        finish(
+            self.command(arguments)
+                .spawn()
+                .expect("the executable starts"),
+        )
     }
 
     /// Runs the executable, which has to succeed, and gives its standard output.
@@ -94,7 +109,10 @@ impl Site {
         let mut last = String::new();
         eventually(&format!("{session} is {state}"), || {
             last = self.state(session);
-            last == state || (last == "ended" && state != "ended" && panic!("{session} has ended: {}", self.ok(&["why", session])))
+            last == state
+                || (last == "ended"
+                    && state != "ended"
+                    && panic!("{session} has ended: {}", self.ok(&["why", session])))
         });
     }
 
@@ -114,17 +132,30 @@ impl Site {
 
     /// Directories of this site's members in any cgroup hierarchy.
     pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        let Some(group) = self.group() else { return found };
-        for hierarchy in entries(Path::new("/sys/fs/cgroup")) {
-            found.extend(entries(&hierarchy.join(&group)).into_iter().filter(|path| path.is_dir()));
-        }
-        found
+        let below = self
+            .own_groups()
+            .into_iter()
+            .flat_map(|group| entries(&group));
+        below.filter(|path| path.is_dir()).collect()
+    }
+
+    /// Directories of this site in any cgroup hierarchy.
+    fn own_groups(&self) -> Vec<PathBuf> {
+        let Some(group) = self.group() else {
+            return Vec::new();
+        };
+        let hierarchies = entries(Path::new("/sys/fs/cgroup")).into_iter();
+        hierarchies
+            .map(|hierarchy| hierarchy.join(&group))
+            .filter(|path| path.is_dir())
+            .collect()
     }
 
     /// Processes in this site's cgroups.
     pub(crate) fn processes(&self) -> Vec<i32> {
-        let Some(group) = self.group() else { return Vec::new() };
+        let Some(group) = self.group() else {
+            return Vec::new();
+        };
         entries(Path::new("/proc"))
             .into_iter()
             .filter_map(|path| path.file_name()?.to_str()?.parse().ok())
@@ -156,7 +187,7 @@ impl Site {
         let down = self.insula(&["down", "--stop"]);
         assert!(down.status.success(), "{}", told(&down));
         eventually("no process is left", || self.processes().is_empty());
-        eventually("no cgroup is left", || self.cgroups().is_empty());
+        eventually("no cgroup is left", || self.own_groups().is_empty());
         let mounts_now = mounts();
         let new: Vec<&String> = mounts_now
             .difference(&self.mounts_before)
@@ -173,7 +204,10 @@ impl Drop for Site {
             return;
         }
         // The test has failed already: clean as far as possible and show the daemon's log.
-        self.command(&["down", "--stop"]).output().map(|output| told(&output)).ok();
+        self.command(&["down", "--stop"])
+            .output()
+            .map(|output| told(&output))
+            .ok();
         let daemon = fs::read_to_string(self.home().join("daemon.json")).ok();
         let pid = daemon.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
         if let Some(pid) = pid.and_then(|value| i32::try_from(value["pid"].as_i64()?).ok()) {
@@ -186,7 +220,10 @@ impl Drop for Site {
         }
         let log = fs::read_to_string(self.home().join("daemon.log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
-        println!("the daemon's log ends:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+        println!(
+            "the daemon's log ends:\n{}",
+            lines[lines.len().saturating_sub(60)..].join("\n")
+        );
     }
 }
 
@@ -201,15 +238,26 @@ pub(crate) fn finish(mut child: Child) -> Output {
         }
         if Instant::now() > deadline {
             child.kill().expect("a child of ours");
-            let stderr = stderr.map(|reader| reader.join().expect("a reader")).unwrap_or_default();
-            panic!("it did not end in {COMMAND_LIMIT:?}; stderr: {}", text(&stderr));
+            let stderr = stderr
+                .map(|reader| reader.join().expect("a reader"))
+                .unwrap_or_default();
+            panic!(
+                "it did not end in {COMMAND_LIMIT:?}; stderr: {}",
+                text(&stderr)
+            );
         }
         std::thread::sleep(LOOK_AGAIN);
     };
     let collect = |reader: Option<std::thread::JoinHandle<Vec<u8>>>| {
-        reader.map(|reader| reader.join().expect("a reader")).unwrap_or_default()
+        reader
+            .map(|reader| reader.join().expect("a reader"))
+            .unwrap_or_default()
     };
-    Output { status, stdout: collect(stdout), stderr: collect(stderr) }
+    Output {
+        status,
+        stdout: collect(stdout),
+        stderr: collect(stderr),
+    }
 }
 
 fn read_all(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
@@ -224,7 +272,10 @@ fn read_all(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + COMMAND_LIMIT;
     while !condition() {
-        assert!(Instant::now() < deadline, "still not so after {COMMAND_LIMIT:?}: {what}");
+        assert!(
+            Instant::now() < deadline,
+            "still not so after {COMMAND_LIMIT:?}: {what}"
+        );
         std::thread::sleep(LOOK_AGAIN);
     }
 }
@@ -238,8 +289,12 @@ pub(crate) fn signal(pid: i32, number: i32) {
 
 /// The process exists and is not a zombie.
 pub(crate) fn is_alive(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        !stat
+            .rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.starts_with(" Z"))
+    })
 }
 
 fn command_line(pid: i32) -> String {
@@ -260,7 +315,9 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 
 /// Paths in a directory; none if it does not exist.
 pub(crate) fn entries(directory: &Path) -> Vec<PathBuf> {
-    let Ok(read) = fs::read_dir(directory) else { return Vec::new() };
+    let Ok(read) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
     read.filter_map(|entry| Some(entry.ok()?.path())).collect()
 }
 

@@ -17,7 +17,11 @@ fn the_exit_code_is_the_programs() {
     assert_eq!(output.status.code(), Some(126), "{}", told(&output));
     let output = site.insula(&["run", "--time", "500ms", "--", "sleep", "60"]);
     assert_eq!(output.status.code(), Some(124), "{}", told(&output));
-    assert!(text(&output.stderr).contains("time limit"), "{}", told(&output));
+    assert!(
+        text(&output.stderr).contains("time limit"),
+        "{}",
+        told(&output)
+    );
 }
 
 #[test]
@@ -59,17 +63,28 @@ fn a_hundred_megabytes_arrive_byte_exact() {
 fn piped_input_reaches_the_program() {
     let Some(site) = site() else { return };
     let input: Vec<u8> = (0..5_000_000_u32).map(|i| (i * 31 % 251) as u8).collect();
-    let mut child =
-        site.command(&["run", "--", "cat"]).stdin(Stdio::piped()).spawn().expect("started");
+    let mut child = site
+        .command(&["run", "--", "cat"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("started");
     let mut pipe = child.stdin.take().expect("a pipe");
     let copy = input.clone();
     let writer = std::thread::spawn(move || pipe.write_all(&copy));
     let output = finish(child);
     writer.join().expect("a writer").expect("all was taken");
-    assert!(output.stdout == input, "{} bytes came back", output.stdout.len());
+    assert!(
+        output.stdout == input,
+        "{} bytes came back",
+        output.stdout.len()
+    );
 
     // A program that does not read its input ends all the same.
-    let child = site.command(&["run", "--", "true"]).stdin(Stdio::piped()).spawn().expect("started");
+    let child = site
+        .command(&["run", "--", "true"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("started");
     assert!(finish(child).status.success());
 }
 
@@ -77,7 +92,9 @@ fn piped_input_reaches_the_program() {
 fn interrupts_grow_from_a_signal_to_a_kill() {
     let Some(site) = site() else { return };
     let trap = "trap 'echo interrupted; exit 3' INT; echo ready; while :; do sleep 0.05; done";
-    let child = site.command(&["run", "--name", "first", "--", "sh", "-c", trap]).spawn();
+    let child = site
+        .command(&["run", "--name", "first", "--", "sh", "-c", trap])
+        .spawn();
     let child = child.expect("started");
     await_output(&site, "first", "ready");
     signal(child.id() as i32, 2);
@@ -86,14 +103,20 @@ fn interrupts_grow_from_a_signal_to_a_kill() {
     assert_eq!(text(&output.stdout), "ready\ninterrupted\n");
 
     let deaf = "trap '' INT TERM; echo ready; while :; do sleep 0.05; done";
-    let child = site.command(&["run", "--name", "deaf", "--", "sh", "-c", deaf]).spawn();
+    let child = site
+        .command(&["run", "--name", "deaf", "--", "sh", "-c", deaf])
+        .spawn();
     let child = child.expect("started");
     await_output(&site, "deaf", "ready");
     signal(child.id() as i32, 2);
     signal_until_stopping(&site, child.id() as i32);
     signal(child.id() as i32, 2);
     let output = finish(child);
-    assert!(matches!(output.status.code(), Some(137 | 143)), "{}", told(&output));
+    assert!(
+        matches!(output.status.code(), Some(137 | 143)),
+        "{}",
+        told(&output)
+    );
 }
 
 /// Signals again until the session is being stopped: two signals at one moment may become one.
@@ -110,7 +133,15 @@ fn signal_until_stopping(site: &crate::site::Site, pid: i32) {
 #[test]
 fn a_closed_terminal_does_not_stop_the_session() {
     let Some(site) = site() else { return };
-    let child = site.command(&["run", "--name", "stays", "--", "sh", "-c", "echo up; sleep 300"]);
+    let child = site.command(&[
+        "run",
+        "--name",
+        "stays",
+        "--",
+        "sh",
+        "-c",
+        "echo up; sleep 300",
+    ]);
     let child = { child }.spawn().expect("started");
     await_output(&site, "stays", "up");
     signal(child.id() as i32, 1);

@@ -408,13 +408,13 @@ fn the_largest_writer_goes_when_the_disk_is_nearly_full() {
         &[(1, Want::Run), (2, Want::Run), (3, Want::Run)],
     ));
     node.settle();
-    let measured = |free_bytes, bytes: [u64; 3]| AgentEventKind::DiskMeasured {
+    let measured = |free_bytes: u64, bytes: [u64; 3]| AgentEventKind::DiskMeasured {
         disk: DiskUsage {
-            free_bytes,
-            total_bytes: 1_000,
+            free_bytes: free_bytes << 20,
+            total_bytes: 1_000 << 20,
             members: (1..=3)
                 .map(id)
-                .zip(bytes)
+                .zip(bytes.map(|megabytes| megabytes << 20))
                 .collect::<BTreeMap<MemberId, u64>>(),
         },
     };
@@ -422,6 +422,11 @@ fn the_largest_writer_goes_when_the_disk_is_nearly_full() {
     node.tell(measured(500, [10, 10, 400]));
     node.tell(measured(60, [50, 300, 420]));
     assert!(node.running.is_empty(), "a twentieth is still free");
+    let mut small = node.core.clone();
+    let now = node.now();
+    let kind = measured(40, [50, 60, 420]);
+    let effects = small.step(super::AgentEvent { now, kind });
+    assert_eq!(effects, [], "nobody wrote enough to be blamed");
     node.tell(measured(40, [50, 310, 420]));
     node.tell(measured(30, [50, 320, 420]));
     assert_eq!(words(&node), ["order"], "one at a time");

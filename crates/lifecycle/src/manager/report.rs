@@ -2,7 +2,7 @@
 
 use super::desired::kind;
 use super::site::{Foreign, NodeEntry, Site};
-use domain::{MemberId, MemberState, NodeId, NodeRecord, NodeStatus, Now, SessionId};
+use domain::{MemberId, MemberRecord, MemberState, NodeId, NodeRecord, NodeStatus, Now, SessionId};
 use node_api::{Hello, Report, ReportedMember, Want};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -96,21 +96,26 @@ impl Site {
     /// one that has ended stays ended.
     fn take_state(&mut self, reported: &ReportedMember, now: Now) {
         let session = reported.id.session;
-        let index = reported.id.index;
-        let entry = self.entry_mut(session);
-        let place = usize::try_from(index).expect("members are few");
-        let known = &entry.record.members[place].state;
+        let known = &mut self.member_mut(reported.id).state;
         if rank(&reported.state) <= rank(known) {
             return;
         }
         let frees = known.occupies() && !reported.state.occupies();
         let lost = frees && reported.state == MemberState::Gone;
-        self.record_mut(session).members[place].state = reported.state.clone();
+        *known = reported.state.clone();
+        self.out.changed.insert(session);
         self.out.touched.insert(session);
         self.out.place |= frees;
         if lost {
             self.note_gone(reported.id, now);
         }
+    }
+
+    /// A member of a current attempt.
+    fn member_mut(&mut self, id: MemberId) -> &mut MemberRecord {
+        let members = &mut self.entry_mut(id.session).record.members;
+        let mut found = members.iter_mut().filter(|member| member.id == id);
+        found.next().expect("the caller has found it")
     }
 
     /// Looks for current members that the node should have and does not report.
@@ -131,8 +136,8 @@ impl Site {
             }
         }
         for (member, occupied) in gone {
-            let place = usize::try_from(member.index).expect("members are few");
-            self.record_mut(member.session).members[place].state = MemberState::Gone;
+            self.member_mut(member).state = MemberState::Gone;
+            self.out.changed.insert(member.session);
             self.out.touched.insert(member.session);
             self.out.place |= occupied;
             if occupied {

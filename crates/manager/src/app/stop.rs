@@ -5,7 +5,7 @@ use crate::app::problems::{field, of_node, refused};
 use crate::clock;
 use crate::leader::Request;
 use domain::{MemberState, SessionId, SessionRecord, Span, StopOrder};
-use lifecycle::manager::{Answer, STOP_GRACE_MS};
+use lifecycle::manager::{Answer, Refusal, STOP_GRACE_MS};
 use node_api::SignalRequest;
 use public_api::{Caller, Problem, ProblemCode, SessionView, SignalOrder, StopSession};
 use std::sync::Arc;
@@ -53,6 +53,11 @@ impl SiteService {
             checked.grace_ms = grace.0;
         }
         let record = self.resolve(caller, session).await?;
+        if !record.state.is_living() {
+            // Said here, because the core no longer knows of sessions that ended long ago.
+            let session = record.id;
+            return Err(refused(&Refusal::HasEnded { session }));
+        }
         self.order_stop(record.id, checked).await?;
         self.show_now(&record).await
     }

@@ -3,7 +3,6 @@
 
 mod agent;
 mod failures;
-mod perf;
 mod site;
 mod store;
 mod streams;

@@ -80,10 +80,9 @@ impl LauncherProcess {
     /// The living connection, or a new one.
     fn connection(&self) -> Result<Arc<Connection>, EngineError> {
         let mut current = locked(&self.connection);
-        if let Some(connection) = current.as_ref() {
-            if !locked(&connection.pending).closed {
-                return Ok(Arc::clone(connection));
-            }
+        let living = current.as_ref().filter(|known| !locked(&known.pending).closed);
+        if let Some(connection) = living {
+            return Ok(Arc::clone(connection));
         }
         let connection = self.spawn()?;
         *current = Some(Arc::clone(&connection));
@@ -143,10 +142,10 @@ impl Connection {
             pending.answers.clear();
         }
         let _ = stream.shutdown(Shutdown::Both);
-        if let Ok(status) = child.wait() {
-            if !status.success() {
-                tracing::warn!("the sandbox's launcher ended with {status}");
-            }
+        match child.wait() {
+            Ok(status) if status.success() => {}
+            Ok(status) => tracing::warn!("the sandbox's launcher ended with {status}"),
+            Err(error) => tracing::warn!("the sandbox's launcher cannot be reaped: {error}"),
         }
     }
 }

@@ -107,7 +107,7 @@ fn failed(act: &str, path: &Path) -> impl FnOnce(Errno) -> Failure {
 pub(super) fn prepare(request: &Request, guest: &OwnedFd) -> Result<Prepared, Refusal> {
     let container = &request.container;
     let lock = lock(&container.directory.join(layout::LOCK))?;
-    remove_stale(container)?;
+    refuse_second_life(container)?;
     let member = open(&container.directory, directory_flags(), Mode::empty())
         .map_err(failed("open", &container.directory))?;
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| Failure::act("make a pipe", io::Error::from(e)));
@@ -176,16 +176,19 @@ fn lock(path: &Path) -> Result<FileLock, Refusal> {
     Err(Refusal::Locked)
 }
 
-/// The lock is ours, so whatever names an earlier guest is out of date.
-fn remove_stale(container: &ContainerSpec) -> Result<(), Failure> {
-    let guest = container.directory.join(layout::GUEST);
-    for path in [&container.guest.socket, &guest] {
-        match rustix::fs::unlink(path) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(failed("remove", path)(error)),
-        }
+/// A member is run once. Who the guest is was written before it was told to go, so where that file
+/// is the command may have run, and the guest is dead: its lock is ours. A socket without that
+/// file is the remains of a start that did not come so far.
+fn refuse_second_life(container: &ContainerSpec) -> Result<(), Failure> {
+    if container.directory.join(layout::GUEST).exists() {
+        let reason = "it has run already and has ended, and a member is run once";
+        return Err(Failure::act("start the container", reason));
     }
-    Ok(())
+    let socket = &container.guest.socket;
+    match rustix::fs::unlink(socket) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(failed("remove", socket)(error)),
+    }
 }
 
 fn config_file(config: &[u8]) -> Result<OwnedFd, Failure> {

@@ -248,9 +248,11 @@ impl Starting {
         Failure::act(format!("{} {name}", failed.words()), reason)
     }
 
-    /// Kills the child, which dies with all it started, and removes the socket.
+    /// Kills the child, which dies with all it started, and removes what names it. Its *go* was
+    /// not sent, so the member may be started again.
     pub(super) fn give_up(&self) {
         let _ = send_signal(&self.pidfd, Signal::KILL);
+        let _ = rustix::fs::unlink(self.directory.join(layout::GUEST));
         let _ = rustix::fs::unlink(&self.socket);
     }
 }

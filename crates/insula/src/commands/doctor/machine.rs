@@ -23,7 +23,10 @@ pub(super) fn checks(settings: &Settings) -> Vec<Check> {
 }
 
 fn kernel() -> Check {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
     match version_of(&release) {
         Some(version) if version >= OLDEST_KERNEL => Check::ok("kernel", release),
         _ => {
@@ -45,7 +48,11 @@ fn user() -> Check {
         return Check::ok("user", "root: sessions get user ids of their own");
     }
     let found = format!("user {}, not root", uid.as_raw());
-    Check::fail("user", found, "the sandbox of this release needs root: use sudo")
+    Check::fail(
+        "user",
+        found,
+        "the sandbox of this release needs root: use sudo",
+    )
 }
 
 fn cgroups() -> Check {
@@ -71,12 +78,16 @@ impl Cgroups {
                 continue;
             };
             if *kind == "cgroup" {
-                found.version_1.extend(options.split(',').map(str::to_owned));
+                found
+                    .version_1
+                    .extend(options.split(',').map(str::to_owned));
             }
             if *kind == "cgroup2" {
                 found.unified = true;
                 let controllers = read(&PathBuf::from(path).join("cgroup.controllers"));
-                found.version_2.extend(controllers.split_whitespace().map(str::to_owned));
+                found
+                    .version_2
+                    .extend(controllers.split_whitespace().map(str::to_owned));
             }
         }
         found
@@ -132,7 +143,11 @@ fn home(settings: &Settings) -> Vec<Check> {
         Ok(found) => found,
         Err(failure) => {
             let found = format!("{:#}", failure.error);
-            return vec![Check::fail("home", found, "set INSULA_HOME to a local directory")];
+            return vec![Check::fail(
+                "home",
+                found,
+                "set INSULA_HOME to a local directory",
+            )];
         }
     };
     let place = format!("{shown} on {}", found.name);
@@ -176,17 +191,28 @@ mod tests {
 
     #[test]
     fn controllers_count_in_either_version() {
-        let line = |kind: &str, path: &str, options: &str| format!("x {path} {kind} {options} 0 0\n");
+        let line =
+            |kind: &str, path: &str, options: &str| format!("x {path} {kind} {options} 0 0\n");
         let check = |mounts: String, controllers: &'static str| {
             Cgroups::of(&mounts, |_| controllers.to_owned()).check()
         };
         let one = line("cgroup", "/c/cpu", "rw,cpu,cpuacct") + &line("cgroup", "/c/m", "rw,memory");
         let two = line("cgroup2", "/c/u", "rw");
         let mixed = check(one.clone() + &two, "pids hugetlb");
-        assert_eq!((mixed.level, mixed.found.as_str()), (Level::Ok, "version 1: cpu, memory; version 2: pids"));
+        assert_eq!(
+            (mixed.level, mixed.found.as_str()),
+            (Level::Ok, "version 1: cpu, memory; version 2: pids")
+        );
         let missing = check(one, "");
-        assert_eq!((missing.level, missing.found.as_str()), (Level::Fail, "version 1: cpu, memory; missing: pids"));
+        assert_eq!(
+            (missing.level, missing.found.as_str()),
+            (Level::Fail, "version 1: cpu, memory; missing: pids")
+        );
         assert_eq!(check(two, "cpuset cpu io memory pids").level, Level::Ok);
-        assert!(check(String::new(), "").found.starts_with("none are mounted"));
+        assert!(
+            check(String::new(), "")
+                .found
+                .starts_with("none are mounted")
+        );
     }
 }

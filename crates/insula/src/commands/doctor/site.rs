@@ -15,11 +15,18 @@ pub(super) async fn checks(site: &Site, view: &SiteView) -> Vec<Check> {
     checks.push(Check::ok("log", view.log_file.clone()));
     let address = view.address.clone().unwrap_or_else(|| "off".to_owned());
     checks.push(Check::ok("address", address));
-    checks.push(Check::ok("sessions", format!("{} living", view.living_sessions)));
+    checks.push(Check::ok(
+        "sessions",
+        format!("{} living", view.living_sessions),
+    ));
     match site.client().nodes().await {
         Ok(nodes) => checks.extend(nodes.iter().flat_map(node)),
         Err(error) => {
-            checks.push(Check::fail("nodes", error.to_string(), format!("see {}", view.log_file)));
+            checks.push(Check::fail(
+                "nodes",
+                error.to_string(),
+                format!("see {}", view.log_file),
+            ));
         }
     }
     checks
@@ -36,7 +43,11 @@ fn daemon(site: &Site, view: &SiteView) -> Check {
     } else {
         ("newer", "use the newer executable")
     };
-    Check::warn("daemon", format!("{found}, of an {age} build").replace("an newer", "a newer"), remedy)
+    Check::warn(
+        "daemon",
+        format!("{found}, of an {age} build").replace("an newer", "a newer"),
+        remedy,
+    )
 }
 
 fn node(node: &NodeView) -> Vec<Check> {
@@ -52,15 +63,26 @@ fn node(node: &NodeView) -> Vec<Check> {
     let mut checks = vec![if node.connected {
         Check::ok(&name, amounts)
     } else {
-        Check::fail(&name, "its agent is not connected", "wait a moment; see the site's log")
+        Check::fail(
+            &name,
+            "its agent is not connected",
+            "wait a moment; see the site's log",
+        )
     }];
-    let has: Vec<&str> =
-        node.capabilities.iter().filter(|row| row.has).map(|row| row.name.as_str()).collect();
+    let has: Vec<&str> = node
+        .capabilities
+        .iter()
+        .filter(|row| row.has)
+        .map(|row| row.name.as_str())
+        .collect();
     if !has.is_empty() {
         checks.push(Check::ok("  can", has.join(", ")));
     }
     for row in node.capabilities.iter().filter(|row| !row.has) {
-        let remedy = row.reason.clone().unwrap_or_else(|| "this engine does not have it".to_owned());
+        let remedy = row
+            .reason
+            .clone()
+            .unwrap_or_else(|| "this engine does not have it".to_owned());
         checks.push(Check::warn("  cannot", row.name.clone(), remedy));
     }
     for member in &node.unclaimed {
@@ -85,12 +107,17 @@ pub(super) fn down(settings: &Settings) -> Check {
 pub(super) fn aborts(settings: &Settings) -> Vec<Check> {
     let aborts = read_aborts(settings);
     let shown = &aborts[aborts.len().saturating_sub(ABORTS_SHOWN)..];
-    let remedy = format!("its log is {}; `insula up` tries again", settings.log_file().display());
+    let remedy = format!(
+        "its log is {}; `insula up` tries again",
+        settings.log_file().display()
+    );
     shown
         .iter()
         .map(|abort| {
-            let at = jiff::Timestamp::from_second(abort.at)
-                .map_or_else(|_| abort.at.to_string(), |at| crate::times::local(&at.to_string()));
+            let at = jiff::Timestamp::from_second(abort.at).map_or_else(
+                |_| abort.at.to_string(),
+                |at| crate::times::local(&at.to_string()),
+            );
             let found = format!("{at}, process {}: {}", abort.pid, abort.chain.join(": "));
             Check::warn("daemon failed", found, remedy.clone())
         })

@@ -53,7 +53,11 @@ pub(super) async fn attach(site: &Site, session: &SessionView) -> Result<Attache
         let lossless = |stream| Follow {
             session: id.to_owned(),
             stream,
-            query: LogQuery { follow: true, lossless: true, ..LogQuery::default() },
+            query: LogQuery {
+                follow: true,
+                lossless: true,
+                ..LogQuery::default()
+            },
         };
         futures::try_join!(
             follow(site, lossless(OutputStream::Stdout), &mut stdout),
@@ -96,10 +100,16 @@ async fn when_broken(
     if let Ok(error) = broken.await {
         unread.set(true);
         if error.kind() != io::ErrorKind::BrokenPipe {
-            site.printer.error(&format!("cannot write the output: {error}"));
+            site.printer
+                .error(&format!("cannot write the output: {error}"));
         }
-        if let Err(error) = site.client().signal(id, SignalOrder { signal: SIGPIPE }).await {
-            site.printer.detail(&format!("the command was not told: {error}"));
+        if let Err(error) = site
+            .client()
+            .signal(id, SignalOrder { signal: SIGPIPE })
+            .await
+        {
+            site.printer
+                .detail(&format!("the command was not told: {error}"));
         }
     }
     std::future::pending().await
@@ -175,7 +185,10 @@ async fn interrupt(site: &Site, id: &str, number: u32) -> u32 {
     // The terminal has written `^C` there.
     let start = if printer.is_watched() { "\r" } else { "" };
     printer.note(&format!("{start}{said}"));
-    let order = StopSession { signal: None, grace };
+    let order = StopSession {
+        signal: None,
+        grace,
+    };
     match site.client().stop(id, &order).await {
         Ok(_) => {}
         Err(ClientError::Problem(problem)) if problem.code == ProblemCode::WrongState => {}
@@ -188,9 +201,15 @@ async fn interrupt(site: &Site, id: &str, number: u32) -> u32 {
 async fn farewell(site: &Site, id: &str) {
     let close = async {
         // An empty piece at 0 is answered with where the input stands.
-        let asked = StdinQuery { offset: 0, close: false };
+        let asked = StdinQuery {
+            offset: 0,
+            close: false,
+        };
         let stands = site.client().stdin(id, &asked, bytes::Bytes::new()).await?;
-        let close = StdinQuery { offset: stands.offset, close: true };
+        let close = StdinQuery {
+            offset: stands.offset,
+            close: true,
+        };
         site.client().stdin(id, &close, bytes::Bytes::new()).await
     };
     let _ = tokio::time::timeout(FAREWELL, close).await;

@@ -34,7 +34,9 @@ fn hint(outcome: &OutcomeView, name: &str) -> Option<String> {
     match outcome.cause.as_str() {
         "out_of_memory" => Some("give it more with --memory".to_owned()),
         "expired" => Some("give it longer with --time".to_owned()),
-        "command_not_found" => Some("what the image lacks cannot be run; --upload sends files along".to_owned()),
+        "command_not_found" => {
+            Some("what the image lacks cannot be run; --upload sends files along".to_owned())
+        }
         "command_not_runnable" | "signal" | "stopped" | "cancelled" => None,
         _ => Some(format!("`insula why {name}` tells more")),
     }
@@ -53,7 +55,10 @@ pub(super) async fn bring_files(
     let order = Fetch {
         session: session.id.clone(),
         session_name: session.name.clone(),
-        query: FilesQuery { path: String::new(), changed: true },
+        query: FilesQuery {
+            path: String::new(),
+            changed: true,
+        },
         directory,
         sent,
     };
@@ -72,7 +77,9 @@ pub(crate) fn tell_returned(site: &Site, returned: &Returned) {
     }
     for (path, other) in &returned.beside {
         let (path, other) = (path.display(), other.display());
-        printer.warning(&format!("{path} changed meanwhile: what came back is in {other}"));
+        printer.warning(&format!(
+            "{path} changed meanwhile: what came back is in {other}"
+        ));
     }
     for (path, reason) in &returned.skipped {
         printer.warning(&format!("{} did not come back: {reason}", path.display()));
@@ -86,12 +93,19 @@ fn summary(returned: &Returned) -> Option<String> {
         .map(PathBuf::as_path)
         .chain(returned.beside.iter().map(|(_, other)| other.as_path()))
         .collect();
-    let named: Vec<String> = files.iter().take(NAMED).map(|path| path.display().to_string()).collect();
+    let named: Vec<String> = files
+        .iter()
+        .take(NAMED)
+        .map(|path| path.display().to_string())
+        .collect();
     let more = if files.len() > NAMED { " …" } else { "" };
     match files.len() {
         0 => None,
         1 => Some(format!("1 file came back: {}", named.join(""))),
-        count => Some(format!("{count} files came back: {}{more}", named.join(", "))),
+        count => Some(format!(
+            "{count} files came back: {}{more}",
+            named.join(", ")
+        )),
     }
 }
 
@@ -118,12 +132,20 @@ mod tests {
     #[test]
     fn what_came_back_is_said_in_one_line() {
         let returned = |count: usize| Returned {
-            written: (0..count).map(|number| format!("out/{number}").into()).collect(),
+            written: (0..count)
+                .map(|number| format!("out/{number}").into())
+                .collect(),
             ..Returned::default()
         };
         assert_eq!(summary(&returned(0)), None);
-        assert_eq!(summary(&returned(1)).as_deref(), Some("1 file came back: out/0"));
+        assert_eq!(
+            summary(&returned(1)).as_deref(),
+            Some("1 file came back: out/0")
+        );
         let many = summary(&returned(4));
-        assert_eq!(many.as_deref(), Some("4 files came back: out/0, out/1, out/2 …"));
+        assert_eq!(
+            many.as_deref(),
+            Some("4 files came back: out/0, out/1, out/2 …")
+        );
     }
 }

@@ -40,7 +40,11 @@ pub(super) async fn forward_input(site: &Site, session: &SessionView) -> Failure
 
 async fn forward(site: &Site, id: &str) -> Result<(), Failure> {
     let mut pieces = read_on_a_thread();
-    let mut waiting = Waiting { offset: 0, bytes: BytesMut::new(), ended: false };
+    let mut waiting = Waiting {
+        offset: 0,
+        bytes: BytesMut::new(),
+        ended: false,
+    };
     let mut outage = Outage::default();
     loop {
         if waiting.bytes.is_empty() && !waiting.ended {
@@ -98,7 +102,13 @@ impl Waiting {
         let length = self.bytes.len().min(STDIN_LIMIT_BYTES);
         let close = self.ended && length == self.bytes.len();
         let piece = Bytes::copy_from_slice(&self.bytes[..length]);
-        (StdinQuery { offset: self.offset, close }, piece)
+        (
+            StdinQuery {
+                offset: self.offset,
+                close,
+            },
+            piece,
+        )
     }
 
     /// The site stands at `offset` now; tells how many bytes that is further.
@@ -151,7 +161,10 @@ fn wait_for_foreground() {
 /// For input that somebody else made non-blocking.
 fn wait_readable() {
     let stdin = rustix::stdio::stdin();
-    let mut waiting = [rustix::event::PollFd::new(&stdin, rustix::event::PollFlags::IN)];
+    let mut waiting = [rustix::event::PollFd::new(
+        &stdin,
+        rustix::event::PollFlags::IN,
+    )];
     // A failure shows itself at the next read.
     let _: Result<_, io::Error> = rustix::event::poll(&mut waiting, None).map_err(Into::into);
 }
@@ -171,22 +184,54 @@ mod tests {
 
     #[test]
     fn what_was_not_taken_is_sent_again() {
-        let mut waiting = Waiting { offset: 0, bytes: BytesMut::new(), ended: false };
+        let mut waiting = Waiting {
+            offset: 0,
+            bytes: BytesMut::new(),
+            ended: false,
+        };
         waiting.add(Some(Bytes::from_static(b"hello world")));
-        assert_eq!(waiting.next().0, StdinQuery { offset: 0, close: false });
+        assert_eq!(
+            waiting.next().0,
+            StdinQuery {
+                offset: 0,
+                close: false
+            }
+        );
         assert_eq!(waiting.taken(6), 6);
         assert_eq!(waiting.taken(6), 0);
         waiting.add(None);
         let (query, piece) = waiting.next();
-        assert_eq!((query, &piece[..]), (StdinQuery { offset: 6, close: true }, &b"world"[..]));
+        assert_eq!(
+            (query, &piece[..]),
+            (
+                StdinQuery {
+                    offset: 6,
+                    close: true
+                },
+                &b"world"[..]
+            )
+        );
         // The daemon was killed after it took them and before it said so.
         assert_eq!(waiting.taken(11), 5);
-        assert_eq!(waiting.next(), (StdinQuery { offset: 11, close: true }, Bytes::new()));
+        assert_eq!(
+            waiting.next(),
+            (
+                StdinQuery {
+                    offset: 11,
+                    close: true
+                },
+                Bytes::new()
+            )
+        );
     }
 
     #[test]
     fn a_large_input_is_sent_in_pieces_and_closed_with_the_last() {
-        let mut waiting = Waiting { offset: 0, bytes: BytesMut::new(), ended: true };
+        let mut waiting = Waiting {
+            offset: 0,
+            bytes: BytesMut::new(),
+            ended: true,
+        };
         waiting.add(Some(Bytes::from(vec![7; STDIN_LIMIT_BYTES + 1])));
         let (query, piece) = waiting.next();
         assert!(!query.close && piece.len() == STDIN_LIMIT_BYTES);

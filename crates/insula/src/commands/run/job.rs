@@ -60,9 +60,14 @@ impl Job {
         }
         let upload = match upload {
             None => None,
-            Some(path) => Some(Upload { plan: plan_any(&path, user_home.as_deref())? }),
+            Some(path) => Some(Upload {
+                plan: plan_any(&path, user_home.as_deref())?,
+            }),
         };
-        Ok(Self { command: arguments.command.clone(), upload })
+        Ok(Self {
+            command: arguments.command.clone(),
+            upload,
+        })
     }
 }
 
@@ -73,8 +78,10 @@ fn script_at(word: &str, directory: &Path) -> Result<Option<PathBuf>, Failure> {
         return Ok(Some(path));
     }
     if path.is_dir() && word.contains('/') {
-        return Err(Failure::new(format!("`{word}` is a directory, not a script"))
-            .hint("name the script in it, as in `insula run DIRECTORY/main.py`"));
+        return Err(
+            Failure::new(format!("`{word}` is a directory, not a script"))
+                .hint("name the script in it, as in `insula run DIRECTORY/main.py`"),
+        );
     }
     let looks_like_one = word.contains('/') || interpreter_by_extension(&path).is_some();
     if !looks_like_one {
@@ -82,8 +89,13 @@ fn script_at(word: &str, directory: &Path) -> Result<Option<PathBuf>, Failure> {
     }
     let failure = Failure::new(format!("there is no script `{word}`"));
     let hint = match neighbour(&path) {
-        Some(near) => format!("did you mean `{}`?", Path::new(word).with_file_name(near).display()),
-        None => "a command that is found inside comes after `--`: `insula run -- COMMAND`".to_owned(),
+        Some(near) => format!(
+            "did you mean `{}`?",
+            Path::new(word).with_file_name(near).display()
+        ),
+        None => {
+            "a command that is found inside comes after `--`: `insula run -- COMMAND`".to_owned()
+        }
     };
     Err(failure.hint(hint))
 }
@@ -92,8 +104,9 @@ fn script_at(word: &str, directory: &Path) -> Result<Option<PathBuf>, Failure> {
 fn neighbour(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let entries = std::fs::read_dir(path.parent()?).ok()?;
-    let names: Vec<String> =
-        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    let names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
     nearest(name, names.iter().map(String::as_str)).map(str::to_owned)
 }
 
@@ -107,24 +120,35 @@ fn script_job(
         Failure::from(error).context(format!("cannot read {}", script.display()))
     };
     // The directory's links are resolved, the script's own are not: a link goes along as a link.
-    let parent = script.parent().expect("a file has a parent").canonicalize().map_err(told)?;
+    let parent = script
+        .parent()
+        .expect("a file has a parent")
+        .canonicalize()
+        .map_err(told)?;
     let name = script.file_name().expect("a file has a name");
     let root = match upload {
         Some(upload) => upload.canonicalize().map_err(told)?,
         None => parent.clone(),
     };
     let Ok(below) = parent.strip_prefix(&root) else {
-        let message = format!("the script {} is not in {}", script.display(), root.display());
-        return Err(Failure::new(message)
-            .hint("--upload has to name a directory that the script is in"));
+        let message = format!(
+            "the script {} is not in {}",
+            script.display(),
+            root.display()
+        );
+        return Err(
+            Failure::new(message).hint("--upload has to name a directory that the script is in")
+        );
     };
     let inside = below.join(name);
-    let mut command = interpreter(script, &inside).map_err(|failure| {
-        failure.unwrap_or_else(told)
-    })?;
+    let mut command =
+        interpreter(script, &inside).map_err(|failure| failure.unwrap_or_else(told))?;
     command.extend(rest.iter().cloned());
     let plan = plan_directory(&root, Some(&inside), user_home)?;
-    Ok(Job { command, upload: Some(Upload { plan }) })
+    Ok(Job {
+        command,
+        upload: Some(Upload { plan }),
+    })
 }
 
 fn plan_any(path: &Path, user_home: Option<&Path>) -> Result<Plan, Failure> {
@@ -152,24 +176,29 @@ impl NoInterpreter {
 /// The command that runs `script`, which is `inside` there: by its first line, else by its
 /// extension, else by itself.
 fn interpreter(script: &Path, inside: &Path) -> Result<Vec<String>, NoInterpreter> {
-    let inside_text = inside.to_str().ok_or_else(|| {
-        NoInterpreter::Unknown(Failure::new("the script's name is not UTF-8"))
-    })?;
+    let inside_text = inside
+        .to_str()
+        .ok_or_else(|| NoInterpreter::Unknown(Failure::new("the script's name is not UTF-8")))?;
     let mut first = Vec::new();
     let file = File::open(script).map_err(NoInterpreter::Unreadable)?;
-    let mode = file.metadata().map_err(NoInterpreter::Unreadable)?.permissions().mode();
-    file.take(FIRST_LINE_LIMIT).read_to_end(&mut first).map_err(NoInterpreter::Unreadable)?;
+    let mode = file
+        .metadata()
+        .map_err(NoInterpreter::Unreadable)?
+        .permissions()
+        .mode();
+    file.take(FIRST_LINE_LIMIT)
+        .read_to_end(&mut first)
+        .map_err(NoInterpreter::Unreadable)?;
     let mut command = first_line(&first)
         .or_else(|| interpreter_by_extension(script).map(owned))
         .unwrap_or_default();
     if command.is_empty() && mode & 0o111 == 0 {
-        let failure = Failure::new(format!("nothing tells what runs `{inside_text}`")).hint(
-            format!(
+        let failure =
+            Failure::new(format!("nothing tells what runs `{inside_text}`")).hint(format!(
                 "give it a first line such as `#!/usr/bin/env python3`, or name the program: \
                  `insula run --upload {} -- PROGRAM {inside_text}`",
                 script.parent().unwrap_or(Path::new(".")).display()
-            ),
-        );
+            ));
         return Err(NoInterpreter::Unknown(failure));
     }
     if command.is_empty() || inside_text.starts_with('-') {
@@ -186,7 +215,10 @@ fn owned(words: &[&str]) -> Vec<String> {
 
 /// The interpreter in a script's first line. `/usr/bin/env NAME` is NAME, found by PATH inside.
 fn first_line(start: &[u8]) -> Option<Vec<String>> {
-    let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let line = start
+        .strip_prefix(b"#!")?
+        .split(|byte| *byte == b'\n')
+        .next()?;
     let line = std::str::from_utf8(line).ok()?.trim();
     let (program, argument) = match line.split_once(char::is_whitespace) {
         Some((program, argument)) => (program, argument.trim()),
@@ -209,15 +241,20 @@ fn first_line(start: &[u8]) -> Option<Vec<String>> {
 
 fn interpreter_by_extension(script: &Path) -> Option<&'static [&'static str]> {
     let extension = script.extension()?.to_str()?;
-    INTERPRETERS.iter().find(|(known, _)| *known == extension).map(|(_, words)| *words)
+    INTERPRETERS
+        .iter()
+        .find(|(known, _)| *known == extension)
+        .map(|(_, words)| *words)
 }
 
 fn unknown_option(word: &str) -> Failure {
     let failure = Failure::new(format!("`{word}` is not an option of `run`"));
     let grammar = crate::cli::grammar();
     let run = grammar.find_subcommand("run").expect("it is a verb");
-    let known: Vec<String> =
-        run.get_arguments().filter_map(|a| Some(format!("--{}", a.get_long()?))).collect();
+    let known: Vec<String> = run
+        .get_arguments()
+        .filter_map(|a| Some(format!("--{}", a.get_long()?)))
+        .collect();
     let word = word.split('=').next().unwrap_or(word);
     failure.hint(match nearest(word, known.iter().map(String::as_str)) {
         Some(near) => format!("did you mean `{near}`?"),
@@ -236,7 +273,10 @@ mod tests {
     fn first_lines_name_interpreters() {
         for (line, expected) in [
             ("#!/usr/bin/env python3\nx", Some(vec!["python3"])),
-            ("#! /usr/bin/env -S python3 -u\n", Some(vec!["python3", "-u"])),
+            (
+                "#! /usr/bin/env -S python3 -u\n",
+                Some(vec!["python3", "-u"]),
+            ),
             ("#!/bin/bash -e\n", Some(vec!["/bin/bash", "-e"])),
             ("#!/bin/sh", Some(vec!["/bin/sh"])),
             ("#!\n", None),
@@ -259,7 +299,12 @@ mod tests {
         for (name, text, mode, expected) in [
             ("a.py", "", 0o644, vec!["python3", "a.py"]),
             ("a.R", "", 0o644, vec!["Rscript", "a.R"]),
-            ("b.py", "#!/usr/bin/env python3.9\n", 0o644, vec!["python3.9", "b.py"]),
+            (
+                "b.py",
+                "#!/usr/bin/env python3.9\n",
+                0o644,
+                vec!["python3.9", "b.py"],
+            ),
             ("-c.sh", "", 0o644, vec!["sh", "./-c.sh"]),
             ("tool", "\x7fELF", 0o755, vec!["./tool"]),
         ] {
@@ -268,10 +313,14 @@ mod tests {
             assert_eq!(command, super::owned(&expected));
         }
         let notes = write("notes.txt", "hello", 0o644);
-        let Err(NoInterpreter::Unknown(failure)) = interpreter(&notes, Path::new("notes.txt")) else {
+        let Err(NoInterpreter::Unknown(failure)) = interpreter(&notes, Path::new("notes.txt"))
+        else {
             panic!("a text is no script")
         };
-        assert_eq!(failure.error.to_string(), "nothing tells what runs `notes.txt`");
+        assert_eq!(
+            failure.error.to_string(),
+            "nothing tells what runs `notes.txt`"
+        );
     }
 
     #[test]
@@ -284,7 +333,12 @@ mod tests {
         let failure = at("trian.py").expect_err("a mistake");
         assert_eq!(failure.hint.as_deref(), Some("did you mean `train.py`?"));
         let failure = at("nowhere/else.bin").expect_err("a mistake");
-        assert!(failure.hint.expect("a hint").contains("`insula run -- COMMAND`"));
+        assert!(
+            failure
+                .hint
+                .expect("a hint")
+                .contains("`insula run -- COMMAND`")
+        );
     }
 
     #[test]
@@ -295,9 +349,17 @@ mod tests {
         let script = directory.path().join("a/b/x.py");
         fs::write(&script, "").expect("written");
         let job = |upload: &str| {
-            script_job(&script, &["1".to_owned()], Some(&directory.path().join(upload)), None)
+            script_job(
+                &script,
+                &["1".to_owned()],
+                Some(&directory.path().join(upload)),
+                None,
+            )
         };
-        assert_eq!(job("a").expect("it is in").command, ["python3", "b/x.py", "1"]);
+        assert_eq!(
+            job("a").expect("it is in").command,
+            ["python3", "b/x.py", "1"]
+        );
         assert!(job("c").is_err());
     }
 }

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 const LINKS_LIMIT: usize = 40;
 /// What the image `host` has anyway.
 const IN_THE_IMAGE: [&str; 5] = ["/usr", "/opt", "/bin", "/lib", "/sbin"];
+/// Where nothing can be mounted: these are the session's own, or links in the image.
+const NOT_FOR_MOUNTS: [&str; 6] = ["/dev", "/proc", "/run", "/sys", "/var/run", "/var/tmp"];
 /// Where the rest is found inside.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -44,7 +46,19 @@ impl Python {
 
     /// The directories as they are seen, and where they really are.
     pub(super) fn roots(&self) -> impl Iterator<Item = &str> {
-        self.directories.iter().flat_map(|(target, source)| [target.as_str(), source.as_str()])
+        self.directories
+            .iter()
+            .flat_map(|(target, source)| [target.as_str(), source.as_str()])
+    }
+
+    /// The directory that cannot be shown at its own path, if there is one.
+    pub(super) fn obstacle(&self) -> Option<&str> {
+        let beneath = |target: &&String| {
+            NOT_FOR_MOUNTS
+                .iter()
+                .any(|root| Path::new(target).starts_with(root))
+        };
+        self.directories.keys().find(beneath).map(String::as_str)
     }
 
     /// What has to be set inside.
@@ -80,15 +94,19 @@ pub(super) fn active(environment: &Environment) -> Option<Python> {
     if directories.is_empty() {
         return None;
     }
-    Some(Python { kind, prefix, directories, variable })
+    Some(Python {
+        kind,
+        prefix,
+        directories,
+        variable,
+    })
 }
 
 /// The prefix of the first `python3` in PATH.
 fn of_path(environment: &Environment) -> Option<(&'static str, PathBuf)> {
     let path = environment.get("PATH")?;
-    let directory = std::env::split_paths(path).find(|directory| {
-        directory.is_absolute() && is_executable(&directory.join("python3"))
-    })?;
+    let directory = std::env::split_paths(path)
+        .find(|directory| directory.is_absolute() && is_executable(&directory.join("python3")))?;
     if is_in_the_image(&directory) {
         return None;
     }
@@ -117,15 +135,21 @@ fn is_prefix(directory: &Path) -> bool {
 /// The version that pyenv would choose here: a variable, a file in this or a parent directory, or
 /// the global one. The first name that is an installed version counts.
 fn of_pyenv(root: &Path, environment: &Environment) -> Option<PathBuf> {
-    let chosen = environment.text("PYENV_VERSION").map(|text| text.replace(':', "\n"));
+    let chosen = environment
+        .text("PYENV_VERSION")
+        .map(|text| text.replace(':', "\n"));
     let local = || {
         let mut directories = environment.current_directory.ancestors();
         directories.find_map(|at| fs::read_to_string(at.join(".python-version")).ok())
     };
     let global = || fs::read_to_string(root.join("version")).ok();
     let text = chosen.or_else(local).or_else(global)?;
-    let names = text.lines().map(|line| line.split('#').next().unwrap_or("").trim());
-    names.filter(|name| !name.is_empty()).find_map(|name| installed(root, name))
+    let names = text
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or("").trim());
+    names
+        .filter(|name| !name.is_empty())
+        .find_map(|name| installed(root, name))
 }
 
 /// The directory of a version; `3.11` also means the newest `3.11.x`.
@@ -141,8 +165,11 @@ fn installed(root: &Path, name: &str) -> Option<PathBuf> {
             .filter_map(|entry| {
                 let entry = entry.ok()?;
                 let text = entry.file_name().into_string().ok()?;
-                let rest: Option<Vec<u32>> =
-                    text.strip_prefix(&start)?.split('.').map(|part| part.parse().ok()).collect();
+                let rest: Option<Vec<u32>> = text
+                    .strip_prefix(&start)?
+                    .split('.')
+                    .map(|part| part.parse().ok())
+                    .collect();
                 Some((rest?, entry.path())).filter(|(_, path)| is_there(path))
             })
             .collect();
@@ -189,7 +216,8 @@ fn add(seen: &Path, directories: &mut BTreeMap<String, String>) -> Option<()> {
         return None;
     }
     let inside = |(target, source): (&String, &String)| {
-        seen.strip_prefix(target).is_ok_and(|rest| Path::new(source).join(rest) == real)
+        seen.strip_prefix(target)
+            .is_ok_and(|rest| Path::new(source).join(rest) == real)
     };
     if !directories.iter().any(inside) {
         directories.insert(seen.to_str()?.to_owned(), real.to_str()?.to_owned());
@@ -251,9 +279,15 @@ mod tests {
 
     #[test]
     fn the_systems_own_python_is_in_the_image() {
-        assert_eq!(active(&Environment::of([("PATH", "/usr/bin:/bin")], "/")), None);
+        assert_eq!(
+            active(&Environment::of([("PATH", "/usr/bin:/bin")], "/")),
+            None
+        );
         assert_eq!(active(&Environment::default()), None);
-        assert_eq!(active(&Environment::of([("VIRTUAL_ENV", "/nowhere")], "/")), None);
+        assert_eq!(
+            active(&Environment::of([("VIRTUAL_ENV", "/nowhere")], "/")),
+            None
+        );
     }
 
     #[test]
@@ -276,7 +310,11 @@ mod tests {
         let minor = root.join("python/cpython-3.12");
         assert_eq!(seen(&python), [venv_text, minor.to_str().expect("UTF-8")]);
         let sources: Vec<&String> = python.directories.values().collect();
-        assert_eq!(sources[1], base.to_str().expect("UTF-8"), "the link's directory is resolved");
+        assert_eq!(
+            sources[1],
+            base.to_str().expect("UTF-8"),
+            "the link's directory is resolved"
+        );
         assert_eq!(python.variables()["VIRTUAL_ENV"], venv_text);
         assert!(python.variables()["PATH"].starts_with(&format!("{venv_text}/bin:/usr/local")));
         assert!(python.mounts().all(|mount| mount.read_only));
@@ -290,8 +328,11 @@ mod tests {
             install(&pyenv.join("versions").join(version));
         }
         fs::create_dir(pyenv.join("shims")).expect("made");
-        fs::copy(pyenv.join("versions/3.9.1/bin/python3.12"), pyenv.join("shims/python3"))
-            .expect("copied");
+        fs::copy(
+            pyenv.join("versions/3.9.1/bin/python3.12"),
+            pyenv.join("shims/python3"),
+        )
+        .expect("copied");
         fs::write(pyenv.join("version"), "3.9.1\n").expect("written");
         let project = root.join("project/sub");
         fs::create_dir_all(&project).expect("made");
@@ -306,7 +347,10 @@ mod tests {
         assert_eq!(prefix(&[]), version("3.9.1"));
         fs::write(root.join("project/.python-version"), "# comment\n3.12\n").expect("written");
         assert_eq!(prefix(&[]), version("3.12.10"));
-        assert_eq!(prefix(&[("PYENV_VERSION", "system:3.12.2")]), version("3.12.2"));
+        assert_eq!(
+            prefix(&[("PYENV_VERSION", "system:3.12.2")]),
+            version("3.12.2")
+        );
         assert_eq!(prefix(&[("PYENV_VERSION", "../../project")]), None);
     }
 
@@ -321,5 +365,12 @@ mod tests {
         let environment = Environment::of([("PATH", programs.to_str().expect("UTF-8"))], "/");
         let python = active(&environment).expect("found");
         assert_eq!(seen(&python), [base.to_str().expect("UTF-8")]);
+        assert_eq!(python.obstacle(), None);
+        let beneath = [("/var/tmp/x".to_owned(), String::new())].into();
+        let python = Python {
+            directories: beneath,
+            ..python
+        };
+        assert_eq!(python.obstacle(), Some("/var/tmp/x"));
     }
 }

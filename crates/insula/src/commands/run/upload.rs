@@ -22,7 +22,10 @@ pub(super) async fn send(site: &Site, plan: &Plan) -> Result<(String, Manifest),
         let bar = ByteBar::new(&site.printer, "uploading", plan.bytes);
         let (copy, moving) = (plan.clone(), bar.clone());
         let packing = tokio::task::spawn_blocking(move || {
-            let out = ChannelWriter { sender, part: BytesMut::new() };
+            let out = ChannelWriter {
+                sender,
+                part: BytesMut::new(),
+            };
             write_archive(&copy, out, |bytes| moving.add(bytes))
         });
         let parts = futures::stream::unfold(receiver, |mut receiver| async move {
@@ -58,7 +61,9 @@ impl ChannelWriter {
             return Ok(());
         }
         let part = mem::take(&mut self.part).freeze();
-        self.sender.blocking_send(part).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.sender
+            .blocking_send(part)
+            .map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 

@@ -30,7 +30,10 @@ pub(super) async fn tell_what_it_waits_for(site: &Site, session: &SessionView) -
             _ => return std::future::pending().await,
         }
         if why.summary != said {
-            site.printer.note(&format!("{} is {}: {}", session.name, why.state, why.summary));
+            site.printer.note(&format!(
+                "{} is {}: {}",
+                session.name, why.state, why.summary
+            ));
             said = why.summary;
         }
     }

@@ -17,7 +17,11 @@ fn archive(entries: &[(&str, EntryType, &str)]) -> Vec<u8> {
         header.set_entry_type(*kind);
         header.set_mode(0o4755);
         header.set_mtime(1_000);
-        let body = if *kind == EntryType::Regular { text.as_bytes() } else { &[] };
+        let body = if *kind == EntryType::Regular {
+            text.as_bytes()
+        } else {
+            &[]
+        };
         if *kind == EntryType::Symlink {
             header.set_link_name(text).expect("short");
         }
@@ -46,14 +50,19 @@ fn new_files_come_with_their_directories_and_without_special_bits() {
     let returned = bring(
         directory.path(),
         Manifest::new(),
-        &[("out/", EntryType::Directory, ""), ("out/deep/a.txt", FILE, "a")],
+        &[
+            ("out/", EntryType::Directory, ""),
+            ("out/deep/a.txt", FILE, "a"),
+        ],
     );
     let path = directory.path().join("out/deep/a.txt");
     assert_eq!(fs::read_to_string(&path).expect("it came"), "a");
     let mode = fs::metadata(&path).expect("there").permissions().mode();
     assert_eq!(mode & 0o7777, 0o755);
     assert_eq!(returned.written, [PathBuf::from("out/deep/a.txt")]);
-    let names = fs::read_dir(directory.path().join("out/deep")).expect("listed").count();
+    let names = fs::read_dir(directory.path().join("out/deep"))
+        .expect("listed")
+        .count();
     assert_eq!(names, 1, "no temporary is left");
 }
 
@@ -78,15 +87,25 @@ fn a_file_is_replaced_only_if_it_is_as_it_was() {
     let returned = bring(directory.path(), known, &entries);
     let read = |name: &str| fs::read_to_string(path(name)).expect("there");
     assert_eq!(read("same"), "after");
-    assert_eq!((read("changed"), read("changed.insula-job")), ("by a person".into(), "after".into()));
-    assert_eq!((read("stranger"), read("stranger.insula-job")), ("before".into(), "after".into()));
+    assert_eq!(
+        (read("changed"), read("changed.insula-job")),
+        ("by a person".into(), "after".into())
+    );
+    assert_eq!(
+        (read("stranger"), read("stranger.insula-job")),
+        ("before".into(), "after".into())
+    );
     assert!(!path("equal.insula-job").exists());
     assert_eq!((returned.written.len(), returned.beside.len()), (1, 2));
     // Once more: the same bytes stand there already.
     let returned = bring(directory.path(), Manifest::new(), &entries[1..2]);
     assert_eq!(returned, Returned::default());
     // And with other bytes: yet another name.
-    let returned = bring(directory.path(), Manifest::new(), &[("changed", FILE, "later")]);
+    let returned = bring(
+        directory.path(),
+        Manifest::new(),
+        &[("changed", FILE, "later")],
+    );
     assert_eq!(returned.beside[0].1, PathBuf::from("changed.insula-job-2"));
 }
 
@@ -114,7 +133,10 @@ fn nothing_leaves_the_directory() {
     assert_eq!(fs::read_dir(outside.path()).expect("listed").count(), 0);
     assert_eq!(returned.skipped.len(), 7, "{returned:?}");
     assert_eq!(returned.beside, [("file".into(), "file.insula-job".into())]);
-    assert_eq!(fs::read_link(directory.path().join("way-in")).expect("it came"), Path::new("inside"));
+    assert_eq!(
+        fs::read_link(directory.path().join("way-in")).expect("it came"),
+        Path::new("inside")
+    );
     assert!(!directory.path().join("tty").exists());
 }
 

@@ -67,161 +67,51 @@ const MEMORY: &str = "failed: out of memory: the limit is 64 MiB, the peak was 6
 const UNKNOWN: ExitHow = ExitHow::Unknown;
 const RUN: Intention = Intention::Run;
 
+// A table with a case on each line.
+#[rustfmt::skip]
 #[test]
 fn what_ends_by_itself_has_the_outcome_of_its_record() {
     use ExitCause::{DiskLimit, GuestDied, Own, PrepareFailed, StartFailed, TimeLimit};
     check_all(vec![
-        (
-            RUN,
-            code(0),
-            Own,
-            None,
-            "succeeded: the command exited with 0",
-        ),
-        (
-            RUN,
-            code(0),
-            Own,
-            Some(1),
-            "succeeded: the command exited with 0",
-        ),
+        (RUN, code(0), Own, None, "succeeded: the command exited with 0"),
+        (RUN, code(0), Own, Some(1), "succeeded: the command exited with 0"),
         (RUN, code(7), Own, None, "failed: the command exited with 7"),
-        (
-            RUN,
-            code(7),
-            Own,
-            Some(1),
-            "failed: the command exited with 7",
-        ),
-        (
-            RUN,
-            code(137),
-            Own,
-            None,
-            "failed: the command exited with 137",
-        ),
-        (
-            RUN,
-            code(137),
-            Own,
-            Some(0),
-            "failed: the command exited with 137",
-        ),
+        (RUN, code(7), Own, Some(1), "failed: the command exited with 7"),
+        (RUN, code(137), Own, None, "failed: the command exited with 137"),
+        (RUN, code(137), Own, Some(0), "failed: the command exited with 137"),
         (RUN, code(137), Own, Some(1), MEMORY),
         (RUN, signal(9), Own, Some(2), MEMORY),
-        (
-            RUN,
-            signal(9),
-            Own,
-            None,
-            "failed: signal 9 (SIGKILL) ended the command",
-        ),
-        (
-            RUN,
-            signal(11),
-            Own,
-            Some(2),
-            "failed: signal 11 (SIGSEGV) ended the command",
-        ),
+        (RUN, signal(9), Own, None, "failed: signal 9 (SIGKILL) ended the command"),
+        (RUN, signal(11), Own, Some(2), "failed: signal 11 (SIGSEGV) ended the command"),
         (RUN, UNKNOWN, GuestDied, Some(1), MEMORY),
-        (
-            RUN,
-            UNKNOWN,
-            GuestDied,
-            None,
-            "failed: the guest was killed from outside",
-        ),
-        (
-            RUN,
-            signal(15),
-            TimeLimit,
-            None,
-            "expired: the time limit of 1m ended it",
-        ),
-        (
-            RUN,
-            never(),
-            PrepareFailed,
-            None,
-            "failed: preparing failed: no root",
-        ),
-        (
-            RUN,
-            never(),
-            StartFailed,
-            None,
-            "failed: starting failed: no root",
-        ),
+        (RUN, UNKNOWN, GuestDied, None, "failed: the guest was killed from outside"),
+        (RUN, signal(15), TimeLimit, None, "expired: the time limit of 1m ended it"),
+        (RUN, never(), PrepareFailed, None, "failed: preparing failed: no root"),
+        (RUN, never(), StartFailed, None, "failed: starting failed: no root"),
         (RUN, never(), Own, None, "failed: starting failed: no root"),
-        (
-            RUN,
-            code(0),
-            DiskLimit,
-            None,
-            "failed: disk limit: it had written 0 bytes",
-        ),
-        (
-            RUN,
-            not_found(),
-            StartFailed,
-            None,
-            "failed: `nope` was not found inside",
-        ),
-        (
-            RUN,
-            not_runnable(),
-            Own,
-            None,
-            "failed: `x` could not be run: no",
-        ),
+        (RUN, code(0), DiskLimit, None, "failed: disk limit: it had written 0 bytes"),
+        (RUN, not_found(), StartFailed, None, "failed: `nope` was not found inside"),
+        (RUN, not_runnable(), Own, None, "failed: `x` could not be run: no"),
     ]);
 }
 
+// A table with a case on each line.
+#[rustfmt::skip]
 #[test]
 fn what_was_asked_to_end_says_who_asked_unless_it_was_quicker() {
     use ExitCause::{GuestDied, Own, Stopped, TimeLimit};
-    let stop = || Intention::Stop {
-        order: order("ada"),
-    };
-    let remove = || Intention::Remove {
-        order: order("ada"),
-    };
-    let cause = Cause::GuestDied;
-    let order = order("insula");
-    let fail = Intention::Fail { cause, order };
+    let stop = || Intention::Stop { order: order("ada") };
+    let remove = || Intention::Remove { order: order("ada") };
+    let fail = Intention::Fail { cause: Cause::GuestDied, order: order("insula") };
     check_all(vec![
         (stop(), UNKNOWN, GuestDied, None, "stopped: stopped by ada"),
         (stop(), UNKNOWN, GuestDied, Some(1), MEMORY),
         (stop(), signal(15), Stopped, None, "stopped: stopped by ada"),
         (remove(), code(0), Stopped, None, "stopped: stopped by ada"),
-        (
-            stop(),
-            never(),
-            Stopped,
-            None,
-            "cancelled: cancelled by ada before it ran",
-        ),
-        (
-            stop(),
-            code(5),
-            Own,
-            None,
-            "failed: the command exited with 5",
-        ),
-        (
-            stop(),
-            signal(15),
-            TimeLimit,
-            None,
-            "expired: the time limit of 1m ended it",
-        ),
-        (
-            fail,
-            never(),
-            Stopped,
-            None,
-            "failed: the guest was killed from outside",
-        ),
+        (stop(), never(), Stopped, None, "cancelled: cancelled by ada before it ran"),
+        (stop(), code(5), Own, None, "failed: the command exited with 5"),
+        (stop(), signal(15), TimeLimit, None, "expired: the time limit of 1m ended it"),
+        (fail, never(), Stopped, None, "failed: the guest was killed from outside"),
         (RUN, signal(15), Stopped, None, "stopped: stopped by insula"),
     ]);
 }

@@ -157,6 +157,10 @@ fn distances_are_as_defined() {
 #[test]
 fn a_command_that_the_kernel_would_not_take_is_refused() {
     let problem = problem(|r| r.command.push("x".repeat(2 << 20)));
-    assert!(problem.detail.contains("more than 1048576"), "{}", problem.detail);
+    assert!(
+        problem.detail.contains("more than 1048576"),
+        "{}",
+        problem.detail
+    );
     assert!(problem.hint.contains("--upload"), "{}", problem.hint);
 }

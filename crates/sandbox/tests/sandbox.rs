@@ -1,0 +1,18 @@
+//! What the sandbox promises beyond the conformance cases, seen from inside and from the node.
+//!
+//! Root only: without it every test says that it is skipped.
+
+#[path = "sandbox/bench.rs"]
+mod bench;
+#[path = "sandbox/cleaning.rs"]
+mod cleaning;
+#[path = "sandbox/files.rs"]
+mod files;
+#[path = "sandbox/identity.rs"]
+mod identity;
+#[path = "sandbox/limits.rs"]
+mod limits;
+#[path = "sandbox/price.rs"]
+mod price;
+#[path = "sandbox/system_calls.rs"]
+mod system_calls;

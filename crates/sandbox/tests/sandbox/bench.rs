@@ -1,0 +1,296 @@
+//! A sandbox with directories of its own, which removes what its test leaves.
+
+use domain::{ExitHow, ExitRecord, MemberId, Network, SessionId};
+use engine_api::{
+    ContainerSpec, Engine as _, GuestSpec, Limits, RemoveReport, StartError, Started, UidRange,
+    layout,
+};
+use guest_api::files::{LOG_LIMIT_BYTES, RECORD, RecordFile, parse_segment_name};
+use guest_api::{GuestConfig, PROTOCOL_VERSION, RunAs, Stream};
+use sandbox::{LauncherCommand, Sandbox, SandboxSettings};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Ends what a broken test leaves running.
+const TIME_LIMIT_MS: u64 = 60_000;
+/// How long a test waits for what must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Sandboxes of tests that run at once have ranges of user ids apart.
+const FIRST_BASE: u32 = 3_100_000_000;
+const RANGES: u32 = 16_000;
+const RANGES_PER_PROCESS: u32 = 64;
+
+pub(crate) struct Bench {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) image: images::HostImage,
+    directory: tempfile::TempDir,
+}
+
+/// What a container left.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) record: ExitRecord,
+    pub(crate) output: String,
+    pub(crate) errors: String,
+    pub(crate) report: RemoveReport,
+}
+
+/// A bench, or `None` where these tests cannot run.
+pub(crate) fn bench() -> Option<Bench> {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: this user is not root");
+        return None;
+    }
+    if !Path::new("/sys/fs/cgroup/memory/tasks").exists() {
+        println!("skipped: cgroup v1 is not mounted");
+        return None;
+    }
+    Some(Bench::new())
+}
+
+impl Finished {
+    /// The command's own exit code, if it had one.
+    pub(crate) fn exit_code(&self) -> Option<i32> {
+        match self.record.how {
+            ExitHow::Exited { code } => Some(code.into()),
+            _ => None,
+        }
+    }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).expect("closed");
+        for name in ["members", "sockets"] {
+            fs::create_dir(path.join(name)).expect("made");
+        }
+        let image = images::host::prepare(&path.join("images")).expect("an image");
+        Self {
+            sandbox: Sandbox::new(SandboxSettings {
+                cgroup_group: group(),
+                runtime_directory: path.join("sockets"),
+                launcher: launcher(),
+            }),
+            image,
+            directory,
+        }
+    }
+
+    /// A place for a test's own files.
+    pub(crate) fn place(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A container that runs `script` with the image `host`, small and without a network.
+    pub(crate) fn container(&self, number: u32, script: &str) -> ContainerSpec {
+        let member = member(number);
+        let directory = self.place("members").join(member.to_string());
+        fs::create_dir_all(&directory).expect("made");
+        for name in [
+            layout::WORK,
+            layout::HOME,
+            layout::UPPER,
+            layout::OVERLAY_WORK,
+            layout::LOGS,
+            layout::RECORD,
+        ] {
+            fs::create_dir_all(directory.join(name)).expect("made");
+        }
+        let range = std::process::id() * RANGES_PER_PROCESS + number;
+        ContainerSpec {
+            member,
+            hostname: "tester".to_owned(),
+            directory,
+            root: self.image.root.clone(),
+            binds: self.image.binds.clone(),
+            uids: UidRange {
+                base: FIRST_BASE + range % RANGES * UidRange::LENGTH,
+            },
+            limits: Limits {
+                cpu: 10_000,
+                memory_bytes: 256 << 20,
+                pids: 64,
+                tmpfs_bytes: 64 << 20,
+                best_effort: false,
+            },
+            network: Network::None,
+            guest: GuestSpec {
+                config: encode(&config(member, script)),
+                socket: self.place("sockets").join(format!("{member}.sock")),
+            },
+        }
+    }
+
+    pub(crate) async fn start(&self, container: &ContainerSpec) -> Result<Started, StartError> {
+        self.sandbox.start(container).await
+    }
+
+    /// Starts, waits for the end, reads what is left, and removes.
+    pub(crate) async fn run(&self, container: &ContainerSpec) -> Finished {
+        self.start(container).await.expect("it starts");
+        self.finish(container).await
+    }
+
+    pub(crate) async fn finish(&self, container: &ContainerSpec) -> Finished {
+        let wait = self.sandbox.wait(container.member, &container.directory);
+        let ended = tokio::time::timeout(PATIENCE, wait).await;
+        ended.expect("it ends in time").expect("waited");
+        let report = self.remove(container).await;
+        let path = container.directory.join(layout::RECORD).join(RECORD);
+        let record = fs::read(path).expect("a record");
+        let file: RecordFile = serde_json::from_slice(&record).expect("whole");
+        Finished {
+            record: file.record,
+            output: output(container, Stream::Stdout),
+            errors: output(container, Stream::Stderr),
+            report,
+        }
+    }
+
+    pub(crate) async fn remove(&self, container: &ContainerSpec) -> RemoveReport {
+        let removed = self.sandbox.remove(container.member, &container.directory);
+        removed.await.expect("removed")
+    }
+
+    /// Runs `script` in a container as [`Bench::container`] makes it; its output.
+    pub(crate) async fn output_of(&self, script: &str) -> String {
+        let finished = self.run(&self.container(0, script)).await;
+        assert_eq!(
+            finished.exit_code(),
+            Some(0),
+            "{finished:?}"
+        );
+        finished.output
+    }
+}
+
+impl Drop for Bench {
+    /// A test that failed may have left containers; nothing of them may stay on the node.
+    fn drop(&mut self) {
+        for member in groups_left() {
+            let directory = self.place("members").join(&member);
+            let (Ok(member), sandbox) = (member.parse(), &self.sandbox) else {
+                continue;
+            };
+            let remove = async { sandbox.remove(member, &directory).await };
+            std::thread::scope(|scope| {
+                let thread = scope.spawn(|| {
+                    tokio::runtime::Builder::new_current_thread()
+                        .enable_all()
+                        .build()
+                        .expect("a runtime")
+                        .block_on(remove)
+                });
+                if let Err(error) = thread.join().expect("joined") {
+                    println!("{member} stays: {error}");
+                }
+            });
+        }
+    }
+}
+
+/// Waits until `condition` holds.
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "it never came to be: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+pub(crate) fn launcher() -> LauncherCommand {
+    LauncherCommand {
+        executable: env!("CARGO_BIN_EXE_sandbox-launcher").into(),
+        arguments: Vec::new(),
+    }
+}
+
+pub(crate) fn group() -> String {
+    format!("insula-test-{}", std::process::id())
+}
+
+fn member(number: u32) -> MemberId {
+    MemberId {
+        session: SessionId(u64::from(std::process::id()) << 32 | u64::from(number)),
+        attempt: 1,
+        index: 0,
+    }
+}
+
+/// A guest's configuration that runs `script` as the ordinary user.
+pub(crate) fn config(member: MemberId, script: &str) -> GuestConfig {
+    GuestConfig {
+        protocol: PROTOCOL_VERSION,
+        member,
+        command: ["/bin/sh", "-c", script].map(str::to_owned).into(),
+        env: vec![("PATH".to_owned(), "/usr/bin:/bin:/usr/sbin".to_owned())],
+        workdir: "/work".to_owned(),
+        run_as: RunAs {
+            uid: UidRange::COMMAND,
+            gid: UidRange::COMMAND,
+            groups: Vec::new(),
+            capabilities: Vec::new(),
+        },
+        stdin_pipe: false,
+        merge_output: false,
+        log_limit_bytes: LOG_LIMIT_BYTES,
+        follower_hold_ms: 0,
+        time_limit_ms: Some(TIME_LIMIT_MS),
+        time_limit_grace_ms: 100,
+        command_oom_score_adj: 500,
+        open_files_limit: 1_000,
+    }
+}
+
+/// Makes the container's command root inside, with what design §6 gives it.
+pub(crate) fn as_root(container: &mut ContainerSpec, script: &str) {
+    let mut config = config(container.member, script);
+    config.run_as = RunAs {
+        uid: 0,
+        gid: 0,
+        groups: Vec::new(),
+        // CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, NET_BIND_SERVICE, SYS_CHROOT,
+        // SETFCAP.
+        capabilities: vec![0, 1, 3, 4, 5, 6, 7, 10, 18, 31],
+    };
+    container.guest.config = encode(&config);
+}
+
+pub(crate) fn encode(config: &GuestConfig) -> Vec<u8> {
+    rmp_serde::to_vec_named(config).expect("a configuration")
+}
+
+/// What is recorded of a stream.
+pub(crate) fn output(container: &ContainerSpec, stream: Stream) -> String {
+    let logs = container.directory.join(layout::LOGS);
+    let mut segments: Vec<(u64, PathBuf)> = fs::read_dir(logs)
+        .expect("listed")
+        .map(|entry| entry.expect("an entry").path())
+        .filter_map(|path| {
+            let (of, offset) = parse_segment_name(path.file_name()?.to_str()?)?;
+            (of == stream).then_some((offset, path))
+        })
+        .collect();
+    segments.sort();
+    let bytes = segments.iter().flat_map(|(_, path)| fs::read(path).expect("read"));
+    String::from_utf8_lossy(&bytes.collect::<Vec<u8>>()).into_owned()
+}
+
+/// Our groups that are there, in any hierarchy, by name.
+pub(crate) fn groups_left() -> Vec<String> {
+    let mut left: Vec<String> = fs::read_dir("/sys/fs/cgroup")
+        .expect("mounted")
+        .flatten()
+        .flat_map(|hierarchy| fs::read_dir(hierarchy.path().join(group())).into_iter().flatten())
+        .flatten()
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    left.sort();
+    left.dedup();
+    left
+}

@@ -1,0 +1,164 @@
+//! What can be written, whose files they are, and what is refused.
+
+use super::bench::{as_root, bench};
+use engine_api::{Bind, BindOwner, StartError, layout};
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::path::Path;
+
+const SOMEBODY: u32 = 4_321;
+
+fn user_bind(source: &Path, target: &str, read_only: bool) -> Bind {
+    Bind {
+        source: source.into(),
+        target: target.into(),
+        read_only,
+        owner: BindOwner::User {
+            uid: SOMEBODY,
+            gid: SOMEBODY,
+        },
+    }
+}
+
+#[tokio::test]
+async fn the_system_is_read_only_even_for_root_inside() {
+    let Some(bench) = bench() else { return };
+    let script = "for d in / /etc /usr /usr/lib /var /dev /proc /sys; do \
+        touch $d/new 2>/dev/null && echo $d; done; \
+        chmod 777 /usr 2>/dev/null && echo chmod; \
+        for d in /work /home/user /tmp /dev/shm; do touch $d/new || echo not $d; done; echo end";
+    for number in [0, 1] {
+        let mut container = bench.container(number, script);
+        if number == 1 {
+            as_root(&mut container, script);
+        }
+        let finished = bench.run(&container).await;
+        assert_eq!(finished.output, "end\n", "{finished:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_image_with_a_writable_layer_can_be_changed_by_root_and_stays_as_it_was() {
+    let Some(bench) = bench() else { return };
+    let script = "echo changed > /etc/passwd && mkdir /new && rm /etc/hosts.allow /etc/shells; \
+        chown 7:7 /etc/group && stat -c %u /etc/group /etc/passwd; ls / | grep new";
+    let mut container = bench.container(0, script);
+    let layer = bench.place("upper-layer");
+    fs::create_dir_all(layer.join("etc")).expect("made");
+    fs::write(layer.join("etc/hosts.allow"), "second layer").expect("written");
+    container.root.layers.push(layer.clone());
+    container.root.read_only = false;
+    let before = fs::read(container.root.layers[0].join("etc/passwd")).expect("read");
+    as_root(&mut container, script);
+    let finished = bench.run(&container).await;
+    assert_eq!(finished.output, "7\n0\nnew\n", "{finished:?}");
+    let after = fs::read(container.root.layers[0].join("etc/passwd")).expect("read");
+    assert_eq!(before, after);
+    assert!(layer.join("etc/hosts.allow").exists());
+    assert!(!container.directory.join(layout::UPPER).exists());
+    // The ordinary user cannot, on the same root.
+    let mut container = bench.container(1, "touch /etc/new /new 2>/dev/null; ls / /etc | grep new");
+    container.root.read_only = false;
+    assert_eq!(bench.run(&container).await.output, "");
+}
+
+#[tokio::test]
+async fn a_users_directory_is_theirs_on_both_sides() {
+    let Some(bench) = bench() else { return };
+    let source = bench.place("data");
+    fs::create_dir(&source).expect("made");
+    fs::write(source.join("before"), "old").expect("written");
+    for path in [&source, &source.join("before")] {
+        chown(path, Some(SOMEBODY), Some(SOMEBODY)).expect("given");
+    }
+    fs::write(source.join("roots"), "").expect("written");
+    let file = bench.place("one-file");
+    fs::write(&file, "content").expect("written");
+    chown(&file, Some(SOMEBODY), Some(SOMEBODY)).expect("given");
+    let script = "stat -c %u:%g /data/deep/before; cat /data/deep/before /file; \
+        echo; touch /data/deep/made /data/deep/before && mkdir /data/deep/directory; \
+        stat -c %u:%g /data/deep/made; stat -c %u /data/deep/roots; \
+        touch /closed/made 2>&1 | grep -o 'Read-only'; ls /closed";
+    let mut container = bench.container(0, script);
+    container.binds.push(user_bind(&source, "/data/deep", false));
+    container.binds.push(user_bind(&source, "/closed", true));
+    container.binds.push(user_bind(&file, "/file", false));
+    let finished = bench.run(&container).await;
+    assert_eq!(
+        finished.output,
+        "1000:1000\noldcontent\n1000:1000\n65534\nRead-only\n\
+         before\ndirectory\nmade\nroots\n",
+        "{finished:?}"
+    );
+    let made = fs::metadata(source.join("made")).expect("made");
+    assert_eq!((made.uid(), made.gid()), (SOMEBODY, SOMEBODY));
+    // The control: without the translation the same file would be the container's user's.
+    let work = fs::metadata(container.directory.join(layout::WORK)).expect("there");
+    assert_eq!(work.uid(), container.uids.shifted(1_000));
+}
+
+#[tokio::test]
+async fn set_user_id_bits_do_nothing() {
+    let Some(bench) = bench() else { return };
+    let source = bench.place("data");
+    fs::create_dir(&source).expect("made");
+    fs::copy("/usr/bin/id", source.join("id")).expect("copied");
+    fs::set_permissions(source.join("id"), fs::Permissions::from_mode(0o6755)).expect("set");
+    let mut container = bench.container(0, "/data/id -u");
+    container.binds.push(Bind {
+        source,
+        target: "/data".into(),
+        read_only: true,
+        owner: BindOwner::System,
+    });
+    assert_eq!(bench.run(&container).await.output, "1000\n");
+}
+
+#[tokio::test]
+async fn what_cannot_be_mounted_is_refused_by_name() {
+    let Some(bench) = bench() else { return };
+    let source = bench.place("data");
+    fs::create_dir(&source).expect("made");
+    let refused = [
+        (user_bind(Path::new("/does/not/exist"), "/data", false), "No such file"),
+        (user_bind(Path::new("/sys/kernel"), "/data", false), "--upload"),
+        (user_bind(Path::new("/dev/null"), "/data", false), "neither a directory nor a file"),
+        (user_bind(&source, "/../data", false), "no place for it"),
+        (user_bind(&source, "data", false), "no place for it"),
+    ];
+    for (number, (bind, words)) in (0..).zip(refused) {
+        let mut container = bench.container(number, "echo ran");
+        container.binds.push(bind);
+        let error = bench.start(&container).await.expect_err("refused");
+        assert!(matches!(error, StartError::Bind { .. }), "{error:?}");
+        assert!(error.to_string().contains(words), "{error}");
+        bench.remove(&container).await;
+    }
+}
+
+#[tokio::test]
+async fn links_in_a_hostile_image_lead_nowhere() {
+    let Some(bench) = bench() else { return };
+    let victim = bench.place("victim");
+    fs::create_dir(&victim).expect("made");
+    let source = bench.place("data");
+    fs::create_dir(&source).expect("made");
+    for (number, (link, points_to)) in (0..).zip([
+        ("tmp", "/"),
+        ("proc", "../../../../proc"),
+        ("work", "usr"),
+        ("data", "/etc"),
+        ("data", "../../../../../../tmp"),
+    ]) {
+        let layer = bench.place(&format!("hostile{number}"));
+        fs::create_dir(&layer).expect("made");
+        symlink(points_to, layer.join(link)).expect("linked");
+        let mut container = bench.container(number, "echo ran");
+        container.root.layers.push(layer);
+        container.binds.push(user_bind(&source, "/data/sub", false));
+        let error = bench.start(&container).await.expect_err("refused");
+        let words = error.to_string();
+        assert!(words.contains("symbolic link"), "{link}: {words}");
+        bench.remove(&container).await;
+    }
+}

@@ -1,0 +1,141 @@
+//! Limits: each ends or hurts its own container only, and is told.
+
+use super::bench::{bench, encode, eventually, group, output};
+use engine_api::Engine as _;
+use guest_api::Stream;
+use std::fs;
+
+#[tokio::test]
+async fn an_out_of_memory_kill_is_recognised() {
+    let Some(bench) = bench() else { return };
+    let script = "python3 -c 'x = bytearray(200 << 20)'";
+    // The control: with enough memory it is no trouble.
+    let enough = bench.run(&bench.container(0, script)).await;
+    assert_eq!(enough.exit_code(), Some(0), "{enough:?}");
+    assert_eq!(enough.report.out_of_memory, None);
+    let mut container = bench.container(1, script);
+    container.limits.memory_bytes = 64 << 20;
+    container.limits.tmpfs_bytes = 16 << 20;
+    let finished = bench.run(&container).await;
+    let evidence = finished.report.out_of_memory.clone().expect("evidence");
+    assert!(evidence.kills >= 1);
+    assert_eq!(evidence.limit_bytes, 64 << 20);
+    let peak = evidence.peak_bytes.expect("a peak");
+    assert!((60 << 20..=64 << 20).contains(&peak), "{peak}");
+    assert_ne!(finished.exit_code(), Some(0));
+}
+
+#[tokio::test]
+async fn the_least_container_starts() {
+    let Some(bench) = bench() else { return };
+    let mut container = bench.container(0, "echo small");
+    container.limits.memory_bytes = domain::amounts::LEAST_MEMORY;
+    container.limits.tmpfs_bytes = domain::amounts::LEAST_MEMORY / 4;
+    container.limits.cpu = domain::amounts::LEAST_CPU;
+    let finished = bench.run(&container).await;
+    assert_eq!(finished.output, "small\n", "{finished:?}");
+}
+
+#[tokio::test]
+async fn a_fork_bomb_is_stopped_by_the_limit_on_processes() {
+    let Some(bench) = bench() else { return };
+    let script = "python3 -c '
+import os, time
+count = 0
+try:
+    while True:
+        if os.fork() == 0:
+            time.sleep(50)
+            os._exit(0)
+        count += 1
+except OSError as error:
+    print(count, error.strerror)'";
+    let mut container = bench.container(0, script);
+    container.limits.pids = 20;
+    let finished = bench.run(&container).await;
+    let (count, reason) = finished.output.trim().split_once(' ').expect("two words");
+    let count: u32 = count.parse().expect("a number");
+    assert!((10..20).contains(&count), "{finished:?}");
+    assert_eq!(reason, "Resource temporarily unavailable");
+}
+
+#[tokio::test]
+async fn a_full_tmp_says_so_and_kills_nobody() {
+    let Some(bench) = bench() else { return };
+    let script = "python3 -c '
+for directory in (\"/tmp\", \"/dev/shm\"):
+    try:
+        with open(directory + \"/big\", \"wb\", buffering=0) as file:
+            while file.write(bytes(1 << 20)) == 1 << 20:
+                pass
+            file.write(b\"more\")
+    except OSError as error:
+        print(error.strerror)
+    try:
+        for number in range(100_000):
+            open(f\"{directory}/{number}\", \"w\").close()
+    except OSError as error:
+        print(error.strerror)'";
+    let finished = bench.run(&bench.container(0, script)).await;
+    let space = "No space left on device\n";
+    assert_eq!(finished.output, space.repeat(4), "{finished:?}");
+    assert_eq!(finished.report.out_of_memory, None);
+}
+
+#[tokio::test]
+async fn the_kernel_is_told_the_limits() {
+    let Some(bench) = bench() else { return };
+    let mut container = bench.container(0, "echo up; exec sleep 50");
+    container.limits.cpu = 2_500;
+    bench.start(&container).await.expect("it starts");
+    eventually("it runs", || output(&container, Stream::Stdout) == "up\n").await;
+    let read = |controller: &str, file: &str| {
+        let path = format!(
+            "/sys/fs/cgroup/{controller}/{}/{}/{file}",
+            group(),
+            container.member
+        );
+        fs::read_to_string(path).expect("there").trim().to_owned()
+    };
+    assert_eq!(read("cpu", "cpu.cfs_quota_us"), "25000");
+    assert_eq!(read("cpu", "cpu.cfs_period_us"), "100000");
+    assert_eq!(read("memory", "memory.limit_in_bytes"), (256 << 20).to_string());
+    assert_eq!(read("memory", "memory.memsw.limit_in_bytes"), (256 << 20).to_string());
+    assert_eq!(read("memory", "memory.swappiness"), "0");
+    assert_eq!(read("pids", "pids.max"), "64");
+    assert_eq!(read("devices", "devices.list").lines().count(), 8);
+    for controller in ["blkio", "cpuacct", "cpuset", "freezer", "unified"] {
+        assert_eq!(read(controller, "cgroup.procs").lines().count(), 2, "{controller}");
+    }
+    let usage = bench.sandbox.usage(container.member).await.expect("usage");
+    assert_eq!(usage.pids, 2);
+    assert!(usage.memory_bytes > 0 && usage.memory_peak_bytes >= usage.memory_bytes);
+    assert!(usage.cpu_micros > 0);
+    bench.remove(&container).await;
+}
+
+#[tokio::test]
+async fn one_percent_of_a_cpu_starts_fast() {
+    let Some(bench) = bench() else { return };
+    let mut container = bench.container(0, "exec sleep 50");
+    container.limits.cpu = domain::amounts::LEAST_CPU;
+    let before = std::time::Instant::now();
+    bench.start(&container).await.expect("it starts");
+    let took = before.elapsed();
+    bench.remove(&container).await;
+    // Under its own limit the set-up of some 5 ms would take half a second at least.
+    assert!(took.as_millis() < 400, "{took:?}");
+}
+
+#[tokio::test]
+async fn a_configuration_as_large_as_an_environment_arrives() {
+    let Some(bench) = bench() else { return };
+    let mut container = bench.container(0, "");
+    let mut config = super::bench::config(container.member, "echo ${#BIG}");
+    config.env.push(("BIG".to_owned(), "x".repeat(100_000)));
+    for number in 0..10 {
+        config.env.push((format!("BIG{number}"), "x".repeat(100_000)));
+    }
+    container.guest.config = encode(&config);
+    assert_eq!(bench.run(&container).await.output, "100000\n");
+}
