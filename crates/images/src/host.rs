@@ -161,7 +161,10 @@ pub fn prepare_from(node: &Path, directory: &Path) -> Result<HostImage, ImageErr
 /// The names below `/etc` to copy: the fixed ones and those that start with a known prefix.
 fn etc_names(node: &Path) -> Vec<String> {
     let mut names: Vec<String> = ETC_NAMES.iter().map(|name| (*name).to_owned()).collect();
-    let entries = fs::read_dir(node.join("etc")).into_iter().flatten().flatten();
+    let entries = fs::read_dir(node.join("etc"))
+        .into_iter()
+        .flatten()
+        .flatten();
     names.extend(
         entries
             .filter_map(|entry| entry.file_name().into_string().ok())
@@ -222,7 +225,11 @@ fn build(
     directory: &Path,
     skeleton: &Path,
 ) -> Result<(), ImageError> {
-    let unique = format!(".host-{}-{:?}", std::process::id(), std::thread::current().id());
+    let unique = format!(
+        ".host-{}-{:?}",
+        std::process::id(),
+        std::thread::current().id()
+    );
     let temporary = directory.join(unique);
     remove_temporary(&temporary)?;
     let built = fill(node, names, &temporary).and_then(|()| {
@@ -313,7 +320,10 @@ fn generate_etc(node: &Path, etc: &Path) -> Result<(), ImageError> {
         ("hosts", hosts),
         ("hostname", "insula\n"),
         ("resolv.conf", ""),
-        ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
+        (
+            "nsswitch.conf",
+            "passwd: files\ngroup: files\nhosts: files dns\n",
+        ),
         ("shells", "/bin/sh\n/bin/bash\n"),
     ] {
         let path = etc.join(name);
@@ -348,7 +358,9 @@ fn os_release(node: &Path) -> Option<String> {
     let text = fs::read_to_string(node.join("etc/os-release"))
         .or_else(|_| fs::read_to_string(node.join("usr/lib/os-release")))
         .ok()?;
-    let value = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
     Some(value.trim_matches('"').to_owned())
 }
 

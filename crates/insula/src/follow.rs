@@ -3,6 +3,7 @@
 
 use crate::daemon::{Outage, Site};
 use crate::failure::Failure;
+use crate::printer::Printer;
 use bytes::Bytes;
 use domain::amounts::show_bytes;
 use futures::StreamExt as _;
@@ -76,7 +77,7 @@ impl Place {
     async fn take(&mut self, frame: LogFrame, sink: &mut Sink, site: &Site) -> Progress {
         match frame {
             LogFrame::Data { offset, bytes } => {
-                let bytes = self.step(offset, bytes, site);
+                let bytes = self.step(offset, bytes, &site.printer);
                 let length = bytes.len() as u64;
                 sink.write(bytes).await;
                 self.offset += length;
@@ -84,7 +85,7 @@ impl Place {
             LogFrame::Gap { offset, bytes } => {
                 let until = offset.saturating_add(bytes);
                 if until > self.offset {
-                    self.tell_gap(until - offset.max(self.offset), site);
+                    tell_gap(&site.printer, until - offset.max(self.offset));
                     self.offset = until;
                     self.started = true;
                 }
@@ -96,26 +97,26 @@ impl Place {
     }
 
     /// The part of `bytes` that was not seen yet; tells of bytes that are missing before it.
-    fn step(&mut self, offset: u64, mut bytes: Bytes, site: &Site) -> Bytes {
+    fn step(&mut self, offset: u64, mut bytes: Bytes, printer: &Printer) -> Bytes {
         if !self.started && self.offset == 0 {
             // The first frame of a stream that was cut by time starts wherever it does.
             self.offset = offset;
         }
         self.started = true;
         if offset > self.offset {
-            self.tell_gap(offset - self.offset, site);
+            tell_gap(printer, offset - self.offset);
             self.offset = offset;
         }
         let seen = usize::try_from(self.offset - offset).unwrap_or(usize::MAX);
         bytes.split_off(seen.min(bytes.len()))
     }
+}
 
-    fn tell_gap(&self, bytes: u64, site: &Site) {
-        let size = show_bytes(bytes.into());
-        site.printer.warning(&format!(
-            "{size} of output were dropped before they could be read"
-        ));
-    }
+fn tell_gap(printer: &Printer, bytes: u64) {
+    let size = show_bytes(bytes.into());
+    printer.warning(&format!(
+        "{size} of output were dropped before they could be read"
+    ));
 }
 
 /// One of our own streams. When it cannot be written any more, that is told once, and the rest of
@@ -181,5 +182,45 @@ fn wait_writable(file: &File) -> io::Result<()> {
     match rustix::event::poll(&mut waiting, None) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Place, Sink};
+    use crate::printer::Printer;
+    use bytes::Bytes;
+    use clap::ColorChoice;
+
+    #[test]
+    fn bytes_are_taken_once_whatever_comes_again() {
+        let printer = Printer::new(ColorChoice::Never, true, false);
+        let mut place = Place {
+            offset: 0,
+            started: false,
+        };
+        let mut step = |offset, text: &'static str| {
+            let bytes = place.step(offset, Bytes::from_static(text.as_bytes()), &printer);
+            place.offset += bytes.len() as u64;
+            (bytes, place.offset)
+        };
+        // Cut by time: it starts where it starts.
+        assert_eq!(step(10, "abc"), (Bytes::from_static(b"abc"), 13));
+        assert_eq!(step(10, "abcde"), (Bytes::from_static(b"de"), 15));
+        assert_eq!(step(10, "abc"), (Bytes::new(), 15));
+        // A hole that nobody told of.
+        assert_eq!(step(20, "x"), (Bytes::from_static(b"x"), 21));
+    }
+
+    #[tokio::test]
+    async fn a_sink_that_breaks_tells_once_and_swallows_the_rest() {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let (mut sink, broken) = Sink::of(&writer).expect("a copy");
+        sink.write(Bytes::from_static(b"one")).await;
+        drop(reader);
+        sink.write(Bytes::from_static(b"two")).await;
+        sink.write(Bytes::from_static(b"three")).await;
+        let error = broken.await.expect("told");
+        assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
     }
 }

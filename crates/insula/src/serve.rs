@@ -20,7 +20,7 @@ use process::{Durability, FileLock, LockMode, write_file_atomic};
 use public_api::ShutdownMode;
 use sandbox::{LauncherCommand, Sandbox, SandboxSettings};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tasks::TaskRunner;
@@ -199,7 +199,8 @@ fn sandbox(settings: &Settings) -> anyhow::Result<Sandbox> {
         .runtime_directory
         .file_name()
         .context("the runtime directory has no name")?;
-    let executable = std::env::current_exe().context("cannot find this executable")?;
+    // The running executable itself, whatever lies at its path by now.
+    let executable = PathBuf::from("/proc/self/exe");
     Ok(Sandbox::new(SandboxSettings {
         cgroup_group: group.to_string_lossy().into_owned(),
         runtime_directory: settings.runtime_directory.join("m"),

@@ -4,6 +4,11 @@
 //! They need root and cgroup v1, as the sandbox of this release does; elsewhere each says so and
 //! ends.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "a test says why it was skipped, and shows the log"
+)]
+
 #[path = "end_to_end/site.rs"]
 mod site;
 

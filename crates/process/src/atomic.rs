@@ -115,7 +115,10 @@ mod tests {
             write_file_atomic(&path, text.as_bytes(), 0o640, durability).expect("written");
             assert_eq!(std::fs::read_to_string(&path).expect("read"), text);
         }
-        let mode = std::fs::metadata(&path).expect("there").permissions().mode();
+        let mode = std::fs::metadata(&path)
+            .expect("there")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o7777, 0o640);
         assert_eq!(std::fs::read_dir(&directory).expect("listed").count(), 1);
     }

@@ -181,12 +181,18 @@ mod tests {
             start_time: identity.start_time + 1,
             ..identity.clone()
         };
-        assert!(!other.is_alive().expect("asked"), "another process of that number");
+        assert!(
+            !other.is_alive().expect("asked"),
+            "another process of that number"
+        );
         let pidfd = identity.open().expect("asked").expect("alive");
         assert!(!wait_exit(&pidfd, Duration::ZERO));
         send_signal(&pidfd, Signal::KILL).expect("sent");
         assert!(wait_exit(&pidfd, Duration::from_secs(10)));
-        assert!(!identity.is_alive().expect("asked"), "a zombie does not live");
+        assert!(
+            !identity.is_alive().expect("asked"),
+            "a zombie does not live"
+        );
         child.wait().expect("reaped");
         assert!(identity.open().expect("asked").is_none());
     }

@@ -51,12 +51,11 @@ impl FileLock {
     /// mode 0600 if it is missing, and never removed: removing a lock file lets two hold "it".
     pub fn try_lock(path: &Path, mode: LockMode) -> Result<Option<Self>, LockError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = open(path, flags, Mode::from_raw_mode(0o600)).map_err(|error| {
-            LockError::Open {
+        let file =
+            open(path, flags, Mode::from_raw_mode(0o600)).map_err(|error| LockError::Open {
                 path: path.into(),
                 source: error.into(),
-            }
-        })?;
+            })?;
         Ok(try_flock(&file, path, mode)?.then_some(Self { file }))
     }
 
@@ -138,6 +137,9 @@ mod tests {
         let (one, two) = (lock(LockMode::Shared), lock(LockMode::Shared));
         assert!(one.is_some() && two.is_some());
         assert!(lock(LockMode::Exclusive).is_none());
-        assert!(!FileLock::is_locked(&path).expect("asked"), "not exclusively");
+        assert!(
+            !FileLock::is_locked(&path).expect("asked"),
+            "not exclusively"
+        );
     }
 }

@@ -37,13 +37,39 @@ pub enum RemoveTreeError {
     /// An act failed.
     #[error("cannot {act} {path}")]
     Act {
-        /// `open`, `inspect`, `list`, `remove`.
+        /// `open`, `inspect`, `list`, `leave`, `remove`.
         act: &'static str,
         /// On what.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
+}
+
+/// What went wrong, before it is said where: paths are built for errors only, since building one
+/// for each of ten thousand levels would cost more than the removal.
+enum Fault {
+    MountPoint,
+    Moved,
+    Act(&'static str, Errno),
+}
+
+impl Fault {
+    fn at(self, path: PathBuf) -> RemoveTreeError {
+        match self {
+            Self::MountPoint => RemoveTreeError::MountPoint { path },
+            Self::Moved => RemoveTreeError::Moved { path },
+            Self::Act(act, error) => RemoveTreeError::Act {
+                act,
+                path,
+                source: error.into(),
+            },
+        }
+    }
+}
+
+fn fault(act: &'static str) -> impl FnOnce(Errno) -> Fault {
+    move |error| Fault::Act(act, error)
 }
 
 /// Where a directory is: enough to know it again.
@@ -66,9 +92,11 @@ struct Level {
 /// Removes `path` and everything below it. An absent path is success; a symbolic link is removed
 /// and not followed. Stops at the first thing that cannot be removed; calling it again goes on.
 pub fn remove_tree(path: &Path) -> Result<(), RemoveTreeError> {
-    let name = path.file_name().and_then(|name| CString::new(name.as_bytes()).ok());
+    let name = path
+        .file_name()
+        .and_then(|name| CString::new(name.as_bytes()).ok());
     let (Some(parent_path), Some(name)) = (path.parent(), name) else {
-        return Err(act("remove", path)(Errno::INVAL));
+        return Err(fault("remove")(Errno::INVAL).at(path.into()));
     };
     let parent_path = if parent_path.as_os_str().is_empty() {
         Path::new(".")
@@ -79,14 +107,15 @@ pub fn remove_tree(path: &Path) -> Result<(), RemoveTreeError> {
     let parent = match rustix::fs::open(parent_path, flags, Mode::empty()) {
         Ok(parent) => parent,
         Err(Errno::NOENT) => return Ok(()),
-        Err(error) => return Err(act("open", parent_path)(error)),
+        Err(error) => return Err(fault("open")(error).at(parent_path.into())),
     };
     match unlinkat(&parent, &name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(error) => return Err(act("remove", path)(error)),
+        Err(error) => return Err(fault("remove")(error).at(path.into())),
     }
-    let place = place_of(&parent).map_err(act("inspect", parent_path))?;
+    let place =
+        place_of(&parent).map_err(|error| fault("inspect")(error).at(parent_path.into()))?;
     Walk {
         top: parent_path,
         levels: vec![Level {
@@ -98,14 +127,6 @@ pub fn remove_tree(path: &Path) -> Result<(), RemoveTreeError> {
         current: parent,
     }
     .run()
-}
-
-fn act(act: &'static str, path: &Path) -> impl FnOnce(Errno) -> RemoveTreeError {
-    move |error| RemoveTreeError::Act {
-        act,
-        path: path.into(),
-        source: error.into(),
-    }
 }
 
 /// The state of one removal: `current` is the directory of the last level.
@@ -131,12 +152,14 @@ impl Walk<'_> {
 
     /// Enters `name`, removes its files, and notes its directories.
     fn descend(&mut self, name: CString) -> Result<(), RemoveTreeError> {
-        let path = self.path(Some(&name));
         let parent = self.levels.last().expect("the top level stays").place;
-        let Some(directory) = open_directory(self.current.as_fd(), &name, &path)? else {
-            return Ok(());
+        let opened = open_directory(self.current.as_fd(), &name)
+            .and_then(|opened| opened.map(|found| check(found, parent)).transpose());
+        let (directory, place) = match opened {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return Ok(()),
+            Err(fault) => return Err(fault.at(self.path(Some(&name)))),
         };
-        let place = check(&directory, parent, &path)?;
         self.current = directory;
         self.levels.push(Level {
             name,
@@ -149,12 +172,12 @@ impl Walk<'_> {
 
     /// Removes the files of the current directory and notes its directories.
     fn sweep(&mut self) -> Result<(), RemoveTreeError> {
-        let listing = Dir::read_from(&self.current);
-        let mut listing = listing.map_err(|error| act("list", &self.path(None))(error))?;
+        let list = |error| fault("list")(error).at(self.path(None));
+        let mut listing = Dir::read_from(&self.current).map_err(list)?;
         listing.rewind();
         let mut directories = Vec::new();
         while let Some(entry) = listing.read() {
-            let entry = entry.map_err(|error| act("list", &self.path(None))(error))?;
+            let entry = entry.map_err(list)?;
             let name = entry.file_name();
             if name == c"." || name == c".." {
                 continue;
@@ -166,7 +189,7 @@ impl Walk<'_> {
             match unlinkat(&self.current, name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(Errno::ISDIR) => directories.push(name.to_owned()),
-                Err(error) => return Err(act("remove", &self.path(Some(name)))(error)),
+                Err(error) => return Err(fault("remove")(error).at(self.path(Some(name)))),
             }
         }
         let level = self.levels.last_mut().expect("the top level stays");
@@ -177,18 +200,9 @@ impl Walk<'_> {
 
     /// Goes back to the parent and removes the directory it came from.
     fn ascend(&mut self) -> Result<(), RemoveTreeError> {
-        let path = self.path(None);
-        let parent = openat(
-            &self.current,
-            c"..",
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(act("open", &path.join("..")))?;
-        let found = place_of(&parent).map_err(act("inspect", &path))?;
-        if found != self.levels[self.levels.len() - 2].place {
-            return Err(RemoveTreeError::Moved { path });
-        }
+        let parent = self
+            .open_parent()
+            .map_err(|fault| fault.at(self.path(None)))?;
         let level = self.levels.last().expect("two levels at least");
         match unlinkat(&parent, &level.name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => {
@@ -198,13 +212,29 @@ impl Walk<'_> {
             }
             // Something appeared meanwhile: look again.
             Err(Errno::NOTEMPTY | Errno::EXIST) if level.rounds < ROUNDS => self.sweep(),
-            Err(error) => Err(act("remove", &path)(error)),
+            Err(error) => Err(fault("remove")(error).at(self.path(None))),
+        }
+    }
+
+    /// Opens the directory above, after making sure that it is the one we came from.
+    fn open_parent(&self) -> Result<OwnedFd, Fault> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let parent = openat(&self.current, c"..", flags, Mode::empty()).map_err(fault("leave"))?;
+        let found = place_of(&parent).map_err(fault("inspect"))?;
+        if found == self.levels[self.levels.len() - 2].place {
+            Ok(parent)
+        } else {
+            Err(Fault::Moved)
         }
     }
 
     fn path(&self, name: Option<&CStr>) -> PathBuf {
         let mut path = self.top.to_path_buf();
-        let names = self.levels.iter().skip(1).map(|level| level.name.as_c_str());
+        let names = self
+            .levels
+            .iter()
+            .skip(1)
+            .map(|level| level.name.as_c_str());
         for name in names.chain(name) {
             path.push(OsStr::from_bytes(name.to_bytes()));
         }
@@ -214,44 +244,40 @@ impl Walk<'_> {
 
 /// Opens the directory `name`; `None` if it is gone or was a file after all, and is removed. Of a
 /// directory that cannot be listed (overlayfs makes one with mode 0) the mode is changed first.
-fn open_directory(
-    parent: BorrowedFd<'_>,
-    name: &CStr,
-    path: &Path,
-) -> Result<Option<OwnedFd>, RemoveTreeError> {
+fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<Option<OwnedFd>, Fault> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat(parent, name, flags, Mode::empty()) {
         Ok(directory) => Ok(Some(directory)),
         Err(Errno::NOENT) => Ok(None),
-        Err(Errno::NOTDIR | Errno::LOOP) => {
-            match unlinkat(parent, name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => Ok(None),
-                Err(error) => Err(act("remove", path)(error)),
-            }
-        }
+        Err(Errno::NOTDIR | Errno::LOOP) => match unlinkat(parent, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(Fault::Act("remove", error)),
+        },
         Err(Errno::ACCESS) => {
-            let handle = openat(parent, name, flags | OFlags::PATH, Mode::empty())
-                .map_err(act("open", path))?;
+            let handle =
+                openat(parent, name, flags | OFlags::PATH, Mode::empty()).map_err(fault("open"))?;
             let link = format!("/proc/self/fd/{}", handle.as_raw_fd());
-            rustix::fs::chmod(link, Mode::RWXU).map_err(act("open", path))?;
+            rustix::fs::chmod(link, Mode::RWXU).map_err(fault("open"))?;
             openat(parent, name, flags, Mode::empty())
                 .map(Some)
-                .map_err(act("open", path))
+                .map_err(fault("open"))
         }
-        Err(error) => Err(act("open", path)(error)),
+        Err(error) => Err(Fault::Act("open", error)),
     }
 }
 
 /// Where `directory` is, after making sure that it lies on its parent's mount.
-fn check(directory: &OwnedFd, parent: Place, path: &Path) -> Result<Place, RemoveTreeError> {
-    let facts = statx_of(directory).map_err(act("inspect", path))?;
+fn check(directory: OwnedFd, parent: Place) -> Result<(OwnedFd, Place), Fault> {
+    let facts = statx_of(&directory).map_err(fault("inspect"))?;
     let place = place(&facts);
-    let root_of_mount = facts.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT)
+    let root_of_mount = facts
+        .stx_attributes_mask
+        .contains(StatxAttributes::MOUNT_ROOT)
         && facts.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
     if root_of_mount || place.mount != parent.mount || place.device != parent.device {
-        return Err(RemoveTreeError::MountPoint { path: path.into() });
+        return Err(Fault::MountPoint);
     }
-    Ok(place)
+    Ok((directory, place))
 }
 
 fn place_of(directory: &OwnedFd) -> Result<Place, Errno> {

@@ -132,13 +132,12 @@ impl Sandbox {
         if !matches!(outcome, Ok(Outcome::Started | Outcome::Locked)) {
             let member = container.member;
             let socket = container.guest.socket.clone();
-            self.blocking(move |inner| inner.clean(member, &socket)).await?;
+            self.blocking(move |inner| inner.clean(member, &socket))
+                .await?;
         }
         Ok(outcome?)
     }
 }
-
-
 
 #[async_trait]
 impl Engine for Sandbox {
@@ -147,10 +146,8 @@ impl Engine for Sandbox {
     }
 
     async fn fingerprint(&self) -> Result<Fingerprint, EngineError> {
-        self.blocking(|inner| {
-            fingerprint::fingerprint(&inner.groups, &inner.settings.runtime_directory)
-        })
-        .await
+        self.blocking(|inner| fingerprint::fingerprint(&inner.groups))
+            .await
     }
 
     async fn start(&self, container: &ContainerSpec) -> Result<Started, StartError> {
@@ -179,7 +176,8 @@ impl Engine for Sandbox {
     }
 
     async fn signal(&self, member: MemberId, signal: i32) -> Result<(), EngineError> {
-        self.blocking(move |inner| inner.signal(member, signal)).await?
+        self.blocking(move |inner| inner.signal(member, signal))
+            .await?
     }
 
     async fn remove(
@@ -189,11 +187,14 @@ impl Engine for Sandbox {
     ) -> Result<RemoveReport, EngineError> {
         let _alone = self.inner.locks.take(member).await;
         let directory = directory.to_path_buf();
-        self.blocking(move |inner| inner.remove(member, &directory)).await?
+        self.blocking(move |inner| inner.remove(member, &directory))
+            .await?
     }
 
     async fn usage(&self, member: MemberId) -> Result<Usage, EngineError> {
-        let usage = self.blocking(move |inner| inner.groups.usage(member)).await?;
+        let usage = self
+            .blocking(move |inner| inner.groups.usage(member))
+            .await?;
         usage.map_err(|error| match error {
             GroupError::Absent => EngineError::Absent { member },
             error => act("read the container's usage", error),
@@ -202,13 +203,15 @@ impl Engine for Sandbox {
 
     async fn wait(&self, _member: MemberId, directory: &Path) -> Result<(), EngineError> {
         while is_locked(directory)? {
-            match Guest::read(directory)? {
-                Some(guest) => guest.ended().await,
-                // It is starting: its lock is taken before it can be remembered.
-                None => tokio::time::sleep(PAUSE).await,
+            if let Some(guest) = Guest::read(directory)? {
+                guest.ended().await;
+                if !is_locked(directory)? {
+                    break;
+                }
             }
-            // The lock is released a moment before or after the descriptor tells the end.
-            tokio::task::yield_now().await;
+            // It is starting, and its lock is taken before it can be remembered; or its end was
+            // told a moment before its lock was released.
+            tokio::time::sleep(PAUSE).await;
         }
         Ok(())
     }
@@ -224,7 +227,9 @@ impl Inner {
         let refused = |what: &str| StartError::from(act("use the container's specification", what));
         let socket = container.guest.socket.as_os_str().len();
         if socket > SOCKET_PATH_LIMIT {
-            return Err(refused("the guest's socket has a path of more than 107 bytes"));
+            return Err(refused(
+                "the guest's socket has a path of more than 107 bytes",
+            ));
         }
         if !(1..=LAYERS_LIMIT).contains(&container.root.layers.len()) {
             return Err(refused("an image has 1 to 100 layers"));
@@ -235,7 +240,12 @@ impl Inner {
         if container.hostname.is_empty() || container.hostname.len() > HOSTNAME_LIMIT {
             return Err(refused("a host name has 1 to 63 bytes"));
         }
-        if container.uids.base.checked_add(engine_api::UidRange::LENGTH).is_none() {
+        if container
+            .uids
+            .base
+            .checked_add(engine_api::UidRange::LENGTH)
+            .is_none()
+        {
             return Err(refused("the range of user ids goes beyond 32 bits"));
         }
         let enforced = [
@@ -284,17 +294,20 @@ impl Inner {
         let _ = std::fs::remove_file(socket);
     }
 
-    /// Groups and sockets that are there; a group with processes in it lives.
+    /// Groups and sockets that are there; a group with living processes in it lives.
     fn list(&self) -> Result<Vec<Found>, EngineError> {
         let mut found = BTreeMap::new();
         for member in self.groups.list() {
-            found.insert(member, !self.groups.processes(member).is_empty());
+            let processes = self.groups.processes(member);
+            found.insert(member, Guest::any_alive(&processes));
         }
         for (member, _) in self.sockets()? {
             found.entry(member).or_insert(false);
         }
         let found = found.into_iter();
-        Ok(found.map(|(member, alive)| Found { member, alive }).collect())
+        Ok(found
+            .map(|(member, alive)| Found { member, alive })
+            .collect())
     }
 
     fn sockets(&self) -> Result<Vec<(MemberId, PathBuf)>, EngineError> {

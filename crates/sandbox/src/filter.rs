@@ -1,11 +1,12 @@
 //! Which system calls a container may make.
 //!
-//! Two filters are installed one above the other, and the kernel takes the sterner answer:
-//! the first knows every call there is and answers `ENOSYS` to others, so that a C library of
-//! tomorrow falls back to what it did before; the second answers `EPERM` to the known and
-//! forbidden ones. Where both would refuse, the order of installation would decide, so the sets
-//! are disjoint: what the second forbids, the first lets through.
+//! Two filters are installed one above the other. The first ([`numbers`]) knows every call: it lets
+//! through what is allowed, answers `EPERM` to what is known and forbidden, and `ENOSYS` to other
+//! numbers, so that a C library of tomorrow falls back to what it did before. The second looks at
+//! arguments of a few calls that the first lets through, and answers `EPERM`; the kernel takes the
+//! sterner answer.
 
+mod numbers;
 mod table;
 
 use rustix::io::Errno;
@@ -14,7 +15,6 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 use std::collections::BTreeMap;
-use table::{ALLOWED, FORBIDDEN};
 
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE: TargetArch = TargetArch::x86_64;
@@ -34,7 +34,12 @@ const NAMESPACE_FLAGS: &[i32] = &[
 /// ioctl(2) requests that put characters into another's terminal.
 const FORBIDDEN_REQUESTS: &[u64] = &[libc::TIOCSTI, libc::TIOCLINUX];
 /// Socket families that may be used.
-const FAMILIES: &[i32] = &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+const FAMILIES: &[i32] = &[
+    libc::AF_UNIX,
+    libc::AF_INET,
+    libc::AF_INET6,
+    libc::AF_NETLINK,
+];
 /// personality(2) values that may be set: Linux, an older version number, no randomisation (for
 /// debuggers), and the question.
 const PERSONALITIES: &[u64] = &[0, 0x002_0000, 0x004_0000, 0x008, 0xffff_ffff];
@@ -46,36 +51,21 @@ pub(crate) struct Filters(pub(crate) [BpfProgram; 2]);
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 impl Filters {
-    /// Compiles the filters. It fails only by a mistake in the tables.
+    /// Compiles the filters. It fails only by a mistake in the rules.
     pub(crate) fn compile() -> Result<Self, seccompiler::Error> {
-        let known = ALLOWED.iter().chain(FORBIDDEN);
-        let known: Rules = known.map(|number| (*number, Vec::new())).collect();
-        let unknown = SeccompFilter::new(
-            known,
-            errno(Errno::NOSYS),
+        let arguments = SeccompFilter::new(
+            forbidden_arguments()?,
             SeccompAction::Allow,
+            SeccompAction::Errno(Errno::PERM.raw_os_error().cast_unsigned()),
             ARCHITECTURE,
         )?;
-        let forbidden = SeccompFilter::new(
-            forbidden()?,
-            SeccompAction::Allow,
-            errno(Errno::PERM),
-            ARCHITECTURE,
-        )?;
-        Ok(Self([unknown.try_into()?, forbidden.try_into()?]))
+        Ok(Self([numbers::program(), arguments.try_into()?]))
     }
 }
 
-fn errno(errno: Errno) -> SeccompAction {
-    SeccompAction::Errno(errno.raw_os_error().cast_unsigned())
-}
-
-/// Calls that are refused always, and the arguments with which others are.
-fn forbidden() -> Result<Rules, seccompiler::Error> {
-    let mut rules: Rules = FORBIDDEN
-        .iter()
-        .map(|number| (*number, Vec::new()))
-        .collect();
+/// The arguments with which calls are refused that are allowed with others.
+fn forbidden_arguments() -> Result<Rules, seccompiler::Error> {
+    let mut rules = Rules::new();
     let mut clone = Vec::new();
     for flag in NAMESPACE_FLAGS {
         let flag = u64::from(flag.cast_unsigned());
@@ -120,7 +110,7 @@ fn all(conditions: &[(u8, SeccompCmpOp, u64)]) -> Result<SeccompRule, seccompile
 #[cfg(test)]
 mod tests {
     use super::table::{ALLOWED, FORBIDDEN};
-    use super::{Filters, forbidden};
+    use super::{Filters, forbidden_arguments};
 
     #[test]
     fn no_call_is_both_allowed_and_forbidden() {
@@ -130,11 +120,8 @@ mod tests {
         // clone3's flags lie in memory, where no filter sees them: it has to be unknown.
         assert!(!ALLOWED.contains(&libc::SYS_clone3));
         assert!(!FORBIDDEN.contains(&libc::SYS_clone3));
-        for number in forbidden().expect("rules").keys() {
-            assert!(
-                ALLOWED.contains(number) || FORBIDDEN.contains(number),
-                "{number} would answer EPERM and ENOSYS at once"
-            );
+        for number in forbidden_arguments().expect("rules").keys() {
+            assert!(ALLOWED.contains(number), "{number} is looked at in vain");
         }
     }
 

@@ -157,8 +157,14 @@ pub(crate) fn install_filter(program: &[seccompiler::sock_filter]) -> Result<(),
         filter: program.as_ptr().cast_mut().cast(),
     };
     // SAFETY: the program is as long as its length says; the kernel copies it and changes nothing.
-    let result =
-        unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const program,
+        )
+    };
     check(result).map(drop)
 }
 
@@ -214,6 +220,17 @@ pub(crate) fn child_signals() -> Result<OwnedFd, Errno> {
         let descriptor = RawFd::try_from(descriptor).map_err(|_| Errno::RANGE)?;
         Ok(OwnedFd::from_raw_fd(descriptor))
     }
+}
+
+/// Leaves the session keyring that this process came with for an empty one, for itself and all it
+/// starts: keyrings are not kept apart by namespaces. A kernel without keyrings has nothing to leave.
+pub(crate) fn leave_keyring() {
+    const KEYCTL_JOIN_SESSION_KEYRING: c_long = 1;
+    // SAFETY: without a name no memory is read.
+    unsafe {
+        let unnamed = std::ptr::null::<c_char>();
+        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, unnamed)
+    };
 }
 
 /// Brings the loopback device of this network namespace up.

@@ -10,7 +10,7 @@ mod prepare;
 mod start;
 
 use crate::filter::Filters;
-use crate::kernel::{child_signals, reserve_low_descriptors};
+use crate::kernel::{child_signals, leave_keyring, reserve_low_descriptors};
 use crate::message::{Failure, Outcome, Reply, Request, encode, take};
 use prepare::{Refusal, prepare};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -60,6 +60,7 @@ impl Launcher {
         // A terminal's signals are not for us.
         let _ = rustix::process::setsid();
         rustix::process::umask(Mode::from_raw_mode(0o077));
+        leave_keyring();
         allow_many_files();
         let control = take_control()?;
         Ok(Self {
@@ -214,7 +215,8 @@ fn outcome(child: &Starting, now: Instant) -> Option<Outcome> {
     let readable = poll(&mut set, Some(&Timespec::default())).is_ok_and(|count| count > 0);
     if !readable {
         let late = now >= child.deadline;
-        return late.then(|| Outcome::Failed(Failure::act("wait for the guest", "it took too long")));
+        return late
+            .then(|| Outcome::Failed(Failure::act("wait for the guest", "it took too long")));
     }
     let mut byte = [0];
     match rustix::io::read(&child.held.ready, &mut byte) {

@@ -1,6 +1,10 @@
 //! What the sandbox promises beyond the conformance cases, seen from inside and from the node.
 //!
 //! Root only: without it every test says that it is skipped.
+#![allow(
+    clippy::print_stdout,
+    reason = "a test that cannot run says why, and the price is printed"
+)]
 
 #[path = "sandbox/bench.rs"]
 mod bench;

@@ -8,7 +8,7 @@ mod python;
 mod upload;
 mod waiting;
 
-use self::attach::{Attached, attach};
+use self::attach::{Attached, Output, attach};
 pub(crate) use self::ending::tell_returned;
 use self::job::{Job, Upload};
 use self::python::Python;
@@ -174,8 +174,12 @@ pub(crate) async fn run(context: Context, arguments: RunArguments) -> Result<u8,
         return Ok(exit_codes::SUCCESS);
     }
     match Box::pin(attach(&site, &session)).await? {
-        Attached::Ended { session, unread } => {
-            let code = ending::tell(&site, &session, arguments.json || unread);
+        Attached::Ended { session, output } => {
+            let quiet = arguments.json || output == Output::Unread;
+            let code = match (ending::tell(&site, &session, quiet), output) {
+                (0, Output::Failed) => exit_codes::INSULA_FAILED,
+                (code, _) => code,
+            };
             finish(
                 &site,
                 *session,

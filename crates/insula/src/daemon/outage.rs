@@ -46,8 +46,11 @@ impl Outage {
         }
         if !self.told && since.elapsed() > TOLD_AFTER {
             self.told = true;
-            site.printer
-                .note("the daemon does not answer: trying again");
+            let what = match &error {
+                ClientError::Problem(problem) => problem.detail.as_str(),
+                _ => "the daemon does not answer",
+            };
+            site.printer.note(&format!("{what}: trying again"));
         }
         let wait = FIRST_WAIT
             .saturating_mul(1 << (self.tries - 1).min(10))
@@ -73,7 +76,10 @@ fn is_outage(error: &ClientError) -> bool {
             )
         }
         ClientError::Problem(problem) => {
-            matches!(problem.code, ProblemCode::Unavailable | ProblemCode::Busy)
+            matches!(
+                problem.code,
+                ProblemCode::Unavailable | ProblemCode::Busy | ProblemCode::NodeUnreachable
+            )
         }
         ClientError::Address { .. } => false,
     }
@@ -109,6 +115,7 @@ mod tests {
         for (code, expected) in [
             (ProblemCode::Unavailable, true),
             (ProblemCode::Busy, true),
+            (ProblemCode::NodeUnreachable, true),
             (ProblemCode::NameTaken, false),
             (ProblemCode::Internal, false),
         ] {

@@ -14,32 +14,10 @@ fn expected_lines(count: u32) -> String {
 #[test]
 fn ten_that_run_and_five_that_wait_outlive_the_daemon() {
     let Some(site) = site() else { return };
-    let small = ["--cpu", "0.01", "--memory", "16m"];
-    let life =
-        "n=0; while [ ! -e stop ]; do n=$((n+1)); echo beat $n; sleep 0.5; done; echo bye $n";
-    for number in 0..10 {
-        let name = format!("runs-{number}");
-        let mut arguments = vec!["run", "-d", "--name", &name];
-        arguments.extend(small);
-        arguments.extend(["--", "sh", "-c", life]);
-        site.ok(&arguments);
-    }
-    let cpus = std::thread::available_parallelism()
-        .expect("a number")
-        .get()
-        .to_string();
-    for number in 0..5 {
-        let name = format!("waits-{number}");
-        site.ok(&[
-            "run", "-d", "--name", &name, "--cpu", &cpus, "--memory", "16m", "--", "true",
-        ]);
-    }
-    for number in 0..10 {
-        site.await_state(&format!("runs-{number}"), "running");
-    }
+    start_ten_and_five(&site);
     let before = site.processes();
     assert!(before.len() >= 20, "a guest and a command each: {before:?}");
-    let guests: Vec<PathBuf> = site.members();
+    let members: Vec<PathBuf> = site.members();
 
     site.kill_daemon();
     let listed = site.json(&["ls", "--json"]);
@@ -50,7 +28,7 @@ fn ten_that_run_and_five_that_wait_outlive_the_daemon() {
         .clone();
     let count = |state: &str| listed.iter().filter(|s| s["state"] == state).count();
     assert_eq!((count("running"), count("pending")), (10, 5), "{listed:?}");
-    assert_eq!(site.members(), guests, "no member was made or lost");
+    assert_eq!(site.members(), members, "no member was made or lost");
     for session in &listed {
         assert!(
             session["attempt"].as_u64().expect("a number") <= 1,
@@ -69,24 +47,52 @@ fn ten_that_run_and_five_that_wait_outlive_the_daemon() {
     site.ok(&["stop", "runs-0"]);
     site.await_state("runs-0", "ended");
     for number in 1..10 {
-        let name = format!("runs-{number}");
-        let work = work_of(&site, &name);
-        fs::write(work.join("stop"), "").expect("written");
+        fs::write(work_of(&site, &format!("runs-{number}")).join("stop"), "").expect("written");
     }
     for number in 1..10 {
-        let name = format!("runs-{number}");
-        site.await_state(&name, "ended");
-        let shown = site.json(&["show", &name, "--json"]);
-        assert_eq!(shown["outcome"]["outcome"], "succeeded", "{shown}");
-        let log = site.ok(&["logs", &name]);
-        let beats = log.lines().filter(|line| line.starts_with("beat ")).count();
-        let expected: String = (1..=beats).map(|n| format!("beat {n}\n")).collect();
-        assert_eq!(log, format!("{expected}bye {beats}\n"));
+        ends_well_with_all_its_output(&site, &format!("runs-{number}"));
     }
     for number in 0..5 {
         site.await_state(&format!("waits-{number}"), "ended");
     }
     remove_all(&site);
+}
+
+/// Ten small sessions that beat until they find a file, and five that want the whole machine.
+fn start_ten_and_five(site: &Site) {
+    let life =
+        "n=0; while [ ! -e stop ]; do n=$((n+1)); echo beat $n; sleep 0.5; done; echo bye $n";
+    for number in 0..10 {
+        let name = format!("runs-{number}");
+        let limits = ["--cpu", "0.01", "--memory", "16m"];
+        let mut arguments = vec!["run", "-d", "--name", &name];
+        arguments.extend(limits);
+        arguments.extend(["--", "sh", "-c", life]);
+        site.ok(&arguments);
+    }
+    let cpus = std::thread::available_parallelism()
+        .expect("a number")
+        .get()
+        .to_string();
+    for number in 0..5 {
+        let name = format!("waits-{number}");
+        site.ok(&[
+            "run", "-d", "--name", &name, "--cpu", &cpus, "--memory", "16m", "--", "true",
+        ]);
+    }
+    for number in 0..10 {
+        site.await_state(&format!("runs-{number}"), "running");
+    }
+}
+
+fn ends_well_with_all_its_output(site: &Site, name: &str) {
+    site.await_state(name, "ended");
+    let shown = site.json(&["show", name, "--json"]);
+    assert_eq!(shown["outcome"]["outcome"], "succeeded", "{shown}");
+    let log = site.ok(&["logs", name]);
+    let beats = log.lines().filter(|line| line.starts_with("beat ")).count();
+    let expected: String = (1..=beats).map(|n| format!("beat {n}\n")).collect();
+    assert_eq!(log, format!("{expected}bye {beats}\n"));
 }
 
 /// The directory that is `/work` of a session's member.

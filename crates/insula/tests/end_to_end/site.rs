@@ -58,7 +58,7 @@ impl Site {
 
     /// The executable on this site, in [`Site::work`], with nothing on its standard input.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_insula"));
+        let mut command = process::command(env!("CARGO_BIN_EXE_insula"));
         command
             .args(arguments)
             .current_dir(self.work())
@@ -210,10 +210,11 @@ impl Drop for Site {
             .ok();
         let daemon = fs::read_to_string(self.home().join("daemon.json")).ok();
         let pid = daemon.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
-        if let Some(pid) = pid.and_then(|value| i32::try_from(value["pid"].as_i64()?).ok()) {
-            if is_alive(pid) && command_line(pid).contains("__serve") {
-                signal(pid, 9);
-            }
+        if let Some(pid) = pid.and_then(|value| i32::try_from(value["pid"].as_i64()?).ok())
+            && is_alive(pid)
+            && command_line(pid).contains("__serve")
+        {
+            signal(pid, 9);
         }
         for pid in self.processes() {
             signal(pid, 9);

@@ -51,7 +51,7 @@ fn a_hundred_megabytes_arrive_byte_exact() {
     let Some(site) = site() else { return };
     let output = site.insula(&["run", "--", "python3", "-c", RANDOM_WRITER, "100"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let expected = std::process::Command::new("/usr/bin/python3")
+    let expected = process::command("/usr/bin/python3")
         .args(["-c", RANDOM_WRITER, "100"])
         .output()
         .expect("python3");

@@ -91,6 +91,9 @@ mod tests {
         assert_eq!(point("cpu"), point("cpuacct"));
         assert_eq!(point("memory"), Some(Path::new("/mnt/a b")));
         assert_eq!(point("pids"), None);
-        assert_eq!(found.v2.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
+        assert_eq!(
+            found.v2.as_deref(),
+            Some(Path::new("/sys/fs/cgroup/unified"))
+        );
     }
 }

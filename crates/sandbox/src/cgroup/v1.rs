@@ -20,13 +20,21 @@ use std::time::{Duration, Instant};
 const CPU_PERIOD_MICROS: u64 = 100_000;
 /// The kernel refuses a smaller share of a period.
 const CPU_QUOTA_LEAST_MICROS: u64 = 1_000;
+/// How often our own group is made again because another process removed it.
+const MAKE_TRIES: u32 = 3;
 /// How long the processes of a killed container may take to end.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// First and longest pause while waiting for that: it is usually over before the first.
 const KILL_PAUSE: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(20));
 /// The character devices that can be opened: null, zero, full, random, urandom, tty, ptmx, pts.
 const DEVICES: &[&str] = &[
-    "c 1:3 rw", "c 1:5 rw", "c 1:7 rw", "c 1:8 rw", "c 1:9 rw", "c 5:0 rw", "c 5:2 rw",
+    "c 1:3 rw",
+    "c 1:5 rw",
+    "c 1:7 rw",
+    "c 1:8 rw",
+    "c 1:9 rw",
+    "c 5:0 rw",
+    "c 5:2 rw",
     "c 136:* rw",
 ];
 
@@ -67,16 +75,20 @@ impl V1 {
         member: MemberId,
         limits: &Limits,
     ) -> Result<GroupPaths, GroupError> {
-        let cpuset = self.mounts.v1.get("cpuset").map(|point| point.join(&self.group));
+        let cpuset = self
+            .mounts
+            .v1
+            .get("cpuset")
+            .map(|point| point.join(&self.group));
         for own in self.own_groups() {
-            make(&own)?;
-            if Some(&own) == cpuset.as_ref() {
-                adopt_cpuset(&own)?;
-            }
-            make(&own.join(member.to_string()))?;
+            let is_cpuset = Some(&own) == cpuset.as_ref();
+            make_both(&own, &own.join(member.to_string()), is_cpuset)?;
         }
         self.limit(member, limits)?;
-        let groups: BTreeSet<PathBuf> = self.mounts.v1.keys()
+        let groups: BTreeSet<PathBuf> = self
+            .mounts
+            .v1
+            .keys()
             .filter_map(|controller| self.path(controller, member))
             .collect();
         let quota = (limits.cpu * 10).max(CPU_QUOTA_LEAST_MICROS);
@@ -153,7 +165,9 @@ impl V1 {
     fn evidence(&self, member: MemberId) -> Option<OomEvidence> {
         let group = self.path("memory", member)?;
         let control = fs::read_to_string(group.join("memory.oom_control")).ok()?;
-        let kills = control.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        let kills = control
+            .lines()
+            .find_map(|line| line.strip_prefix("oom_kill "));
         let kills = number(kills?)?;
         if kills == 0 {
             return None;
@@ -220,6 +234,22 @@ impl V1 {
             let _ = fs::remove_dir(own);
         }
     }
+}
+
+/// Makes our own group and a member's in it. An older process of this site that is just ending may
+/// remove ours, while it is empty, between the two.
+fn make_both(own: &Path, member: &Path, is_cpuset: bool) -> Result<(), GroupError> {
+    for _ in 0..MAKE_TRIES {
+        make(own)?;
+        if is_cpuset {
+            adopt_cpuset(own)?;
+        }
+        match make(member) {
+            Err(GroupError::Act { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            result => return result,
+        }
+    }
+    make(member)
 }
 
 fn make(group: &Path) -> Result<(), GroupError> {

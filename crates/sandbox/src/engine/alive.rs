@@ -27,8 +27,8 @@ impl Guest {
             Err(error) => return Err(act("read who the guest is", error)),
         };
         // It is written whole, so anything else is not ours to guess about.
-        let identity: ProcessIdentity = serde_json::from_slice(&bytes)
-            .map_err(|error| act("read who the guest is", error))?;
+        let identity: ProcessIdentity =
+            serde_json::from_slice(&bytes).map_err(|error| act("read who the guest is", error))?;
         let opened = identity.open();
         let pidfd = opened.map_err(|error| act("open the guest's process", chain(&error)))?;
         Ok(pidfd.map(|pidfd| Self { pidfd }))
@@ -38,11 +38,21 @@ impl Guest {
     pub(super) fn first_of_namespace(pid: i32) -> Option<Self> {
         let identity = ProcessIdentity::of(pid).ok()??;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+        let numbers = status
+            .lines()
+            .find_map(|line| line.strip_prefix("NSpid:"))?;
         let numbers: Vec<_> = numbers.split_ascii_whitespace().collect();
         let first = numbers.len() > 1 && numbers.last() == Some(&"1");
         let pidfd = first.then(|| identity.open().ok()?).flatten()?;
         Some(Self { pidfd })
+    }
+
+    /// Whether any of these processes has not ended. One that has stays listed until it is reaped.
+    pub(super) fn any_alive(processes: &[i32]) -> bool {
+        processes.iter().any(|pid| {
+            let identity = ProcessIdentity::of(*pid).ok().flatten();
+            identity.is_some_and(|identity| identity.is_alive().unwrap_or(true))
+        })
     }
 
     pub(super) fn pidfd(&self) -> BorrowedFd<'_> {

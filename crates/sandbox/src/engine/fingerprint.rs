@@ -9,9 +9,9 @@ use std::path::Path;
 const ROOT: &str = "this build's sandbox needs root; run the daemon as root";
 
 /// Answers every row. What needs a trial is tried where that leaves no trace.
-pub(crate) fn fingerprint(groups: &Hierarchy, directory: &Path) -> Fingerprint {
+pub(crate) fn fingerprint(groups: &Hierarchy) -> Fingerprint {
     let rows = CAPABILITIES.iter().map(|row| {
-        let answer = capability(row.name, groups, directory);
+        let answer = capability(row.name, groups);
         (row.name.to_owned(), answer)
     });
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -21,7 +21,7 @@ pub(crate) fn fingerprint(groups: &Hierarchy, directory: &Path) -> Fingerprint {
     }
 }
 
-fn capability(row: &str, groups: &Hierarchy, directory: &Path) -> Capability {
+fn capability(row: &str, groups: &Hierarchy) -> Capability {
     if !rustix::process::geteuid().is_root() {
         return no(ROOT);
     }
@@ -34,7 +34,7 @@ fn capability(row: &str, groups: &Hierarchy, directory: &Path) -> Capability {
         "network.host" => Capability::Yes,
         "root.read-only" | "root.layers" => file_system("overlay"),
         "identity.range" => namespace("user"),
-        "mount.user" => idmapped(directory),
+        "mount.user" => idmapped(),
         "system-calls.filtered" => filters(),
         "guest.outlives-agent" => Capability::Yes,
         other => no(&format!("this build does not know the row {other}")),
@@ -75,10 +75,12 @@ fn file_system(name: &str) -> Capability {
 }
 
 /// Idmapped mounts came with Linux 5.12; which file systems have them is decided at each mount.
-fn idmapped(_directory: &Path) -> Capability {
+fn idmapped() -> Capability {
     const LEAST: (u32, u32) = (5, 12);
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= LEAST => Capability::Yes,
         _ => no("the kernel is older than 5.12 and has no idmapped mounts"),

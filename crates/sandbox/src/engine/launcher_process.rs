@@ -80,7 +80,9 @@ impl LauncherProcess {
     /// The living connection, or a new one.
     fn connection(&self) -> Result<Arc<Connection>, EngineError> {
         let mut current = locked(&self.connection);
-        let living = current.as_ref().filter(|known| !locked(&known.pending).closed);
+        let living = current
+            .as_ref()
+            .filter(|known| !locked(&known.pending).closed);
         if let Some(connection) = living {
             return Ok(Arc::clone(connection));
         }

@@ -1,9 +1,7 @@
 //! The launcher's part of a start before the clone: lock, socket, mounts, plan.
 
 use super::plan::{BindPlan, MountPlan, Plan, SmallFile, Target};
-use crate::kernel::{
-    MOUNT_NO_DEVICES, MOUNT_NO_SUID, MOUNT_READ_ONLY, RECURSIVE, mount_setattr,
-};
+use crate::kernel::{MOUNT_NO_DEVICES, MOUNT_NO_SUID, MOUNT_READ_ONLY, RECURSIVE, mount_setattr};
 use crate::message::{Failure, Request};
 use domain::Network;
 use engine_api::{BindOwner, ContainerSpec, layout};
@@ -110,7 +108,9 @@ pub(super) fn prepare(request: &Request, guest: &OwnedFd) -> Result<Prepared, Re
     refuse_second_life(container)?;
     let member = open(&container.directory, directory_flags(), Mode::empty())
         .map_err(failed("open", &container.directory))?;
-    let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| Failure::act("make a pipe", io::Error::from(e)));
+    let pipe = || {
+        pipe_with(PipeFlags::CLOEXEC).map_err(|e| Failure::act("make a pipe", io::Error::from(e)))
+    };
     let ((go_read, go), (ready, ready_write)) = (pipe()?, pipe()?);
     let ((sync, sync_write), (error, error_write)) = (pipe()?, pipe()?);
     let inherited = vec![
@@ -136,12 +136,15 @@ pub(super) fn prepare(request: &Request, guest: &OwnedFd) -> Result<Prepared, Re
             .try_clone()
             .map_err(|error| Failure::act("copy a descriptor", error))?,
     };
-    let unified = request.groups.unified.as_deref().map(|path| {
-        open(path, directory_flags(), Mode::empty()).map_err(failed("open", path))
-    });
+    let unified = request
+        .groups
+        .unified
+        .as_deref()
+        .map(|path| open(path, directory_flags(), Mode::empty()).map_err(failed("open", path)));
     let quota = request.groups.cpu_quota.as_ref().map(|(path, quota)| {
         let file = open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
-        file.map(|file| (file, *quota)).map_err(failed("open", path))
+        file.map(|file| (file, *quota))
+            .map_err(failed("open", path))
     });
     Ok(Prepared {
         plan,
@@ -244,7 +247,11 @@ fn mount_plan(
             .map_err(failed("open", &container.directory.join(name)))
     };
     let writable = [writable(layout::UPPER)?, writable(layout::OVERLAY_WORK)?];
-    let names: Vec<_> = layers.iter().rev().map(|(_, name)| name.to_string_lossy()).collect();
+    let names: Vec<_> = layers
+        .iter()
+        .rev()
+        .map(|(_, name)| name.to_string_lossy())
+        .collect();
     let options = format!(
         "lowerdir={},upperdir=/proc/self/fd/{},workdir=/proc/self/fd/{},userxattr",
         names.join(":"),
@@ -282,8 +289,12 @@ fn layers(
     let mut layers = Vec::new();
     for (index, path) in container.root.layers.iter().enumerate() {
         let layer = detach(CWD, path, 0)?;
-        mount_setattr(&layer, 0, MOUNT_READ_ONLY | MOUNT_NO_SUID | MOUNT_NO_DEVICES)
-            .map_err(failed("mount", path))?;
+        mount_setattr(
+            &layer,
+            0,
+            MOUNT_READ_ONLY | MOUNT_NO_SUID | MOUNT_NO_DEVICES,
+        )
+        .map_err(failed("mount", path))?;
         layers.push((layer, text(format!("l{index}"))?));
         idmaps.push(Idmap {
             mount: MountPlace::Layer(index),
@@ -346,7 +357,12 @@ fn binds(
 
 /// An absolute path without `..`, in components.
 fn target(path: &Path, directory: bool) -> Result<Target, Failure> {
-    let wrong = || Failure::act(format!("mount on {}", path.display()), "not an absolute path");
+    let wrong = || {
+        Failure::act(
+            format!("mount on {}", path.display()),
+            "not an absolute path",
+        )
+    };
     let mut components = Vec::new();
     for component in path.components() {
         match component {

@@ -90,7 +90,12 @@ pub(super) fn start(
             layers: shown(&container.root.layers),
             binds: ["/work".to_owned(), "/home/user".to_owned()]
                 .into_iter()
-                .chain(container.binds.iter().map(|b| b.target.display().to_string()))
+                .chain(
+                    container
+                        .binds
+                        .iter()
+                        .map(|b| b.target.display().to_string()),
+                )
                 .collect(),
         },
     };
@@ -112,7 +117,10 @@ pub(super) fn start(
 }
 
 fn shown(paths: &[PathBuf]) -> Vec<String> {
-    paths.iter().map(|path| path.display().to_string()).collect()
+    paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect()
 }
 
 /// Writes the child's id maps, and translates its mounts by them.
@@ -211,7 +219,10 @@ impl Starting {
         let path = self.directory.join(layout::GUEST);
         write_file_atomic(&path, &bytes, 0o600, Durability::Process).map_err(|error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            Failure::act("remember the guest", format!("{error}: {}", cause.unwrap_or_default()))
+            Failure::act(
+                "remember the guest",
+                format!("{error}: {}", cause.unwrap_or_default()),
+            )
         })?;
         if let Some((file, quota)) = &self.held.quota {
             rustix::io::write(file, quota.to_string().as_bytes())
@@ -238,7 +249,9 @@ impl Starting {
             "make the mount point" | "attach the mount" => &self.names.binds,
             _ => return Failure::act(failed.words(), io::Error::from_raw_os_error(failed.errno)),
         };
-        let name = names.get(usize::from(failed.index)).map_or("", String::as_str);
+        let name = names
+            .get(usize::from(failed.index))
+            .map_or("", String::as_str);
         let reason = io::Error::from_raw_os_error(failed.errno).to_string();
         let reason = if failed.errno == libc::ELOOP {
             "a symbolic link stands in the image on the way to it".to_owned()

@@ -159,11 +159,7 @@ impl Bench {
     /// Runs `script` in a container as [`Bench::container`] makes it; its output.
     pub(crate) async fn output_of(&self, script: &str) -> String {
         let finished = self.run(&self.container(0, script)).await;
-        assert_eq!(
-            finished.exit_code(),
-            Some(0),
-            "{finished:?}"
-        );
+        assert_eq!(finished.exit_code(), Some(0), "{finished:?}");
         finished.output
     }
 }
@@ -276,7 +272,9 @@ pub(crate) fn output(container: &ContainerSpec, stream: Stream) -> String {
         })
         .collect();
     segments.sort();
-    let bytes = segments.iter().flat_map(|(_, path)| fs::read(path).expect("read"));
+    let bytes = segments
+        .iter()
+        .flat_map(|(_, path)| fs::read(path).expect("read"));
     String::from_utf8_lossy(&bytes.collect::<Vec<u8>>()).into_owned()
 }
 
@@ -285,7 +283,11 @@ pub(crate) fn groups_left() -> Vec<String> {
     let mut left: Vec<String> = fs::read_dir("/sys/fs/cgroup")
         .expect("mounted")
         .flatten()
-        .flat_map(|hierarchy| fs::read_dir(hierarchy.path().join(group())).into_iter().flatten())
+        .flat_map(|hierarchy| {
+            fs::read_dir(hierarchy.path().join(group()))
+                .into_iter()
+                .flatten()
+        })
         .flatten()
         .filter(|entry| entry.path().is_dir())
         .filter_map(|entry| entry.file_name().into_string().ok())

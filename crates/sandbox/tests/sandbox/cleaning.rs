@@ -48,7 +48,10 @@ async fn assert_clean(bench: &Bench, container: &ContainerSpec) {
     let lock = container.directory.join(layout::LOCK);
     assert!(!process::FileLock::is_locked(&lock).expect("asked"));
     let found = bench.sandbox.list().await.expect("listed");
-    assert!(!found.iter().any(|found| found.member == container.member), "{found:?}");
+    assert!(
+        !found.iter().any(|found| found.member == container.member),
+        "{found:?}"
+    );
 }
 
 #[tokio::test]
@@ -84,7 +87,10 @@ async fn guests_outlive_the_launcher_and_it_is_started_again() {
     let launcher = launcher_process().expect("a launcher");
     kill(&launcher);
     eventually("it is dead", || !launcher.is_alive().expect("asked")).await;
-    eventually("the guest goes on", || output(&first, Stream::Stdout) == "a\nb\n").await;
+    eventually("the guest goes on", || {
+        output(&first, Stream::Stdout) == "a\nb\n"
+    })
+    .await;
     // The engine may see the death only when it asks: that one call may fail.
     let second = bench.container(1, "echo again");
     let started = match bench.start(&second).await {
@@ -144,7 +150,9 @@ async fn a_launcher_killed_in_the_middle_of_a_start_leaves_nothing_that_stays() 
         failed += u32::from(started.is_err());
         if started.is_ok() {
             let found = bench.sandbox.list().await.expect("listed");
-            let alive = found.iter().any(|f| f.member == container.member && f.alive);
+            let alive = found
+                .iter()
+                .any(|f| f.member == container.member && f.alive);
             assert!(alive, "what started lives on: {found:?}");
         }
         bench.remove(&container).await;

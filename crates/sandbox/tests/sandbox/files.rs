@@ -80,7 +80,9 @@ async fn a_users_directory_is_theirs_on_both_sides() {
         stat -c %u:%g /data/deep/made; stat -c %u /data/deep/roots; \
         touch /closed/made 2>&1 | grep -o 'Read-only'; ls /closed";
     let mut container = bench.container(0, script);
-    container.binds.push(user_bind(&source, "/data/deep", false));
+    container
+        .binds
+        .push(user_bind(&source, "/data/deep", false));
     container.binds.push(user_bind(&source, "/closed", true));
     container.binds.push(user_bind(&file, "/file", false));
     let finished = bench.run(&container).await;
@@ -120,9 +122,18 @@ async fn what_cannot_be_mounted_is_refused_by_name() {
     let source = bench.place("data");
     fs::create_dir(&source).expect("made");
     let refused = [
-        (user_bind(Path::new("/does/not/exist"), "/data", false), "No such file"),
-        (user_bind(Path::new("/sys/kernel"), "/data", false), "--upload"),
-        (user_bind(Path::new("/dev/null"), "/data", false), "neither a directory nor a file"),
+        (
+            user_bind(Path::new("/does/not/exist"), "/data", false),
+            "No such file",
+        ),
+        (
+            user_bind(Path::new("/sys/kernel"), "/data", false),
+            "--upload",
+        ),
+        (
+            user_bind(Path::new("/dev/null"), "/data", false),
+            "neither a directory nor a file",
+        ),
         (user_bind(&source, "/../data", false), "no place for it"),
         (user_bind(&source, "data", false), "no place for it"),
     ];

@@ -7,14 +7,20 @@ use std::fs;
 
 fn field<'a>(status: &'a str, name: &str) -> &'a str {
     let line = status.lines().find_map(|line| line.strip_prefix(name));
-    line.unwrap_or_else(|| panic!("no {name} in {status}")).trim()
+    line.unwrap_or_else(|| panic!("no {name} in {status}"))
+        .trim()
 }
 
 #[tokio::test]
 async fn a_command_runs_and_its_record_is_written() {
     let Some(bench) = bench() else { return };
-    let finished = bench.run(&bench.container(0, "echo out; echo err >&2; exit 7")).await;
-    assert_eq!((finished.output.as_str(), finished.errors.as_str()), ("out\n", "err\n"));
+    let finished = bench
+        .run(&bench.container(0, "echo out; echo err >&2; exit 7"))
+        .await;
+    assert_eq!(
+        (finished.output.as_str(), finished.errors.as_str()),
+        ("out\n", "err\n")
+    );
     assert_eq!(finished.exit_code(), Some(7), "{finished:?}");
 }
 
@@ -41,7 +47,10 @@ async fn its_ids_on_the_node_are_its_own() {
     let Some(bench) = bench() else { return };
     let container = bench.container(0, "touch /work/mine; echo there; exec sleep 50");
     bench.start(&container).await.expect("it starts");
-    eventually("it says so", || output(&container, Stream::Stdout) == "there\n").await;
+    eventually("it says so", || {
+        output(&container, Stream::Stdout) == "there\n"
+    })
+    .await;
     let processes = bench_processes();
     let uids: Vec<String> = processes
         .iter()
@@ -60,7 +69,11 @@ async fn its_ids_on_the_node_are_its_own() {
 
 fn bench_processes() -> Vec<String> {
     let member = super::bench::groups_left();
-    let path = format!("/sys/fs/cgroup/pids/{}/{}", super::bench::group(), member[0]);
+    let path = format!(
+        "/sys/fs/cgroup/pids/{}/{}",
+        super::bench::group(),
+        member[0]
+    );
     let text = fs::read_to_string(format!("{path}/cgroup.procs")).expect("a group");
     text.lines().map(str::to_owned).collect()
 }

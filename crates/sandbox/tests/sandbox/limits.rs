@@ -99,13 +99,23 @@ async fn the_kernel_is_told_the_limits() {
     };
     assert_eq!(read("cpu", "cpu.cfs_quota_us"), "25000");
     assert_eq!(read("cpu", "cpu.cfs_period_us"), "100000");
-    assert_eq!(read("memory", "memory.limit_in_bytes"), (256 << 20).to_string());
-    assert_eq!(read("memory", "memory.memsw.limit_in_bytes"), (256 << 20).to_string());
+    assert_eq!(
+        read("memory", "memory.limit_in_bytes"),
+        (256 << 20).to_string()
+    );
+    assert_eq!(
+        read("memory", "memory.memsw.limit_in_bytes"),
+        (256 << 20).to_string()
+    );
     assert_eq!(read("memory", "memory.swappiness"), "0");
     assert_eq!(read("pids", "pids.max"), "64");
     assert_eq!(read("devices", "devices.list").lines().count(), 8);
     for controller in ["blkio", "cpuacct", "cpuset", "freezer", "unified"] {
-        assert_eq!(read(controller, "cgroup.procs").lines().count(), 2, "{controller}");
+        assert_eq!(
+            read(controller, "cgroup.procs").lines().count(),
+            2,
+            "{controller}"
+        );
     }
     let usage = bench.sandbox.usage(container.member).await.expect("usage");
     assert_eq!(usage.pids, 2);
@@ -134,7 +144,9 @@ async fn a_configuration_as_large_as_an_environment_arrives() {
     let mut config = super::bench::config(container.member, "echo ${#BIG}");
     config.env.push(("BIG".to_owned(), "x".repeat(100_000)));
     for number in 0..10 {
-        config.env.push((format!("BIG{number}"), "x".repeat(100_000)));
+        config
+            .env
+            .push((format!("BIG{number}"), "x".repeat(100_000)));
     }
     container.guest.config = encode(&config);
     assert_eq!(bench.run(&container).await.output, "100000\n");

@@ -24,7 +24,8 @@ async fn price_of_a_start() {
             let began = Instant::now();
             bench.start(&container).await.expect("it starts");
             start.push(began.elapsed());
-            let wait = engine_api::Engine::wait(&bench.sandbox, container.member, &container.directory);
+            let wait =
+                engine_api::Engine::wait(&bench.sandbox, container.member, &container.directory);
             wait.await.expect("waited");
             run.push(began.elapsed());
             let began = Instant::now();

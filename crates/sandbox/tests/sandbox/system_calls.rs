@@ -87,7 +87,12 @@ fn the_same_calls_are_known_outside() {
         .output()
         .expect("sh runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    for line in ["unshare done", "add_key done", "personality done", "unknown ENOSYS"] {
+    for line in [
+        "unshare done",
+        "add_key done",
+        "personality done",
+        "unknown ENOSYS",
+    ] {
         assert!(text.lines().any(|seen| seen == line), "{line}: {text}");
     }
     assert!(!text.contains("clone3 ENOSYS"), "{text}");

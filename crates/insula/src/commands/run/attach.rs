@@ -16,11 +16,14 @@ use std::io;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 /// Longest wait between two looks at a session whose output has ended.
 const LONGEST_LOOK: Duration = Duration::from_millis(200);
 /// Longest time given to the site when we have to go ourselves.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// Longest wait for the site to take an interrupt: the next one must not wait for it.
+const TELL_LIMIT: Duration = Duration::from_secs(3);
 /// What a program gets whose output nobody reads.
 const SIGPIPE: i32 = 13;
 
@@ -30,8 +33,8 @@ pub(super) enum Attached {
     Ended {
         /// As it is now.
         session: Box<SessionView>,
-        /// Whoever read our output went away first, so nobody waits for words about SIGPIPE.
-        unread: bool,
+        /// What became of our output.
+        output: Output,
     },
     /// It runs on without us.
     Left {
@@ -42,11 +45,22 @@ pub(super) enum Attached {
     },
 }
 
+/// What became of our output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    /// It was written.
+    Written,
+    /// Whoever read it went away first: nobody waits for words about SIGPIPE.
+    Unread,
+    /// It could not be written, which was said.
+    Failed,
+}
+
 /// Stays until the session has ended, or we have to go.
 pub(super) async fn attach(site: &Site, session: &SessionView) -> Result<Attached, Failure> {
     let id = session.id.as_str();
     let mut signals = Signals::listen()?;
-    let unread = Cell::new(false);
+    let output = Cell::new(Output::Written);
     let (mut stdout, stdout_broken) = Sink::of(io::stdout())?;
     let (mut stderr, stderr_broken) = Sink::of(io::stderr())?;
     let to_the_end = async {
@@ -67,12 +81,12 @@ pub(super) async fn attach(site: &Site, session: &SessionView) -> Result<Attache
     };
     let leave = async { signals.act_on(site, id).await };
     tokio::select! {
-        ended = to_the_end => Ok(Attached::Ended { session: Box::new(ended?), unread: unread.get() }),
+        ended = to_the_end => Ok(Attached::Ended { session: Box::new(ended?), output: output.get() }),
         left = leave => Ok(left),
-        never = when_broken(site, id, stdout_broken, &unread) => match never {},
-        never = when_broken(site, id, stderr_broken, &unread) => match never {},
-        failure = forward_input(site, session) => Err(failure),
-        failure = tell_what_it_waits_for(site, session) => Err(failure),
+        never = when_broken(site, id, stdout_broken, &output) => match never {},
+        never = when_broken(site, id, stderr_broken, &output) => match never {},
+        never = forward_input(site, session) => match never {},
+        never = tell_what_it_waits_for(site, session) => match never {},
     }
 }
 
@@ -95,11 +109,13 @@ async fn when_broken(
     site: &Site,
     id: &str,
     broken: oneshot::Receiver<io::Error>,
-    unread: &Cell<bool>,
+    output: &Cell<Output>,
 ) -> std::convert::Infallible {
     if let Ok(error) = broken.await {
-        unread.set(true);
-        if error.kind() != io::ErrorKind::BrokenPipe {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            output.set(Output::Unread);
+        } else {
+            output.set(Output::Failed);
             site.printer
                 .error(&format!("cannot write the output: {error}"));
         }
@@ -137,7 +153,9 @@ impl Signals {
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => {
-                    interrupts = interrupt(site, id, interrupts + 1).await;
+                    let number = interrupts + 1;
+                    let told = timeout(TELL_LIMIT, interrupt(site, id, number)).await;
+                    interrupts = told.unwrap_or(number);
                     if interrupts > 3 {
                         let exit_code = exit_codes::INTERRUPTED;
                         return Attached::Left { exit_code, because: "interrupted again" };
@@ -212,5 +230,5 @@ async fn farewell(site: &Site, id: &str) {
         };
         site.client().stdin(id, &close, bytes::Bytes::new()).await
     };
-    let _ = tokio::time::timeout(FAREWELL, close).await;
+    let _ = timeout(FAREWELL, close).await;
 }

@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use bytes::{Buf as _, Bytes, BytesMut};
 use client::ClientError;
 use public_api::{ProblemCode, STDIN_LIMIT_BYTES, SessionView, StdinQuery};
+use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -27,13 +28,16 @@ pub(super) fn is_there() -> bool {
     !null.is_ok_and(|null| null.st_rdev == found.st_rdev && found.st_rdev != 0)
 }
 
-/// Hands over everything that can be read, then closes. Never returns but by a failure: when
-/// there is nothing more to do it waits for ever.
-pub(super) async fn forward_input(site: &Site, session: &SessionView) -> Failure {
+/// Hands over everything that can be read, then closes. A failure is told; what comes out of the
+/// session matters more. Never returns.
+pub(super) async fn forward_input(site: &Site, session: &SessionView) -> Infallible {
     if session.stdin
         && let Err(failure) = forward(site, &session.id).await
     {
-        return failure;
+        let error = &failure.error;
+        site.printer.warning(&format!(
+            "standard input is not passed on any more: {error:#}"
+        ));
     }
     std::future::pending().await
 }
@@ -62,6 +66,9 @@ async fn forward(site: &Site, id: &str) -> Result<(), Failure> {
         match site.client().stdin(id, &query, piece).await {
             Ok(view) => {
                 outage.over();
+                if view.offset < waiting.offset && !view.closed {
+                    return Err(Failure::new("the site forgot a part that it had taken"));
+                }
                 let taken = waiting.taken(view.offset);
                 if view.closed || (close && waiting.bytes.is_empty()) {
                     return Ok(());

@@ -1,8 +1,8 @@
 //! Tells a person at a terminal what a session waits for.
 
 use crate::daemon::Site;
-use crate::failure::Failure;
 use public_api::SessionView;
+use std::convert::Infallible;
 use std::time::Duration;
 
 /// A session that waits for less than this needs no word.
@@ -10,9 +10,8 @@ const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// Time between two looks.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// Says why a session waits, and again when the reason changes. Never returns but by a failure
-/// that the site itself answered with.
-pub(super) async fn tell_what_it_waits_for(site: &Site, session: &SessionView) -> Failure {
+/// Says why a session waits, and again when the reason changes. Never returns.
+pub(super) async fn tell_what_it_waits_for(site: &Site, session: &SessionView) -> Infallible {
     if !site.printer.is_watched() {
         return std::future::pending().await;
     }

@@ -6,9 +6,7 @@
 
 use super::super::plan::{Act, Failed, MountPlan, SmallFile, Target};
 use super::During;
-use crate::kernel::{
-    MOUNT_NO_DEVICES, MOUNT_NO_SUID, MOUNT_READ_ONLY, mount_setattr,
-};
+use crate::kernel::{MOUNT_NO_DEVICES, MOUNT_NO_SUID, MOUNT_READ_ONLY, mount_setattr};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -23,8 +21,20 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 const STAGING: &CStr = c"/tmp";
 /// Parts of /proc that are hidden: files show nothing, directories are empty.
 const HIDDEN_PROC: &[&CStr] = &[
-    c"acpi", c"asound", c"kcore", c"keys", c"key-users", c"kmsg", c"kpagecgroup", c"kpagecount",
-    c"kpageflags", c"latency_stats", c"sched_debug", c"scsi", c"timer_list", c"timer_stats",
+    c"acpi",
+    c"asound",
+    c"kcore",
+    c"keys",
+    c"key-users",
+    c"kmsg",
+    c"kpagecgroup",
+    c"kpagecount",
+    c"kpageflags",
+    c"latency_stats",
+    c"sched_debug",
+    c"scsi",
+    c"timer_list",
+    c"timer_stats",
 ];
 /// Parts of /proc that cannot be written.
 const READ_ONLY_PROC: &[&CStr] = &[c"bus", c"fs", c"irq", c"sys", c"sysrq-trigger"];
@@ -56,8 +66,12 @@ pub(super) fn build(plan: &MountPlan) -> Result<(), Failed> {
     mount_change(c"/", private).during(Act::DetachMounts)?;
     stage().during(Act::MakeStaging)?;
     mount_root(plan)?;
-    let root = open(c"root", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .during(Act::MountRoot)?;
+    let root = open(
+        c"root",
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .during(Act::MountRoot)?;
     let root = root.as_fd();
     mount_proc(root)?;
     mount_sys(root, plan)?;
@@ -80,21 +94,32 @@ pub(super) fn build(plan: &MountPlan) -> Result<(), Failed> {
 /// directory.
 fn stage() -> Result<(), Errno> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    mount(c"staging", STAGING, c"tmpfs", flags, Some(c"mode=0700,size=256k"))?;
+    mount(
+        c"staging",
+        STAGING,
+        c"tmpfs",
+        flags,
+        Some(c"mode=0700,size=256k"),
+    )?;
     rustix::process::chdir(STAGING)?;
     for name in [c"empty", c"member", c"root"] {
         mkdirat(CWD, name, Mode::RWXU)?;
     }
     let flags = flags | MountFlags::RDONLY;
-    mount(c"empty", c"empty", c"tmpfs", flags, Some(c"mode=0555,size=4k"))
+    mount(
+        c"empty",
+        c"empty",
+        c"tmpfs",
+        flags,
+        Some(c"mode=0555,size=4k"),
+    )
 }
 
 fn mount_root(plan: &MountPlan) -> Result<(), Failed> {
     for (index, (layer, name)) in plan.layers.iter().enumerate() {
         mkdirat(CWD, name.as_c_str(), Mode::RWXU).during_each(Act::AttachLayer, index)?;
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        move_mount(layer, c"", CWD, name.as_c_str(), flags)
-            .during_each(Act::AttachLayer, index)?;
+        move_mount(layer, c"", CWD, name.as_c_str(), flags).during_each(Act::AttachLayer, index)?;
     }
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     move_mount(&plan.member, c"", CWD, c"member", flags).during(Act::MountRoot)?;
@@ -167,7 +192,12 @@ fn target(root: BorrowedFd<'_>, target: &Target) -> Result<OwnedFd, Errno> {
         let last = index + 1 == target.components.len();
         let next = if last && !target.directory {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            match openat(directory, name.as_c_str(), flags, Mode::from_raw_mode(0o644)) {
+            match openat(
+                directory,
+                name.as_c_str(),
+                flags,
+                Mode::from_raw_mode(0o644),
+            ) {
                 Ok(_) | Err(Errno::EXIST) => beneath(directory, name, OFlags::empty())?,
                 Err(error) => return Err(error),
             }
@@ -227,9 +257,8 @@ fn mount_sys(root: BorrowedFd<'_>, plan: &MountPlan) -> Result<(), Failed> {
     let sys = match &plan.sys {
         Some(sys) => sys,
         None => {
-            let attributes = HARMLESS
-                | MountAttrFlags::MOUNT_ATTR_NOEXEC
-                | MountAttrFlags::MOUNT_ATTR_RDONLY;
+            let attributes =
+                HARMLESS | MountAttrFlags::MOUNT_ATTR_NOEXEC | MountAttrFlags::MOUNT_ATTR_RDONLY;
             made = create(c"sysfs", &[], attributes).during(Act::MountSys)?;
             &made
         }
@@ -271,7 +300,13 @@ fn devices(root: BorrowedFd<'_>, plan: &MountPlan) -> Result<(), Errno> {
     ];
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    move_mount(create(c"devpts", &options, attributes)?, c"", &dev, c"pts", flags)?;
+    move_mount(
+        create(c"devpts", &options, attributes)?,
+        c"",
+        &dev,
+        c"pts",
+        flags,
+    )?;
     move_mount(scratch(plan)?, c"", &dev, c"shm", flags)?;
     // Nothing can be added: what is written there would be memory that no limit names.
     mount_setattr(&dev, 0, MOUNT_READ_ONLY)
