@@ -52,10 +52,11 @@ pub struct Bind {
 }
 
 /// Whose files a bind shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "owner", rename_all = "snake_case")]
 pub enum BindOwner {
-    /// The node's id n is n inside: for system directories. Set-user-id bits do not work.
+    /// The node's id n is n inside, but for [`UidRange::COMMAND`] and [`UidRange::GUEST`], which
+    /// are nobody's there: for system directories. Set-user-id bits do not work.
     System,
     /// The node's `uid` and `gid` are the command's user inside, and new files are theirs: for
     /// directories that a user mounts. Refused where the file system cannot be idmapped.

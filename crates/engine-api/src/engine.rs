@@ -86,6 +86,9 @@ pub struct Usage {
     pub pids: u64,
     /// Out-of-memory kills so far.
     pub out_of_memory: Option<OomEvidence>,
+    /// How often a process or thread was refused so far because the limit was reached.
+    #[serde(default)]
+    pub pids_limit_hits: u64,
 }
 
 /// A container could not be started.

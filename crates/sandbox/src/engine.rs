@@ -33,6 +33,8 @@ const SOCKET_PATH_LIMIT: usize = 107;
 const HOSTNAME_LIMIT: usize = 63;
 /// How long a start waits for another one of the same member, or its remains, to come to an end.
 const OTHER_START_LIMIT: Duration = Duration::from_secs(90);
+/// How long the launcher may take to answer; it gives up on a guest itself long before.
+const ANSWER_LIMIT: Duration = Duration::from_secs(75);
 /// Pause while nothing but time can help: a guest between its lock and its record.
 const PAUSE: Duration = Duration::from_millis(5);
 /// A guest that was remembered but not told to go exits within this: its launcher is gone.
@@ -128,7 +130,13 @@ impl Sandbox {
     async fn begin(&self, container: &ContainerSpec) -> Result<Outcome, StartError> {
         let copy = container.clone();
         let answer = self.blocking(move |inner| inner.begin(copy)).await??;
-        let outcome = answer.await.map_err(|_| EngineError::LauncherGone);
+        let outcome = match tokio::time::timeout(ANSWER_LIMIT, answer).await {
+            Ok(answered) => answered.map_err(|_| EngineError::LauncherGone),
+            Err(_) => {
+                self.blocking(|inner| inner.launcher.give_up()).await?;
+                Err(EngineError::LauncherGone)
+            }
+        };
         if !matches!(outcome, Ok(Outcome::Started | Outcome::Locked)) {
             let member = container.member;
             let socket = container.guest.socket.clone();
@@ -202,18 +210,17 @@ impl Engine for Sandbox {
     }
 
     async fn wait(&self, _member: MemberId, directory: &Path) -> Result<(), EngineError> {
-        while is_locked(directory)? {
+        loop {
+            // Its lock is released a moment before its process has ended, so that is asked first.
             if let Some(guest) = Guest::read(directory)? {
                 guest.ended().await;
-                if !is_locked(directory)? {
-                    break;
-                }
             }
-            // It is starting, and its lock is taken before it can be remembered; or its end was
-            // told a moment before its lock was released.
+            if !is_locked(directory)? {
+                return Ok(());
+            }
+            // It is starting: its lock is taken before it can be remembered.
             tokio::time::sleep(PAUSE).await;
         }
-        Ok(())
     }
 }
 

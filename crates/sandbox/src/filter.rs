@@ -4,9 +4,11 @@
 //! through what is allowed, answers `EPERM` to what is known and forbidden, and `ENOSYS` to other
 //! numbers, so that a C library of tomorrow falls back to what it did before. The second looks at
 //! arguments of a few calls that the first lets through, and answers `EPERM`; the kernel takes the
-//! sterner answer.
+//! sterner answer. Where a directory of the node can be written, a third one ([`set_id`]) refuses
+//! set-user-id bits.
 
 mod numbers;
+mod set_id;
 mod table;
 
 use rustix::io::Errno;
@@ -44,23 +46,36 @@ const FAMILIES: &[i32] = &[
 /// debuggers), and the question.
 const PERSONALITIES: &[u64] = &[0, 0x002_0000, 0x004_0000, 0x008, 0xffff_ffff];
 
-/// The programs, in the order they are installed.
+/// The programs.
 #[derive(Debug)]
-pub(crate) struct Filters(pub(crate) [BpfProgram; 2]);
+pub(crate) struct Filters {
+    /// For every container, in the order they are installed.
+    pub(crate) always: [BpfProgram; 2],
+    /// For one that can write to a directory of the node.
+    pub(crate) set_id: BpfProgram,
+}
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 impl Filters {
     /// Compiles the filters. It fails only by a mistake in the rules.
     pub(crate) fn compile() -> Result<Self, seccompiler::Error> {
-        let arguments = SeccompFilter::new(
-            forbidden_arguments()?,
-            SeccompAction::Allow,
-            SeccompAction::Errno(Errno::PERM.raw_os_error().cast_unsigned()),
-            ARCHITECTURE,
-        )?;
-        Ok(Self([numbers::program(), arguments.try_into()?]))
+        Ok(Self {
+            always: [numbers::program(), refuse(forbidden_arguments()?)?],
+            set_id: refuse(set_id::rules()?)?,
+        })
     }
+}
+
+/// A program that answers `EPERM` where a rule matches.
+fn refuse(rules: Rules) -> Result<BpfProgram, seccompiler::Error> {
+    let filter = SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        SeccompAction::Errno(Errno::PERM.raw_os_error().cast_unsigned()),
+        ARCHITECTURE,
+    )?;
+    Ok(filter.try_into()?)
 }
 
 /// The arguments with which calls are refused that are allowed with others.
@@ -120,7 +135,11 @@ mod tests {
         // clone3's flags lie in memory, where no filter sees them: it has to be unknown.
         assert!(!ALLOWED.contains(&libc::SYS_clone3));
         assert!(!FORBIDDEN.contains(&libc::SYS_clone3));
-        for number in forbidden_arguments().expect("rules").keys() {
+        let rules = forbidden_arguments().expect("rules");
+        for number in rules
+            .keys()
+            .chain(super::set_id::rules().expect("rules").keys())
+        {
             assert!(ALLOWED.contains(number), "{number} is looked at in vain");
         }
     }
@@ -129,7 +148,7 @@ mod tests {
     fn the_programs_are_short_enough_for_the_kernel() {
         const PROGRAM_LIMIT: usize = 4096;
         let filters = Filters::compile().expect("compiled");
-        for program in &filters.0 {
+        for program in filters.always.iter().chain([&filters.set_id]) {
             assert!(program.len() < PROGRAM_LIMIT, "{}", program.len());
         }
     }

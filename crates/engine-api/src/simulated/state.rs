@@ -205,6 +205,9 @@ impl State {
                 stderr_bytes: length(&ending.output.stderr),
                 // Only the engine reads the kernel's counts, when it removes the group.
                 out_of_memory: None,
+                reason: None,
+                disk_bytes: None,
+                limits_reached: None,
             };
             self.left.insert(
                 member,

@@ -158,7 +158,18 @@ impl V1 {
             memory_peak_bytes: read("memory", "memory.max_usage_in_bytes").unwrap_or(0),
             pids: read("pids", "pids.current").unwrap_or(0),
             out_of_memory: self.evidence(member),
+            pids_limit_hits: self.pids_limit_hits(member),
         })
+    }
+
+    /// How often the limit of processes refused one.
+    fn pids_limit_hits(&self, member: MemberId) -> u64 {
+        let events = self
+            .path("pids", member)
+            .and_then(|group| fs::read_to_string(group.join("pids.events")).ok())
+            .unwrap_or_default();
+        let hits = events.lines().find_map(|line| line.strip_prefix("max "));
+        hits.and_then(number).unwrap_or(0)
     }
 
     /// The out-of-memory kills that the kernel counted; `None` where there were none.

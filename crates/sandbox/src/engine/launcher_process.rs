@@ -3,6 +3,7 @@
 use super::{LauncherCommand, act};
 use crate::message::{GroupPaths, Outcome, Reply, Request, encode, receive};
 use engine_api::{ContainerSpec, EngineError};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -22,6 +23,8 @@ pub(super) struct LauncherProcess {
 
 #[derive(Debug)]
 struct Connection {
+    /// The launcher's process.
+    process: OwnedFd,
     stream: Mutex<UnixStream>,
     pending: Mutex<Pending>,
 }
@@ -77,6 +80,16 @@ impl LauncherProcess {
         }
     }
 
+    /// Ends the launcher that runs now: it does not answer, so a call of the kernel holds it, for
+    /// example to a file system behind a network that is gone. The next start makes a new one.
+    pub(super) fn give_up(&self) {
+        if let Some(connection) = locked(&self.connection).take() {
+            tracing::warn!("the sandbox's launcher does not answer and is ended");
+            let _ = process::send_signal(&connection.process, Signal::KILL);
+            let _ = locked(&connection.stream).shutdown(Shutdown::Both);
+        }
+    }
+
     /// The living connection, or a new one.
     fn connection(&self) -> Result<Arc<Connection>, EngineError> {
         let mut current = locked(&self.connection);
@@ -103,10 +116,13 @@ impl LauncherProcess {
             .process_group(0)
             .current_dir("/");
         let child = command.spawn().map_err(failed)?;
+        let pid = Pid::from_child(&child);
+        let process = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| failed(error.into()))?;
         // It holds the other end of the pair as long as it lives.
         drop(command);
         let reader = ours.try_clone().map_err(failed)?;
         let connection = Arc::new(Connection {
+            process,
             stream: Mutex::new(ours),
             pending: Mutex::default(),
         });

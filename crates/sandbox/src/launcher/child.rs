@@ -78,7 +78,8 @@ fn become_guest(plan: &Plan, kept: &[u32], filters: &Filters) -> Result<Infallib
     kernel::duplicate(null, 2).during(Act::PassDescriptors)?;
     kernel::close_on_exec_from(FIRST_CLOSED).during(Act::PassDescriptors)?;
     credentials::become_guest().during(Act::GiveUpPrivileges)?;
-    for filter in &filters.0 {
+    let set_id = plan.refuse_set_id.then_some(&filters.set_id);
+    for filter in filters.always.iter().chain(set_id) {
         kernel::install_filter(filter).during(Act::FilterCalls)?;
     }
     Err(kernel::execute(&plan.guest, GUEST_NAME)).during(Act::RunGuest)

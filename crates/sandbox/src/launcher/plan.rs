@@ -21,6 +21,8 @@ pub(super) struct Plan {
     pub(super) hostname: String,
     /// A network namespace of its own, whose loopback device has to be brought up.
     pub(super) own_network: bool,
+    /// A directory of the node can be written: set-id bits would be real there.
+    pub(super) refuse_set_id: bool,
     /// What the guest inherits, in the order of its numbers from [`FIRST_INHERITED`] on.
     pub(super) inherited: Vec<OwnedFd>,
     /// The guest's program.
@@ -35,13 +37,10 @@ pub(super) const FIRST_INHERITED: i32 = guest_api::descriptors::CONFIG;
 pub(super) struct MountPlan {
     /// Lower layers, the lowest first: a detached mount and a name to attach it by.
     pub(super) layers: Vec<(OwnedFd, CString)>,
-    /// The member's directory, which holds the writable layer.
-    pub(super) member: OwnedFd,
-    /// The writable layer and overlayfs's scratch directory, on the mount of `member`; named in
-    /// `overlay_options` by their numbers.
-    pub(super) _writable: [OwnedFd; 2],
-    /// Options of the overlay.
-    pub(super) overlay_options: CString,
+    /// How the layers become the root. `None`: there is one layer, nothing of it is written, and
+    /// it has every mount point, so it is the root itself. On a disk an overlay costs a start
+    /// some milliseconds, and its removal again.
+    pub(super) overlay: Option<Overlay>,
     /// Nothing of the root can be written.
     pub(super) read_only: bool,
     /// The node's sysfs, where the network is the node's: a new one cannot be mounted then.
@@ -54,6 +53,18 @@ pub(super) struct MountPlan {
     pub(super) tmpfs_inodes: CString,
     /// `/etc/hosts` and `/etc/hostname`.
     pub(super) small_files: [SmallFile; 2],
+}
+
+/// A writable layer above the others.
+#[derive(Debug)]
+pub(super) struct Overlay {
+    /// The member's directory, which holds the writable layer.
+    pub(super) member: OwnedFd,
+    /// The writable layer and overlayfs's scratch directory, on the mount of `member`; named in
+    /// `options` by their numbers.
+    pub(super) writable: [OwnedFd; 2],
+    /// Options of the overlay.
+    pub(super) options: CString,
 }
 
 /// A detached mount and where it goes.
@@ -87,12 +98,13 @@ impl Plan {
     /// not keep another container's pipes open.
     pub(super) fn kept(&self) -> Vec<u32> {
         let mounts = &self.mounts;
-        let one = [&self.sync, &self.error, &self.guest, &mounts.member];
+        let one = [&self.sync, &self.error, &self.guest];
+        let overlay = mounts.overlay.iter();
         let mut kept: Vec<u32> = one
             .into_iter()
             .chain(&self.groups)
             .chain(&self.inherited)
-            .chain(&mounts._writable)
+            .chain(overlay.flat_map(|overlay| overlay.writable.iter().chain([&overlay.member])))
             .chain(mounts.layers.iter().map(|(mount, _)| mount))
             .chain(mounts.sys.iter())
             .chain(mounts.binds.iter().map(|bind| &bind.mount))

@@ -1,19 +1,20 @@
 //! The launcher's part of a start before the clone: lock, socket, mounts, plan.
 
-use super::plan::{BindPlan, MountPlan, Plan, SmallFile, Target};
+use super::plan::{BindPlan, MountPlan, Overlay, Plan, SmallFile, Target};
 use crate::kernel::{MOUNT_NO_DEVICES, MOUNT_NO_SUID, MOUNT_READ_ONLY, RECURSIVE, mount_setattr};
 use crate::message::{Failure, Request};
 use domain::Network;
 use engine_api::{BindOwner, ContainerSpec, layout};
 use process::{FileLock, LockMode};
 use rustix::fs::{
-    AtFlags, CWD, FileType, MemfdFlags, Mode, OFlags, fstat, memfd_create, open, openat,
+    AtFlags, CWD, FileType, MemfdFlags, Mode, OFlags, ResolveFlags, fstat, memfd_create, open,
+    openat, openat2,
 };
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::pipe::{PipeFlags, pipe_with};
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
@@ -131,6 +132,7 @@ pub(super) fn prepare(request: &Request, guest: &OwnedFd) -> Result<Prepared, Re
         mounts: mount_plan(container, own_network, &mut idmaps)?,
         hostname: container.hostname.clone(),
         own_network,
+        refuse_set_id: container.binds.iter().any(|bind| !bind.read_only),
         inherited,
         guest: guest
             .try_clone()
@@ -238,15 +240,62 @@ fn mount_plan(
     idmaps: &mut Vec<Idmap>,
 ) -> Result<MountPlan, Failure> {
     let layers = layers(container, idmaps)?;
-    let member = detach(CWD, &container.directory, 0)?;
-    let member_attributes = MOUNT_NO_SUID | MOUNT_NO_DEVICES;
-    mount_setattr(&member, 0, member_attributes).map_err(failed("mount", &container.directory))?;
-    let path_flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let writable = |name: &str| {
-        openat(&member, name, path_flags, Mode::empty())
-            .map_err(failed("open", &container.directory.join(name)))
+    let binds = binds(container, idmaps)?;
+    let overlay = if is_root_itself(container, &layers, &binds) {
+        None
+    } else {
+        Some(overlay(container, &layers)?)
     };
-    let writable = [writable(layout::UPPER)?, writable(layout::OVERLAY_WORK)?];
+    let size = container.limits.tmpfs_bytes;
+    let inodes = (size / BYTES_PER_INODE).max(INODES_LEAST);
+    Ok(MountPlan {
+        layers,
+        binds,
+        overlay,
+        read_only: container.root.read_only,
+        sys: if own_network { None } else { Some(node_sys()?) },
+        tmpfs_size: text(size.to_string())?,
+        tmpfs_inodes: text(inodes.to_string())?,
+        small_files: small_files(&container.hostname, own_network)?,
+    })
+}
+
+/// Whether the only layer can be the root as it is: nothing of it is written, and every mount
+/// point is there.
+fn is_root_itself(
+    container: &ContainerSpec,
+    layers: &[(OwnedFd, CString)],
+    binds: &[BindPlan],
+) -> bool {
+    let [(layer, _)] = layers else {
+        return false;
+    };
+    let has = |path: &CStr, directory: bool| {
+        let mut flags = OFlags::PATH | OFlags::CLOEXEC;
+        flags.set(OFlags::DIRECTORY, directory);
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        openat2(layer, path, flags, Mode::empty(), resolve).is_ok()
+    };
+    container.root.read_only
+        && [c"dev", c"proc", c"sys", c"tmp"]
+            .into_iter()
+            .all(|path| has(path, true))
+        && binds
+            .iter()
+            .all(|bind| has(&bind.target.path, bind.target.directory))
+}
+
+/// The writable layer above `layers`.
+fn overlay(container: &ContainerSpec, layers: &[(OwnedFd, CString)]) -> Result<Overlay, Failure> {
+    let directory = &container.directory;
+    let member = detach(CWD, directory, 0)?;
+    mount_setattr(&member, 0, MOUNT_NO_SUID | MOUNT_NO_DEVICES)
+        .map_err(failed("mount", directory))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = |name: &str| {
+        openat(&member, name, flags, Mode::empty()).map_err(failed("open", &directory.join(name)))
+    };
+    let writable = [open(layout::UPPER)?, open(layout::OVERLAY_WORK)?];
     let names: Vec<_> = layers
         .iter()
         .rev()
@@ -258,19 +307,10 @@ fn mount_plan(
         writable[0].as_raw_fd(),
         writable[1].as_raw_fd(),
     );
-    let size = container.limits.tmpfs_bytes;
-    let inodes = (size / BYTES_PER_INODE).max(INODES_LEAST);
-    Ok(MountPlan {
-        layers,
-        binds: binds(container, &member, idmaps)?,
+    Ok(Overlay {
         member,
-        _writable: writable,
-        overlay_options: text(options)?,
-        read_only: container.root.read_only,
-        sys: if own_network { None } else { Some(node_sys()?) },
-        tmpfs_size: text(size.to_string())?,
-        tmpfs_inodes: text(inodes.to_string())?,
-        small_files: small_files(&container.hostname, own_network)?,
+        writable,
+        options: text(options)?,
     })
 }
 
@@ -308,18 +348,15 @@ fn layers(
     Ok(layers)
 }
 
-fn binds(
-    container: &ContainerSpec,
-    member: &OwnedFd,
-    idmaps: &mut Vec<Idmap>,
-) -> Result<Vec<BindPlan>, Failure> {
+fn binds(container: &ContainerSpec, idmaps: &mut Vec<Idmap>) -> Result<Vec<BindPlan>, Failure> {
     let mut plans = Vec::new();
     let own = [(layout::WORK, "/work"), (layout::HOME, "/home/user")];
     for (name, inside) in own {
         let flags = AtFlags::SYMLINK_NOFOLLOW.bits();
-        let mount = detach(member, Path::new(name), flags)?;
+        let path = container.directory.join(name);
+        let mount = detach(CWD, &path, flags)?;
         mount_setattr(&mount, 0, MOUNT_NO_SUID | MOUNT_NO_DEVICES)
-            .map_err(failed("mount", Path::new(name)))?;
+            .map_err(failed("mount", &path))?;
         let target = target(Path::new(inside), true)?;
         plans.push(BindPlan { mount, target });
     }

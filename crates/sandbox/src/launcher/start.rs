@@ -133,15 +133,15 @@ fn serve_child<'a>(
     let map = format!("0 {} {}\n", uids.base, UidRange::LENGTH);
     write_maps(pid, &map, &map)?;
     let namespace = user_namespace(pid)?;
-    let mut users = HashMap::new();
+    let mut others = HashMap::new();
     for idmap in idmaps {
-        let by = match idmap.owner {
-            BindOwner::System => &namespace,
-            BindOwner::User { uid, gid } => match users.entry((uid, gid)) {
+        let by = match (idmap.mount, idmap.owner) {
+            (MountPlace::Layer(_), BindOwner::System) => &namespace,
+            (_, owner) => match others.entry(owner) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(new) => {
-                    let command = uids.shifted(UidRange::COMMAND);
-                    new.insert(small_namespace(uid, gid, command)?)
+                    let (uids, gids) = maps_of(owner, uids);
+                    new.insert(mapping_namespace(&uids, &gids)?)
                 }
             },
         };
@@ -180,9 +180,37 @@ fn user_namespace(pid: i32) -> Result<OwnedFd, Failure> {
         .map_err(|error| Failure::act("open the user namespace", error))
 }
 
-/// A user namespace in which only one user and one group exist: the node's `uid` and `gid`, which
-/// become `command`. A namespace is made with a process in it, which ends when it is open.
-fn small_namespace(uid: u32, gid: u32, command: u32) -> Result<OwnedFd, Failure> {
+/// What the ids of the node become in a bind, as maps of users and of groups.
+///
+/// Of the system, everybody but those who have the numbers of the command's user and of the guest:
+/// the first person of a node usually has the number of our command's user, and would lend it the
+/// files that only they can read. Of a user's directory, only the user.
+fn maps_of(owner: BindOwner, range: UidRange) -> (String, String) {
+    match owner {
+        BindOwner::System => {
+            let after = UidRange::COMMAND + 1;
+            let map = format!(
+                "0 {} {}\n{after} {} {}\n",
+                range.base,
+                UidRange::COMMAND,
+                range.shifted(after),
+                UidRange::GUEST - after,
+            );
+            (map.clone(), map)
+        }
+        BindOwner::User { uid, gid } => {
+            let command = range.shifted(UidRange::COMMAND);
+            (
+                format!("{uid} {command} 1\n"),
+                format!("{gid} {command} 1\n"),
+            )
+        }
+    }
+}
+
+/// A user namespace that only translates, by these maps. A namespace is made with a process in
+/// it, which ends when it is open.
+fn mapping_namespace(uids: &str, gids: &str) -> Result<OwnedFd, Failure> {
     let failed = |error: Errno| Failure::act("make a user namespace", io::Error::from(error));
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
     let flags = u64::from(libc::CLONE_NEWUSER.cast_unsigned());
@@ -196,12 +224,7 @@ fn small_namespace(uid: u32, gid: u32, command: u32) -> Result<OwnedFd, Failure>
         let _ = rustix::io::read(&read, &mut [0]);
         exit_now(0)
     };
-    let namespace = write_maps(
-        pid,
-        &format!("{uid} {command} 1\n"),
-        &format!("{gid} {command} 1\n"),
-    )
-    .and_then(|()| user_namespace(pid));
+    let namespace = write_maps(pid, uids, gids).and_then(|()| user_namespace(pid));
     drop(write);
     // Reaped here, so that it is never taken for a container's child.
     let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);

@@ -1,7 +1,7 @@
 //! What can be written, whose files they are, and what is refused.
 
 use super::bench::{as_root, bench};
-use engine_api::{Bind, BindOwner, StartError, layout};
+use engine_api::{Bind, BindOwner, StartError, UidRange, layout};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::Path;
@@ -97,6 +97,77 @@ async fn a_users_directory_is_theirs_on_both_sides() {
     // The control: without the translation the same file would be the container's user's.
     let work = fs::metadata(container.directory.join(layout::WORK)).expect("there");
     assert_eq!(work.uid(), container.uids.shifted(1_000));
+}
+
+#[tokio::test]
+async fn no_set_user_id_file_gets_onto_the_node() {
+    let Some(bench) = bench() else { return };
+    let source = bench.place("data");
+    fs::create_dir(&source).expect("made");
+    chown(&source, Some(SOMEBODY), Some(SOMEBODY)).expect("given");
+    let script = "cd $0; cp /usr/bin/id chmod; chmod 4755 chmod; chmod g+s chmod; \
+        python3 -c 'import os; os.open(\"open\", os.O_CREAT | os.O_WRONLY, 0o4755)'; \
+        python3 -c 'import os; os.mknod(\"mknod\", 0o104755)'; \
+        chmod 755 chmod && echo plain bits are fine";
+    for (index, target) in ["/data", "/work"].into_iter().enumerate() {
+        let number = u32::try_from(index).expect("small");
+        let mut container = bench.container(number, &script.replace("$0", target));
+        if target == "/data" {
+            container.binds.push(user_bind(&source, "/data", false));
+        }
+        let finished = bench.run(&container).await;
+        assert!(
+            finished.output.contains("plain bits are fine"),
+            "{finished:?}"
+        );
+        let seen = if target == "/data" {
+            source.clone()
+        } else {
+            container.directory.join(layout::WORK)
+        };
+        let set_id = fs::read_dir(seen).expect("listed").filter(|entry| {
+            let entry = entry.as_ref().expect("an entry");
+            entry.metadata().expect("there").mode() & 0o6000 != 0
+        });
+        // The control: /work, whose files belong to nobody of the node, takes them.
+        let expected = if target == "/data" { 0 } else { 2 };
+        assert_eq!(set_id.count(), expected, "{target}: {finished:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_person_of_the_node_lends_nothing_to_the_commands_user() {
+    let Some(bench) = bench() else { return };
+    let source = bench.place("opt");
+    fs::create_dir(&source).expect("made");
+    for (name, owner) in [("private", UidRange::COMMAND), ("of-another", SOMEBODY)] {
+        let path = source.join(name);
+        fs::write(&path, "secret").expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("closed");
+        chown(&path, Some(owner), Some(owner)).expect("given");
+    }
+    fs::write(source.join("open"), "for all\n").expect("written");
+    let mut container = bench.container(0, "cat /data/private /data/of-another /data/open");
+    container.binds.push(Bind {
+        source: source.clone(),
+        target: "/data".into(),
+        read_only: true,
+        owner: BindOwner::System,
+    });
+    assert_eq!(bench.run(&container).await.output, "for all\n");
+    // The control: the same file is readable where it is the user's own directory.
+    let mut container = bench.container(1, "cat /data/private");
+    let owner = BindOwner::User {
+        uid: UidRange::COMMAND,
+        gid: UidRange::COMMAND,
+    };
+    container.binds.push(Bind {
+        source,
+        target: "/data".into(),
+        read_only: true,
+        owner,
+    });
+    assert_eq!(bench.run(&container).await.output, "secret");
 }
 
 #[tokio::test]

@@ -53,6 +53,8 @@ except OSError as error:
     let mut container = bench.container(0, script);
     container.limits.pids = 20;
     let finished = bench.run(&container).await;
+    let usage = finished.report.usage.clone().expect("usage");
+    assert_eq!(usage.pids_limit_hits, 1, "{finished:?}");
     let (count, reason) = finished.output.trim().split_once(' ').expect("two words");
     let count: u32 = count.parse().expect("a number");
     assert!((10..20).contains(&count), "{finished:?}");

@@ -37,9 +37,26 @@ const HIDDEN_PROC: &[&CStr] = &[
     c"timer_stats",
 ];
 /// Parts of /proc that cannot be written.
-const READ_ONLY_PROC: &[&CStr] = &[c"bus", c"fs", c"irq", c"sys", c"sysrq-trigger"];
+const READ_ONLY_PROC: &[&CStr] = &[
+    c"bus",
+    c"fs",
+    c"irq",
+    // Writing here makes the node's kernel watch for stalls.
+    c"pressure",
+    c"sys",
+    c"sysrq-trigger",
+];
 /// Parts of /sys that are hidden.
-const HIDDEN_SYS: &[&CStr] = &[c"firmware", c"devices/virtual/powercap"];
+const HIDDEN_SYS: &[&CStr] = &[
+    c"devices/virtual/powercap",
+    c"firmware",
+    c"kernel/debug",
+    c"kernel/notes",
+    c"kernel/security",
+    c"kernel/slab",
+    c"kernel/tracing",
+    c"kernel/vmcoreinfo",
+];
 /// Devices of the node that are shown.
 const DEVICES: &[(&CStr, &CStr)] = &[
     (c"/dev/null", c"null"),
@@ -116,15 +133,19 @@ fn stage() -> Result<(), Errno> {
 }
 
 fn mount_root(plan: &MountPlan) -> Result<(), Failed> {
+    let attached = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    let Some(overlay) = &plan.overlay else {
+        let (layer, _) = &plan.layers[0];
+        return move_mount(layer, c"", CWD, c"root", attached).during(Act::MountRoot);
+    };
     for (index, (layer, name)) in plan.layers.iter().enumerate() {
         mkdirat(CWD, name.as_c_str(), Mode::RWXU).during_each(Act::AttachLayer, index)?;
-        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        move_mount(layer, c"", CWD, name.as_c_str(), flags).during_each(Act::AttachLayer, index)?;
+        move_mount(layer, c"", CWD, name.as_c_str(), attached)
+            .during_each(Act::AttachLayer, index)?;
     }
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    move_mount(&plan.member, c"", CWD, c"member", flags).during(Act::MountRoot)?;
+    move_mount(&overlay.member, c"", CWD, c"member", attached).during(Act::MountRoot)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    let options = Some(plan.overlay_options.as_c_str());
+    let options = Some(overlay.options.as_c_str());
     mount(c"overlay", c"root", c"overlay", flags, options).during(Act::MountRoot)
 }
 
