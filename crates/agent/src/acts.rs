@@ -11,6 +11,7 @@ mod watching;
 
 use crate::shared::{Shared, chain};
 use domain::MemberId;
+use guest_api::Request;
 use lifecycle::agent::{AgentEffect, AgentEventKind, NodeCore};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -82,10 +83,13 @@ pub(crate) fn begin(acts: &mut Acts, shared: &Arc<Shared>, core: &NodeCore, effe
             member,
             signal,
             grace_ms,
+            disk_bytes,
         } => {
-            let order = watching::order_stop(context, member, signal, grace_ms);
+            let request = Request::Stop { signal, grace_ms };
+            let order = watching::order_stop(context, member, request, disk_bytes);
             shared.tasks.spawn_cancellable("order a stop", order);
         }
+        warning @ A::WarnOfDisk { .. } => warn_of_disk(&warning),
         A::Kill { member } => {
             shared
                 .tasks
@@ -118,6 +122,23 @@ pub(crate) fn begin(acts: &mut Acts, shared: &Arc<Shared>, core: &NodeCore, effe
         A::Refuse { .. } | A::SaveObeyed { .. } | A::Report => {
             unreachable!("the owner does these at once")
         }
+    }
+}
+
+fn warn_of_disk(warning: &AgentEffect) {
+    if let AgentEffect::WarnOfDisk {
+        free_bytes,
+        lost_bytes,
+        written_bytes,
+    } = warning
+    {
+        tracing::warn!(
+            free_bytes,
+            lost_bytes,
+            written_bytes,
+            "the disk is nearly full, and what sessions wrote does not account for it: none of \
+             them is ended, and something else has to be removed"
+        );
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIRECTORY/node.json                the node's id
-//! DIRECTORY/obeyed.json              whom the agent obeyed last, from the first time on
+//! DIRECTORY/obeyed                   whom the agent obeyed last, from the first time on
 //! DIRECTORY/generation               the last generation of that leader, written in place
 //! DIRECTORY/gone                     ids of purged members, one line each, the oldest first
 //! DIRECTORY/images/                  prepared roots
@@ -13,7 +13,9 @@
 //!                      prepared      it is there: files and directories are complete
 //!                      starting      it is there: the engine was asked, it may have run
 //!                      started       when its command started
+//!                      disk-limit    it is ended for the disk: the bytes that it had there
 //!                      final.json    the record that was decided; never changed
+//!                      final.json.damaged   one that could not be read: it is made anew
 //! DIRECTORY/members/.gone-SLOT-ID/   purged, being removed
 //! DIRECTORY/members/.damaged-ID/     without a readable member.json: for the operator to look at
 //! ```
@@ -24,6 +26,7 @@
 mod gone;
 mod identity;
 mod member;
+mod obeyed;
 
 pub(crate) use gone::GoneLog;
 pub use identity::{IdentityFileError, node_identity};
@@ -31,7 +34,7 @@ pub(crate) use member::{Marker, MemberDirectory, MemberFile, make_open, own};
 
 use domain::MemberId;
 use lifecycle::agent::Obeyed;
-use process::{Durability, WriteFileError, write_file_atomic};
+use process::WriteFileError;
 use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -65,6 +68,17 @@ pub enum DirectoryError {
         path: PathBuf,
         /// Why.
         source: serde_json::Error,
+    },
+    /// The node's id cannot be read.
+    #[error(
+        "{path} is damaged: with it removed this machine is a new node, and sessions that ran on \
+         it before are lost to the site and ended after a day"
+    )]
+    Identity {
+        /// Which.
+        path: PathBuf,
+        /// In which way.
+        source: Box<DirectoryError>,
     },
     /// A file was written by a newer version.
     #[error("{path} has format {found}; this version knows up to {FORMAT}")]
@@ -124,7 +138,7 @@ impl NodeDirectory {
 
     /// Whom the agent obeyed last.
     pub(crate) fn obeyed(&self) -> Result<Option<Obeyed>, DirectoryError> {
-        let Some(obeyed) = read_json::<Obeyed>(&self.root.join("obeyed.json"))? else {
+        let Some(obeyed) = obeyed::read(&self.root.join("obeyed"))? else {
             return Ok(None);
         };
         let later = read_small(&self.root.join("generation"))?;
@@ -144,14 +158,7 @@ impl NodeDirectory {
 
     /// Saves a new leader, so that even a loss of power does not forget it.
     pub(crate) fn save_leader(&self, obeyed: &Obeyed) -> Result<(), DirectoryError> {
-        let bytes = serde_json::to_vec(obeyed).expect("plain numbers become JSON");
-        write_file_atomic(
-            &self.root.join("obeyed.json"),
-            &bytes,
-            0o600,
-            Durability::Power,
-        )?;
-        Ok(())
+        obeyed::save(&self.root.join("obeyed"), obeyed)
     }
 
     /// Saves the generation of the leader that is saved already. It stands on the way of every

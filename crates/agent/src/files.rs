@@ -3,14 +3,16 @@
 //! followed.
 
 mod beneath;
+mod held;
 mod manifest;
 mod measure;
 mod pack;
 mod unpack;
 
 pub(crate) use beneath::{PathError, components};
+pub(crate) use held::held_open;
 pub use manifest::{Manifest, ManifestError};
-pub(crate) use measure::{Measured, measure};
+pub(crate) use measure::measure;
 pub use pack::{PackError, PackOptions, pack};
 pub(crate) use pack::{SingleFile, open_subtree, pack_single, pack_subtree};
 pub use unpack::{Limits, UnpackError, unpack};

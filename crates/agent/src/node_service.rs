@@ -4,10 +4,10 @@ mod download;
 
 use crate::background::connection;
 use crate::guest;
-use crate::shared::{Shared, failed};
+use crate::shared::{Shared, Stage, failed};
 use crate::streams;
 use async_trait::async_trait;
-use domain::{MemberId, MemberState};
+use domain::MemberId;
 use guest_api::Request;
 use node_api::{
     ByteStream, Desired, DownloadRequest, LogChunkStream, LogRequest, MemberUsage, NodeApi,
@@ -28,9 +28,9 @@ impl NodeService {
 
     /// Refuses for a member whose command does not run.
     fn require_running(&self, member: MemberId) -> Result<(), NodeError> {
-        match self.shared.state(member) {
+        match self.shared.stage(member) {
             None => Err(NodeError::UnknownMember { member }),
-            Some(MemberState::Running { .. } | MemberState::Stopping { .. }) => Ok(()),
+            Some(Stage::Running | Stage::Stopping) => Ok(()),
             Some(state) => Err(NodeError::WrongState {
                 member,
                 state: state.word().to_owned(),

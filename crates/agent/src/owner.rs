@@ -11,12 +11,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 /// Events that wait for the owner; whoever sends more waits.
 pub(crate) const EVENTS_LIMIT: usize = 1_024;
 /// How often the core looks at its deadlines.
 const TICK: Duration = Duration::from_millis(500);
+/// While events wait, what they change is published at most this often: all of it is told again.
+const PUBLISH_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the owner is told.
 #[derive(Debug)]
@@ -43,6 +45,9 @@ pub(crate) struct Owner {
     acts: Acts,
     report: watch::Sender<Arc<Report>>,
     sequence: u64,
+    /// Something has changed since the report was published.
+    stale: bool,
+    published_at: Instant,
 }
 
 impl Owner {
@@ -57,6 +62,8 @@ impl Owner {
             acts: Acts::default(),
             report,
             sequence: 0,
+            stale: false,
+            published_at: Instant::now(),
         }
     }
 
@@ -80,6 +87,7 @@ impl Owner {
                     }
                     Some(OwnerEvent::Desired { desired, answer }) => {
                         let answered = self.follow(AgentEventKind::Desired { desired }).await;
+                        self.publish_if_stale();
                         // Whoever asked may be gone.
                         let _ = answer.send(answered);
                     }
@@ -87,6 +95,9 @@ impl Owner {
                 _ = ticks.tick() => {
                     self.happened(AgentEventKind::Tick).await;
                 }
+            }
+            if events.is_empty() || self.published_at.elapsed() >= PUBLISH_PAUSE {
+                self.publish_if_stale();
             }
         }
     }
@@ -115,7 +126,7 @@ impl Owner {
                         });
                         answer = saved;
                     }
-                    AgentEffect::Report => self.publish(),
+                    AgentEffect::Report => self.stale = true,
                     effect => acts::begin(&mut self.acts, &self.shared, &self.core, effect),
                 }
             }
@@ -144,8 +155,16 @@ impl Owner {
         }
     }
 
+    fn publish_if_stale(&mut self) {
+        if self.stale {
+            self.publish();
+        }
+    }
+
     fn publish(&mut self) {
         self.sequence += 1;
+        self.stale = false;
+        self.published_at = Instant::now();
         self.report
             .send_replace(Arc::new(self.core.report(self.sequence)));
     }

@@ -12,6 +12,7 @@ use lifecycle::agent::{Leftover, Recovered, RecoveredGuest, RecoveredMember};
 use process::{FileLock, remove_tree};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,7 +91,9 @@ impl Reading<'_> {
             self.leave(member, slot);
         } else if let Ok(member) = name.parse::<MemberId>() {
             self.take_member(member, path)?;
-        } else if !name.starts_with(".damaged-") {
+        } else if name.starts_with(".damaged-") {
+            self.reserve(path);
+        } else {
             tracing::warn!("{} belongs to no member", path.display());
         }
         Ok(())
@@ -102,6 +105,40 @@ impl Reading<'_> {
             retry_at: None,
         };
         self.found.leftovers.push((member, leftover));
+    }
+
+    /// Nobody gets the ids that own something in a damaged directory: its guest may live, and its
+    /// files stay. Which they are, the entries' owners tell.
+    fn reserve(&mut self, path: &Path) {
+        let entries = [
+            layout::WORK,
+            layout::HOME,
+            layout::UPPER,
+            layout::LOGS,
+            layout::RECORD,
+        ];
+        let owners = entries.iter().filter_map(|name| {
+            let facts = fs::symlink_metadata(path.join(name)).ok()?;
+            self.shared.slot_of(facts.uid())
+        });
+        let slots: BTreeSet<u32> = owners.collect();
+        if slots.is_empty() {
+            tracing::error!(
+                "{} is damaged, and which range of user ids it has is not known",
+                path.display()
+            );
+        }
+        for slot in &slots {
+            let ids = self.shared.uids(*slot);
+            tracing::error!(
+                slot,
+                "the user ids from {} on are given to nobody, for {} is damaged; remove it when \
+                 none of its processes lives",
+                ids.base,
+                path.display()
+            );
+        }
+        self.found.reserved_slots.extend(slots);
     }
 
     fn take_member(&mut self, id: MemberId, path: &Path) -> Result<(), DirectoryError> {
@@ -127,6 +164,7 @@ impl Reading<'_> {
             );
             self.shared.gone.add(id, clock::wall())?;
             self.found.gone.push(id);
+            self.reserve(path);
             return fs::rename(path, &aside).map_err(failed("rename", path));
         };
         if self.gone.contains(&id) {
@@ -143,6 +181,7 @@ impl Reading<'_> {
             slot: file.slot,
             record,
             guest,
+            disk_limit: directory.disk_limit(),
             removed: directory.is_cleaned() && !self.containers.contains_key(&id),
         });
         Ok(())
@@ -159,7 +198,8 @@ impl Reading<'_> {
             return RecoveredGuest::Alive { since };
         }
         let asked = directory.is_marked(Marker::Starting) && directory.has_traces_of_guest();
-        if asked || !same_boot {
+        // Whatever a record was decided of is over, even if the record is lost.
+        if asked || !same_boot || directory.has_damaged_final() {
             return RecoveredGuest::Gone { since };
         }
         RecoveredGuest::NeverStarted

@@ -6,7 +6,7 @@ use crate::streams::StdinConnections;
 use domain::{MemberId, MemberState, NodeId};
 use engine_api::{Engine, UidRange, layout};
 use images::HostImage;
-use lifecycle::agent::AgentEventKind;
+use lifecycle::agent::{AgentEventKind, SLOT_LIMIT};
 use node_api::{ManagerApi, MemberSpec, NodeError, Report};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -53,6 +53,11 @@ impl Shared {
         }
     }
 
+    /// The slot that a user id of the node belongs to, if it is of a member's range.
+    pub(crate) fn slot_of(&self, user: u32) -> Option<u32> {
+        slot_of(self.uid_base, user)
+    }
+
     /// Where the guest of `member` listens.
     pub(crate) fn socket(&self, member: MemberId) -> PathBuf {
         self.runtime_directory.join(format!("{member}.sock"))
@@ -69,9 +74,9 @@ impl Shared {
         }
     }
 
-    /// The state of a member, as last reported.
-    pub(crate) fn state(&self, member: MemberId) -> Option<MemberState> {
-        state_in(&self.report.borrow(), member)
+    /// How far a member is, as last reported.
+    pub(crate) fn stage(&self, member: MemberId) -> Option<Stage> {
+        stage_in(&self.report.borrow(), member)
     }
 
     /// The directory of a member that has one; refused for one that has not.
@@ -104,13 +109,59 @@ impl Shared {
     }
 }
 
-/// The state of `member` in a report, which is sorted by id.
-pub(crate) fn state_in(report: &Report, member: MemberId) -> Option<MemberState> {
-    let place = report
-        .members
-        .binary_search_by_key(&member, |reported| reported.id)
-        .ok()?;
-    Some(report.members[place].state.clone())
+/// How far a member is: its state as a report tells it, which has no more of one that has ended
+/// and whose record the manager has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Assigned,
+    Preparing,
+    Starting,
+    Running,
+    Stopping,
+    Exited,
+    Gone,
+}
+
+impl Stage {
+    fn of(state: &MemberState) -> Self {
+        match state {
+            MemberState::Assigned => Self::Assigned,
+            MemberState::Preparing => Self::Preparing,
+            MemberState::Starting => Self::Starting,
+            MemberState::Running { .. } => Self::Running,
+            MemberState::Stopping { .. } => Self::Stopping,
+            MemberState::Exited { .. } => Self::Exited,
+            MemberState::Gone => Self::Gone,
+        }
+    }
+
+    /// As the member's state says it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Assigned => "assigned",
+            Self::Preparing => "preparing",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Exited => "exited",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// How far `member` is by a report, whose lists are sorted by id.
+pub(crate) fn stage_in(report: &Report, member: MemberId) -> Option<Stage> {
+    let told = &report.members;
+    if let Ok(place) = told.binary_search_by_key(&member, |reported| reported.id) {
+        return Some(Stage::of(&told[place].state));
+    }
+    let settled = report.settled.binary_search(&member).is_ok();
+    settled.then_some(Stage::Exited)
+}
+
+fn slot_of(uid_base: u32, user: u32) -> Option<u32> {
+    let slot = user.checked_sub(uid_base)? / UidRange::LENGTH;
+    (slot < SLOT_LIMIT).then_some(slot)
 }
 
 /// An error and its causes as one line.
@@ -129,5 +180,26 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 pub(crate) fn failed(error: impl std::error::Error + 'static) -> NodeError {
     NodeError::Failed {
         reason: chain(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::slot_of;
+
+    #[test]
+    fn a_slot_is_told_by_any_of_its_user_ids() {
+        for (user, expected) in [
+            (0, None),
+            (1_999_999_999, None),
+            (2_000_000_000, Some(0)),
+            (2_000_001_000, Some(0)),
+            (2_000_065_535, Some(0)),
+            (2_000_065_536, Some(1)),
+            (2_000_000_000 + 65_536 * 32_767 + 1_000, Some(32_767)),
+            (u32::MAX, None),
+        ] {
+            assert_eq!(slot_of(2_000_000_000, user), expected, "{user}");
+        }
     }
 }

@@ -19,7 +19,9 @@ pub use duration::{ParseDurationError, Span};
 pub use ids::{
     ArrayId, AttemptNumber, MemberId, NodeId, ParseIdError, SessionId, SiteId, UploadId,
 };
-pub use member::{ExitCause, ExitHow, ExitRecord, MemberEvent, MemberState, OomEvidence};
+pub use member::{
+    ExitCause, ExitHow, ExitRecord, LimitsReached, MemberEvent, MemberState, OomEvidence,
+};
 pub use names::{InvalidName, SessionName};
 pub use node::{Capability, NodeRecord, NodeStatus};
 pub use outcome::{Cause, Outcome};

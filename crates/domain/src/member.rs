@@ -13,6 +13,10 @@ use serde::{Deserialize, Serialize};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "most members that are kept have exited: a box would save nothing"
+)]
 pub enum MemberState {
     /// Wanted; nothing has been done for it yet.
     Assigned,
@@ -41,6 +45,10 @@ pub enum MemberState {
 
 /// What moves a member from one state to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "an event lives only for the move that it makes"
+)]
 pub enum MemberEvent {
     /// Its directory is made, preparation begins.
     Prepare,
@@ -172,6 +180,42 @@ pub struct ExitRecord {
     pub stderr_bytes: u64,
     /// Processes that the memory limit ended, as far as anyone could tell.
     pub out_of_memory: Option<OomEvidence>,
+    /// Why, in words, where the agent knows more than `how` tells: of a start in doubt it is what
+    /// went wrong. A guest leaves it out.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Bytes that the member had on disk when the agent decided to end it for
+    /// [`ExitCause::DiskLimit`], by the last measurement: its work, its logs and its layer,
+    /// uploaded files included. Absent with any other cause.
+    #[serde(default)]
+    pub disk_bytes: Option<u64>,
+    /// Limits that it came up against without being ended for them; absent if there were none.
+    #[serde(default)]
+    pub limits_reached: Option<Box<LimitsReached>>,
+}
+
+/// Limits at which a member's programs got an error, or output was dropped. They are told so that
+/// nobody has to guess why a program failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LimitsReached {
+    /// How often a process or thread was refused because there were as many as allowed.
+    pub pids_hits: u64,
+    /// Bytes of stdout that the log did not keep.
+    pub stdout_dropped_bytes: u64,
+    /// Bytes of stderr that the log did not keep.
+    pub stderr_dropped_bytes: u64,
+    /// The size of `/tmp` in bytes, if it was full.
+    pub tmp_full_bytes: Option<u64>,
+    /// The size of `/dev/shm` in bytes, if it was full.
+    pub shm_full_bytes: Option<u64>,
+}
+
+impl LimitsReached {
+    /// Absent where no limit was reached.
+    pub fn if_any(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
 }
 
 /// What the kernel said of the command.

@@ -5,6 +5,9 @@ use crate::ids::NodeId;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// The signal that nothing survives.
+const SIGKILL: i32 = 9;
+
 /// The end of a session; it never changes again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -20,6 +23,9 @@ pub enum Outcome {
     Stopped {
         /// Who asked: a user's name, or `retention`, `operator`.
         by: String,
+        /// The signal that ended the command, if it did not exit by itself.
+        #[serde(default)]
+        signal: Option<i32>,
     },
     /// Stopped before it ran.
     Cancelled {
@@ -94,22 +100,24 @@ pub enum Cause {
     },
     /// The guest died without writing a record: it was killed from outside, or by the kernel.
     GuestDied,
-    /// The session wrote more than the node's disk could hold.
+    /// The disk of a node was nearly full and the session had written the most.
     DiskLimit {
-        /// What it had written, in bytes.
-        used_bytes: u64,
+        /// What its member on that node had on disk, in bytes, where the node told.
+        #[serde(default)]
+        used_bytes: Option<u64>,
     },
 }
 
 impl Outcome {
     /// The exit code of a foreground `run`: the command's own, 124 for a time limit, 125 where
     /// Insula failed, 126 and 127 for a command that cannot run or is not found, 137 for out of
-    /// memory, 128 + n for a signal, 130 and 143 for cancelled and stopped.
+    /// memory, 128 + n for a signal, also where it was sent to stop the command; 130 for cancelled
+    /// and 143 for a command that exited because it was stopped.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Succeeded => 0,
             Self::Failed { cause } => cause.exit_code(),
-            Self::Stopped { .. } => 143,
+            Self::Stopped { signal, .. } => signal.map_or(143, signal_code),
             Self::Cancelled { .. } => 130,
             Self::Expired { .. } => 124,
             Self::Lost { .. } => 125,
@@ -134,7 +142,7 @@ impl Cause {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::ExitCode { exit_code } => *exit_code,
-            Self::Signal { signal, .. } => u8::try_from(128 + signal).unwrap_or(255),
+            Self::Signal { signal, .. } => signal_code(*signal),
             Self::OutOfMemory { .. } => 137,
             Self::CommandNotFound { .. } => 127,
             Self::CommandNotRunnable { .. } => 126,
@@ -152,7 +160,11 @@ impl fmt::Display for Outcome {
         match self {
             Self::Succeeded => out.write_str("the command exited with 0"),
             Self::Failed { cause } => cause.fmt(out),
-            Self::Stopped { by } => write!(out, "stopped by {by}"),
+            Self::Stopped {
+                by,
+                signal: Some(SIGKILL),
+            } => write!(out, "stopped by {by}; SIGKILL ended it"),
+            Self::Stopped { by, .. } => write!(out, "stopped by {by}"),
             Self::Cancelled { by } => write!(out, "cancelled by {by} before it ran"),
             Self::Expired { limit } => write!(out, "the time limit of {limit} ended it"),
             Self::Lost { node } => write!(out, "its node {node} is gone"),
@@ -205,11 +217,22 @@ impl fmt::Display for Cause {
             }
             Self::GuestDied => out.write_str("the guest was killed from outside"),
             Self::DiskLimit { used_bytes } => {
-                let used = crate::amounts::show_bytes((*used_bytes).into());
-                write!(out, "disk limit: it had written {used}")
+                out.write_str("disk limit: its node's disk was nearly full")?;
+                match used_bytes {
+                    Some(used) => {
+                        let used = crate::amounts::show_bytes((*used).into());
+                        write!(out, ", and it had {used} there")
+                    }
+                    None => Ok(()),
+                }
             }
         }
     }
+}
+
+/// What a shell makes of a command that a signal ended.
+fn signal_code(signal: i32) -> u8 {
+    u8::try_from(signal.saturating_add(128)).unwrap_or(255)
 }
 
 /// ` (SIGTERM)` and its kin, empty for a number without a common name.

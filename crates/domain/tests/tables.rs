@@ -24,6 +24,9 @@ fn record() -> ExitRecord {
         stdout_bytes: 1,
         stderr_bytes: 2,
         out_of_memory: None,
+        reason: None,
+        disk_bytes: None,
+        limits_reached: None,
     }
 }
 

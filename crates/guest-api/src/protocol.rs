@@ -170,7 +170,7 @@ pub enum GuestState {
     /// The command has ended and the record is written; the guest is about to exit.
     Exited {
         /// The record.
-        record: ExitRecord,
+        record: Box<ExitRecord>,
     },
 }
 

@@ -28,7 +28,9 @@ impl Guest {
             }
         }
         let exited = Reply::State {
-            state: GuestState::Exited { record },
+            state: GuestState::Exited {
+                record: Box::new(record),
+            },
         };
         for connection in &mut self.connections {
             if matches!(connection.role, Role::Watch) && connection.is_open() {

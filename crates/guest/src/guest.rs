@@ -7,6 +7,7 @@ use crate::file_streams::Helpers;
 use crate::logs::StreamLog;
 use crate::logs::hold::Hold;
 use crate::logs::stream::{PIPE_READ, Taken};
+use crate::memory_files::MemoryFiles;
 use crate::processes::{NoChild, Reach, how, reap};
 use crate::stdin::Stdin;
 use crate::time::{after, monotonic, until, wall};
@@ -60,6 +61,7 @@ pub(crate) struct Guest {
     pub(crate) stdin: Stdin,
     pub(crate) connections: Vec<Connection>,
     pub(crate) helpers: Helpers,
+    pub(crate) memory_files: MemoryFiles,
     pub(crate) buffer: Vec<u8>,
     accept_from: Monotonic,
 }
@@ -116,6 +118,7 @@ impl Guest {
             stdin: Stdin::new(None),
             connections: Vec::new(),
             helpers: Helpers::default(),
+            memory_files: MemoryFiles::find(),
             buffer: vec![0; READ_BYTES],
             accept_from: now,
         };
@@ -136,7 +139,9 @@ impl Guest {
             for (token, flags) in ready {
                 self.handle(token, flags);
             }
-            self.obey_clocks(monotonic());
+            let now = monotonic();
+            self.obey_clocks(now);
+            self.memory_files.look_now_and_then(now);
             self.serve();
         }
         self.finish();
@@ -159,6 +164,7 @@ impl Guest {
     }
 
     fn ended(&mut self, how: ExitHow, cause: ExitCause) {
+        self.memory_files.look();
         self.phase = Phase::Draining(Ended {
             how,
             cause,

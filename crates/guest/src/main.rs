@@ -35,6 +35,7 @@ mod stdin;
 mod connection;
 mod decoder;
 mod file_streams;
+mod memory_files;
 mod time;
 
 use std::process::ExitCode;

@@ -145,6 +145,9 @@ impl Guest {
             stderr_bytes: self.stderr.end(),
             // The guest sees that a process was killed, not by whom; the agent asks the cgroup.
             out_of_memory: None,
+            reason: None,
+            disk_bytes: None,
+            limits_reached: self.memory_files.limits_reached(),
         })
     }
 }

@@ -7,10 +7,10 @@ use crate::daemon::serve_command;
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::nearest::nearest;
-use crate::printer::Printer;
+use crate::printer::{Printer, shown};
 use crate::settings::{Environment, Settings};
 use clap::builder::styling::{AnsiColor, Effects, Styles};
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{
     ArgAction, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
 };
@@ -181,13 +181,29 @@ fn act(cli: Cli, environment: Environment, printer: &Printer) -> Result<u8, Fail
 fn refuse(error: clap::Error, arguments: &[OsString]) -> u8 {
     // Nobody can be told that our own streams are gone.
     let code = error.exit_code();
-    let _ = with_nearest_verb(error).print();
+    let _ = match not_utf_8(&error, arguments) {
+        Some(error) => error.print(),
+        None => with_nearest_verb(error).print(),
+    };
     let is_run = arguments.iter().skip(1).any(|argument| argument == "run");
     match code {
         0 => exit_codes::SUCCESS,
         _ if is_run => exit_codes::INSULA_FAILED,
         _ => exit_codes::USAGE,
     }
+}
+
+/// Names the argument that is not UTF-8, which the grammar itself does not.
+fn not_utf_8(error: &clap::Error, arguments: &[OsString]) -> Option<clap::Error> {
+    if error.kind() != ErrorKind::InvalidUtf8 {
+        return None;
+    }
+    let (number, argument) = arguments
+        .iter()
+        .enumerate()
+        .find(|(_, argument)| argument.to_str().is_none())?;
+    let message = format!("argument {number} is not UTF-8: {}\n", shown(argument));
+    Some(clap::Error::raw(ErrorKind::InvalidUtf8, message))
 }
 
 /// Adds the verb that was probably meant, where the grammar itself did not find one.

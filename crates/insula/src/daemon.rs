@@ -11,12 +11,15 @@
 //! trusted; `daemon.start.lock` only keeps CLIs apart, so that many of them start one daemon.
 
 mod aborts;
+mod down_mark;
+mod last_words;
 mod outage;
 mod serve_command;
 mod site;
 mod start;
 
 pub(crate) use aborts::{forget_aborts, read_aborts, refuse_after_aborts};
+pub(crate) use down_mark::DownMark;
 pub(crate) use outage::Outage;
 pub(crate) use serve_command::serve_command;
 pub(crate) use site::Site;

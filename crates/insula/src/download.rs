@@ -2,9 +2,10 @@
 //! a file that changed meanwhile, and never outside of the directory.
 
 mod fetch;
+mod left_out;
 mod memory;
 mod place;
 mod unpack;
 
-pub(crate) use fetch::{Fetch, fetch};
-pub(crate) use place::Returned;
+pub(crate) use fetch::{Fetch, Fetched, fetch};
+pub(crate) use place::{Limits, Returned};

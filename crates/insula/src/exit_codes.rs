@@ -11,8 +11,10 @@ pub(crate) const USAGE: u8 = 2;
 pub(crate) const INSULA_FAILED: u8 = 125;
 /// `run`: our terminal was closed (128 + SIGHUP); the session runs on.
 pub(crate) const HANGUP: u8 = 129;
-/// `run`: interrupted before the site could be told (128 + SIGINT).
+/// Interrupted before the site could be told, or while files came back (128 + SIGINT).
 pub(crate) const INTERRUPTED: u8 = 130;
+/// `run`: the session was killed because ctrl-C was pressed three times (128 + SIGKILL).
+pub(crate) const KILLED: u8 = 137;
 /// `run`: we were asked to end (128 + SIGTERM); the session runs on.
 pub(crate) const TERMINATED: u8 = 143;
 

@@ -15,6 +15,7 @@ mod printer;
 mod progress;
 mod serve;
 mod settings;
+mod signals;
 mod table;
 mod times;
 

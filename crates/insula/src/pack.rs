@@ -6,5 +6,7 @@ mod plan;
 mod stamp;
 
 pub(crate) use archive::write_archive;
-pub(crate) use plan::{Plan, plan_directory, plan_file};
+pub(crate) use plan::{
+    BYTES_LIMIT, FILES_LIMIT, Plan, Surroundings, is_version_control, plan_directory, plan_file,
+};
 pub(crate) use stamp::{Manifest, Stamp};

@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use clap::ColorChoice;
 use clap::builder::styling::{AnsiColor, Style};
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
 
 /// Width of a table where stdout is no terminal: nothing is cut.
 const UNLIMITED_WIDTH: usize = usize::MAX;
@@ -168,7 +169,8 @@ impl Printer {
         self.error(&failure.error.to_string());
         for cause in failure.causes() {
             let label = paint(self.stderr_colour, ERROR, "Caused by");
-            self.note(&format!("  {label}: {}", cause.replace('\n', "\n    ")));
+            let cause = printable_lines(&cause).replace('\n', "\n    ");
+            self.note(&format!("  {label}: {cause}"));
         }
         if let Some(hint) = &failure.hint {
             self.hint(hint);
@@ -177,7 +179,7 @@ impl Printer {
 
     fn labelled(&self, label: &str, style: Style, text: &str) {
         let label = paint(self.stderr_colour, style, label);
-        self.note(&format!("{label}: {text}"));
+        self.note(&format!("{label}: {}", printable_lines(text)));
     }
 }
 
@@ -199,8 +201,41 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .map(|character| match character {
             '\n' | '\t' => ' ',
-            other if other.is_control() => char::REPLACEMENT_CHARACTER,
-            other => other,
+            other => harmless(other),
         })
         .collect()
+}
+
+/// A path made safe for a terminal.
+pub(crate) fn shown(path: impl AsRef<Path>) -> String {
+    printable(&path.as_ref().to_string_lossy())
+}
+
+/// Text of several lines, some of it from elsewhere, made safe for a terminal.
+fn printable_lines(text: &str) -> String {
+    let keep = |character| match character {
+        '\n' | '\t' => character,
+        other => harmless(other),
+    };
+    text.chars().map(keep).collect()
+}
+
+fn harmless(character: char) -> char {
+    // These ranges turn the direction of what follows.
+    match character {
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
+        other if other.is_control() => char::REPLACEMENT_CHARACTER,
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{printable_lines, shown};
+
+    #[test]
+    fn names_from_elsewhere_are_not_obeyed() {
+        assert_eq!(shown("a\u{1b}[2Jb\nerror: c\u{9b}"), "a�[2Jb error: c�");
+        assert_eq!(printable_lines("a\n\tb\r\u{202e}"), "a\n\tb��");
+    }
 }

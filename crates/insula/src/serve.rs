@@ -108,8 +108,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
             .tasks
             .spawn("serves loopback", serve_tcp(listener, routes, stopping));
     }
-    DaemonFile::of_this_process(settings.socket(), address, &settings.build)?
-        .write(&settings.daemon_file())?;
+    tell_where(settings, address);
     tracing::info!(home = %settings.home.display(), "the site is up");
     let mode = wait_for_the_end(&daemon.manager).await?;
     tracing::info!(?mode, "the site goes down");
@@ -125,6 +124,18 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     }
     daemon.sandbox.close();
     Ok(())
+}
+
+/// Writes `daemon.json`. It is only a hint, so a disk without room for it keeps no site down; but
+/// the one of an earlier daemon would be wrong.
+fn tell_where(settings: &Settings, address: Option<String>) {
+    let path = settings.daemon_file();
+    let written = DaemonFile::of_this_process(settings.socket(), address, &settings.build)
+        .and_then(|file| file.write(&path));
+    if let Err(error) = written {
+        tracing::warn!("who serves this home is not told: {error:#}");
+        std::fs::remove_file(path).ok();
+    }
 }
 
 /// Opens the store and starts manager and agent, connected to each other by encoded messages.
@@ -179,6 +190,7 @@ fn manager_settings(
 ) -> ManagerSettings {
     ManagerSettings {
         home: settings.home.clone(),
+        runtime_directory: settings.runtime_directory.clone(),
         build: settings.build.clone(),
         log_file: settings.log_file(),
         address,
@@ -249,10 +261,8 @@ async fn listen_tcp(address: &str) -> anyhow::Result<(TcpListener, SocketAddr)> 
 fn site_key(path: &Path) -> anyhow::Result<String> {
     match std::fs::read_to_string(path) {
         Ok(key) if key.trim().len() == 2 * KEY_BYTES => return Ok(key.trim().to_owned()),
-        Ok(_) => bail!(
-            "{} does not hold a key; remove it to have a new one made",
-            path.display()
-        ),
+        Ok(_) => warn_of_key(path),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => warn_of_key(path),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
@@ -268,6 +278,32 @@ fn site_key(path: &Path) -> anyhow::Result<String> {
     Ok(key)
 }
 
+fn warn_of_key(path: &Path) {
+    tracing::warn!(
+        "{} is damaged: a new key is made, and whoever has the old one must read it anew",
+        path.display()
+    );
+}
+
 fn random() -> anyhow::Result<u64> {
     getrandom::u64().context("the kernel gave no random bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::site_key;
+
+    #[test]
+    fn the_key_is_kept_and_a_damaged_one_is_made_anew() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("api-key");
+        let key = site_key(&path).expect("made");
+        assert_eq!(site_key(&path).expect("kept"), key);
+        for damaged in [&b""[..], &key.as_bytes()[..20], b"\xff\xfe"] {
+            std::fs::write(&path, damaged).expect("written");
+            let anew = site_key(&path).expect("made anew");
+            assert_ne!(anew, key);
+            assert_eq!(site_key(&path).expect("kept"), anew);
+        }
+    }
 }

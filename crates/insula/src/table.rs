@@ -35,6 +35,8 @@ pub(crate) struct Table {
     headings: Vec<&'static str>,
     /// Columns that may be cut when the terminal is narrow, the first to be cut first.
     elastic: Vec<usize>,
+    /// Columns that are left out where even that is not enough, the first to go first.
+    dispensable: Vec<usize>,
     rows: Vec<Vec<Cell>>,
 }
 
@@ -44,8 +46,15 @@ impl Table {
         Self {
             headings: headings.to_vec(),
             elastic: elastic.to_vec(),
+            dispensable: Vec::new(),
             rows: Vec::new(),
         }
+    }
+
+    /// The same table; these columns may be left out, the first to go first.
+    pub(crate) fn dispensable(mut self, columns: &[usize]) -> Self {
+        self.dispensable = columns.to_vec();
+        self
     }
 
     /// Adds a row; it has a cell for every heading.
@@ -56,7 +65,7 @@ impl Table {
 
     /// The lines of the table, headings first.
     pub(crate) fn lines(&self, printer: &Printer) -> Vec<String> {
-        let widths = self.widths(printer.width());
+        let columns = self.columns(printer.width());
         let headings: Vec<Cell> = self
             .headings
             .iter()
@@ -64,34 +73,62 @@ impl Table {
             .collect();
         std::iter::once(&headings)
             .chain(&self.rows)
-            .map(|row| line(row, &widths, printer))
+            .map(|row| line(row, &columns, printer))
             .collect()
     }
 
-    fn widths(&self, available: usize) -> Vec<usize> {
-        let mut widths: Vec<usize> = (0..self.headings.len())
+    /// The columns that are shown, and their widths.
+    fn columns(&self, available: usize) -> Vec<(usize, usize)> {
+        let mut columns: Vec<(usize, usize)> = (0..self.headings.len())
             .map(|column| {
                 let cells = self.rows.iter().map(|row| length(&row[column].text));
-                cells.max().unwrap_or(0).max(self.headings[column].len())
+                let width = cells.max().unwrap_or(0).max(self.headings[column].len());
+                (column, width)
             })
             .collect();
-        for column in &self.elastic {
-            let total: usize = widths.iter().sum::<usize>() + GAP * (widths.len() - 1);
-            let excess = total.saturating_sub(available);
-            let least = LEAST_COLUMN.min(widths[*column]);
-            widths[*column] = widths[*column].saturating_sub(excess).max(least);
+        let least = |(column, width): &(usize, usize)| {
+            let elastic = self.elastic.contains(column);
+            (
+                *column,
+                if elastic {
+                    LEAST_COLUMN.min(*width)
+                } else {
+                    *width
+                },
+            )
+        };
+        for gone in &self.dispensable {
+            let narrowest: Vec<(usize, usize)> = columns.iter().map(least).collect();
+            if total(&narrowest) <= available {
+                break;
+            }
+            columns.retain(|(column, _)| column != gone);
         }
-        widths
+        for elastic in &self.elastic {
+            let excess = total(&columns).saturating_sub(available);
+            if let Some((_, width)) = columns.iter_mut().find(|(column, _)| column == elastic) {
+                let least = LEAST_COLUMN.min(*width);
+                *width = width.saturating_sub(excess).max(least);
+            }
+        }
+        columns
     }
 }
 
-fn line(row: &[Cell], widths: &[usize], printer: &Printer) -> String {
+/// Characters in a line of these columns.
+fn total(columns: &[(usize, usize)]) -> usize {
+    let widths: usize = columns.iter().map(|(_, width)| *width).sum();
+    widths + GAP * columns.len().saturating_sub(1)
+}
+
+fn line(row: &[Cell], columns: &[(usize, usize)], printer: &Printer) -> String {
     let mut out = String::new();
-    for (index, (cell, width)) in row.iter().zip(widths).enumerate() {
+    for (column, width) in columns {
+        let cell = &row[*column];
         let text = cut(&cell.text, *width);
         let padding = width.saturating_sub(length(&text)) + GAP;
         out.push_str(&printer.paint(cell.tone, &text));
-        if index + 1 < row.len() {
+        if columns.last().is_some_and(|(last, _)| last != column) {
             out.push_str(&" ".repeat(padding));
         }
     }
@@ -143,8 +180,15 @@ mod tests {
 
     #[test]
     fn only_elastic_columns_are_cut() {
-        assert_eq!(table().widths(30), [11, 17]);
-        assert_eq!(table().widths(5), [11, 8]);
+        assert_eq!(table().columns(30), [(0, 11), (1, 17)]);
+        assert_eq!(table().columns(5), [(0, 11), (1, 8)]);
         assert_eq!(cut("abcdef", 4), "abc…");
+    }
+
+    #[test]
+    fn columns_go_where_even_their_least_widths_do_not_fit() {
+        let table = || table().dispensable(&[0]);
+        assert_eq!(table().columns(21), [(0, 11), (1, 8)]);
+        assert_eq!(table().columns(20), [(1, 20)]);
     }
 }

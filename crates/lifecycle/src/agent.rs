@@ -10,10 +10,11 @@
 //!   marker before it is started, and its id is remembered after its directory is gone.
 //! * **Nothing is killed by ignorance.** Only an obeyed desired set that says so, a full disk, or
 //!   [`UNCLAIMED_GRACE_MICROS`] without being named ends a member. Before the first desired set
-//!   of a process nothing is begun and nothing is ended.
+//!   of a process nothing is begun, and nothing is ended but for the disk.
 //! * **At most one act of a member runs at a time**, so acts of one member never race; orders to
 //!   a living guest go beside them.
 
+mod disk;
 mod ending;
 mod member;
 mod obeying;
@@ -21,10 +22,14 @@ mod recovery;
 
 use crate::agent::member::Member;
 use domain::{ExitRecord, MemberEvent, MemberId, MemberState, Monotonic, NodeId, Now};
-use domain::{OomEvidence, Timestamp};
+use domain::{LimitsReached, OomEvidence, Timestamp};
 use node_api::{Desired, MemberSpec, Report, ReportedMember};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+pub use disk::{
+    DISK_ACCOUNTED_DIVISOR, DISK_BLAME_LEAST_BYTES, DISK_RESERVE_DIVISOR, DISK_RESERVE_MOST_BYTES,
+    DISK_WARNING_MICROS, DiskUsage,
+};
 pub use obeying::{NotObeyed, Obeyed};
 pub use recovery::{Leftover, Recovered, RecoveredGuest, RecoveredMember};
 
@@ -44,14 +49,6 @@ pub const DIRECTORY_TRIES: u32 = 3;
 pub const UNCLAIMED_GRACE_MICROS: u64 = 24 * 3_600 * 1_000_000;
 /// Grace of a member that is ended because it was unclaimed for too long.
 pub const UNCLAIMED_STOP_GRACE_MS: u64 = 10_000;
-/// The agent keeps this part of the file system free: one in twenty.
-pub const DISK_RESERVE_DIVISOR: u64 = 20;
-/// Never more than this is kept free, so that a large disk is not left unused.
-pub const DISK_RESERVE_MOST_BYTES: u64 = 20 << 30;
-/// A member that wrote less is never ended for a full disk: on a node that was nearly full before,
-/// small programs still run.
-pub const DISK_BLAME_LEAST_BYTES: u64 = 64 << 20;
-
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub struct AgentEvent {
@@ -129,6 +126,8 @@ pub enum AgentEventKind {
     StopNotOrdered {
         /// Whose guest.
         member: MemberId,
+        /// It was there and did not answer in time: it hangs, or was stopped from outside.
+        late: bool,
     },
     /// The guest no longer lives.
     GuestGone {
@@ -187,23 +186,14 @@ pub struct Ending {
     pub record: Option<ExitRecord>,
     /// What the engine knows of out-of-memory kills.
     pub out_of_memory: Option<OomEvidence>,
+    /// Limits that the engine and the log tell of; what only the guest sees is in its record.
+    pub limits_reached: LimitsReached,
     /// Bytes of stdout on disk, from the first; for a guest that left no record.
     pub stdout_bytes: u64,
     /// Bytes of stderr on disk, from the first.
     pub stderr_bytes: u64,
     /// The engine has removed its part already.
     pub removed: bool,
-}
-
-/// A measurement of the node's file system.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DiskUsage {
-    /// Bytes that can still be written.
-    pub free_bytes: u64,
-    /// Bytes of the file system.
-    pub total_bytes: u64,
-    /// Bytes of work and logs of running members.
-    pub members: BTreeMap<MemberId, u64>,
 }
 
 /// Something to do. Each act's result comes back as the event it names.
@@ -258,7 +248,9 @@ pub enum AgentEffect {
         /// Whose.
         member: MemberId,
     },
-    /// Tell the guest to end the command. → `StopOrdered`, `StopNotOrdered`.
+    /// Tell the guest to end the command. Where the disk is the reason, that is noted on disk
+    /// before, for the guest sees a stop like any other and a later process has to tell them
+    /// apart. → `StopOrdered`, `StopNotOrdered`.
     OrderStop {
         /// Whose guest.
         member: MemberId,
@@ -266,6 +258,18 @@ pub enum AgentEffect {
         signal: i32,
         /// Milliseconds until SIGKILL.
         grace_ms: u64,
+        /// What to note: the bytes that it has on disk, if it is ended for them.
+        disk_bytes: Option<u64>,
+    },
+    /// Warn the operator: the disk is nearly full, and what the members wrote does not account
+    /// for it, so that none of them is ended. No answer.
+    WarnOfDisk {
+        /// Bytes that can still be written.
+        free_bytes: u64,
+        /// Bytes that were lost since the member that wrote most was first measured.
+        lost_bytes: u64,
+        /// Bytes that members which are still there were seen to have written.
+        written_bytes: u64,
     },
     /// Kill the whole container. No answer; the guest's end is seen by the watch.
     Kill {
@@ -305,13 +309,17 @@ pub struct NodeCore {
     obeyed: Option<Obeyed>,
     /// A desired set that waits until it is known to be saved.
     pending: Option<Box<Desired>>,
-    /// Members of the last obeyed desired set of this process; `None` before the first.
+    /// Members of the last obeyed desired set of this process, but for those that it only keeps;
+    /// `None` before the first.
     named: Option<BTreeSet<MemberId>>,
     members: BTreeMap<MemberId, Member>,
     /// Directories of purged members that are still being removed, with their slots.
     leftovers: BTreeMap<MemberId, Leftover>,
     gone: BTreeSet<MemberId>,
     gone_order: VecDeque<MemberId>,
+    /// Slots of directories that cannot be understood and are kept: nobody else gets them.
+    reserved_slots: BTreeSet<u32>,
+    warned_of_disk_at: Option<Monotonic>,
 }
 
 impl NodeCore {
@@ -327,6 +335,8 @@ impl NodeCore {
             leftovers: BTreeMap::new(),
             gone: BTreeSet::new(),
             gone_order: VecDeque::new(),
+            reserved_slots: BTreeSet::new(),
+            warned_of_disk_at: None,
         }
     }
 
@@ -363,14 +373,18 @@ impl NodeCore {
         match self.take_in(event, &mut out) {
             Touched::Nothing => {}
             Touched::One { member } => {
-                let mut room = self.room(now);
+                let begins = self.members.get(&member).is_some_and(|m| !m.directory);
+                let mut room = self.room(now, begins);
                 if let Some(found) = self.members.get_mut(&member) {
                     found.advance(member, &mut room, now, &mut out);
                 }
             }
             Touched::All => {
-                let mut room = self.room(now);
-                for (member, found) in &mut self.members {
+                let mut members = self.members.values();
+                let begins = members.any(|found| !found.directory && !found.is_at_rest());
+                let mut room = self.room(now, begins);
+                let members = self.members.iter_mut();
+                for (member, found) in members.filter(|(_, found)| !found.is_at_rest()) {
                     found.advance(*member, &mut room, now, &mut out);
                 }
                 self.advance_leftovers(now, &mut out);
@@ -387,7 +401,12 @@ impl NodeCore {
     /// Everything that the node has, to be told to the manager.
     pub fn report(&self, sequence: u64) -> Report {
         let mut members: BTreeMap<MemberId, ReportedMember> = BTreeMap::new();
+        let mut settled = Vec::new();
         for (id, found) in &self.members {
+            if found.is_settled() {
+                settled.push(*id);
+                continue;
+            }
             let unclaimed = self.named.is_some() && found.want.is_none();
             let reported = ReportedMember {
                 id: *id,
@@ -413,9 +432,11 @@ impl NodeCore {
         Report {
             node: self.node,
             sequence,
-            epoch: self.obeyed.as_ref().map_or(0, |obeyed| obeyed.epoch),
-            generation: self.obeyed.as_ref().map_or(0, |obeyed| obeyed.generation),
+            incarnation: self.obeyed.map_or(0, |obeyed| obeyed.incarnation),
+            epoch: self.obeyed.map_or(0, |obeyed| obeyed.epoch),
+            generation: self.obeyed.map_or(0, |obeyed| obeyed.generation),
             members: members.into_values().collect(),
+            settled,
         }
     }
 }
@@ -453,7 +474,7 @@ impl NodeCore {
                 self.purged(member, out);
                 Touched::Nothing
             }
-            E::DiskMeasured { disk } => self.take_disk(&disk),
+            E::DiskMeasured { disk } => self.take_disk(&disk, now, out),
             E::Tick => Touched::All,
             E::DirectoryMade { member } => self.tell(member, |found| found.directory_made(out)),
             E::DirectoryFailed { member, reason } => {
@@ -470,7 +491,9 @@ impl NodeCore {
                 doubt,
             } => self.tell(member, |found| found.start_failed(reason, doubt)),
             E::StopOrdered { member } => self.tell(member, Member::stop_ordered),
-            E::StopNotOrdered { member } => self.tell(member, |found| found.stop_not_ordered(now)),
+            E::StopNotOrdered { member, late } => {
+                self.tell(member, |found| found.stop_not_ordered(late, now))
+            }
             E::GuestGone { member } => self.tell(member, Member::guest_gone),
             E::Ended { member, ending } => {
                 self.tell(member, |found| found.ended(member, *ending, now))
@@ -512,13 +535,18 @@ impl NodeCore {
     }
 
     /// What the node has for members that begin: slots are derived from what is there.
-    fn room(&self, now: Now) -> member::Room {
+    /// They are looked up only if some member `begins`, for there may be thousands of members.
+    fn room(&self, now: Now, begins: bool) -> member::Room {
         let members = self.members.values().filter_map(|found| found.slot);
         let leftovers = self.leftovers.values().filter_map(|leftover| leftover.slot);
         member::Room {
             generation: self.obeyed.as_ref().map_or(0, |obeyed| obeyed.generation),
             wall: now.wall,
-            used_slots: members.chain(leftovers).collect(),
+            used_slots: members
+                .chain(leftovers)
+                .chain(self.reserved_slots.iter().copied())
+                .filter(|_| begins)
+                .collect(),
             next_slot: 0,
         }
     }
@@ -546,27 +574,6 @@ impl NodeCore {
                 self.gone.remove(&forgotten);
             }
         }
-    }
-
-    /// When the disk is nearly full, ends the member that wrote the most; one at a time.
-    fn take_disk(&mut self, disk: &DiskUsage) -> Touched {
-        for (id, found) in &mut self.members {
-            found.disk_measured(disk.members.get(id).copied());
-        }
-        let reserve = (disk.total_bytes / DISK_RESERVE_DIVISOR).min(DISK_RESERVE_MOST_BYTES);
-        let ending = self.members.values().any(Member::is_ended_for_disk);
-        if disk.free_bytes >= reserve || ending {
-            return Touched::Nothing;
-        }
-        let writers = self
-            .members
-            .iter_mut()
-            .filter(|(_, found)| found.written_bytes() >= DISK_BLAME_LEAST_BYTES);
-        let Some((member, found)) = writers.max_by_key(|(_, found)| found.written_bytes()) else {
-            return Touched::Nothing;
-        };
-        found.end_for_disk();
-        Touched::One { member: *member }
     }
 }
 

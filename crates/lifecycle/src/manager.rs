@@ -5,6 +5,7 @@ mod deadlines;
 mod derive;
 mod desired;
 mod events;
+mod index;
 mod names;
 mod outcome;
 mod placement;

@@ -32,7 +32,6 @@ use public_api::{
     StopSession, UploadView, UsageView, Why,
 };
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
 /// The service over a manager. Clones are the same service.
@@ -48,7 +47,7 @@ impl SiteService {
 
     /// Refuses new work while the site goes down.
     fn check_open(&self) -> Result<(), Problem> {
-        if self.manager.closing.load(Ordering::SeqCst) {
+        if self.manager.is_closing() {
             let detail = "the site is going down";
             return Err(Problem::new(ProblemCode::Unavailable, detail));
         }

@@ -3,7 +3,7 @@
 use crate::app::SiteService;
 use crate::leader::{Leader, LeaderHandle, open};
 use crate::node_side::NodeSide;
-use crate::nodes::Nodes;
+use crate::nodes::{Nodes, Refusals};
 use crate::shared::{Shared, chain};
 use crate::tasks::{prune_for_ever, tick_for_ever};
 use crate::uploads::Uploads;
@@ -14,7 +14,7 @@ use public_api::{Build, Service, ShutdownMode, UPLOAD_LIMIT_BYTES};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use tasks::TaskRunner;
@@ -25,6 +25,8 @@ use tokio::sync::{oneshot, watch};
 pub struct ManagerSettings {
     /// Where the site's state lies.
     pub home: PathBuf,
+    /// Where its sockets are.
+    pub runtime_directory: PathBuf,
     /// The executable that serves it.
     pub build: Build,
     /// Where it logs to.
@@ -79,12 +81,40 @@ pub struct Manager {
     pub(crate) leader: LeaderHandle,
     pub(crate) uploads: Uploads,
     pub(crate) tasks: TaskRunner,
-    /// No new work is taken.
-    pub(crate) closing: AtomicBool,
+    /// How many hold the site closed to new work, see [`Closing`].
+    closing: AtomicUsize,
     pub(crate) ordered: watch::Sender<Option<ShutdownMode>>,
+    /// Nodes that were not taken in.
+    pub(crate) refusals: Refusals,
     /// How many streams follow the output of each session.
     pub(crate) log_streams: Mutex<BTreeMap<SessionId, usize>>,
     thread: Mutex<Option<LeaderThread>>,
+}
+
+/// While this lives no new work is taken. A count and not a flag: of two who close the site, one
+/// that gives up must not open it to the other.
+#[derive(Debug)]
+pub(crate) struct Closing<'a> {
+    count: &'a AtomicUsize,
+}
+
+impl<'a> Closing<'a> {
+    pub(crate) fn begin(manager: &'a Manager) -> Self {
+        let count = &manager.closing;
+        count.fetch_add(1, Ordering::SeqCst);
+        Self { count }
+    }
+
+    /// The site stays closed.
+    pub(crate) fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// The leader's thread, and the word that it has ended.
@@ -143,8 +173,9 @@ impl Manager {
             leader,
             uploads,
             tasks: tasks.clone(),
-            closing: AtomicBool::new(false),
+            closing: AtomicUsize::new(0),
             ordered: watch::Sender::new(None),
+            refusals: Refusals::default(),
             log_streams: Mutex::default(),
             thread: Mutex::new(Some(LeaderThread { handle, ended })),
         });
@@ -181,6 +212,11 @@ impl Manager {
         Arc::new(SiteService::new(Arc::clone(self)))
     }
 
+    /// No new work is taken.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst) > 0
+    }
+
     /// The number of the last commit that reads show.
     pub fn committed(&self) -> u64 {
         self.shared.committed()
@@ -204,8 +240,7 @@ impl Manager {
     /// Takes no more requests, commits what is queued, and ends the leader's thread. Sessions go
     /// on. May be called more than once.
     pub async fn close(&self) {
-        self.closing
-            .store(true, std::sync::atomic::Ordering::SeqCst);
+        Closing::begin(self).keep();
         self.leader.close().await;
         let thread = self
             .thread

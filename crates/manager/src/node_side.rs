@@ -25,11 +25,13 @@ impl ManagerApi for NodeSide {
         let site = self.0.shared.read(|view| view.site.id);
         if let Some(other) = hello.site.filter(|other| *other != site) {
             let reason = format!("this is site {site}, and node {} obeys {other}", hello.name);
+            self.0.refusals.note(hello.node, &reason);
             return Err(NodeError::Refused { reason });
         }
         if self.0.nodes.api(hello.node).is_none() {
             return Err(NodeError::Disconnected);
         }
+        self.0.refusals.forget(hello.node);
         self.0.leader.hello(hello).await.map_err(failed)
     }
 
@@ -72,7 +74,7 @@ impl ManagerApi for NodeSide {
 
 fn failed(error: LeaderError) -> NodeError {
     match error {
-        LeaderError::Closed => NodeError::Disconnected,
+        LeaderError::Closed | LeaderError::NodeLeft => NodeError::Disconnected,
         LeaderError::Busy
         | LeaderError::Commit { .. }
         | LeaderError::Store { .. }

@@ -3,7 +3,7 @@
 use domain::NodeId;
 use node_api::{Desired, NodeApi, NodeError};
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tasks::TaskRunner;
 use tokio::sync::watch;
@@ -13,6 +13,8 @@ const TELL_TIMEOUT: Duration = Duration::from_secs(30);
 /// First and longest pause between two tries to tell a node.
 const TELL_PAUSE: Duration = Duration::from_millis(100);
 const TELL_PAUSE_LIMIT: Duration = Duration::from_secs(5);
+/// Most nodes whose refusal is remembered; the one with the least id is forgotten for another.
+const REFUSALS_LIMIT: usize = 100;
 
 /// The nodes that can be called.
 #[derive(Debug, Default)]
@@ -61,6 +63,39 @@ impl Nodes {
         if let Some(link) = links.get(&node) {
             link.desired.send_replace(Some(desired));
         }
+    }
+}
+
+/// Nodes whose hello was refused, and why: an agent tries again for ever, and without this only
+/// the log would tell.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    reasons: Mutex<BTreeMap<NodeId, String>>,
+}
+
+impl Refusals {
+    /// Remembers it; logged when it is new.
+    pub(crate) fn note(&self, node: NodeId, reason: &str) {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = reasons.insert(node, reason.to_owned());
+        if before.as_deref() != Some(reason) {
+            tracing::error!(node.id = %node, "a node is not taken in: {reason}");
+        }
+        if reasons.len() > REFUSALS_LIMIT {
+            reasons.pop_first();
+        }
+    }
+
+    /// It was taken in.
+    pub(crate) fn forget(&self, node: NodeId) {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        reasons.remove(&node);
+    }
+
+    /// The reason of each, which names the node.
+    pub(crate) fn all(&self) -> Vec<String> {
+        let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        reasons.values().cloned().collect()
     }
 }
 

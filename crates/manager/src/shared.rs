@@ -2,9 +2,10 @@
 //! committed. Only the leader writes.
 
 use database::CommitError;
-use domain::Timestamp;
+use domain::{Timestamp, UploadId};
 use lifecycle::manager::{Effects, View};
 use lifecycle::rows::{RowChange, SiteEvent};
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
@@ -32,6 +33,15 @@ impl Shared {
     /// Looks at the view.
     pub(crate) fn read<T>(&self, look: impl FnOnce(&View) -> T) -> T {
         look(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The uploads that living sessions name.
+    pub(crate) fn named_uploads(&self) -> BTreeSet<UploadId> {
+        self.read(|view| {
+            let sessions = view.sessions.values();
+            let living = sessions.filter(|record| record.state.is_living());
+            living.filter_map(|record| record.spec.upload).collect()
+        })
     }
 
     /// The number of the last commit that the view shows.
@@ -105,6 +115,9 @@ pub(crate) enum LeaderError {
     /// It is not there: starting or going down.
     #[error("the site is going down")]
     Closed,
+    /// A node said goodbye while its hello waited.
+    #[error("the node went away before it was taken in")]
+    NodeLeft,
     /// Too much waits for it.
     #[error("too many requests wait for the site's leader")]
     Busy,

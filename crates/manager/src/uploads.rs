@@ -6,15 +6,20 @@ use domain::UploadId;
 use futures::{Stream, StreamExt};
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tokio::io::AsyncWriteExt;
 
-/// Most uploads that wait at one time.
+/// Most uploads that wait at one time for a session that names them.
 pub(crate) const UPLOAD_COUNT_LIMIT: usize = 1_000;
 /// How long an upload waits for a session that names it.
 pub(crate) const UPLOAD_AGE_LIMIT: Duration = Duration::from_secs(86_400);
 const SUFFIX: &str = ".tar";
+/// Bytes of a block of a tar archive.
+const BLOCK_BYTES: usize = 512;
+/// Where a header's checksum stands.
+const CHECKSUM: Range<usize> = 148..156;
 const PART_SUFFIX: &str = ".part";
 
 /// The directory of uploads.
@@ -39,6 +44,9 @@ pub(crate) enum UploadError<E> {
     /// The sender failed.
     #[error("the upload broke off")]
     Source(E),
+    /// It does not begin as a tar archive does.
+    #[error("the upload is not a tar archive")]
+    NotAnArchive,
     /// It could not be written.
     #[error("cannot write the upload")]
     Write(#[from] io::Error),
@@ -102,19 +110,24 @@ impl Uploads {
         Ok(removed)
     }
 
-    /// Writes `body` to the disk and returns its id and size once it is durable. Cancellation
-    /// safe: what was written of it is removed.
+    /// Writes `body` to the disk and returns its id and size once it is durable. Those in `named`
+    /// belong to sessions and count for no limit here. Cancellation safe: what was written of it
+    /// is removed.
     pub(crate) async fn stage<E>(
         &self,
+        named: &BTreeSet<UploadId>,
         mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
     ) -> Result<(UploadId, u64), UploadError<E>> {
-        if self.list()?.len() >= UPLOAD_COUNT_LIMIT {
+        let staged = self.list()?;
+        let waiting = staged.iter().filter(|(upload, _)| !named.contains(upload));
+        if waiting.count() >= UPLOAD_COUNT_LIMIT {
             return Err(UploadError::TooMany);
         }
         let upload = UploadId::new(clock::now().wall, clock::random());
         let part = Part(self.directory.join(format!(".{upload}{PART_SUFFIX}")));
         let mut file = open_new(&part.0).await?;
         let mut written: u64 = 0;
+        let mut first = Vec::with_capacity(BLOCK_BYTES);
         while let Some(bytes) = body.next().await {
             let bytes = bytes.map_err(UploadError::Source)?;
             written = written.saturating_add(bytes.len() as u64);
@@ -122,7 +135,16 @@ impl Uploads {
                 let limit_bytes = self.limit_bytes;
                 return Err(UploadError::TooLarge { limit_bytes });
             }
+            if first.len() < BLOCK_BYTES {
+                first.extend(bytes.iter().take(BLOCK_BYTES - first.len()));
+                if first.len() == BLOCK_BYTES && !begins_archive(&first) {
+                    return Err(UploadError::NotAnArchive);
+                }
+            }
             file.write_all(&bytes).await?;
+        }
+        if first.len() < BLOCK_BYTES {
+            return Err(UploadError::NotAnArchive);
         }
         file.flush().await?;
         file.sync_all().await?;
@@ -133,6 +155,28 @@ impl Uploads {
             .await?;
         Ok((upload, written))
     }
+}
+
+/// Whether a block is a header whose checksum is right, or the end of an archive without entries.
+/// The sum is that of all bytes with the checksum's own field taken for spaces (POSIX, ustar).
+fn begins_archive(block: &[u8]) -> bool {
+    if block.iter().all(|byte| *byte == 0) {
+        return true;
+    }
+    let sum: u32 = (0..)
+        .zip(block)
+        .map(|(place, byte)| {
+            let byte = if CHECKSUM.contains(&place) {
+                b' '
+            } else {
+                *byte
+            };
+            u32::from(byte)
+        })
+        .sum();
+    let told = block.get(CHECKSUM).map(String::from_utf8_lossy);
+    let told = told.unwrap_or_default();
+    u32::from_str_radix(told.trim_matches([' ', '\0']), 8) == Ok(sum)
 }
 
 async fn open_new(path: &Path) -> io::Result<tokio::fs::File> {
@@ -153,35 +197,65 @@ impl Drop for Part {
 
 #[cfg(test)]
 mod tests {
-    use super::{UploadError, Uploads};
+    use super::{UPLOAD_COUNT_LIMIT, UploadError, Uploads};
     use bytes::Bytes;
+    use domain::{Timestamp, UploadId};
     use futures::stream;
     use std::collections::BTreeSet;
     use std::time::{Duration, SystemTime};
 
+    /// One empty file and a half of the end.
+    fn archive() -> Vec<u8> {
+        let mut header = vec![0; 512];
+        header[..4].copy_from_slice(b"file");
+        header[100..107].copy_from_slice(b"0000644");
+        header[148..156].fill(b' ');
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        header.resize(1_024, 0);
+        header
+    }
+
     #[tokio::test]
     async fn an_upload_is_there_whole_or_not_at_all() {
         let home = tempfile::tempdir().expect("a directory");
-        let uploads = Uploads::open(home.path().join("uploads"), 10).expect("it opens");
-        let body = |parts: Vec<Result<&'static str, &'static str>>| {
-            stream::iter(parts.into_iter().map(|part| part.map(Bytes::from)))
+        let uploads = Uploads::open(home.path().join("uploads"), 1_024).expect("it opens");
+        let none = BTreeSet::new();
+        let archive = archive();
+        let body = |parts: Vec<Result<&[u8], &'static str>>| {
+            let parts: Vec<_> = parts
+                .into_iter()
+                .map(|part| part.map(Bytes::copy_from_slice))
+                .collect();
+            stream::iter(parts)
         };
+        let (head, rest) = archive.split_at(100);
         let (id, bytes) = uploads
-            .stage(body(vec![Ok("hello"), Ok("world")]))
+            .stage(&none, body(vec![Ok(head), Ok(rest)]))
             .await
             .expect("fits");
-        assert_eq!(bytes, 10);
+        assert_eq!(bytes, 1_024);
         assert_eq!(
             std::fs::read(uploads.path(id)).expect("it is there"),
-            b"helloworld"
+            archive
         );
-        let large = uploads.stage(body(vec![Ok("hello"), Ok("worlds")])).await;
+        let large = uploads
+            .stage(&none, body(vec![Ok(&archive), Ok(b"x")]))
+            .await;
         assert!(matches!(
             large,
-            Err(UploadError::TooLarge { limit_bytes: 10 })
+            Err(UploadError::TooLarge { limit_bytes: 1_024 })
         ));
-        let broken = uploads.stage(body(vec![Ok("hello"), Err("gone")])).await;
+        let broken = uploads
+            .stage(&none, body(vec![Ok(head), Err("gone")]))
+            .await;
         assert!(matches!(broken, Err(UploadError::Source("gone"))));
+        for other in [&b""[..], b"hello", head, &[b'x'; 1_024]] {
+            let refused = uploads.stage(&none, body(vec![Ok(other)])).await;
+            assert!(matches!(refused, Err(UploadError::NotAnArchive)));
+        }
+        let empty = uploads.stage(&none, body(vec![Ok(&[0; 1_024])])).await;
+        uploads.remove(empty.expect("an archive without entries").0);
         let left = std::fs::read_dir(home.path().join("uploads"))
             .expect("readable")
             .count();
@@ -201,5 +275,22 @@ mod tests {
             0
         );
         assert_eq!(uploads.prune(&BTreeSet::new(), later).expect("readable"), 1);
+    }
+
+    #[tokio::test]
+    async fn only_uploads_that_no_session_named_count_for_the_limit() {
+        let home = tempfile::tempdir().expect("a directory");
+        let uploads = Uploads::open(home.path().to_owned(), 1_024).expect("it opens");
+        let ids: Vec<UploadId> = (0..UPLOAD_COUNT_LIMIT as u64)
+            .map(|number| UploadId::new(Timestamp(1), number))
+            .collect();
+        for id in &ids {
+            std::fs::write(uploads.path(*id), b"").expect("written");
+        }
+        let body = || stream::iter([Ok::<_, &str>(Bytes::from(archive()))]);
+        let refused = uploads.stage(&BTreeSet::new(), body()).await;
+        assert!(matches!(refused, Err(UploadError::TooMany)));
+        let named = ids.first().copied().into_iter().collect();
+        uploads.stage(&named, body()).await.expect("one is named");
     }
 }

@@ -11,12 +11,14 @@
 pub mod encoded;
 pub mod error;
 pub mod messages;
+mod packed;
 pub mod traits;
 
 pub use encoded::{EncodedManager, EncodedNode};
 pub use error::NodeError;
 pub use messages::{
     Desired, DesiredMember, DownloadRequest, Hello, LogChunk, LogRequest, LogStream, MemberSpec,
-    MemberUsage, Report, ReportedMember, SignalRequest, StdinReply, StdinRequest, Want, Welcome,
+    MemberUsage, Obeyed, Report, ReportedMember, SignalRequest, StdinReply, StdinRequest, Want,
+    Welcome,
 };
 pub use traits::{ByteStream, LogChunkStream, ManagerApi, NodeApi};

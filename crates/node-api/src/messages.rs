@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 /// The full set of members that the manager wants on a node.
 ///
 /// An agent obeys one site only, and refuses an epoch lower than one it obeyed, or within the
-/// same epoch a generation lower than one it obeyed. A member that it has and that is not named
-/// here is *unclaimed*: it runs on and is reported as such.
+/// same epoch a generation lower than one it obeyed. A member that it has and that is named neither
+/// in `members` nor in `kept` is *unclaimed*: it runs on and is reported as such.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desired {
     /// Whose wish this is.
@@ -21,8 +21,14 @@ pub struct Desired {
     pub epoch: u64,
     /// Counts each change of this node's set.
     pub generation: u64,
-    /// Every member, by id, ascending.
+    /// Every member that lives or is to be removed, by id, ascending.
     pub members: Vec<DesiredMember>,
+    /// Members that have ended, as the manager knows, by id, ascending: what they leave is kept,
+    /// and they are never run, as with [`Want::Stop`]. Bare ids, for there are thousands of them
+    /// in every message. One that the node has not got is not made: its absence in the report
+    /// tells that it is gone.
+    #[serde(default, with = "crate::packed")]
+    pub kept: Vec<MemberId>,
 }
 
 /// One wanted member.
@@ -87,6 +93,21 @@ pub struct Hello {
     pub capabilities: BTreeMap<String, Capability>,
     /// The site it obeys; `None` before the first.
     pub site: Option<SiteId>,
+    /// What it obeyed last of that site. Above what the manager's store knows, it comes from a
+    /// later state of a store that was restored from an older copy.
+    #[serde(default)]
+    pub obeyed: Option<Obeyed>,
+}
+
+/// Which desired set an agent obeyed last; later ones compare greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Obeyed {
+    /// Of which making or restoring of the store.
+    pub incarnation: u64,
+    /// Of which leader.
+    pub epoch: u64,
+    /// Which change of the node's set.
+    pub generation: u64,
 }
 
 /// The manager's answer to [`Hello`].
@@ -105,12 +126,19 @@ pub struct Report {
     pub node: NodeId,
     /// Counts reports of this agent process; a lower one than seen is old and passed over.
     pub sequence: u64,
+    /// Incarnation of the last [`Desired`] that it obeyed; 0 before the first.
+    #[serde(default)]
+    pub incarnation: u64,
     /// Epoch of the last [`Desired`] that it obeyed; 0 before the first.
     pub epoch: u64,
     /// Generation of the last [`Desired`] that it obeyed.
     pub generation: u64,
-    /// Every member, by id, ascending.
+    /// Every member but the settled, by id, ascending.
     pub members: Vec<ReportedMember>,
+    /// Members that have ended and whose records the manager has, because [`Desired::kept`] names
+    /// them, by id, ascending. They are there; there is no more to tell of them.
+    #[serde(default, with = "crate::packed")]
+    pub settled: Vec<MemberId>,
 }
 
 /// One member that a node has.

@@ -25,6 +25,9 @@ pub struct SiteView {
     /// Where else it listens: `http://127.0.0.1:PORT`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// Nodes that were not taken in: each one's name with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused_nodes: Vec<String>,
 }
 
 /// Which executable it is.

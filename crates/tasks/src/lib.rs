@@ -68,7 +68,10 @@ impl TaskRunner {
 
     /// The status of each task by name.
     pub fn statuses(&self) -> BTreeMap<&'static str, TaskStatus> {
-        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.statuses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Tells all tasks to end and waits until they have.

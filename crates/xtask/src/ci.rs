@@ -1,7 +1,7 @@
 //! Everything that CI runs, in the order in which a mistake is cheapest to find. The tests come
 //! last, and nothing is printed after their summary.
 
-use crate::{engines, licences, openapi, tidy};
+use crate::{engines, licences, openapi, tidy, tools};
 use anyhow::{Context, bail};
 use std::path::Path;
 use std::time::Instant;
@@ -36,6 +36,7 @@ const TESTS: &[&str] = &[
 /// Runs every step; the first that fails ends it.
 pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     let began = Instant::now();
+    step("tools", tools::install_missing)?;
     step("format", || cargo(root, &["fmt", "--all", "--check"], &[]))?;
     step("structure", || nothing(tidy::findings(root)?))?;
     step("licences", || nothing(licences::findings(root)?))?;
@@ -57,7 +58,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
 }
 
 /// Whether a program is in the PATH.
-fn is_installed(program: &str) -> bool {
+pub(crate) fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

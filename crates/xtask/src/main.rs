@@ -11,6 +11,7 @@ mod generated;
 mod licences;
 mod openapi;
 mod tidy;
+mod tools;
 
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};

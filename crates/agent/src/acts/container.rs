@@ -8,7 +8,7 @@ use images::HostImage;
 use node_api::MemberSpec;
 use rustix::process::{getegid, geteuid};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The name of the one image that there is.
 pub(super) const IMAGE_HOST: &str = "host";
@@ -54,7 +54,10 @@ pub(super) fn container(
     let session = &spec.session;
     let memory_bytes = session.slots.memory();
     let mut binds = place.image.binds;
-    binds.extend(session.mounts.iter().map(bind));
+    // A mount within another one comes after it, or it would be hidden.
+    let mut mounts: Vec<&Mount> = session.mounts.iter().collect();
+    mounts.sort_by_key(|mount| Path::new(&mount.target).components().count());
+    binds.extend(mounts.into_iter().map(bind));
     ContainerSpec {
         member,
         hostname: host_name(member, spec),

@@ -3,39 +3,60 @@
 use super::{blocking, tried_again};
 use crate::clock;
 use crate::shared::{Shared, chain};
-use domain::{ExitRecord, MemberId};
+use domain::{ExitRecord, LimitsReached, MemberId};
 use engine_api::RemoveReport;
 use guest_api::Stream;
 use lifecycle::agent::{AgentEventKind, Ending};
 use process::remove_tree;
+use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 
-/// Longest that an engine may take to remove a container.
-const REMOVE_LIMIT: Duration = Duration::from_secs(120);
+/// After this a removal is told to be slow, again and again; it is never given up.
+const REMOVE_SLOW: Duration = Duration::from_secs(120);
 /// Longest that an engine may take to tell what a container used.
 const USAGE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Reads the guest's record, and asks the engine about out-of-memory kills before anything is
+/// Reads the guest's record, and asks the engine about limits that were reached before anything is
 /// removed, so that a crash in between loses nothing. An engine that cannot tell any more is
 /// asked by the removal itself.
 pub(super) async fn end(shared: Arc<Shared>, member: MemberId) -> AgentEventKind {
     let usage = tokio::time::timeout(USAGE_LIMIT, shared.engine.usage(member)).await;
-    let (out_of_memory, removed) = match usage {
-        Ok(Ok(usage)) => (usage.out_of_memory, false),
+    let (out_of_memory, pids_hits, removed) = match usage {
+        Ok(Ok(usage)) => (usage.out_of_memory, usage.pids_limit_hits, false),
         Ok(Err(_)) | Err(_) => match engine_remove(&shared, member).await {
-            Ok(report) => (report.out_of_memory, true),
+            Ok(report) => {
+                let hits = report.usage.map_or(0, |usage| usage.pids_limit_hits);
+                (report.out_of_memory, hits, true)
+            }
             Err(reason) => return tried_again(member, "look at what it left", &reason),
         },
     };
     let directory = shared.member(member);
-    let reading = tokio::task::spawn_blocking(move || Ending {
-        record: directory.guest_record(),
-        out_of_memory,
-        stdout_bytes: directory.stream_bytes(Stream::Stdout),
-        stderr_bytes: directory.stream_bytes(Stream::Stderr),
-        removed,
+    let reading = tokio::task::spawn_blocking(move || {
+        let record = directory.guest_record();
+        let stdout_bytes = directory.stream_bytes(Stream::Stdout);
+        let stderr_bytes = directory.stream_bytes(Stream::Stderr);
+        let written = record.as_ref().map_or((stdout_bytes, stderr_bytes), |one| {
+            (one.stdout_bytes, one.stderr_bytes)
+        });
+        let limits_reached = LimitsReached {
+            pids_hits,
+            stdout_dropped_bytes: directory.dropped_bytes(Stream::Stdout, written.0),
+            stderr_dropped_bytes: directory.dropped_bytes(Stream::Stderr, written.1),
+            ..LimitsReached::default()
+        };
+        Ending {
+            record,
+            out_of_memory,
+            limits_reached,
+            stdout_bytes,
+            stderr_bytes,
+            removed,
+        }
     });
     match reading.await {
         Ok(ending) => {
@@ -65,10 +86,26 @@ pub(super) async fn remove(shared: Arc<Shared>, member: MemberId) -> AgentEventK
 async fn engine_remove(shared: &Shared, member: MemberId) -> Result<RemoveReport, String> {
     let directory = shared.member(member);
     let removing = shared.engine.remove(member, directory.path());
-    match tokio::time::timeout(REMOVE_LIMIT, removing).await {
-        Ok(Ok(report)) => Ok(report),
-        Ok(Err(error)) => Err(chain(&error)),
-        Err(_elapsed) => Err(format!("it took longer than {} s", REMOVE_LIMIT.as_secs())),
+    let removed = waited_out(removing, REMOVE_SLOW, |seconds| {
+        tracing::warn!(member.id = %member, "removing its container takes long: {seconds} s so far");
+    });
+    removed.await.map_err(|error| chain(&error))
+}
+
+/// Waits for `work` however long it takes, and tells after each `slow` that it goes on: its
+/// blocking part would go on by itself if it was given up, and race with the next try.
+async fn waited_out<T>(
+    work: impl Future<Output = T>,
+    slow: Duration,
+    mut tell: impl FnMut(u64),
+) -> T {
+    let began = Instant::now();
+    let mut work = pin!(work);
+    loop {
+        match tokio::time::timeout(slow, &mut work).await {
+            Ok(result) => return result,
+            Err(_elapsed) => tell(began.elapsed().as_secs()),
+        }
     }
 }
 
@@ -107,5 +144,34 @@ pub(super) async fn purge(
     match blocking(purging).await {
         Ok(()) => AgentEventKind::Purged { member },
         Err(reason) => tried_again(member, "remove its directory", &reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::waited_out;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn slow_work_is_told_and_never_begun_again() {
+        let begun = AtomicU32::new(0);
+        let told = AtomicU32::new(0);
+        let (go_on, wait) = tokio::sync::oneshot::channel();
+        let mut go_on = Some(go_on);
+        let work = async {
+            begun.fetch_add(1, Ordering::SeqCst);
+            wait.await
+        };
+        let done = waited_out(work, Duration::from_millis(1), |_| {
+            // Ends only after it was found slow several times.
+            if told.fetch_add(1, Ordering::SeqCst) == 3 {
+                let go_on = go_on.take().expect("once");
+                go_on.send(7).expect("it waits");
+            }
+        });
+        assert_eq!(done.await, Ok(7));
+        assert_eq!(begun.load(Ordering::SeqCst), 1);
+        assert!(told.load(Ordering::SeqCst) >= 4);
     }
 }

@@ -1,6 +1,7 @@
 //! Watching living guests, and orders to them.
 
-use crate::guest;
+use super::blocking;
+use crate::guest::{self, GuestError};
 use crate::shared::{Shared, chain};
 use domain::MemberId;
 use engine_api::layout;
@@ -47,14 +48,28 @@ async fn lock_is_free(shared: &Shared, member: MemberId) -> bool {
     looking.await.unwrap_or(false)
 }
 
-/// Hands the order to the guest, which enforces the grace by itself.
-pub(super) async fn order_stop(shared: Arc<Shared>, member: MemberId, signal: i32, grace_ms: u64) {
-    let request = Request::Stop { signal, grace_ms };
+/// Hands the order to the guest, which enforces the grace by itself; before that, notes the bytes
+/// that it is ended for. On a disk without room for the note the order is given all the same, for
+/// it is what makes room; only a process that is killed meanwhile would not know the reason then.
+pub(super) async fn order_stop(
+    shared: Arc<Shared>,
+    member: MemberId,
+    request: Request,
+    disk_bytes: Option<u64>,
+) {
+    if let Some(bytes) = disk_bytes {
+        let directory = shared.member(member);
+        let noted = blocking(move || directory.save_disk_limit(bytes)).await;
+        if let Err(reason) = noted {
+            tracing::warn!(member.id = %member, "that the disk ends it was not noted: {reason}");
+        }
+    }
     let kind = match guest::ask(&shared.socket(member), &request).await {
         Ok(_reply) => AgentEventKind::StopOrdered { member },
         Err(error) => {
             tracing::info!(member.id = %member, "its guest was not told to stop: {}", chain(&error));
-            AgentEventKind::StopNotOrdered { member }
+            let late = matches!(error, GuestError::Late);
+            AgentEventKind::StopNotOrdered { member, late }
         }
     };
     shared.tell(kind).await;

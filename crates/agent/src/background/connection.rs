@@ -3,10 +3,11 @@
 use crate::agent::AgentSettings;
 use crate::owner::OwnerEvent;
 use crate::shared::{Shared, chain, failed};
-use node_api::{Desired, Hello, NodeError, Report};
+use node_api::{Desired, Hello, NodeError, Obeyed, Report};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// Before the second hello; doubles up to [`PAUSE_LIMIT`].
 const PAUSE: Duration = Duration::from_millis(100);
@@ -14,23 +15,33 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_LIMIT: Duration = Duration::from_secs(10);
 /// A report is sent at least this often: it is also the sign of life.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
+/// A report is sent at most this often: each tells everything, and one session alone changes
+/// several times in a moment.
+const REPORT_PAUSE: Duration = Duration::from_millis(20);
 const TASK: &str = "connects the agent";
 
 /// Goes on for ever; every state of it may be dropped.
 pub(crate) async fn run(settings: &AgentSettings, shared: &Shared) {
     let mut pause = PAUSE;
     let mut sequence = 0;
+    // Why the last hello failed: the same again is not logged again.
+    let mut told: Option<String> = None;
     loop {
         match say_hello(settings, shared).await {
             Ok(()) => {
                 pause = PAUSE;
+                told = None;
                 shared.tasks.tell(TASK, "connected".to_owned());
                 let error = report(shared, &mut sequence).await;
                 tracing::warn!("the connection to the manager is lost: {}", chain(&error));
                 shared.tasks.tell(TASK, format!("lost: {error}"));
             }
             Err(error) => {
-                tracing::warn!("the manager did not take this node in: {}", chain(&error));
+                let why = chain(&error);
+                if told.as_ref() != Some(&why) {
+                    tracing::warn!("the manager did not take this node in: {why}");
+                    told = Some(why);
+                }
                 shared.tasks.tell(TASK, format!("not taken in: {error}"));
             }
         }
@@ -50,6 +61,20 @@ async fn say_hello(settings: &AgentSettings, shared: &Shared) -> Result<(), Node
     let directory = shared.directory.clone();
     let reading = tokio::task::spawn_blocking(move || directory.obeyed()).await;
     let obeyed = reading.map_err(failed)?.map_err(failed)?;
+    let told = {
+        // Where a generation could not be saved, the disk knows less.
+        let report = shared.report.borrow();
+        Obeyed {
+            incarnation: report.incarnation,
+            epoch: report.epoch,
+            generation: report.generation,
+        }
+    };
+    let saved = obeyed.map(|obeyed| Obeyed {
+        incarnation: obeyed.incarnation,
+        epoch: obeyed.epoch,
+        generation: obeyed.generation,
+    });
     let hello = Hello {
         node: shared.node,
         name: settings.node_name.clone(),
@@ -57,6 +82,7 @@ async fn say_hello(settings: &AgentSettings, shared: &Shared) -> Result<(), Node
         offers: settings.offers.clone(),
         capabilities,
         site: obeyed.map(|obeyed| obeyed.site),
+        obeyed: saved.map(|saved| saved.max(told)),
     };
     let welcome = shared.manager.hello(hello).await?;
     obey(shared, welcome.desired).await
@@ -80,6 +106,7 @@ async fn report(shared: &Shared, sequence: &mut u64) -> NodeError {
     let mut latest = shared.report.clone();
     loop {
         *sequence += 1;
+        let sent_at = Instant::now();
         let current: Report = {
             let report = latest.borrow_and_update();
             Report {
@@ -91,7 +118,9 @@ async fn report(shared: &Shared, sequence: &mut u64) -> NodeError {
             return error;
         }
         match tokio::time::timeout(REPORT_EVERY, latest.changed()).await {
-            Ok(Ok(())) | Err(_) => {}
+            // What changes until then goes with it.
+            Ok(Ok(())) => tokio::time::sleep_until(sent_at + REPORT_PAUSE).await,
+            Err(_) => {}
             Ok(Err(_closed)) => return NodeError::Disconnected,
         }
     }

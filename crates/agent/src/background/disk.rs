@@ -1,10 +1,12 @@
 //! Measures what members have on disk, and how much of the file system is free.
 
-use crate::files::{Measured, measure};
+use crate::files::{held_open, measure};
 use crate::shared::Shared;
 use domain::{MemberId, MemberState};
+use engine_api::layout;
 use lifecycle::agent::{AgentEventKind, DISK_RESERVE_DIVISOR, DISK_RESERVE_MOST_BYTES, DiskUsage};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -20,6 +22,8 @@ const REST_FACTOR: u32 = 50;
 #[derive(Debug, Default)]
 struct Plan {
     due: BTreeMap<MemberId, Instant>,
+    /// Members that were not measured to the end: they have at least what was counted.
+    truncated: BTreeSet<MemberId>,
 }
 
 /// Goes on for ever.
@@ -37,11 +41,20 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         let short = free_bytes < reserve;
         let measured = plan.measure(&shared, short).await;
         if measured || short {
-            let members = current(&shared);
+            let mut members = current(&shared);
+            if short {
+                // Only now: it looks at every process of the node.
+                for (member, held) in held(&shared).await {
+                    if let Some(bytes) = members.get_mut(&member) {
+                        *bytes = bytes.saturating_add(held);
+                    }
+                }
+            }
             let disk = DiskUsage {
                 free_bytes,
                 total_bytes,
                 members,
+                truncated: plan.truncated.clone(),
             };
             shared.tell(AgentEventKind::DiskMeasured { disk }).await;
         }
@@ -97,11 +110,31 @@ fn current(shared: &Shared) -> BTreeMap<MemberId, u64> {
         .collect()
 }
 
+/// What the members hold open that has no name any more, in bytes. Known only where members have
+/// user ids of their own.
+async fn held(shared: &Arc<Shared>) -> BTreeMap<MemberId, u64> {
+    let context = Arc::clone(shared);
+    let looking = tokio::task::spawn_blocking(move || {
+        let slots: BTreeMap<u32, MemberId> = writers(&context)
+            .into_iter()
+            .filter_map(|member| {
+                let work = context.member(member).entry(layout::WORK);
+                let owner = std::fs::symlink_metadata(work).ok()?.uid();
+                Some((context.slot_of(owner)?, member))
+            })
+            .collect();
+        let whose = |user| slots.get(&context.slot_of(user)?).copied();
+        held_open(&context.directory.members(), whose)
+    });
+    looking.await.unwrap_or_default()
+}
+
 impl Plan {
     /// Measures the members that are due, or all of them; true if there were any.
     async fn measure(&mut self, shared: &Arc<Shared>, all: bool) -> bool {
         let writers = writers(shared);
         self.due.retain(|member, _| writers.contains(member));
+        self.truncated.retain(|member| writers.contains(member));
         let mut any = false;
         for member in writers {
             let now = Instant::now();
@@ -110,16 +143,21 @@ impl Plan {
             }
             let directory = shared.member(member).path().to_path_buf();
             let walking = tokio::task::spawn_blocking(move || measure(&directory));
-            let Ok(Measured { bytes, .. }) = walking.await else {
+            let Ok(found) = walking.await else {
                 continue;
             };
+            if found.truncated {
+                self.truncated.insert(member);
+            } else {
+                self.truncated.remove(&member);
+            }
             let rest = now.elapsed().saturating_mul(REST_FACTOR).max(MEASURE_EVERY);
             self.due.insert(member, Instant::now() + rest);
             let mut known = shared
                 .disk_bytes
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            known.insert(member, bytes);
+            known.insert(member, found.bytes);
             any = true;
         }
         any

@@ -28,7 +28,15 @@ struct NodeFile {
 pub fn node_identity(directory: &Path, new_id: NodeId) -> Result<NodeId, IdentityFileError> {
     make_private(directory)?;
     let path = directory.join("node.json");
-    if let Some(file) = read_json::<NodeFile>(&path)? {
+    let file = read_json::<NodeFile>(&path).map_err(|error| match error {
+        DirectoryError::Form { .. } | DirectoryError::TooLarge { .. } => {
+            let source = Box::new(error);
+            let path = path.clone();
+            DirectoryError::Identity { path, source }
+        }
+        other => other,
+    })?;
+    if let Some(file) = file {
         if file.format > FORMAT {
             let found = file.format;
             return Err(DirectoryError::Newer { path, found }.into());
@@ -42,4 +50,26 @@ pub fn node_identity(directory: &Path, new_id: NodeId) -> Result<NodeId, Identit
     let bytes = serde_json::to_vec(&file).expect("an id becomes JSON");
     write_file_atomic(&path, &bytes, 0o600, Durability::Power).map_err(DirectoryError::from)?;
     Ok(new_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::node_identity;
+    use domain::NodeId;
+
+    #[test]
+    fn the_id_is_kept_and_a_damaged_file_is_not_replaced_by_itself() {
+        let kept = tempfile::tempdir().expect("a directory");
+        let directory = kept.path().join("node");
+        for drawn in [NodeId(7), NodeId(8)] {
+            let id = node_identity(&directory, drawn).expect("kept");
+            assert_eq!(id, NodeId(7));
+        }
+        for damaged in ["", "{\"format\":1,"] {
+            std::fs::write(directory.join("node.json"), damaged).expect("written");
+            let error = node_identity(&directory, NodeId(9)).expect_err("damaged");
+            let told = error.into_inner().to_string();
+            assert!(told.contains("with it removed"), "{told}");
+        }
+    }
 }

@@ -35,6 +35,9 @@ struct FinalFile {
     record: ExitRecord,
 }
 
+/// The name of a decided record that could not be read.
+const DAMAGED_FINAL: &str = "final.json.damaged";
+
 /// Files whose being there says something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Marker {
@@ -149,16 +152,42 @@ impl MemberDirectory {
             .map(Timestamp)
     }
 
-    /// The decided record.
+    /// Notes that it is ended for the disk, and what it had there.
+    pub(crate) fn save_disk_limit(&self, bytes: u64) -> Result<(), DirectoryError> {
+        let path = self.entry("disk-limit");
+        let bytes = bytes.to_string();
+        write_file_atomic(&path, bytes.as_bytes(), 0o600, Durability::Process)?;
+        Ok(())
+    }
+
+    pub(crate) fn disk_limit(&self) -> Option<u64> {
+        read_json(&self.entry("disk-limit")).ok().flatten()
+    }
+
+    /// The decided record. A damaged one is put aside and made anew by whoever decides it: one
+    /// session's file must not keep all others down.
     pub(crate) fn final_record(&self) -> Result<Option<ExitRecord>, DirectoryError> {
         let path = self.entry("final.json");
-        match read_json::<FinalFile>(&path)? {
-            Some(file) if file.format > FORMAT => {
+        match read_json::<FinalFile>(&path) {
+            Ok(Some(file)) if file.format > FORMAT => {
                 let found = file.format;
                 Err(DirectoryError::Newer { path, found })
             }
-            file => Ok(file.map(|file| file.record)),
+            Ok(file) => Ok(file.map(|file| file.record)),
+            Err(error @ (DirectoryError::Form { .. } | DirectoryError::TooLarge { .. })) => {
+                let error: &dyn std::error::Error = &error;
+                let aside = self.entry(DAMAGED_FINAL);
+                tracing::error!(error, "a final record is put aside as {}", aside.display());
+                fs::rename(&path, &aside).map_err(failed("rename", &path))?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
+    }
+
+    /// A record was decided that can no longer be read.
+    pub(crate) fn has_damaged_final(&self) -> bool {
+        fs::symlink_metadata(self.entry(DAMAGED_FINAL)).is_ok()
     }
 
     /// Writes the decided record, once.
@@ -218,16 +247,31 @@ impl MemberDirectory {
 
     /// Bytes of `stream` from its first to the last on disk.
     pub(crate) fn stream_bytes(&self, stream: Stream) -> u64 {
+        let segments = self.segments(stream).into_iter();
+        let ends = segments.map(|(offset, length)| offset.saturating_add(length));
+        ends.max().unwrap_or(0)
+    }
+
+    /// Bytes of the `written` ones of `stream` that are not on disk: dropped to keep the log within
+    /// its limit, or for want of room on the disk.
+    pub(crate) fn dropped_bytes(&self, stream: Stream, written: u64) -> u64 {
+        let segments = self.segments(stream);
+        let kept: u64 = segments.iter().map(|(_, length)| *length).sum();
+        written.saturating_sub(kept)
+    }
+
+    /// Offsets and lengths of the log segments of `stream`, in no order.
+    fn segments(&self, stream: Stream) -> Vec<(u64, u64)> {
         let entries = fs::read_dir(self.entry(layout::LOGS))
             .into_iter()
             .flatten()
             .flatten();
-        let ends = entries.filter_map(|entry| {
+        let segments = entries.filter_map(|entry| {
             let (found, offset) = parse_segment_name(entry.file_name().to_str()?)?;
             let length = entry.metadata().ok()?.len();
-            (found == stream).then_some(offset.saturating_add(length))
+            (found == stream).then_some((offset, length))
         });
-        ends.max().unwrap_or(0)
+        segments.collect()
     }
 }
 
@@ -286,7 +330,9 @@ mod tests {
         MemberId, Network, NodeLostPolicy, Owner, SessionId, SessionSpec, Slots, StdinMode,
         Timestamp,
     };
-    use engine_api::UidRange;
+    use engine_api::{UidRange, layout};
+    use guest_api::Stream;
+    use guest_api::files::segment_name;
     use node_api::MemberSpec;
     use std::collections::BTreeMap;
 
@@ -349,6 +395,40 @@ mod tests {
         assert_eq!(std::fs::read_dir(kept.path()).expect("listed").count(), 1);
         directory.mark(Marker::Starting).expect("marked");
         assert!(directory.make(&file(5), uids).is_err());
+    }
+
+    #[test]
+    fn what_a_member_is_ended_for_is_noted() {
+        let kept = tempfile::tempdir().expect("a directory");
+        let directory = MemberDirectory::new(kept.path().join("member"));
+        assert!(directory.save_disk_limit(7).is_err(), "it is not there");
+        directory
+            .make(&file(0), UidRange { base: 0 })
+            .expect("made");
+        assert_eq!(directory.disk_limit(), None);
+        for bytes in [7, u64::MAX] {
+            directory.save_disk_limit(bytes).expect("noted");
+            assert_eq!(directory.disk_limit(), Some(bytes));
+        }
+    }
+
+    #[test]
+    fn what_the_log_does_not_have_was_dropped() {
+        let kept = tempfile::tempdir().expect("a directory");
+        let directory = MemberDirectory::new(kept.path().join("member"));
+        directory
+            .make(&file(0), UidRange { base: 0 })
+            .expect("made");
+        assert_eq!(directory.dropped_bytes(Stream::Stdout, 0), 0);
+        for (start, text) in [(10, "abcde"), (15, "fgh"), (30, "xyz")] {
+            let path = directory
+                .entry(layout::LOGS)
+                .join(segment_name(Stream::Stdout, start));
+            std::fs::write(path, text).expect("written");
+        }
+        assert_eq!(directory.stream_bytes(Stream::Stdout), 33);
+        assert_eq!(directory.dropped_bytes(Stream::Stdout, 40), 29);
+        assert_eq!(directory.dropped_bytes(Stream::Stderr, 5), 5);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Packing a member's files into a tar archive, while programs may be changing them.
 
-use super::Manifest;
 use super::beneath::{DEPTH_LIMIT, open_directory, open_name};
+use super::{Limits, Manifest};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, readlinkat, statat};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -14,26 +14,29 @@ use tar::{Builder, EntryType, Header};
 
 /// Permission bits that are handed out.
 const MODE_MASK: u32 = 0o777;
-/// Most entries of one archive.
-const ENTRIES_LIMIT: u64 = 1_000_000;
-/// Most bytes of one archive: a file with holes can claim any size.
-const BYTES_LIMIT: u64 = 1 << 40;
+/// What one archive may have; the rest is left out and named in [`LEFT_OUT`].
+const LIMITS: Limits = Limits {
+    // With the entry that names the rest, as many as clients read.
+    entries: 999_999,
+    // A file with holes can claim any size.
+    bytes: 1 << 40,
+};
+/// The last entry of an archive from which something was left out for a limit: a file with one
+/// line for each path, which is the path, a tab, and why. Control characters and backslashes of a
+/// path are written as Rust writes them (`\n`). Whoever unpacks tells these lines and does not
+/// write the file; a member's own file of that name is left out too.
+const LEFT_OUT: &str = ".insula-left-out";
+/// Why something is left out. Clients know these sentences and show no others.
+const DEEP: &str = "it is nested more than 256 deep";
+const MANY: &str = "not all of it: an archive has at most 999,999 entries";
+const LARGE: &str = "an archive has at most 1 TiB of files";
+const RESERVED: &str = "its name is reserved";
+/// Most lines in it; one more then says how many there would have been.
+const LEFT_OUT_LINES_LIMIT: usize = 1_000;
 
 /// A tree could not be packed.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
-    /// There are more entries than one archive may have.
-    #[error("there are more than {ENTRIES_LIMIT} entries")]
-    TooMany,
-    /// The files are larger than one archive may be.
-    #[error("the files have more than {BYTES_LIMIT} bytes")]
-    TooLarge,
-    /// Directories are nested too deep.
-    #[error("`{path}` is nested more than {DEPTH_LIMIT} deep")]
-    Deep {
-        /// The path.
-        path: String,
-    },
     /// An act on a file failed.
     #[error("cannot {act} `{path}`")]
     Act {
@@ -108,7 +111,8 @@ pub(crate) fn open_subtree(root: &Path, names: &[&OsStr]) -> Result<Option<Subtr
 /// Packs everything below `root` into `out`: names relative to it, owners 0, special bits of modes
 /// left out; links as links, and neither sockets nor pipes nor devices. Nothing is followed out of
 /// `root`, whatever programs do to it meanwhile; a file that shrinks while it is read is filled
-/// up with zeros. Blocks.
+/// up with zeros. What is nested deeper than 256 directories or is more than one archive may have
+/// is left out and named in a last entry, `.insula-left-out`; the rest is packed. Blocks.
 pub fn pack(root: &Path, options: &PackOptions, out: impl Write) -> Result<(), PackError> {
     match open_subtree(root, &[])? {
         Some(subtree) => pack_subtree(subtree, options, out),
@@ -122,11 +126,23 @@ pub(crate) fn pack_subtree(
     options: &PackOptions,
     out: impl Write,
 ) -> Result<(), PackError> {
+    pack_within(&LIMITS, subtree, options, out)
+}
+
+fn pack_within(
+    limits: &Limits,
+    subtree: Subtree,
+    options: &PackOptions,
+    out: impl Write,
+) -> Result<(), PackError> {
     let mut packing = Packing {
         builder: Builder::new(out),
         options,
+        limits,
         entries: 0,
         bytes: 0,
+        left_out: Vec::new(),
+        left_out_lines: 0,
     };
     match subtree.name {
         None => packing.directory(&subtree.parent, &subtree.prefix, 0)?,
@@ -202,11 +218,40 @@ fn modified(stat: &Stat) -> u64 {
 struct Packing<'a, W: Write> {
     builder: Builder<W>,
     options: &'a PackOptions,
+    limits: &'a Limits,
+    /// Entries listed so far, so that names which wait are bounded as well.
     entries: u64,
     bytes: u64,
+    /// Lines of [`LEFT_OUT`].
+    left_out: Vec<u8>,
+    left_out_lines: usize,
 }
 
 impl<W: Write> Packing<'_, W> {
+    /// Notes that `path` is not in the archive.
+    fn leave_out(&mut self, path: &[u8], reason: &str) {
+        self.left_out_lines += 1;
+        if self.left_out_lines <= LEFT_OUT_LINES_LIMIT {
+            for letter in String::from_utf8_lossy(path).chars() {
+                match letter {
+                    '\\' => self.left_out.extend(br"\\"),
+                    letter if letter.is_control() => {
+                        self.left_out
+                            .extend(letter.escape_default().to_string().bytes());
+                    }
+                    letter => {
+                        let mut bytes = [0; 4];
+                        let text = letter.encode_utf8(&mut bytes);
+                        self.left_out.extend_from_slice(text.as_bytes());
+                    }
+                }
+            }
+            self.left_out.push(b'\t');
+            self.left_out.extend_from_slice(reason.as_bytes());
+            self.left_out.push(b'\n');
+        }
+    }
+
     /// The entries of `directory`, by name.
     fn directory(
         &mut self,
@@ -214,21 +259,20 @@ impl<W: Write> Packing<'_, W> {
         path: &[u8],
         depth: usize,
     ) -> Result<(), PackError> {
-        if depth > DEPTH_LIMIT {
-            let path = String::from_utf8_lossy(path).into_owned();
-            return Err(PackError::Deep { path });
-        }
         let listing = Dir::read_from(directory).map_err(act("list", path))?;
         let mut names = Vec::new();
         for entry in listing {
             let entry = entry.map_err(act("list", path))?;
             let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                names.push(OsString::from_vec(name.to_vec()));
+            if name == b"." || name == b".." {
+                continue;
             }
-            if u64::try_from(names.len()).is_ok_and(|count| count > ENTRIES_LIMIT) {
-                return Err(PackError::TooMany);
+            if self.entries >= self.limits.entries {
+                self.leave_out(if path.is_empty() { b"." } else { path }, MANY);
+                break;
             }
+            self.entries += 1;
+            names.push(OsString::from_vec(name.to_vec()));
         }
         names.sort();
         for name in names {
@@ -252,14 +296,18 @@ impl<W: Write> Packing<'_, W> {
             Err(Errno::NOENT) => return Ok(()),
             Err(error) => return Err(act("inspect", &path)(error)),
         };
-        self.entries += 1;
-        if self.entries > ENTRIES_LIMIT {
-            return Err(PackError::TooMany);
+        if path == LEFT_OUT.as_bytes() {
+            self.leave_out(&path, RESERVED);
+            return Ok(());
         }
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile if self.is_wanted(&path, &stat) => self.file(parent, name, &path),
             FileType::Symlink if self.is_wanted(&path, &stat) => {
                 self.symlink(parent, name, &path, &stat)
+            }
+            FileType::Directory if depth >= DEPTH_LIMIT => {
+                self.leave_out(&path, DEEP);
+                Ok(())
             }
             FileType::Directory => match open_directory(parent, name) {
                 Ok(inner) => {
@@ -295,10 +343,12 @@ impl<W: Write> Packing<'_, W> {
             return Ok(());
         }
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        self.bytes = self.bytes.saturating_add(size);
-        if self.bytes > BYTES_LIMIT {
-            return Err(PackError::TooLarge);
+        let bytes = self.bytes.saturating_add(size);
+        if bytes > self.limits.bytes {
+            self.leave_out(path, LARGE);
+            return Ok(());
         }
+        self.bytes = bytes;
         let mut header = header(EntryType::Regular, stat.st_mode, modified(&stat));
         header.set_size(size);
         self.append(&mut header, path, padded(File::from(file), size))
@@ -338,10 +388,98 @@ impl<W: Write> Packing<'_, W> {
             .map_err(|source| PackError::Write { source })
     }
 
-    fn finish(self) -> Result<(), PackError> {
+    fn finish(mut self) -> Result<(), PackError> {
+        if self.left_out_lines > 0 {
+            let mut lines = std::mem::take(&mut self.left_out);
+            let more = self.left_out_lines.saturating_sub(LEFT_OUT_LINES_LIMIT);
+            if more > 0 {
+                lines.extend(format!("{more} more\tfor the same reasons\n").bytes());
+            }
+            let mut header = header(EntryType::Regular, 0o600, 0);
+            header.set_size(u64::try_from(lines.len()).expect("a length fits"));
+            self.append(&mut header, LEFT_OUT.as_bytes(), lines.as_slice())?;
+        }
         self.builder
             .into_inner()
             .and_then(|mut out| out.flush())
             .map_err(|source| PackError::Write { source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        DEEP, LARGE, LEFT_OUT, LIMITS, Limits, MANY, PackOptions, RESERVED, open_subtree,
+        pack_within,
+    };
+    use crate::files::beneath::DEPTH_LIMIT;
+    use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
+    use std::fs;
+    use std::io::Read as _;
+    use std::path::Path;
+
+    /// The paths in the archive, and the lines about what was left out.
+    fn packed(root: &Path, limits: &Limits) -> (Vec<String>, Vec<String>) {
+        let mut bytes = Vec::new();
+        let subtree = open_subtree(root, &[]).expect("opened").expect("there");
+        pack_within(limits, subtree, &PackOptions::default(), &mut bytes).expect("packed");
+        let (mut paths, mut lines) = (Vec::new(), Vec::new());
+        for entry in tar::Archive::new(&*bytes).entries().expect("an archive") {
+            let mut entry = entry.expect("an entry");
+            let path = entry.path().expect("a path").display().to_string();
+            assert!(lines.is_empty(), "{path} comes after the last");
+            if path == LEFT_OUT {
+                let mut text = String::new();
+                entry.read_to_string(&mut text).expect("text");
+                lines.extend(text.lines().map(str::to_owned));
+            } else {
+                paths.push(path);
+            }
+        }
+        (paths, lines)
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_left_out_and_named() {
+        let kept = tempfile::tempdir().expect("a directory");
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let mut current = open(kept.path(), flags, Mode::empty()).expect("opened");
+        for _ in 0..DEPTH_LIMIT + 50 {
+            mkdirat(&current, "d", Mode::RWXU).expect("made");
+            current = openat(&current, "d", flags, Mode::empty()).expect("opened");
+        }
+        fs::write(kept.path().join("z"), "still comes").expect("written");
+        let (paths, lines) = packed(kept.path(), &LIMITS);
+        assert_eq!(paths.len(), DEPTH_LIMIT + 1);
+        assert_eq!(paths.last().map(String::as_str), Some("z"));
+        let deep = vec!["d"; DEPTH_LIMIT + 1].join("/");
+        assert_eq!(lines, [format!("{deep}\t{DEEP}")]);
+    }
+
+    #[test]
+    fn what_is_too_large_or_too_many_is_left_out_and_named() {
+        let kept = tempfile::tempdir().expect("a directory");
+        let root = kept.path();
+        for (name, size) in [("a", 4), ("b\n\\\u{1b}ü", 7), ("c", 4), (LEFT_OUT, 1)] {
+            fs::write(root.join(name), vec![b'x'; size]).expect("written");
+        }
+        let reserved = format!("{LEFT_OUT}\t{RESERVED}");
+        let limits = Limits {
+            entries: 10,
+            bytes: 10,
+        };
+        let (paths, lines) = packed(root, &limits);
+        assert_eq!(paths, ["a", "c"]);
+        assert_eq!(lines, [reserved, format!(r"b\n\\\u{{1b}}ü{}{LARGE}", '\t')]);
+        fs::remove_file(root.join(LEFT_OUT)).expect("removed");
+        let (paths, lines) = packed(
+            root,
+            &Limits {
+                entries: 2,
+                bytes: 100,
+            },
+        );
+        assert_eq!(paths.len(), 2);
+        assert_eq!(lines, [format!(".\t{MANY}")]);
     }
 }

@@ -5,9 +5,8 @@ use crate::files::{
     pack_subtree,
 };
 use crate::guest::{Connection, Frame};
-use crate::shared::{Shared, chain, failed};
+use crate::shared::{Shared, Stage, chain, failed};
 use bytes::{Bytes, BytesMut};
-use domain::MemberState;
 use engine_api::layout;
 use futures::StreamExt as _;
 use futures::stream::unfold;
@@ -90,9 +89,9 @@ async fn download_inside(
     request: &DownloadRequest,
 ) -> Result<ByteStream, NodeError> {
     let member = request.member;
-    match shared.state(member) {
+    match shared.stage(member) {
         None => return Err(NodeError::UnknownMember { member }),
-        Some(MemberState::Running { .. } | MemberState::Stopping { .. }) => {}
+        Some(Stage::Running | Stage::Stopping) => {}
         Some(_) => {
             let reason = "paths outside /work can be read only while the session runs";
             return Err(refused(&request.path, reason));

@@ -4,8 +4,7 @@
 use super::segments::{self, Part};
 use crate::directory::MemberDirectory;
 use crate::guest::{Connection, Frame, GuestError};
-use crate::shared::{Shared, chain, failed, state_in};
-use domain::MemberState;
+use crate::shared::{Shared, Stage, chain, failed, stage_in};
 use futures::StreamExt as _;
 use futures::stream::unfold;
 use guest_api::{LogFrame, Open, Reply, Stream};
@@ -65,8 +64,8 @@ pub(crate) async fn logs(
 /// Whether the node has the member. A follower may come before the desired set that names it.
 async fn is_known(shared: &Shared, request: &LogRequest) -> bool {
     let mut report = shared.report.clone();
-    let has = |report: &Arc<Report>| match state_in(report, request.member) {
-        None | Some(MemberState::Gone) => false,
+    let has = |report: &Arc<Report>| match stage_in(report, request.member) {
+        None | Some(Stage::Gone) => false,
         Some(_) => true,
     };
     if !request.follow {
@@ -129,13 +128,13 @@ impl LogReader {
         let member = self.request.member;
         let mut report = self.shared.report.clone();
         let state = report
-            .wait_for(|report| !is_before_start(state_in(report, member).as_ref()))
+            .wait_for(|report| !is_before_start(stage_in(report, member)))
             .await
-            .map(|report| state_in(&report, member));
+            .map(|report| stage_in(&report, member));
         match state {
             Err(_closed) => return Err(NodeError::Disconnected),
-            Ok(None | Some(MemberState::Gone)) => return Err(NodeError::UnknownMember { member }),
-            Ok(Some(MemberState::Exited { .. })) => self.source = Source::Disk,
+            Ok(None | Some(Stage::Gone)) => return Err(NodeError::UnknownMember { member }),
+            Ok(Some(Stage::Exited)) => self.source = Source::Disk,
             Ok(Some(_)) => self.connect().await,
         }
         Ok(())
@@ -226,16 +225,10 @@ impl LogReader {
     }
 }
 
-fn is_before_start(state: Option<&MemberState>) -> bool {
-    match state {
-        Some(MemberState::Assigned | MemberState::Preparing | MemberState::Starting) => true,
-        Some(
-            MemberState::Running { .. }
-            | MemberState::Stopping { .. }
-            | MemberState::Exited { .. }
-            | MemberState::Gone,
-        )
-        | None => false,
+fn is_before_start(stage: Option<Stage>) -> bool {
+    match stage {
+        Some(Stage::Assigned | Stage::Preparing | Stage::Starting) => true,
+        Some(Stage::Running | Stage::Stopping | Stage::Exited | Stage::Gone) | None => false,
     }
 }
 

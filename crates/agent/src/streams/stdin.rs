@@ -1,10 +1,10 @@
 //! Writing to a member's standard input: one kept connection per member, one frame on its way.
 
 use crate::guest::{Connection, GuestError};
-use crate::shared::{Shared, chain, state_in};
-use domain::{MemberId, MemberState, StdinMode};
+use crate::shared::{Shared, Stage, chain, stage_in};
+use domain::{MemberId, StdinMode};
 use guest_api::{FrameKind, Open, Reply};
-use node_api::{NodeError, StdinReply, StdinRequest};
+use node_api::{NodeError, Report, StdinReply, StdinRequest};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -98,7 +98,14 @@ pub(crate) async fn write_stdin(
     };
     let mut connection = match kept.take() {
         Some(connection) => connection,
-        None => open(shared, &request).await?,
+        None => match open(shared, &request).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                tracing::debug!(member.id = %member, "input: {}", chain(&error));
+                drop(kept);
+                return Ok(unreachable_guest(shared, &request, until).await);
+            }
+        },
     };
     // Only what is whole goes back: a call that is dropped in between opens a new connection.
     let pushed = tokio::time::timeout_at(until, connection.push(&request)).await;
@@ -136,13 +143,13 @@ enum Readiness {
 async fn wait_for_start(shared: &Shared, member: MemberId, until: Instant) -> Option<Readiness> {
     let mut report = shared.report.clone();
     loop {
-        let state = state_in(&report.borrow_and_update(), member)?;
+        let state = stage_in(&report.borrow_and_update(), member)?;
         match state {
-            MemberState::Assigned | MemberState::Preparing | MemberState::Starting => {}
-            MemberState::Running { .. } | MemberState::Stopping { .. } => {
+            Stage::Assigned | Stage::Preparing | Stage::Starting => {}
+            Stage::Running | Stage::Stopping => {
                 return Some(Readiness::Runs);
             }
-            MemberState::Exited { .. } | MemberState::Gone => return Some(Readiness::Over),
+            Stage::Exited | Stage::Gone => return Some(Readiness::Over),
         }
         match tokio::time::timeout_at(until, report.changed()).await {
             Ok(Ok(())) => {}
@@ -151,13 +158,27 @@ async fn wait_for_start(shared: &Shared, member: MemberId, until: Instant) -> Op
     }
 }
 
-async fn open(shared: &Shared, request: &StdinRequest) -> Result<StdinConnection, NodeError> {
+/// A guest that cannot be reached is about to be found gone: its end is waited for until `until`.
+/// A client that is told that nothing was taken asks again.
+async fn unreachable_guest(shared: &Shared, request: &StdinRequest, until: Instant) -> StdinReply {
+    let mut report = shared.report.clone();
+    let is_over = |report: &Arc<Report>| match stage_in(report, request.member) {
+        None | Some(Stage::Exited | Stage::Gone) => true,
+        Some(
+            Stage::Assigned | Stage::Preparing | Stage::Starting | Stage::Running | Stage::Stopping,
+        ) => false,
+    };
+    let waited = tokio::time::timeout_at(until, report.wait_for(is_over)).await;
+    StdinReply {
+        offset: request.offset,
+        closed: matches!(waited, Ok(Ok(_))),
+    }
+}
+
+async fn open(shared: &Shared, request: &StdinRequest) -> Result<StdinConnection, GuestError> {
     let offset = request.offset;
     let socket = shared.socket(request.member);
-    let opened = Connection::open(&socket, &Open::Stdin { offset }).await;
-    let connection = opened.map_err(|error| NodeError::Failed {
-        reason: chain(&error),
-    })?;
+    let connection = Connection::open(&socket, &Open::Stdin { offset }).await?;
     Ok(StdinConnection {
         connection,
         accepted: offset,

@@ -33,6 +33,8 @@ pub(crate) struct GuestNow {
     pub(crate) signals: Vec<i32>,
     /// It takes no input, as a command that does not read.
     pub(crate) input_blocked: bool,
+    /// It closes every connection for input.
+    pub(crate) deaf: bool,
     /// It does not obey orders to stop.
     pub(crate) stubborn: bool,
 }
@@ -214,6 +216,7 @@ impl Engine for FakeEngine {
         Ok(Usage {
             pids: 2,
             out_of_memory: killed.then_some(evidence),
+            pids_limit_hits: if killed { 3 } else { 0 },
             ..Usage::default()
         })
     }
@@ -251,6 +254,9 @@ impl FakeGuest {
             stdout_bytes: u64::try_from(self.now.borrow().stdout.len()).expect("small"),
             stderr_bytes: 0,
             out_of_memory: None,
+            reason: None,
+            disk_bytes: None,
+            limits_reached: None,
         };
         let file = RecordFile { format: 1, record };
         let path = self.spec.directory.join(layout::RECORD).join(RECORD);
@@ -368,6 +374,9 @@ async fn take_input(guest: &FakeGuest, mut stream: UnixStream, from: u64) -> std
         let bytes = read_frame(&mut stream).await?;
         let mut now = guest.now.subscribe();
         let _ = now.wait_for(|now| !now.input_blocked).await;
+        if guest.now.borrow().deaf {
+            return Ok(());
+        }
         guest.now.send_modify(|now| {
             let known = now.stdin.len().saturating_sub(next).min(bytes.len());
             now.stdin.extend_from_slice(&bytes[known..]);

@@ -31,6 +31,7 @@ impl FakeManager {
                 epoch: 1,
                 generation: 0,
                 members: Vec::new(),
+                kept: Vec::new(),
             }),
             hellos: AtomicU32::new(0),
             upload: Mutex::new(Vec::new()),

@@ -2,7 +2,7 @@
 
 use crate::fake_engine::StartFailure;
 use crate::{PURGE, STOP, TestNode, archive, entries, id, spec};
-use domain::{ExitCause, ExitHow, MemberState, Mount, UploadId};
+use domain::{ExitCause, ExitHow, LimitsReached, MemberState, Mount, UploadId};
 use node_api::{DownloadRequest, NodeError, Want};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::Ordering;
@@ -93,6 +93,11 @@ async fn stopping_goes_through_the_guest_and_a_kill_leaves_a_record_all_the_same
         (ExitHow::Unknown, ExitCause::GuestDied)
     );
     assert_eq!(record.stdout_bytes, 6);
+    let reached = LimitsReached {
+        pids_hits: 3,
+        ..LimitsReached::default()
+    };
+    assert_eq!(record.limits_reached, reached.if_any());
     assert_eq!(record.out_of_memory.map(|evidence| evidence.kills), Some(1));
     node.close().await;
 }
@@ -136,8 +141,15 @@ async fn what_cannot_start_says_why() {
         assert!(reason.contains(words), "{reason}");
     }
     // This one may have run: it was killed, and is not said to have never run.
-    let exited = how(node.wait_for(4, "exited").await);
-    assert_eq!(exited, (ExitHow::Unknown, ExitCause::StartFailed));
+    let MemberState::Exited { record } = node.wait_for(4, "exited").await else {
+        panic!("it has exited")
+    };
+    assert_eq!(
+        (record.how, record.cause),
+        (ExitHow::Unknown, ExitCause::StartFailed)
+    );
+    let reason = record.reason.expect("told");
+    assert!(reason.contains("launcher"), "{reason}");
     while !node
         .engine
         .removed

@@ -74,6 +74,37 @@ async fn a_start_that_was_cut_off_is_repeated_only_if_nothing_can_have_run() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_for_the_disk_that_was_cut_off_is_finished_and_told_so() {
+    let mut node = TestNode::start().await;
+    for number in [1, 2] {
+        node.running(number, spec()).await;
+    }
+    let all = [1, 2, 3].map(|number| (number, Want::Run, spec()));
+    node.want(&all).await;
+    node.wait_for(3, "running").await;
+    node.kill().await;
+    // The first was ordered and ended, the second was not reached, the third is not to blame.
+    let notes = [1, 2].map(|number| node.member_path(number, "disk-limit"));
+    for note in &notes {
+        std::fs::write(note, " 3000000000 ").expect("written");
+    }
+    node.engine.guest(id(1)).exit(137, ExitCause::Stopped);
+    node.revive().await;
+    for number in [1, 2] {
+        let MemberState::Exited { record } = node.wait_for(number, "exited").await else {
+            panic!("it has exited")
+        };
+        let expected = (ExitCause::DiskLimit, Some(3_000_000_000));
+        assert_eq!((record.cause, record.disk_bytes), expected);
+    }
+    node.wait_for(3, "running").await;
+    // It is noted before each order, in the agent's own hand.
+    let noted = notes.map(|note| std::fs::read_to_string(note).expect("there"));
+    assert_eq!(noted, [" 3000000000 ", "3000000000"]);
+    node.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_made_and_half_purged_directories_are_finished_and_ids_stay_gone() {
     let mut node = TestNode::start().await;
     node.running(1, spec()).await;
@@ -175,5 +206,53 @@ async fn whom_it_obeyed_is_remembered() {
             "{answer:?}"
         );
     }
+    node.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_user_ids_of_a_damaged_directory_are_given_to_nobody() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut node = TestNode::start().await;
+    node.running(1, spec()).await;
+    assert_eq!(node.engine.guest(id(1)).spec().uids.base, 2_000_000_000);
+    node.kill().await;
+    std::fs::write(node.member_path(1, "member.json"), "{").expect("written");
+    node.revive().await;
+    node.want(&[(2, Want::Run, spec())]).await;
+    node.wait_for(2, "running").await;
+    // The next process finds it aside already.
+    node.restart().await;
+    let all = [2, 3].map(|number| (number, Want::Run, spec()));
+    node.want(&all).await;
+    node.wait_for(3, "running").await;
+    let bases = [1, 2, 3].map(|number| node.engine.guest(id(number)).spec().uids.base);
+    assert_eq!(bases, [2_000_000_000, 2_000_065_536, 2_000_131_072]);
+    assert!(node.engine.guest(id(1)).now.borrow().alive);
+    node.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_files_of_the_agent_keep_nobody_down() {
+    let mut node = TestNode::start().await;
+    node.running(1, spec()).await;
+    node.engine.guest(id(1)).exit(9, ExitCause::Own);
+    node.wait_for(1, "exited").await;
+    let path = node.member_path(1, "final.json");
+    while !path.exists() {
+        tokio::task::yield_now().await;
+    }
+    node.kill().await;
+    std::fs::write(&path, "{\"format\":1,\"rec").expect("torn");
+    std::fs::write(node.kept.path().join("node/obeyed"), "").expect("torn");
+    node.revive().await;
+    let MemberState::Exited { record } = node.wait_for(1, "exited").await else {
+        panic!("it has exited")
+    };
+    assert_eq!(record.how, ExitHow::Exited { code: 9 });
+    assert!(path.exists(), "it is reported after it was made anew");
+    assert!(node.member_path(1, "final.json.damaged").exists());
+    assert_eq!(node.engine.starts(id(1)), 1);
     node.close().await;
 }

@@ -97,6 +97,30 @@ async fn input_arrives_once_and_in_order() {
     node.close().await;
 }
 
+/// Between the end of a guest and the agent's finding it gone, a client writes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn input_to_a_guest_that_has_just_ended_is_no_failure() {
+    let node = TestNode::start().await;
+    node.running(1, spec()).await;
+    let guest = node.engine.guest(id(1));
+    let send = |request| async { node.api.stdin(request).await.expect("no failure") };
+    assert_eq!(send(input(b"abc", 0, false)).await.offset, 3);
+    // The kept connection breaks, and another finds nobody at first.
+    std::fs::remove_file(&guest.spec().guest.socket).expect("it was bound");
+    guest.now.send_modify(|now| now.deaf = true);
+    for _ in 0..2 {
+        let reply = send(input(b"defg", 3, false)).await;
+        assert!(!reply.closed, "it may still live");
+        assert_eq!(reply.offset, 3);
+    }
+    let (reply, ()) = tokio::join!(send(input(b"defg", 3, false)), async {
+        guest.exit(0, ExitCause::Own);
+    });
+    let again = send(input(b"defg", reply.offset, false)).await;
+    assert!(again.closed);
+    node.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn input_after_a_restart_of_the_agent_is_taken_up_where_it_was() {
     let mut node = TestNode::start().await;

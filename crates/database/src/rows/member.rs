@@ -1,12 +1,18 @@
 //! A member's state and exit record, as they stand in the column `record` of `members`.
 
 use super::document::text;
-use domain::{ExitCause, ExitHow, ExitRecord, MemberId, MemberState, OomEvidence, Timestamp};
+use domain::{
+    ExitCause, ExitHow, ExitRecord, LimitsReached, MemberId, MemberState, OomEvidence, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 /// A member's state, form 1.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a document lives only between the row and the record"
+)]
 pub(crate) enum MemberDocument {
     Assigned,
     Preparing,
@@ -30,6 +36,22 @@ pub(crate) struct ExitDocument {
     stdout_bytes: u64,
     stderr_bytes: u64,
     out_of_memory: Option<OomDocument>,
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(default)]
+    disk_bytes: Option<u64>,
+    #[serde(default)]
+    limits_reached: Option<Box<LimitsDocument>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsDocument {
+    pids_hits: u64,
+    stdout_dropped_bytes: u64,
+    stderr_dropped_bytes: u64,
+    tmp_full_bytes: Option<u64>,
+    shm_full_bytes: Option<u64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -113,6 +135,9 @@ impl From<ExitRecord> for ExitDocument {
             stdout_bytes,
             stderr_bytes,
             out_of_memory,
+            reason,
+            disk_bytes,
+            limits_reached,
         } = record;
         Self {
             member,
@@ -123,6 +148,9 @@ impl From<ExitRecord> for ExitDocument {
             stdout_bytes,
             stderr_bytes,
             out_of_memory: out_of_memory.map(OomDocument::from),
+            reason,
+            disk_bytes,
+            limits_reached: limits_reached.map(|limits| Box::new((*limits).into())),
         }
     }
 }
@@ -138,6 +166,40 @@ impl From<ExitDocument> for ExitRecord {
             stdout_bytes: row.stdout_bytes,
             stderr_bytes: row.stderr_bytes,
             out_of_memory: row.out_of_memory.map(OomEvidence::from),
+            reason: row.reason,
+            disk_bytes: row.disk_bytes,
+            limits_reached: row.limits_reached.map(|limits| Box::new((*limits).into())),
+        }
+    }
+}
+
+impl From<LimitsReached> for LimitsDocument {
+    fn from(limits: LimitsReached) -> Self {
+        let LimitsReached {
+            pids_hits,
+            stdout_dropped_bytes,
+            stderr_dropped_bytes,
+            tmp_full_bytes,
+            shm_full_bytes,
+        } = limits;
+        Self {
+            pids_hits,
+            stdout_dropped_bytes,
+            stderr_dropped_bytes,
+            tmp_full_bytes,
+            shm_full_bytes,
+        }
+    }
+}
+
+impl From<LimitsDocument> for LimitsReached {
+    fn from(row: LimitsDocument) -> Self {
+        Self {
+            pids_hits: row.pids_hits,
+            stdout_dropped_bytes: row.stdout_dropped_bytes,
+            stderr_dropped_bytes: row.stderr_dropped_bytes,
+            tmp_full_bytes: row.tmp_full_bytes,
+            shm_full_bytes: row.shm_full_bytes,
         }
     }
 }
@@ -233,5 +295,20 @@ impl From<OomDocument> for OomEvidence {
             peak_bytes: row.peak_bytes,
             process: row.process,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ExitDocument;
+    use domain::ExitRecord;
+
+    #[test]
+    fn a_record_from_before_reasons_and_disk_bytes_is_read() {
+        let row = r#"{"member":"0000000000001.1.0","started_at":null,"ended_at":4,
+            "how":{"how":"unknown"},"cause":"disk_limit","stdout_bytes":1,"stderr_bytes":2,"out_of_memory":null}"#;
+        let row: ExitDocument = serde_json::from_str(row).expect("understood");
+        let record = ExitRecord::from(row);
+        assert_eq!((record.reason, record.disk_bytes), (None, None));
     }
 }

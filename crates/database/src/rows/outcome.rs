@@ -14,6 +14,8 @@ pub(crate) enum OutcomeDocument {
     },
     Stopped {
         by: String,
+        #[serde(default)]
+        signal: Option<i32>,
     },
     Cancelled {
         by: String,
@@ -62,7 +64,8 @@ pub(crate) enum CauseDocument {
     },
     GuestDied,
     DiskLimit {
-        used_bytes: u64,
+        #[serde(default)]
+        used_bytes: Option<u64>,
     },
 }
 
@@ -73,7 +76,7 @@ impl From<Outcome> for OutcomeDocument {
             Outcome::Failed { cause } => Self::Failed {
                 cause: cause.into(),
             },
-            Outcome::Stopped { by } => Self::Stopped { by },
+            Outcome::Stopped { by, signal } => Self::Stopped { by, signal },
             Outcome::Cancelled { by } => Self::Cancelled { by },
             Outcome::Expired { limit } => Self::Expired { limit_ms: limit.0 },
             Outcome::Lost { node } => Self::Lost { node },
@@ -88,7 +91,7 @@ impl From<OutcomeDocument> for Outcome {
             OutcomeDocument::Failed { cause } => Self::Failed {
                 cause: cause.into(),
             },
-            OutcomeDocument::Stopped { by } => Self::Stopped { by },
+            OutcomeDocument::Stopped { by, signal } => Self::Stopped { by, signal },
             OutcomeDocument::Cancelled { by } => Self::Cancelled { by },
             OutcomeDocument::Expired { limit_ms } => Self::Expired {
                 limit: Span(limit_ms),

@@ -151,7 +151,12 @@ fn a_stop_ends_a_command_that_does_not_listen_and_a_second_only_shortens() {
     let record = guest.end();
     assert_eq!(record.cause, ExitCause::Stopped);
     assert!(matches!(record.how, ExitHow::Signalled { signal: 9, .. }));
-    assert_eq!(last, Some(GuestState::Exited { record }));
+    assert_eq!(
+        last,
+        Some(GuestState::Exited {
+            record: Box::new(record)
+        })
+    );
 }
 
 #[test]

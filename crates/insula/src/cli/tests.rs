@@ -78,6 +78,9 @@ fn mistakes_are_answered_with_what_would_be_right() {
         "insula run --env NOVALUE x.py",
         "insula run --mount /data x.py",
         "insula run --network all x.py",
+        "insula run --memory -5 x.py",
+        "insula run --cpu -1 x.py",
+        "insula run --pids 0 x.py",
         "insula run --naem x x.py",
         "insula stop --signal TREM x",
         "insula down --stop --leave",
@@ -94,6 +97,20 @@ fn mistakes_are_answered_with_what_would_be_right() {
         })
         .collect();
     insta::assert_snapshot!("mistakes", answers.join("\n"));
+}
+
+#[test]
+fn an_argument_that_is_not_utf_8_is_named() {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt as _;
+    let words = [&b"insula"[..], b"run", b"caf\xe9.py"];
+    let words: Vec<OsString> = words.map(|word| OsString::from_vec(word.to_vec())).into();
+    let error = grammar().try_get_matches_from(&words).expect_err("refused");
+    let named = super::not_utf_8(&error, &words).expect("it is about UTF-8");
+    assert_eq!(
+        named.to_string(),
+        "error: argument 2 is not UTF-8: caf\u{fffd}.py\n"
+    );
 }
 
 #[test]

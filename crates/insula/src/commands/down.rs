@@ -1,14 +1,14 @@
 //! `insula down`: takes the local site down.
 
 use crate::cli::Context;
-use crate::daemon::{Site, wait_until_gone};
+use crate::daemon::{DownMark, Site, wait_until_gone};
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::progress::Spinner;
 use clap::Args;
 use client::ClientError;
-use process::{Durability, write_file_atomic};
 use public_api::{ShutdownMode, ShutdownOrder};
+use std::pin::pin;
 use std::time::Duration;
 
 /// Longest wait for the daemon to be gone; sessions that are stopped have a grace of their own.
@@ -56,19 +56,31 @@ pub(crate) async fn down(context: Context, arguments: DownArguments) -> Result<u
     };
     let _spinner = Spinner::new(&printer, "taking the site down");
     // Before the daemon goes, so that no foreground run brings it back.
-    let mark = site.settings.down_file();
-    write_file_atomic(&mark, b"", 0o600, Durability::Process).map_err(anyhow::Error::from)?;
-    let answer = site.client().shutdown(ShutdownOrder { mode }).await;
+    let mark = DownMark::make(&site.settings).await;
+    let mut interrupt = pin!(tokio::signal::ctrl_c());
+    let answer = tokio::select! {
+        answer = site.client().shutdown(ShutdownOrder { mode }) => answer,
+        // Whoever no longer listens takes the order back.
+        _ = &mut interrupt => {
+            printer.note("interrupted: the site stays up; sessions that were told to stop do so");
+            return Ok(exit_codes::INTERRUPTED);
+        }
+    };
     let living = match answer {
         Ok(answer) => answer.living_sessions,
         // It went before it could say so.
         Err(ClientError::Broken { .. } | ClientError::Connect { .. }) => view.living_sessions,
-        Err(error) => {
-            let _ = std::fs::remove_file(&mark);
-            return Err(error.into());
+        Err(error) => return Err(error.into()),
+    };
+    mark.keep();
+    let gone = tokio::select! {
+        gone = wait_until_gone(&site.settings, GONE_LIMIT) => gone?,
+        _ = &mut interrupt => {
+            printer.note("interrupted: the site goes down all the same");
+            return Ok(exit_codes::INTERRUPTED);
         }
     };
-    if !wait_until_gone(&site.settings, GONE_LIMIT).await? {
+    if !gone {
         let message = format!("the daemon (process {}) is still there", view.pid);
         return Err(Failure::new(message).hint("`insula doctor` shows its log"));
     }

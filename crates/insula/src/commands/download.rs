@@ -3,10 +3,11 @@
 use super::run::tell_returned;
 use crate::cli::Context;
 use crate::daemon::Site;
-use crate::download::{Fetch, fetch};
+use crate::download::{Fetch, Fetched, Returned, fetch};
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::pack::Manifest;
+use crate::printer::shown;
 use clap::Args;
 use public_api::FilesQuery;
 use std::path::{Path, PathBuf};
@@ -65,23 +66,69 @@ pub(crate) async fn download(
         },
         directory: directory.clone(),
         sent: Manifest::new(),
+        limits: None,
     };
-    let returned = Box::pin(fetch(&site, order)).await?;
+    let returned = match Box::pin(fetch(&site, order)).await? {
+        Fetched::Done(returned) => returned,
+        Fetched::Interrupted { exit_code } => {
+            printer.note("interrupted: the same command again brings the rest");
+            return Ok(exit_code);
+        }
+    };
     if arguments.json {
-        printer.json(&serde_json::json!({
-            "directory": directory,
-            "written": returned.written,
-            "beside": returned.beside,
-            "skipped": returned.skipped,
-        }))?;
+        printer.json(&as_json(&directory, &returned))?;
     } else {
-        tell_returned(&site, &returned);
+        tell_returned(&site, &session.name, &returned);
     }
     Ok(exit_codes::SUCCESS)
 }
 
-fn make(directory: &Path) -> Result<(), Failure> {
-    std::fs::create_dir_all(directory).map_err(|error| {
-        Failure::from(error).context(format!("cannot make {}", directory.display()))
+/// Names that are not UTF-8 are shown as near as they can be.
+fn as_json(directory: &Path, returned: &Returned) -> serde_json::Value {
+    let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+    let written: Vec<String> = returned.written.iter().map(text).collect();
+    let beside: Vec<[String; 3]> = returned
+        .beside
+        .iter()
+        .map(|beside| {
+            let reason = beside.reason.to_owned();
+            [text(&beside.path), text(&beside.other), reason]
+        })
+        .collect();
+    let skipped: Vec<(String, &str)> = returned
+        .skipped
+        .iter()
+        .map(|(path, reason)| (text(path), *reason))
+        .collect();
+    serde_json::json!({
+        "directory": directory.to_string_lossy(),
+        "written": written,
+        "beside": beside,
+        "skipped": skipped,
     })
+}
+
+fn make(directory: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(directory)
+        .map_err(|error| Failure::from(error).context(format!("cannot make {}", shown(directory))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::as_json;
+    use crate::download::Returned;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::path::Path;
+
+    #[test]
+    fn names_that_are_not_utf_8_are_told_all_the_same() {
+        let returned = Returned {
+            written: vec![OsStr::from_bytes(b"caf\xe9").into()],
+            ..Returned::default()
+        };
+        let json = as_json(Path::new(OsStr::from_bytes(b"/d\xff")), &returned);
+        assert_eq!(json["written"][0], "caf\u{fffd}");
+        assert_eq!(json["directory"], "/d\u{fffd}");
+    }
 }

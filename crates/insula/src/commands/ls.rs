@@ -110,7 +110,7 @@ fn print_table(
 
 fn table(sessions: &[SessionView], reasons: &[(String, String)], now: Timestamp) -> Table {
     let headings = ["NAME", "STATE", "WHY", "CPU", "MEMORY", "AGE", "COMMAND"];
-    let mut table = Table::new(&headings, &[6, 2, 0]);
+    let mut table = Table::new(&headings, &[6, 2, 0]).dispensable(&[2, 4, 5]);
     for session in sessions {
         let waits = reasons
             .iter()

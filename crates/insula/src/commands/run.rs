@@ -18,6 +18,7 @@ use crate::daemon::Site;
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::pack::Manifest;
+use crate::printer::shown;
 use clap::{ArgAction, Args, ValueEnum};
 use domain::amounts::show_decimal;
 use public_api::{CreateSession, MountView, NetworkView, ProblemCode, SessionView};
@@ -32,7 +33,7 @@ Examples:
       .insulaignore leave out), and the files that it makes or changes come back.
   insula run --cpu 0.5 --memory 512m --time 10m -- python3 -c 'print(6*7)'
       Runs a command; no files go along.
-  insula run --detach --name night -- ./simulate --all
+  insula run --detach --name night train.py --epochs 300
       Starts a session and leaves it running: see `insula logs -f night`.
 
 Ctrl-C sends SIGINT to the command; pressed again it stops the session, a third time kills it.
@@ -70,16 +71,16 @@ pub(crate) struct RunArguments {
     #[arg(long)]
     image: Option<String>,
     /// CPUs, such as 0.5 or 2 [default: 1]
-    #[arg(long, value_parser = arguments::cpu, help_heading = "Limits")]
+    #[arg(long, allow_hyphen_values = true, value_parser = arguments::cpu, help_heading = "Limits")]
     cpu: Option<String>,
     /// Memory, such as 512m or 4g [default: 1g or a quarter of the machine]
-    #[arg(long, value_name = "SIZE", value_parser = arguments::memory, help_heading = "Limits")]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE", value_parser = arguments::memory, help_heading = "Limits")]
     memory: Option<String>,
     /// Longest running time, such as 90s, 10m or 1h30m [default: none]
-    #[arg(long, value_name = "DURATION", value_parser = arguments::span, help_heading = "Limits")]
+    #[arg(long, allow_hyphen_values = true, value_name = "DURATION", value_parser = arguments::span, help_heading = "Limits")]
     time: Option<String>,
     /// Most processes and threads [default: 4096]
-    #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
+    #[arg(long, allow_hyphen_values = true, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pids: Option<u32>,
     /// Accept limits that this machine cannot enforce
     #[arg(long, help_heading = "Limits")]
@@ -160,6 +161,7 @@ pub(crate) async fn run(context: Context, arguments: RunArguments) -> Result<u8,
     } else {
         python::active(environment)
     };
+    let here = job.file_here(&settings.environment.current_directory);
     let mut order = order_of(&arguments, &job, &settings)?;
     let site = Site::open(settings, &printer).await?;
     let mut sent = Manifest::new();
@@ -174,10 +176,18 @@ pub(crate) async fn run(context: Context, arguments: RunArguments) -> Result<u8,
         return Ok(exit_codes::SUCCESS);
     }
     match Box::pin(attach(&site, &session)).await? {
-        Attached::Ended { session, output } => {
+        Attached::Ended {
+            session,
+            output,
+            killed,
+        } => {
             let quiet = arguments.json || output == Output::Unread;
-            let code = match (ending::tell(&site, &session, quiet), output) {
+            let code = match (
+                ending::tell(&site, &session, quiet, here.as_deref()),
+                output,
+            ) {
                 (0, Output::Failed) => exit_codes::INSULA_FAILED,
+                _ if killed && ending::was_stopped(&session) => exit_codes::KILLED,
                 (code, _) => code,
             };
             finish(
@@ -189,12 +199,8 @@ pub(crate) async fn run(context: Context, arguments: RunArguments) -> Result<u8,
             )
             .await
         }
-        Attached::Left { exit_code, because } => {
-            printer.note(&format!(
-                "{because}: {name} runs on; `insula logs -f {name}` follows it, \
-                 `insula stop {name}` stops it",
-                name = session.name
-            ));
+        Attached::Left { exit_code, said } => {
+            printer.note(&said);
             Ok(exit_code)
         }
     }
@@ -208,16 +214,18 @@ async fn finish(
     sent: Option<(Upload, Manifest)>,
 ) -> Result<u8, Failure> {
     if let Some((upload, sent)) = sent.filter(|_| !arguments.no_download) {
-        let brought = ending::bring_files(site, &session, upload.plan.root, sent).await;
-        if let Err(failure) = brought {
-            let name = &session.name;
-            let hint = format!("`insula download {name}` tries again");
-            site.printer.failure(&failure.hint(hint), arguments.json);
-            return Ok(if code == 0 {
-                exit_codes::INSULA_FAILED
-            } else {
-                code
-            });
+        match ending::bring_files(site, &session, upload.plan.root, sent).await {
+            Ok(None) => {}
+            Ok(Some(interrupted)) => return Ok(interrupted),
+            Err(failure) => {
+                let hint = format!("`insula download {}` tries again", session.name);
+                site.printer.failure(&failure.hint(hint), arguments.json);
+                return Ok(if code == exit_codes::SUCCESS {
+                    exit_codes::INSULA_FAILED
+                } else {
+                    code
+                });
+            }
         }
     }
     if arguments.json {
@@ -281,7 +289,7 @@ fn absolute_mount(mount: &MountView, directory: &Path) -> Result<MountView, Fail
     let source = directory.join(&mount.source);
     let told = |error: std::io::Error| {
         Failure::from(error)
-            .context(format!("cannot mount {}", source.display()))
+            .context(format!("cannot mount {}", shown(&source)))
             .hint("--mount takes a path of this machine that you can read: HOST:PATH[:ro]")
     };
     let found = source.canonicalize().map_err(told)?;
@@ -303,33 +311,42 @@ async fn create(
     order: CreateSession,
     python: Option<&Python>,
 ) -> Result<SessionView, Failure> {
-    if let Some(path) = python.and_then(Python::obstacle) {
-        let python = python.expect("it has an obstacle");
+    let Some(python) = python else {
+        return create_once(site, order).await;
+    };
+    if let Some(path) = python.obstacle() {
         site.printer.warning(&format!(
             "{python} is left out: nothing can be mounted at {path} inside"
         ));
-    } else if let Some(python) = python {
-        match create_once(site, with_python(order.clone(), python)).await {
-            Ok(session) => {
+        return create_once(site, order).await;
+    }
+    let (with, conflicts) = with_python(order.clone(), python);
+    for (own, users) in &conflicts {
+        site.printer.warning(&format!(
+            "{own} of {python} is not mounted: --mount puts something at {users}"
+        ));
+    }
+    let mounted = with.mounts.len() > order.mounts.len();
+    match create_once(site, with).await {
+        Ok(session) => {
+            if mounted {
                 site.printer.note(&format!(
                     "{python} is mounted read-only (--no-env turns it off)"
                 ));
-                return Ok(session);
             }
-            Err(failure) if failure.code() == Some(ProblemCode::MountRefused) => {
-                let refused = python
-                    .roots()
-                    .any(|root| failure.error.to_string().contains(root));
-                if !refused {
-                    return Err(failure);
-                }
-                site.printer
-                    .warning(&format!("{python} is left out: {}", failure.error));
-            }
-            Err(failure) => return Err(failure),
+            Ok(session)
         }
+        Err(failure) if failure.code() == Some(ProblemCode::MountRefused) => {
+            let said = failure.error.to_string();
+            if !python.roots().any(|root| said.contains(root)) {
+                return Err(failure);
+            }
+            site.printer
+                .warning(&format!("{python} is left out: {said}"));
+            create_once(site, order).await
+        }
+        Err(failure) => Err(failure),
     }
-    create_once(site, order).await
 }
 
 async fn create_once(site: &Site, order: CreateSession) -> Result<SessionView, Failure> {
@@ -342,20 +359,63 @@ async fn create_once(site: &Site, order: CreateSession) -> Result<SessionView, F
     Ok(created.session)
 }
 
-/// The order with the environment mounted, unless the user has put something else there.
-fn with_python(mut order: CreateSession, python: &Python) -> CreateSession {
+/// The order with the environment mounted, but for directories at, above or below one that the
+/// user mounts: those are told, with the user's. The variables are set all the same, since what
+/// the user mounts may bring the environment along, as a mounted project does with its own.
+fn with_python(
+    mut order: CreateSession,
+    python: &Python,
+) -> (CreateSession, Vec<(String, String)>) {
     let taken: Vec<String> = order
         .mounts
         .iter()
         .map(|mount| mount.target.clone())
         .collect();
-    let mounts = python
-        .mounts()
-        .filter(|mount| !taken.contains(&mount.target));
-    order.mounts.extend(mounts);
+    let mut conflicts = Vec::new();
+    for mount in python.mounts() {
+        let own = Path::new(&mount.target);
+        let meets = |users: &&String| own.starts_with(users) || Path::new(users).starts_with(own);
+        match taken.iter().find(meets) {
+            Some(users) => conflicts.push((mount.target.clone(), users.clone())),
+            None => order.mounts.push(mount),
+        }
+    }
     let defaults: BTreeMap<String, String> = python.variables();
     for (name, value) in defaults {
         order.env.entry(name).or_insert(value);
     }
-    order
+    (order, conflicts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::python::Python;
+    use super::with_python;
+    use public_api::{CreateSession, MountView};
+
+    #[test]
+    fn python_gives_way_to_mounts_of_the_user() {
+        let python = Python::at(&["/data/venv", "/data/base"]);
+        let conflicts = |target: &str| {
+            let order = CreateSession {
+                mounts: vec![MountView {
+                    source: "/x".to_owned(),
+                    target: target.to_owned(),
+                    read_only: false,
+                }],
+                ..CreateSession::default()
+            };
+            let (order, conflicts) = with_python(order, &python);
+            assert_eq!(order.mounts.len() + conflicts.len(), 3);
+            assert!(order.env.contains_key("PATH"));
+            conflicts
+                .into_iter()
+                .map(|(own, _)| own)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(conflicts("/data/venv"), ["/data/venv"]);
+        assert_eq!(conflicts("/data/venv/lib"), ["/data/venv"]);
+        assert_eq!(conflicts("/data"), ["/data/base", "/data/venv"]);
+        assert_eq!(conflicts("/data/ven"), [""; 0]);
+    }
 }

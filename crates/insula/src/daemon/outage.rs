@@ -1,8 +1,9 @@
 //! The time in which the site cannot be reached: waits a little longer each time, brings the
 //! daemon back, and says so when it lasts.
 
+use super::down_mark::clear_stale_mark;
 use super::site::Site;
-use super::start::{Patience, ensure};
+use super::start::{Patience, ensure, look};
 use crate::failure::Failure;
 use client::{BrokenAnswer, ClientError};
 use public_api::ProblemCode;
@@ -57,6 +58,11 @@ impl Outage {
             .min(LONGEST_WAIT);
         tokio::time::sleep(wait).await;
         if site.settings.down_file().exists() {
+            // As long as a daemon answers, nothing has to be brought back.
+            if look(site.client()).await?.is_some() {
+                clear_stale_mark(&site.settings);
+                return Ok(());
+            }
             return Err(Failure::new("the site was taken down with `insula down`")
                 .hint("`insula up` brings it back; `insula ls` then tells what still runs"));
         }

@@ -1,6 +1,7 @@
 //! The hidden command that is the daemon: what surrounds `serve::run`.
 
 use super::aborts::{forget_aborts, record_abort};
+use super::last_words::say_last_words;
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::settings::Settings;
@@ -24,7 +25,8 @@ pub(crate) fn serve_command(settings: Settings) -> Result<u8, Failure> {
             // Not a failure of ours if another daemon serves the home.
             let another = FileLock::is_locked(&settings.daemon_lock()).unwrap_or(false);
             if !another {
-                let chain = error.chain().map(ToString::to_string).collect();
+                let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
+                say_last_words(&chain);
                 record_abort(&settings, std::process::id(), chain);
             }
             Err(error.into())
@@ -38,6 +40,7 @@ fn record_panics(settings: Arc<Settings>) {
     std::panic::set_hook(Box::new(move |panic| {
         usual(panic);
         let chain = vec!["the daemon panicked".to_owned(), panic.to_string()];
+        say_last_words(&chain);
         record_abort(&settings, std::process::id(), chain);
     }));
 }

@@ -1,6 +1,8 @@
 //! Finds the daemon, or starts it and waits until it answers.
 
-use super::aborts::{Abort, chained, read_aborts, record_abort, refuse_after_aborts};
+use super::aborts::{chained, read_aborts, record_abort, refuse_after_aborts};
+use super::down_mark::clear_stale_mark;
+use super::last_words::{LastWords, full_disk_hint};
 use crate::failure::Failure;
 use crate::printer::Printer;
 use crate::progress::Spinner;
@@ -9,7 +11,7 @@ use client::{Client, ClientError};
 use process::{FileLock, LockMode};
 use public_api::{Build, ProblemCode, ShutdownMode, ShutdownOrder, SiteView};
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -52,6 +54,7 @@ pub(crate) async fn ensure(
     if let Some(view) = look(&client).await?
         && judge(settings, &view.build, patience)? == Verdict::Use
     {
+        clear_stale_mark(settings);
         return Ok(view);
     }
     settings.prepare()?;
@@ -64,6 +67,7 @@ pub(crate) async fn ensure(
         spawned: 0,
         replaced: 0,
         log_start: 0,
+        words: None,
     };
     starter.run().await
 }
@@ -78,7 +82,7 @@ pub(crate) async fn look(client: &Client) -> Result<Option<SiteView>, Failure> {
             source,
             address,
         })) => match kind {
-            std::io::ErrorKind::PermissionDenied => {
+            ErrorKind::PermissionDenied => {
                 let failure = Failure::from(anyhow::Error::from(source));
                 Err(failure
                     .context(format!("cannot connect to {address}"))
@@ -156,6 +160,7 @@ struct Starter<'a> {
     spawned: u32,
     replaced: u32,
     log_start: u64,
+    words: Option<LastWords>,
 }
 
 impl Starter<'_> {
@@ -166,7 +171,10 @@ impl Starter<'_> {
         loop {
             if let Some(view) = look(&self.client).await? {
                 match judge(self.settings, &view.build, self.patience)? {
-                    Verdict::Use => return Ok(view),
+                    Verdict::Use => {
+                        clear_stale_mark(self.settings);
+                        return Ok(view);
+                    }
                     Verdict::Replace => self.replace(&view).await?,
                 }
             } else {
@@ -256,13 +264,18 @@ impl Starter<'_> {
     fn spawn(&mut self) -> Result<Child, Failure> {
         let log = open_log(&self.settings.log_file())?;
         self.log_start = log.metadata()?.len();
+        // Without it there are still the log and the list of aborts.
+        self.words = LastWords::new().ok();
         let mut command = process::command(own_executable());
         command
             .arg("__serve")
             .env("INSULA_HOME", &self.settings.home)
             .current_dir("/")
             .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
+            .stdout(match &self.words {
+                Some(words) => words.stdio()?,
+                None => log.try_clone()?.into(),
+            })
             .stderr(log);
         command.spawn().map_err(|error| {
             Failure::from(error).context("cannot start our own executable as the daemon")
@@ -278,20 +291,32 @@ impl Starter<'_> {
         {
             return Ok(());
         }
-        let recorded = |aborts: Vec<Abort>| aborts.into_iter().rev().find(|a| a.pid == pid);
-        let abort = recorded(read_aborts(self.settings)).or_else(|| {
-            let chain = tail_of(&self.settings.log_file(), self.log_start);
-            record_abort(self.settings, pid, chain);
-            recorded(read_aborts(self.settings))
-        });
-        let chain = abort.map(|abort| abort.chain).unwrap_or_default();
-        let log = self.settings.log_file();
-        Err(chained(&chain)
-            .context(format!("the daemon did not start ({status})"))
-            .hint(format!(
+        let chain = self.why_it_died(pid);
+        let hint = full_disk_hint(self.settings, &chain).unwrap_or_else(|| {
+            let log = self.settings.log_file();
+            format!(
                 "its log is {}; `insula doctor` checks this machine",
                 log.display()
-            )))
+            )
+        });
+        Err(chained(&chain)
+            .context(format!("the daemon did not start ({status})"))
+            .hint(hint))
+    }
+
+    /// From the list of aborts, from the daemon's last words, or else from its log. What was not
+    /// on the list is put there, as far as the disk has room.
+    fn why_it_died(&self, pid: u32) -> Vec<String> {
+        let aborts = read_aborts(self.settings);
+        if let Some(abort) = aborts.into_iter().rfind(|abort| abort.pid == pid) {
+            return abort.chain;
+        }
+        let words = self.words.as_ref().map(LastWords::chain);
+        let chain = words
+            .filter(|chain| !chain.is_empty())
+            .unwrap_or_else(|| tail_of(&self.settings.log_file(), self.log_start));
+        record_abort(self.settings, pid, chain.clone());
+        chain
     }
 
     fn too_slow(&self) -> Failure {
@@ -318,11 +343,15 @@ fn open_log(path: &Path) -> Result<File, Failure> {
     if large {
         std::fs::rename(path, path.with_extension("log.1"))?;
     }
-    let opened = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path);
+    let open = |path: &Path| {
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(0o600).open(path)
+    };
+    let opened = match open(path) {
+        // The daemon tells what the full disk keeps it from; that it cannot be logged is the least.
+        Err(error) if error.kind() == ErrorKind::StorageFull => open(Path::new("/dev/null")),
+        opened => opened,
+    };
     opened.map_err(|error| {
         Failure::from(error).context(format!("cannot write the log {}", path.display()))
     })

@@ -2,6 +2,7 @@
 
 use super::plan::{Entry, EntryKind, Plan};
 use super::stamp::{Manifest, Stamp};
+use crate::printer::shown;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -18,7 +19,7 @@ pub(crate) fn write_archive(
     let mut manifest = Manifest::new();
     for entry in &plan.entries {
         let named = |error: io::Error| {
-            io::Error::new(error.kind(), format!("{}: {error}", entry.path.display()))
+            io::Error::new(error.kind(), format!("{}: {error}", shown(&entry.path)))
         };
         let stamp = append(&mut builder, plan, entry, &progress).map_err(named)?;
         if entry.kind != EntryKind::Directory {
@@ -93,7 +94,7 @@ impl<P: Fn(u64)> Read for Exactly<'_, P> {
 #[cfg(test)]
 mod tests {
     use super::write_archive;
-    use crate::pack::plan_directory;
+    use crate::pack::{Surroundings, plan_directory};
     use std::fs;
     use std::path::PathBuf;
 
@@ -104,7 +105,8 @@ mod tests {
         fs::create_dir(directory.path().join("sub")).expect("made");
         fs::write(directory.path().join("sub").join(&long), "body").expect("written");
         std::os::unix::fs::symlink("sub", directory.path().join("link")).expect("made");
-        let plan = plan_directory(directory.path(), None, None).expect("planned");
+        let plan =
+            plan_directory(directory.path(), None, &Surroundings::default()).expect("planned");
         let mut bytes = Vec::new();
         let manifest = write_archive(&plan, &mut bytes, |_| {}).expect("written");
         let long = PathBuf::from("sub").join(long);
@@ -122,7 +124,8 @@ mod tests {
     fn a_file_that_is_gone_is_named() {
         let directory = tempfile::tempdir().expect("a directory");
         fs::write(directory.path().join("gone.txt"), "x").expect("written");
-        let plan = plan_directory(directory.path(), None, None).expect("planned");
+        let plan =
+            plan_directory(directory.path(), None, &Surroundings::default()).expect("planned");
         fs::remove_file(directory.path().join("gone.txt")).expect("removed");
         let error = write_archive(&plan, Vec::new(), |_| {}).expect_err("it is gone");
         assert!(error.to_string().starts_with("gone.txt: "), "{error}");

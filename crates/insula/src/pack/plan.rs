@@ -3,8 +3,11 @@
 
 use super::stamp::Stamp;
 use crate::failure::Failure;
+use crate::printer::shown;
+use crate::settings::Settings;
 use domain::amounts::show_bytes;
 use ignore::{DirEntry, WalkBuilder};
+use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -18,7 +21,7 @@ const LOOK_LIMIT: usize = 200_000;
 /// So many of the largest files are named.
 const NAMED: usize = 3;
 /// Directories of version control: never of use inside.
-const VERSION_CONTROL: [&str; 4] = [".git", ".hg", ".jj", ".svn"];
+const VERSION_CONTROL: [&str; 5] = [".bzr", ".git", ".hg", ".jj", ".svn"];
 /// Marks a Python environment: it is mounted where it is active, and useless elsewhere.
 const PYTHON_ENVIRONMENT: &str = "pyvenv.cfg";
 /// The file that says what does not go along, in the form of a `.gitignore`.
@@ -67,24 +70,51 @@ pub(crate) enum EntryKind {
     Link(PathBuf),
 }
 
-/// Plans a directory. `user_home` is refused, as is everything above it; `script`, relative to
-/// the directory, goes along even if it is ignored.
+/// What is near the files and does not go along.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Surroundings {
+    /// The user's home: it is refused, as is everything above it.
+    pub(crate) user_home: Option<PathBuf>,
+    /// Directories of the site itself, with its API key in them.
+    pub(crate) site: Vec<PathBuf>,
+}
+
+impl Surroundings {
+    /// As the settings have them.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        let own = [&settings.home, &settings.runtime_directory];
+        Self {
+            user_home: settings.environment.path("HOME"),
+            // What does not exist yet is where it will be.
+            site: own
+                .map(|path| path.canonicalize().unwrap_or_else(|_| path.clone()))
+                .into(),
+        }
+    }
+
+    fn is_the_sites(&self, path: &Path) -> bool {
+        self.site.iter().any(|own| path.starts_with(own))
+    }
+}
+
+/// Plans a directory; `script`, relative to it, goes along even if it is ignored.
 pub(crate) fn plan_directory(
     directory: &Path,
     script: Option<&Path>,
-    user_home: Option<&Path>,
+    near: &Surroundings,
 ) -> Result<Plan, Failure> {
     let told = |error: std::io::Error| {
-        Failure::from(error).context(format!("cannot upload {}", directory.display()))
+        Failure::from(error).context(format!("cannot upload {}", shown(directory)))
     };
     let root = directory.canonicalize().map_err(told)?;
-    refuse_large_roots(&root, user_home)?;
+    refuse_large_roots(&root, near.user_home.as_deref())?;
+    refuse_the_sites(&root, near)?;
     let mut plan = Plan {
         root,
         entries: Vec::new(),
         bytes: 0,
     };
-    for found in walk(&plan.root) {
+    for found in walk(&plan.root, near.clone()) {
         let found = found.map_err(|error| unreadable(&plan.root, &error))?;
         if found.depth() == 0 {
             continue;
@@ -98,6 +128,7 @@ pub(crate) fn plan_directory(
         && !plan.entries.iter().any(|entry| entry.path == script)
     {
         let path = plan.root.join(script);
+        refuse_the_sites(&path, near)?;
         add(&mut plan, &path).map_err(told)?;
     }
     check_limits(&plan)?;
@@ -105,11 +136,12 @@ pub(crate) fn plan_directory(
 }
 
 /// Plans a single file.
-pub(crate) fn plan_file(file: &Path) -> Result<Plan, Failure> {
+pub(crate) fn plan_file(file: &Path, near: &Surroundings) -> Result<Plan, Failure> {
     let told = |error: std::io::Error| {
-        Failure::from(error).context(format!("cannot upload {}", file.display()))
+        Failure::from(error).context(format!("cannot upload {}", shown(file)))
     };
     let file = file.canonicalize().map_err(told)?;
+    refuse_the_sites(&file, near)?;
     let root = file.parent().expect("a file has a parent").to_path_buf();
     let mut plan = Plan {
         root,
@@ -121,7 +153,7 @@ pub(crate) fn plan_file(file: &Path) -> Result<Plan, Failure> {
     Ok(plan)
 }
 
-fn walk(root: &Path) -> ignore::Walk {
+fn walk(root: &Path, near: Surroundings) -> ignore::Walk {
     // Ignore files above the directory count within its repository, and nowhere else: a
     // `.gitignore` in somebody's home directory is about their home directory.
     let in_repository = root.ancestors().any(|path| path.join(".git").exists());
@@ -135,15 +167,24 @@ fn walk(root: &Path) -> ignore::Walk {
         .follow_links(false)
         .same_file_system(true)
         .sort_by_file_name(Ord::cmp)
-        .filter_entry(|entry| entry.depth() == 0 || !is_left_out(entry))
+        .filter_entry(move |entry| {
+            entry.depth() == 0 || !(is_left_out(entry) || near.is_the_sites(entry.path()))
+        })
         .build()
 }
 
 fn is_left_out(entry: &DirEntry) -> bool {
     let name = entry.file_name();
     let directory = entry.file_type().is_some_and(|kind| kind.is_dir());
-    VERSION_CONTROL.iter().any(|known| name == *known)
-        || (directory && entry.path().join(PYTHON_ENVIRONMENT).exists())
+    is_version_control(name) || (directory && entry.path().join(PYTHON_ENVIRONMENT).exists())
+}
+
+/// The name of a directory of version control, on file systems of every kind: some do not tell
+/// `.GIT` from `.git`.
+pub(crate) fn is_version_control(name: &OsStr) -> bool {
+    VERSION_CONTROL
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known))
 }
 
 fn add(plan: &mut Plan, path: &Path) -> std::io::Result<()> {
@@ -188,15 +229,26 @@ fn refuse_large_roots(root: &Path, user_home: Option<&Path>) -> Result<(), Failu
         return Ok(());
     };
     Err(
-        Failure::new(format!("{} is {what}: it is not uploaded", root.display())).hint(
+        Failure::new(format!("{} is {what}: it is not uploaded", shown(root))).hint(
             "put the script into a directory of its own, or name what goes along with --upload",
         ),
     )
 }
 
+fn refuse_the_sites(path: &Path, near: &Surroundings) -> Result<(), Failure> {
+    if !near.is_the_sites(path) {
+        return Ok(());
+    }
+    let message = format!(
+        "{} belongs to the site itself, which keeps its key there: it is not uploaded",
+        shown(path)
+    );
+    Err(Failure::new(message).hint("put what goes along outside of the site's home"))
+}
+
 fn unreadable(root: &Path, error: &ignore::Error) -> Failure {
     Failure::new(error.to_string())
-        .context(format!("cannot upload {}", root.display()))
+        .context(format!("cannot upload {}", shown(root)))
         .hint(format!(
             "name in {IGNORE_FILE} what does not have to go along"
         ))
@@ -204,16 +256,16 @@ fn unreadable(root: &Path, error: &ignore::Error) -> Failure {
 
 fn check_limits(plan: &Plan) -> Result<(), Failure> {
     let files = plan.files().count();
-    let shown = plan.root.display();
+    let root = shown(&plan.root);
     let message = if files > FILES_LIMIT {
         format!(
-            "{shown} has {files} files, more than {FILES_LIMIT}; {}",
+            "{root} has {files} files, more than {FILES_LIMIT}; {}",
             most_files(plan)
         )
     } else if plan.bytes > BYTES_LIMIT {
         let (size, limit) = (show_bytes(plan.bytes.into()), BYTES_LIMIT / 1_000_000);
         format!(
-            "{shown} has {size}, more than {limit} MB; the largest: {}",
+            "{root} has {size}, more than {limit} MB; the largest: {}",
             largest(plan)
         )
     } else {
@@ -230,7 +282,7 @@ fn largest(plan: &Plan) -> String {
     let named = files.iter().take(NAMED).map(|entry| {
         format!(
             "{} ({})",
-            entry.path.display(),
+            shown(&entry.path),
             show_bytes(entry.stamp.size.into())
         )
     });
@@ -238,24 +290,26 @@ fn largest(plan: &Plan) -> String {
 }
 
 fn most_files(plan: &Plan) -> String {
-    let mut counts = std::collections::BTreeMap::<&Path, usize>::new();
+    let mut counts = std::collections::BTreeMap::<Option<&OsStr>, usize>::new();
     for entry in plan.files() {
-        let top = entry
-            .path
-            .components()
-            .next()
-            .map(|part| Path::new(part.as_os_str()));
-        *counts.entry(top.unwrap_or(&entry.path)).or_default() += 1;
+        let mut parts = entry.path.iter();
+        let first = parts.next();
+        let top = parts.next().and(first);
+        *counts.entry(top).or_default() += 1;
     }
     let most = counts.into_iter().max_by_key(|(_, count)| *count);
-    most.map_or_else(String::new, |(path, count)| {
-        format!("the most are in {} ({count})", path.display())
-    })
+    match most {
+        None => String::new(),
+        Some((None, count)) => format!("{count} of them are in it directly"),
+        Some((Some(top), count)) => format!("the most are in {} ({count})", shown(top)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{BYTES_LIMIT, EntryKind, FILES_LIMIT, Plan, plan_directory, plan_file};
+    use super::{
+        BYTES_LIMIT, EntryKind, FILES_LIMIT, Plan, Surroundings, plan_directory, plan_file,
+    };
     use std::fs;
     use std::path::Path;
 
@@ -294,7 +348,8 @@ mod tests {
             ("venv/pyvenv.cfg", ""),
             ("venv/bin/python", ""),
         ]);
-        let plan = plan_directory(directory.path(), None, None).expect("planned");
+        let plan =
+            plan_directory(directory.path(), None, &Surroundings::default()).expect("planned");
         let expected = [
             ".gitignore",
             ".hidden",
@@ -307,7 +362,11 @@ mod tests {
         ];
         assert_eq!(paths(&plan), expected);
         assert_eq!(plan.bytes, 11 + 23 + 4 + 1 + 2);
-        let plan = plan_directory(directory.path(), Some(Path::new("a.log")), None);
+        let plan = plan_directory(
+            directory.path(),
+            Some(Path::new("a.log")),
+            &Surroundings::default(),
+        );
         assert!(paths(&plan.expect("planned")).contains(&"a.log".to_owned()));
     }
 
@@ -319,7 +378,8 @@ mod tests {
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0)
             .expect("made");
-        let plan = plan_directory(directory.path(), None, None).expect("planned");
+        let plan =
+            plan_directory(directory.path(), None, &Surroundings::default()).expect("planned");
         assert_eq!(paths(&plan), ["etc", "file"]);
         assert_eq!(plan.entries[0].kind, EntryKind::Link("/etc".into()));
     }
@@ -331,14 +391,16 @@ mod tests {
             .write(true)
             .open(directory.path().join("big.bin"));
         big.expect("there").set_len(BYTES_LIMIT).expect("grown");
-        let failure = plan_directory(directory.path(), None, None).expect_err("too large");
+        let failure = plan_directory(directory.path(), None, &Surroundings::default())
+            .expect_err("too large");
         assert!(
             failure.error.to_string().contains("big.bin (190.7 MiB)"),
             "{}",
             failure.error
         );
         assert!(failure.hint.expect("a hint").contains(".insulaignore"));
-        let alone = plan_file(&directory.path().join("small")).expect("planned");
+        let alone =
+            plan_file(&directory.path().join("small"), &Surroundings::default()).expect("planned");
         assert_eq!(paths(&alone), ["small"]);
 
         let mut many = alone;
@@ -354,20 +416,57 @@ mod tests {
             "{}",
             failure.error
         );
+        for entry in &mut many.entries {
+            entry.path = entry.path.file_name().expect("a name").into();
+        }
+        let failure = super::check_limits(&many).expect_err("too many");
+        assert!(
+            failure
+                .error
+                .to_string()
+                .ends_with("10002 of them are in it directly"),
+            "{}",
+            failure.error
+        );
     }
 
     #[test]
     fn home_and_what_is_above_it_are_refused() {
         let directory = tree(&[("home/user/project/a.py", "")]);
         let home = directory.path().join("home/user");
+        let with_home = Surroundings {
+            user_home: Some(home.clone()),
+            site: Vec::new(),
+        };
         for refused in ["home/user", "home", ""] {
             let path = directory.path().join(refused);
             assert!(
-                plan_directory(&path, None, Some(&home)).is_err(),
+                plan_directory(&path, None, &with_home).is_err(),
                 "{refused}"
             );
         }
-        assert!(plan_directory(Path::new("/"), None, None).is_err());
-        assert!(plan_directory(&home.join("project"), None, Some(&home)).is_ok());
+        assert!(plan_directory(Path::new("/"), None, &Surroundings::default()).is_err());
+        assert!(plan_directory(&home.join("project"), None, &with_home).is_ok());
+    }
+
+    #[test]
+    fn the_sites_own_directories_never_go_along() {
+        let directory = tree(&[
+            ("a.py", ""),
+            ("site/api.key", "secret"),
+            ("site/project/b.py", ""),
+            (".GIT/config", ""),
+        ]);
+        let root = directory.path().canonicalize().expect("it exists");
+        let near = Surroundings {
+            user_home: None,
+            site: vec![root.join("site")],
+        };
+        let plan = plan_directory(&root, None, &near).expect("planned");
+        assert_eq!(paths(&plan), ["a.py"]);
+        let key = Path::new("site/api.key");
+        assert!(plan_directory(&root, Some(key), &near).is_err());
+        assert!(plan_directory(&root.join("site/project"), None, &near).is_err());
+        assert!(plan_file(&root.join(key), &near).is_err());
     }
 }

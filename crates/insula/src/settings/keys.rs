@@ -164,7 +164,7 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         name: "retention.sessions",
-        about: "How long ended sessions are kept, with their files and output",
+        about: "How long ended sessions are listed; their files and output are kept for 7 days at most",
         set: |config, text| set_span(&mut config.keep_sessions, text),
         show: |config| config.keep_sessions.to_string(),
     },

@@ -127,3 +127,15 @@ fn an_unknown_session_and_an_unknown_setting_are_named() {
     );
     fs::remove_file(site.home().join("config.toml")).expect("removed");
 }
+
+#[test]
+fn what_is_no_script_is_refused_in_clear_words() {
+    let Some(site) = site() else { return };
+    refused(&site, &["run", "."], 125, &["`.` is a directory"]);
+    refused(&site, &["run", "/dev/null"], 125, &["has to be a file"]);
+    refused(&site, &["run", "--memory", "-5", "x"], 125, &["--memory"]);
+    refused(&site, &["run", "--pids", "0", "x"], 125, &["--pids"]);
+    fs::write(site.work().join("simulate"), "").expect("written");
+    let arguments = ["run", "--", "./simulate"];
+    refused(&site, &arguments, 127, &["--upload ."]);
+}

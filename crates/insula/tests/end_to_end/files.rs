@@ -140,3 +140,132 @@ fn the_iris_example_works() {
     let model = fs::read_to_string(to.join("out/model.json")).expect("the model came back");
     serde_json::from_str::<serde_json::Value>(&model).expect("JSON");
 }
+
+#[test]
+fn nothing_that_the_users_programs_run_by_themselves_comes_back() {
+    let Some(site) = site() else { return };
+    let work = site.work();
+    fs::create_dir_all(work.join(".git/hooks")).expect("made");
+    fs::write(work.join(".git/HEAD"), "ref: refs/heads/main").expect("written");
+    let program = "mkdir -p .git sub/.GIT; echo code > .git/config; echo code > sub/.GIT/config\n\
+        echo fine > result.txt\n";
+    fs::write(work.join("job.sh"), program).expect("written");
+    let output = site.insula(&["run", "--name", "job", "job.sh"]);
+    assert!(output.status.success(), "{}", told(&output));
+    let said = text(&output.stderr);
+    assert!(said.contains("version control"), "{}", told(&output));
+    site.ok(&["download", "job", "--to", "elsewhere"]);
+    for taken in [
+        ".git/config",
+        "sub/.GIT",
+        "elsewhere/.git",
+        "elsewhere/sub/.GIT",
+    ] {
+        assert!(!work.join(taken).exists(), "{taken} came back");
+    }
+    assert!(work.join("result.txt").exists() && work.join("elsewhere/result.txt").exists());
+}
+
+#[test]
+fn the_sites_home_stays_out_of_uploads_and_returns() {
+    let Some(site) = site() else { return };
+    let home = site.work().join("state");
+    fs::write(
+        site.work().join("look.sh"),
+        "ls; mkdir -p state; echo new > state/planted.txt\n",
+    )
+    .expect("written");
+    let here = |arguments: &[&str]| {
+        let mut command = site.command(arguments);
+        command.env("INSULA_HOME", &home);
+        crate::site::finish(command.spawn().expect("started"))
+    };
+    let output = here(&["run", "look.sh"]);
+    let down = here(&["down", "--stop"]);
+    assert!(down.status.success(), "{}", told(&down));
+    assert!(output.status.success(), "{}", told(&output));
+    assert_eq!(text(&output.stdout), "look.sh\n");
+    assert!(!home.join("planted.txt").exists());
+    assert!(
+        text(&output.stderr).contains("the site itself"),
+        "{}",
+        told(&output)
+    );
+}
+
+#[test]
+fn a_large_file_stays_in_the_session_and_is_named() {
+    let Some(site) = site() else { return };
+    let program = "truncate -s 300M large.bin; echo small > small.txt\n";
+    fs::write(site.work().join("job.sh"), program).expect("written");
+    let output = site.insula(&["run", "--name", "job", "job.sh"]);
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(site.work().join("small.txt").exists());
+    assert!(!site.work().join("large.bin").exists());
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("`insula download job large.bin`"),
+        "{}",
+        told(&output)
+    );
+    site.ok(&["download", "job", "large.bin"]);
+    let metadata = fs::metadata(site.work().join("large.bin")).expect("it came");
+    assert_eq!(metadata.len(), 300 << 20);
+    let blocks = std::os::unix::fs::MetadataExt::blocks(&metadata);
+    assert!(blocks * 512 < 1 << 20, "{blocks} blocks");
+}
+
+#[test]
+fn an_interrupt_while_files_come_back_ends_that_and_leaves_nothing_half() {
+    let Some(site) = site() else { return };
+    for (number, code) in [(2, 130), (15, 143), (1, 129)] {
+        let name = format!("job-{code}");
+        let directory = site.work().join(&name);
+        fs::create_dir(&directory).expect("made");
+        // Many files, so that some have come and others have not.
+        let program = "import os\n\
+            for number in range(190):\n    \
+            open(f'{number:03}.bin', 'wb').write(os.urandom(1000000))\n";
+        fs::write(directory.join("job.py"), program).expect("written");
+        let script = format!("{name}/job.py");
+        let child = site.command(&["run", "--name", &name, &script]).spawn();
+        let child = child.expect("started");
+        crate::site::eventually("the first file has come", || {
+            directory.join("000.bin").exists()
+        });
+        crate::site::signal(child.id() as i32, number);
+        let output = crate::site::finish(child);
+        assert_eq!(output.status.code(), Some(code), "{}", told(&output));
+        let said = text(&output.stderr);
+        assert!(
+            said.contains(&format!("`insula download {name}`")),
+            "{said}"
+        );
+        for path in entries(&directory) {
+            let name = path.file_name().expect("a name").to_string_lossy();
+            assert!(!name.starts_with(".insula-"), "{name} is left");
+            let size = fs::metadata(&path).expect("there").len();
+            assert!(name == "job.py" || size == 1_000_000, "{name}: {size}");
+        }
+    }
+}
+
+#[test]
+fn names_of_files_are_shown_and_not_obeyed() {
+    let Some(site) = site() else { return };
+    let program = "import os\n\
+        os.makedirs(b'd/.git')\n\
+        open(b'caf\\xe9.txt', 'w').write('x')\n\
+        open('a\\x1b[2Jb', 'w').write('x')\n";
+    fs::write(site.work().join("job.py"), program).expect("written");
+    let output = site.insula(&["-v", "run", "--name", "job", "job.py"]);
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(
+        !text(&output.stderr).contains("\x1b[2J"),
+        "{}",
+        told(&output)
+    );
+    let told = site.json(&["download", "job", "--to", "out", "--json"]);
+    let written = told["written"].as_array().expect("names");
+    assert!(written.iter().any(|name| name == "caf\u{fffd}.txt"));
+}

@@ -158,3 +158,31 @@ pub(crate) fn await_output(site: &crate::site::Site, session: &str, words: &str)
         text(&output.stdout).contains(words)
     });
 }
+
+#[test]
+fn input_that_nobody_takes_never_decides_the_exit_code() {
+    let Some(site) = site() else { return };
+    for round in 0..15 {
+        let zero = std::fs::File::open("/dev/zero").expect("there");
+        let child = site.command(&["run", "--", "true"]).stdin(zero).spawn();
+        let output = finish(child.expect("started"));
+        assert!(output.status.success(), "round {round}: {}", told(&output));
+        assert_eq!(text(&output.stderr), "", "round {round}");
+    }
+}
+
+#[test]
+fn a_third_interrupt_kills_and_says_so_in_the_exit_code() {
+    let Some(site) = site() else { return };
+    let deaf = "trap '' INT TERM; echo ready; while :; do sleep 0.05; done";
+    let child = site
+        .command(&["run", "--name", "deaf", "--", "sh", "-c", deaf])
+        .spawn();
+    let child = child.expect("started");
+    await_output(&site, "deaf", "ready");
+    signal(child.id() as i32, 2);
+    signal_until_stopping(&site, child.id() as i32);
+    signal(child.id() as i32, 2);
+    let output = finish(child);
+    assert_eq!(output.status.code(), Some(137), "{}", told(&output));
+}

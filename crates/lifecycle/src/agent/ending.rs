@@ -2,7 +2,7 @@
 //! can know.
 
 use super::{Ending, StartDoubt};
-use domain::{ExitCause, ExitHow, ExitRecord, MemberId, OomEvidence, Timestamp};
+use domain::{ExitCause, ExitHow, ExitRecord, LimitsReached, MemberId, OomEvidence, Timestamp};
 
 /// What the agent knows of why a member ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,8 +11,8 @@ pub(super) struct Reasons {
     pub(super) failure: Option<Failure>,
     /// It was ordered to stop.
     pub(super) stop_ordered: bool,
-    /// It was ended because the disk is full.
-    pub(super) disk_limit: bool,
+    /// It was ended because the disk is nearly full: what it had there then, in bytes.
+    pub(super) disk_limit: Option<u64>,
 }
 
 /// An act that failed for good.
@@ -42,6 +42,9 @@ pub(super) fn never_ran(member: MemberId, reasons: &Reasons, at: Timestamp) -> E
         stdout_bytes: 0,
         stderr_bytes: 0,
         out_of_memory: None,
+        reason: None,
+        disk_bytes: None,
+        limits_reached: None,
     }
 }
 
@@ -63,22 +66,43 @@ pub(super) fn ran(
         stdout_bytes: ending.stdout_bytes,
         stderr_bytes: ending.stderr_bytes,
         out_of_memory: None,
+        reason: None,
+        disk_bytes: None,
+        limits_reached: None,
     });
     // The guest sees such an end as any other stop.
-    if reasons.disk_limit && record.cause != ExitCause::Own {
+    if reasons.disk_limit.is_some() && record.cause != ExitCause::Own {
         record.cause = ExitCause::DiskLimit;
     }
+    // Both are the agent's to say, whatever stands in a guest's record; and a guest that left one
+    // tells by itself how it went.
+    let disk_limit = record.cause == ExitCause::DiskLimit;
+    record.disk_bytes = reasons.disk_limit.filter(|_| disk_limit);
+    let failure = reasons.failure.as_ref().map(|failure| &failure.reason);
+    record.reason = failure.filter(|_| record.how == ExitHow::Unknown).cloned();
     record.out_of_memory = merge(record.out_of_memory, ending.out_of_memory);
+    record.limits_reached = reached(record.limits_reached, ending.limits_reached);
     record
 }
 
 fn cause_without_record(reasons: &Reasons) -> ExitCause {
     match &reasons.failure {
-        _ if reasons.disk_limit => ExitCause::DiskLimit,
+        _ if reasons.disk_limit.is_some() => ExitCause::DiskLimit,
         _ if reasons.stop_ordered => ExitCause::Stopped,
         Some(failure) => failure.cause,
         None => ExitCause::GuestDied,
     }
+}
+
+/// What the guest sees of limits (its file systems), and what the agent does (everything else).
+fn reached(guest: Option<Box<LimitsReached>>, agent: LimitsReached) -> Option<Box<LimitsReached>> {
+    let guest = guest.unwrap_or_default();
+    let both = LimitsReached {
+        tmp_full_bytes: guest.tmp_full_bytes,
+        shm_full_bytes: guest.shm_full_bytes,
+        ..agent
+    };
+    both.if_any()
 }
 
 /// Two witnesses of the same kills: the larger numbers, and the process where either knows it.

@@ -18,6 +18,11 @@ use std::collections::BTreeSet;
 
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
+/// What is wanted of a member that the manager knows to have ended.
+const KEPT: Want = Want::Stop {
+    signal: SIGTERM,
+    grace_ms: UNCLAIMED_STOP_GRACE_MS,
+};
 
 /// What is known of a member's guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +54,11 @@ struct Stop {
     grace_ms: u64,
     /// When the agent kills by itself; counted from the first try to reach a living guest.
     deadline: Option<Monotonic>,
+    /// When the grace is over, counted from that try: the deadline for a guest that does not
+    /// answer, for it does not enforce anything by itself.
+    grace_over: Option<Monotonic>,
+    /// The last order was not answered in time, and none since.
+    late: bool,
     order: Order,
     /// When the next kill is due, after a first.
     kill_again_at: Option<Monotonic>,
@@ -94,6 +104,8 @@ pub(super) struct Member {
     pub(super) state: MemberState,
     /// What the last obeyed set says; `None` if it does not name it, or there was none yet.
     pub(super) want: Option<Want>,
+    /// The manager has its record: the last obeyed set keeps it.
+    pub(super) kept: bool,
     unclaimed_since: Option<Monotonic>,
     pub(super) directory: bool,
     pub(super) guest: Guest,
@@ -110,7 +122,18 @@ pub(super) struct Member {
     stop: Option<Stop>,
     abandoned: bool,
     directory_tries: u32,
-    disk_bytes: Option<(u64, u64)>,
+    disk: Option<Disk>,
+}
+
+/// What is known of what a member has on disk, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Disk {
+    /// At the first measurement.
+    first: u64,
+    /// At the last.
+    last: u64,
+    /// What was free at the first.
+    first_free: u64,
 }
 
 impl Member {
@@ -121,6 +144,7 @@ impl Member {
             slot: None,
             state: MemberState::Assigned,
             want: None,
+            kept: false,
             unclaimed_since: None,
             directory: false,
             guest: Guest::None,
@@ -134,7 +158,7 @@ impl Member {
             stop: None,
             abandoned: false,
             directory_tries: 0,
-            disk_bytes: None,
+            disk: None,
         }
     }
 
@@ -148,11 +172,33 @@ impl Member {
 
     pub(super) fn claim(&mut self, want: Want) {
         self.want = Some(want);
+        self.kept = false;
         self.unclaimed_since = None;
+    }
+
+    /// It has ended, says the manager: what it leaves is kept, and it never runs.
+    pub(super) fn keep(&mut self) {
+        if !self.kept {
+            self.claim(KEPT);
+            self.kept = true;
+        }
+    }
+
+    /// There is nothing more to tell of it than that it is there.
+    pub(super) fn is_settled(&self) -> bool {
+        self.kept && !self.state.occupies()
+    }
+
+    /// It has ended, and there is nothing to do for it as long as nothing else is wanted.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let purged = matches!(self.want, Some(Want::Purge { .. }));
+        let done = !self.directory || self.cleaned && (self.recorded || self.decided.is_none());
+        !self.state.occupies() && self.act.is_none() && !purged && done
     }
 
     pub(super) fn unclaim(&mut self, now: Now) {
         self.want = None;
+        self.kept = false;
         self.unclaimed_since.get_or_insert(now.monotonic);
     }
 
@@ -276,13 +322,15 @@ impl Member {
     pub(super) fn stop_ordered(&mut self) {
         if let Some(stop) = self.stop.as_mut().filter(|stop| stop.order == Order::Sent) {
             stop.order = Order::Taken;
+            stop.late = false;
         }
     }
 
-    pub(super) fn stop_not_ordered(&mut self, now: Now) {
+    pub(super) fn stop_not_ordered(&mut self, late: bool, now: Now) {
         if let Some(stop) = self.stop.as_mut().filter(|stop| stop.order == Order::Sent) {
             let not_before = Some(after(now.monotonic, RETRY_MICROS));
             stop.order = Order::ToSend { not_before };
+            stop.late |= late;
         }
     }
 }
@@ -290,28 +338,43 @@ impl Member {
 /// The disk.
 impl Member {
     /// Notes what is on disk now; the first measurement is what it started with.
-    pub(super) fn disk_measured(&mut self, bytes: Option<u64>) {
-        self.disk_bytes = match (self.disk_bytes, bytes) {
-            (_, None) => None,
-            (None, Some(bytes)) => Some((bytes, bytes)),
-            (Some((first, _)), Some(bytes)) => Some((first, bytes)),
-        };
+    pub(super) fn disk_measured(&mut self, bytes: Option<u64>, free: u64) {
+        if bytes.is_none() && self.guest == Guest::Gone {
+            // What it wrote is kept, and still accounts for what the disk lost.
+            return;
+        }
+        self.disk = bytes.map(|last| Disk {
+            first: self.disk.map_or(last, |disk| disk.first),
+            last,
+            first_free: self.disk.map_or(free, |disk| disk.first_free),
+        });
     }
 
-    /// Bytes written since the first measurement, of one that runs.
+    /// Bytes that the file system lost since the first measurement.
+    pub(super) fn lost_bytes(&self, free: u64) -> u64 {
+        let first_free = self.disk.map_or(free, |disk| disk.first_free);
+        first_free.saturating_sub(free)
+    }
+
+    /// Bytes written since the first measurement, as far as was seen.
     pub(super) fn written_bytes(&self) -> u64 {
-        match (self.guest, self.disk_bytes) {
-            (Guest::Alive, Some((first, last))) => last.saturating_sub(first),
-            (Guest::Alive | Guest::None | Guest::Gone, _) => 0,
-        }
+        self.disk
+            .map_or(0, |disk| disk.last.saturating_sub(disk.first))
     }
 
     pub(super) fn is_ended_for_disk(&self) -> bool {
-        self.reasons.disk_limit && self.state.occupies()
+        self.reasons.disk_limit.is_some() && self.state.occupies()
     }
 
+    /// Ends it with what it has on disk by the last measurement.
     pub(super) fn end_for_disk(&mut self) {
-        self.reasons.disk_limit = true;
+        let bytes = self.disk.map_or(0, |disk| disk.last);
+        self.reasons.disk_limit = Some(bytes);
+    }
+
+    /// An earlier process has decided that, and may have ordered it.
+    pub(super) fn was_ended_for_disk(&mut self, bytes: Option<u64>) {
+        self.reasons.disk_limit = bytes;
     }
 }
 
@@ -440,7 +503,7 @@ impl Member {
 impl Member {
     /// The order to stop that holds now, if any; the sharpest first.
     fn wanted_order(&self, now: Now) -> Option<(i32, u64)> {
-        if self.reasons.disk_limit {
+        if self.reasons.disk_limit.is_some() {
             return Some((SIGKILL, 0));
         }
         match &self.want {
@@ -484,6 +547,8 @@ impl Member {
                     signal,
                     grace_ms,
                     deadline: None,
+                    grace_over: None,
+                    late: false,
                     order: Order::ToSend { not_before: None },
                     kill_again_at: None,
                 });
@@ -505,23 +570,26 @@ impl Member {
         };
         if to_send {
             let grace_micros = stop.grace_ms.saturating_mul(1_000);
-            let limit = after(
-                now.monotonic,
-                grace_micros.saturating_add(KILL_MARGIN_MICROS),
-            );
+            let grace_over = after(now.monotonic, grace_micros);
+            let deadline = after(grace_over, KILL_MARGIN_MICROS);
             // A later order may only shorten, and a guest that cannot be reached gets no more.
-            let deadline = stop.deadline.map_or(limit, |earlier| earlier.min(limit));
-            stop.deadline = Some(deadline);
+            let shorter = |known: Option<Monotonic>, new| known.map_or(new, |old| old.min(new));
+            stop.grace_over = Some(shorter(stop.grace_over, grace_over));
+            stop.deadline = Some(shorter(stop.deadline, deadline));
             stop.order = Order::Sent;
             out.push(AgentEffect::OrderStop {
                 member: id,
                 signal: stop.signal,
                 grace_ms: stop.grace_ms,
+                disk_bytes: self.reasons.disk_limit,
             });
         }
-        let over = stop
-            .deadline
-            .is_some_and(|deadline| now.monotonic >= deadline);
+        let deadline = if stop.late {
+            stop.grace_over
+        } else {
+            stop.deadline
+        };
+        let over = deadline.is_some_and(|deadline| now.monotonic >= deadline);
         if over && stop.kill_again_at.is_none_or(|at| now.monotonic >= at) {
             stop.kill_again_at = Some(after(now.monotonic, RETRY_MICROS));
             out.push(AgentEffect::Kill { member: id });

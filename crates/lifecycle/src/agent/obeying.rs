@@ -1,7 +1,7 @@
 //! Whom the agent obeys, and which desired sets it refuses.
 
 use super::{AgentEffect, GONE_LIMIT, MEMBERS_LIMIT, Member, NodeCore};
-use domain::{Now, SiteId};
+use domain::{MemberId, Now, SiteId};
 use node_api::Desired;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -112,7 +112,7 @@ impl NodeCore {
             None => Ok(()),
             Some(obeyed) => obeyed.may_become(&next),
         };
-        let count = desired.members.len();
+        let count = desired.members.len().saturating_add(desired.kept.len());
         let allowed = allowed.and(if count > MEMBERS_LIMIT {
             Err(NotObeyed::TooMany { count })
         } else {
@@ -139,14 +139,15 @@ impl NodeCore {
         }
         self.obeyed = Some(obeyed);
         let named: BTreeSet<_> = desired.members.iter().map(|member| member.id).collect();
+        self.keep(desired.kept);
         for (id, found) in &mut self.members {
-            if !named.contains(id) {
+            if !found.kept && !named.contains(id) {
                 found.unclaim(now);
             }
         }
         // One that was never begun and is no longer wanted has left nothing.
         self.members
-            .retain(|id, found| named.contains(id) || !found.is_untouched());
+            .retain(|id, found| !found.is_untouched() || found.kept || named.contains(id));
         self.named = Some(named);
         for wanted in desired.members {
             // Its directory may still be going; that it cannot run again is settled.
@@ -160,6 +161,25 @@ impl NodeCore {
             });
             found.claim(wanted.want);
         }
+        self.assert_gone_is_bounded();
+    }
+
+    /// Takes in which members are only kept. Both lists are sorted and nearly the same, so they
+    /// are walked side by side.
+    fn keep(&mut self, mut kept: Vec<MemberId>) {
+        kept.sort_unstable();
+        let mut kept = kept.into_iter().peekable();
+        for (id, found) in &mut self.members {
+            while kept.next_if(|other| other < id).is_some() {}
+            if kept.next_if_eq(id).is_some() {
+                found.keep();
+            } else {
+                found.kept = false;
+            }
+        }
+    }
+
+    fn assert_gone_is_bounded(&self) {
         debug_assert!(
             self.gone.len() <= GONE_LIMIT + MEMBERS_LIMIT,
             "forgotten in time"

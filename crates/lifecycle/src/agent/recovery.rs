@@ -4,6 +4,7 @@ use super::member::{Guest, Member};
 use super::{AgentEffect, NodeCore, Obeyed};
 use domain::{ExitRecord, MemberEvent, MemberId, MemberState, Monotonic, Timestamp};
 use node_api::MemberSpec;
+use std::collections::BTreeSet;
 
 /// Everything that a new process found.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +17,9 @@ pub struct Recovered {
     pub leftovers: Vec<(MemberId, Leftover)>,
     /// Members with a directory.
     pub members: Vec<RecoveredMember>,
+    /// Ranges of user ids that own something which is kept and cannot be understood; a guest of
+    /// one may still live. Nobody gets them.
+    pub reserved_slots: BTreeSet<u32>,
 }
 
 /// A directory that is being removed.
@@ -40,6 +44,9 @@ pub struct RecoveredMember {
     pub record: Option<ExitRecord>,
     /// What is known of its guest.
     pub guest: RecoveredGuest,
+    /// An earlier process decided to end it for the disk: the bytes that it had there, as
+    /// [`AgentEffect::OrderStop`] had them noted. If it lives, it is ended now.
+    pub disk_limit: Option<u64>,
     /// The engine has nothing of it: no container, no writable layer.
     pub removed: bool,
 }
@@ -69,6 +76,7 @@ impl NodeCore {
         );
         self.obeyed = found.obeyed;
         self.leftovers.extend(found.leftovers);
+        self.reserved_slots = found.reserved_slots;
         for member in found.gone {
             self.remember_gone(member);
         }
@@ -107,6 +115,7 @@ fn recovered_member(found: RecoveredMember) -> Member {
     };
     member.guest = guest;
     member.started_at = since;
+    member.was_ended_for_disk(found.disk_limit);
     member.apply(MemberEvent::Start);
     if let Some(at) = since {
         member.apply(MemberEvent::Started { at });

@@ -1,16 +1,16 @@
 //! The agent core: data-driven cases, and random lives with crashes at every point.
 
 mod crashes;
+mod disk;
 mod fake_node;
 
 use super::{
-    AgentEffect, AgentEventKind, DiskUsage, KILL_MARGIN_MICROS, NotObeyed, Obeyed, StartDoubt,
+    AgentEffect, AgentEventKind, KILL_MARGIN_MICROS, NotObeyed, Obeyed, StartDoubt,
     UNCLAIMED_GRACE_MICROS,
 };
-use domain::{ExitCause, ExitHow, MemberId, MemberState, OomEvidence, SiteId, Timestamp};
+use domain::{ExitCause, ExitHow, ExitRecord, MemberState, OomEvidence, SiteId, Timestamp};
 use fake_node::{FakeNode, id, spec, word};
 use node_api::{Desired, DesiredMember, Want};
-use std::collections::BTreeMap;
 
 const STOP: Want = Want::Stop {
     signal: 15,
@@ -34,6 +34,7 @@ fn desired(generation: u64, members: &[(u64, Want)]) -> AgentEventKind {
             epoch: 1,
             generation,
             members: members.collect(),
+            kept: vec![],
         }),
     }
 }
@@ -55,6 +56,13 @@ fn state(node: &FakeNode, number: u64) -> &'static str {
 fn how(node: &FakeNode, number: u64) -> (ExitHow, ExitCause) {
     match node.core.state(id(number)) {
         Some(MemberState::Exited { record }) => (record.how.clone(), record.cause),
+        other => panic!("{number} is {other:?}"),
+    }
+}
+
+fn record(node: &FakeNode, number: u64) -> ExitRecord {
+    match node.core.state(id(number)) {
+        Some(MemberState::Exited { record }) => record.clone(),
         other => panic!("{number} is {other:?}"),
     }
 }
@@ -316,6 +324,7 @@ fn a_guest_that_does_not_end_is_killed_after_grace_and_margin() {
         member: id(1),
         signal: 15,
         grace_ms: 1_000,
+        disk_bytes: None,
     };
     assert_eq!(
         node.running.pop_front().map(|(effect, _)| effect),
@@ -330,6 +339,61 @@ fn a_guest_that_does_not_end_is_killed_after_grace_and_margin() {
     assert_eq!(words(&node), ["kill"]);
     node.settle();
     assert_eq!(how(&node, 1), (ExitHow::Unknown, ExitCause::Stopped));
+}
+
+#[test]
+fn a_guest_that_does_not_answer_gets_the_grace_and_no_margin() {
+    let mut node = node_with(1);
+    node.tell(desired(2, &[(1, STOP)]));
+    node.running.clear();
+    let not_ordered = |late| AgentEventKind::StopNotOrdered {
+        member: id(1),
+        late,
+    };
+    // One that cannot be reached may be a moment from its end.
+    node.clock += 1_100_000;
+    node.tell(not_ordered(false));
+    assert!(node.running.is_empty());
+    node.clock += 2_000_000;
+    node.tell(AgentEventKind::Tick);
+    assert_eq!(words(&node), ["order"]);
+    node.running.clear();
+    node.tell(not_ordered(true));
+    assert_eq!(words(&node), ["kill"]);
+    node.settle();
+    assert_eq!(how(&node, 1), (ExitHow::Unknown, ExitCause::Stopped));
+}
+
+#[test]
+fn a_guest_that_answers_after_all_gets_its_margin_back() {
+    let mut node = node_with(1);
+    let grace_ms = 10_000;
+    node.tell(desired(
+        2,
+        &[(
+            1,
+            Want::Stop {
+                signal: 15,
+                grace_ms,
+            },
+        )],
+    ));
+    node.clock += 5_000_000;
+    node.tell(AgentEventKind::StopNotOrdered {
+        member: id(1),
+        late: true,
+    });
+    node.clock += 2_000_000;
+    node.tell(AgentEventKind::Tick);
+    assert_eq!(words(&node), ["order", "order"]);
+    node.running.clear();
+    node.tell(AgentEventKind::StopOrdered { member: id(1) });
+    node.clock += 5_000_000;
+    node.tell(AgentEventKind::Tick);
+    assert!(node.running.is_empty(), "it ends the command by itself");
+    node.clock += KILL_MARGIN_MICROS;
+    node.tell(AgentEventKind::Tick);
+    assert_eq!(words(&node), ["kill"]);
 }
 
 #[test]
@@ -398,41 +462,45 @@ fn a_start_in_doubt_is_never_repeated() {
     assert_eq!(words(&node), ["end"]);
     node.settle();
     assert_eq!(how(&node, 1), (ExitHow::Unknown, ExitCause::StartFailed));
+    let reason = Some("the launcher is gone".to_owned());
+    assert_eq!(record(&node, 1).reason, reason);
+    node.crash();
+    assert_eq!(record(&node, 1).reason, reason, "it is on disk");
 }
 
 #[test]
-fn the_largest_writer_goes_when_the_disk_is_nearly_full() {
+fn a_guest_that_was_in_doubt_and_left_a_record_tells_by_itself() {
     let mut node = FakeNode::new();
-    node.tell(desired(
-        1,
-        &[(1, Want::Run), (2, Want::Run), (3, Want::Run)],
-    ));
+    node.tell(desired(1, &[(1, Want::Run)]));
+    while words(&node) != ["start"] {
+        node.work(0);
+    }
+    node.running.clear();
+    let mut guests = fake_node::guests_record(id(1), ExitCause::Own, Timestamp(5));
+    guests.reason = Some("trust me".to_owned());
+    guests.disk_bytes = Some(1 << 50);
+    let directory = node.disk.directories.get_mut(&id(1)).expect("made");
+    directory.guest_record = Some(guests);
+    node.tell(AgentEventKind::StartFailed {
+        member: id(1),
+        reason: "the launcher is gone".into(),
+        doubt: StartDoubt::MayHaveRun,
+    });
     node.settle();
-    let measured = |free_bytes: u64, bytes: [u64; 3]| AgentEventKind::DiskMeasured {
-        disk: DiskUsage {
-            free_bytes: free_bytes << 20,
-            total_bytes: 1_000 << 20,
-            members: (1..=3)
-                .map(id)
-                .zip(bytes.map(|megabytes| megabytes << 20))
-                .collect::<BTreeMap<MemberId, u64>>(),
-        },
-    };
-    // The third began with much; the second wrote most.
-    node.tell(measured(500, [10, 10, 400]));
-    node.tell(measured(60, [50, 300, 420]));
-    assert!(node.running.is_empty(), "a twentieth is still free");
-    let mut small = node.core.clone();
-    let now = node.now();
-    let kind = measured(40, [50, 60, 420]);
-    let effects = small.step(super::AgentEvent { now, kind });
-    assert_eq!(effects, [], "nobody wrote enough to be blamed");
-    node.tell(measured(40, [50, 310, 420]));
-    node.tell(measured(30, [50, 320, 420]));
-    assert_eq!(words(&node), ["order"], "one at a time");
+    let found = record(&node, 1);
+    assert_eq!((found.reason, found.disk_bytes), (None, None));
+    assert_eq!(found.cause, ExitCause::Own);
+}
+
+#[test]
+fn nobody_gets_the_slot_of_what_is_kept_and_cannot_be_understood() {
+    let mut node = FakeNode::new();
+    node.disk.reserved_slots = [0, 2].into();
+    node.crash();
+    node.tell(desired(1, &[(1, Want::Run), (2, Want::Run)]));
     node.settle();
-    assert_eq!(how(&node, 2).1, ExitCause::DiskLimit);
-    assert_eq!((state(&node, 1), state(&node, 3)), ("running", "running"));
+    let slots: Vec<u32> = node.disk.directories.values().map(|one| one.slot).collect();
+    assert_eq!(slots, [1, 3]);
 }
 
 #[test]

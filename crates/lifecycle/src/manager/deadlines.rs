@@ -98,7 +98,10 @@ impl Site {
 
     /// Deadlines of everything on `node` start anew.
     pub(super) fn restart_timers(&mut self, node: NodeId) {
-        for entry in self.sessions.values_mut() {
+        for id in &self.active {
+            let Some(entry) = self.sessions.get_mut(id) else {
+                continue;
+            };
             if entry
                 .record
                 .members

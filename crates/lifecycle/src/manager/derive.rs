@@ -171,7 +171,7 @@ impl Site {
         self.ended.insert(key);
         self.out.place = true;
         if let Some(upload) = upload {
-            self.drop_uploads_of_ended(&[upload]);
+            self.drop_upload_of_ended(upload);
         }
         self.note_session(id, now, "session.ended", message);
     }

@@ -9,6 +9,14 @@ use domain::{
 use node_api::{Desired, DesiredMember, MemberSpec, Report, Want};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What is wanted of a node, by id.
+#[derive(Debug, Default)]
+struct Wanted {
+    members: BTreeMap<MemberId, DesiredMember>,
+    /// Members that have ended while their session lives; those of ended sessions come on top.
+    kept: Vec<MemberId>,
+}
+
 /// What a node was last told of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Told {
@@ -16,13 +24,6 @@ pub(super) struct Told {
     pub(super) want: Want,
     /// The first generation, of this epoch, that said so.
     pub(super) since: u64,
-}
-
-impl Told {
-    /// The node has obeyed what it was told, so that what it does not report it does not have.
-    pub(super) fn is_obeyed_by(&self, report: &Report, epoch: u64) -> bool {
-        report.epoch == epoch && report.generation >= self.since
-    }
 }
 
 const STOP: Want = Want::Stop {
@@ -59,6 +60,13 @@ fn want_of(entry: &Entry, member: &MemberRecord) -> Option<Want> {
 }
 
 impl Site {
+    /// The node has obeyed a set of this leader from `since` on, so that what that set names and
+    /// the node does not report, it does not have.
+    pub(super) fn is_obeyed_by(&self, report: &Report, since: u64) -> bool {
+        let leader = (self.row.incarnation, self.row.epoch);
+        (report.incarnation, report.epoch) == leader && report.generation >= since
+    }
+
     /// Marks the nodes that have to be told something new of a session.
     pub(super) fn compare_wants(&mut self, session: SessionId) {
         let Some(entry) = self.sessions.get(&session) else {
@@ -92,8 +100,8 @@ impl Site {
         connected
             .into_iter()
             .map(|node| {
-                let members = wanted.remove(&node).unwrap_or_default();
-                (node, self.desired_set(node, members))
+                let wanted = wanted.remove(&node).unwrap_or_default();
+                (node, self.desired_set(node, wanted))
             })
             .collect()
     }
@@ -103,13 +111,14 @@ impl Site {
         status == Some(NodeStatus::Connected)
     }
 
-    /// Every wanted member of the nodes, by id; and remembers what each is told.
-    fn wanted_on(
-        &mut self,
-        nodes: &BTreeSet<NodeId>,
-    ) -> BTreeMap<NodeId, BTreeMap<MemberId, DesiredMember>> {
-        let mut wanted: BTreeMap<NodeId, BTreeMap<MemberId, DesiredMember>> = BTreeMap::new();
-        for entry in self.sessions.values_mut() {
+    /// Every wanted member of the nodes but those of ended sessions, by id; and remembers what
+    /// each is told.
+    fn wanted_on(&mut self, nodes: &BTreeSet<NodeId>) -> BTreeMap<NodeId, Wanted> {
+        let mut wanted: BTreeMap<NodeId, Wanted> = BTreeMap::new();
+        for session in &self.active {
+            let Some(entry) = self.sessions.get_mut(session) else {
+                continue;
+            };
             for index in 0..entry.record.members.len() {
                 let member = &entry.record.members[index];
                 let (id, node) = (member.id, member.node);
@@ -119,19 +128,26 @@ impl Site {
                 let Some(want) = want_of(entry, member) else {
                     continue;
                 };
-                let spec = member_spec(&entry.record);
+                let settled = kind(&want) != PURGE_KIND && !member.state.occupies();
                 let generation = self.nodes[&node].record.generation;
                 remember_told(&mut entry.told, id, &want, generation);
-                wanted
-                    .entry(node)
-                    .or_default()
-                    .insert(id, DesiredMember { id, want, spec });
+                let wanted = wanted.entry(node).or_default();
+                if settled {
+                    wanted.kept.push(id);
+                } else {
+                    let spec = member_spec(&entry.record);
+                    let member = DesiredMember { id, want, spec };
+                    wanted.members.insert(id, member);
+                }
             }
         }
         wanted
     }
 
-    fn desired_set(&self, node: NodeId, mut members: BTreeMap<MemberId, DesiredMember>) -> Desired {
+    fn desired_set(&self, node: NodeId, wanted: Wanted) -> Desired {
+        let Wanted { mut members, kept } = wanted;
+        let mut kept: Vec<MemberId> = self.kept_on(node).map(|(id, _)| id).chain(kept).collect();
+        kept.sort_unstable();
         let entry = &self.nodes[&node];
         for (id, foreign) in &entry.foreign {
             let Some(session) = self.sessions.get(&id.session).filter(|_| foreign.ours) else {
@@ -158,6 +174,7 @@ impl Site {
             epoch: self.row.epoch,
             generation: entry.record.generation,
             members: members.into_values().collect(),
+            kept,
         }
     }
 }

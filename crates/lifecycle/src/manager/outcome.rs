@@ -18,6 +18,7 @@ pub fn outcome(record: &SessionRecord) -> Outcome {
     let Some(main) = record.members.first() else {
         return asked_to_end(record, None).unwrap_or_else(|| Outcome::Stopped {
             by: BY_INSULA.to_owned(),
+            signal: None,
         });
     };
     match &main.state {
@@ -77,10 +78,25 @@ fn asked_to_end(record: &SessionRecord, exit: Option<&ExitRecord>) -> Option<Out
     let ran = record.started_at.is_some() || exit.is_some_and(|exit| exit.started_at.is_some());
     let by = order.by.clone();
     Some(if ran {
-        Outcome::Stopped { by }
+        Outcome::Stopped {
+            by,
+            signal: exit.and_then(ending_signal),
+        }
     } else {
         Outcome::Cancelled { by }
     })
+}
+
+/// The signal that ended the command, if one did.
+fn ending_signal(exit: &ExitRecord) -> Option<i32> {
+    match exit.how {
+        ExitHow::Signalled { signal, .. } => Some(signal),
+        ExitHow::Exited { .. }
+        | ExitHow::NotFound { .. }
+        | ExitHow::NotRunnable { .. }
+        | ExitHow::NeverRan { .. }
+        | ExitHow::Unknown => None,
+    }
 }
 
 fn of_exit(record: &SessionRecord, exit: &ExitRecord) -> Outcome {
@@ -89,6 +105,7 @@ fn of_exit(record: &SessionRecord, exit: &ExitRecord) -> Outcome {
         ExitCause::Own => own_end(record, exit),
         ExitCause::Stopped => asked_to_end(record, Some(exit)).unwrap_or(Outcome::Stopped {
             by: BY_INSULA.to_owned(),
+            signal: ending_signal(exit),
         }),
         ExitCause::TimeLimit => Outcome::Expired {
             limit: record.spec.time_limit.unwrap_or(Span(0)),
@@ -99,9 +116,9 @@ fn of_exit(record: &SessionRecord, exit: &ExitRecord) -> Outcome {
         ExitCause::StartFailed => failed(not_run(exit).unwrap_or(Cause::StartFailed {
             reason: never_ran_reason(exit),
         })),
-        // What is known of its size: only its output is counted on the way.
+        // Its output alone would be far less than what it is blamed for: rather no number.
         ExitCause::DiskLimit => failed(Cause::DiskLimit {
-            used_bytes: exit.stdout_bytes.saturating_add(exit.stderr_bytes),
+            used_bytes: exit.disk_bytes,
         }),
         // A guest that had to be killed because it did not stop in time was stopped all the same.
         ExitCause::GuestDied => match (memory_ran_out(exit), asked_to_end(record, Some(exit))) {
@@ -166,7 +183,10 @@ fn never_ran_reason(exit: &ExitRecord) -> String {
         | ExitHow::Signalled { .. }
         | ExitHow::NotFound { .. }
         | ExitHow::NotRunnable { .. }
-        | ExitHow::Unknown => "the node gave no reason".to_owned(),
+        | ExitHow::Unknown => {
+            let reason = exit.reason.clone();
+            reason.unwrap_or_else(|| "the node gave no reason".to_owned())
+        }
     }
 }
 

@@ -14,11 +14,14 @@ impl Site {
     /// Places every session that can start now. What nodes have free is summed up from the members
     /// that live, here and now, so that it cannot drift.
     pub(super) fn place(&mut self, now: Now) {
-        let waiting = requests(self.sessions(), now.wall);
+        let waiting = requests(self.active_records(), now.wall);
         if waiting.is_empty() {
             return;
         }
-        let nodes = nodes_with_holdings(self.nodes(), self.sessions(), self.foreign_holdings());
+        let sessions = self.active_records();
+        let heard = self.nodes.values().filter(|entry| !entry.unheard);
+        let heard = heard.map(|entry| &entry.record);
+        let nodes = nodes_with_holdings(heard, sessions, self.foreign_holdings());
         let placements = scheduler::plan(&nodes, &waiting);
         for placement in placements {
             self.place_session(placement);

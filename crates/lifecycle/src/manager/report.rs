@@ -2,18 +2,22 @@
 
 use super::desired::kind;
 use super::site::{Foreign, NodeEntry, Site};
-use domain::{MemberId, MemberRecord, MemberState, NodeId, NodeRecord, NodeStatus, Now, SessionId};
-use node_api::{Hello, Report, ReportedMember, Want};
+use domain::{
+    Intention, MemberId, MemberRecord, MemberState, NodeId, NodeRecord, NodeStatus, Now, SessionId,
+};
+use node_api::{Hello, Obeyed, Report, ReportedMember, Want};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Site {
     pub(super) fn node_connected(&mut self, hello: Hello, now: Now) {
         let node = hello.node;
+        let returns = !self.is_connected(node);
         let generation = self
             .nodes
             .get(&node)
             .map_or(0, |entry| entry.record.generation);
         let message = format!("node {} is connected", hello.name);
+        let obeyed = hello.obeyed.filter(|_| hello.site == Some(self.row.id));
         let record = NodeRecord {
             id: node,
             name: hello.name,
@@ -23,15 +27,57 @@ impl Site {
             status: NodeStatus::Connected,
             generation,
         };
-        let foreign = self.nodes.remove(&node).map(|entry| entry.foreign);
         let mut entry = NodeEntry::new(record);
-        entry.foreign = foreign.unwrap_or_default();
+        if let Some(known) = self.nodes.remove(&node) {
+            entry.foreign = known.foreign;
+            entry.unheard = known.unheard;
+        }
         self.nodes.insert(node, entry);
         self.out.changed_nodes.insert(node);
         self.out.dirty_nodes.insert(node);
         self.out.place = true;
-        self.restart_timers(node);
+        // A node that says hello again and again while it is connected puts nothing off.
+        if returns {
+            self.restart_timers(node);
+        }
         self.note_node(node, now, "node.connected", message);
+        if let Some(obeyed) = obeyed {
+            self.outdo(node, obeyed, now);
+        }
+    }
+
+    /// A node that has obeyed what this store never told was told it by a later state of a store
+    /// that has since been restored from an older copy (or has lost its last commits). It refuses
+    /// everything older, and rightly. A new incarnation is above all that: it is obeyed again, and
+    /// what the node has of that lost future becomes unclaimed.
+    fn outdo(&mut self, node: NodeId, obeyed: Obeyed, now: Now) {
+        let record = &self.nodes[&node].record;
+        let known = Obeyed {
+            incarnation: self.row.incarnation,
+            epoch: self.row.epoch,
+            generation: record.generation,
+        };
+        // Generations rise through all epochs: one alone tells, where the restored store's leader
+        // happens to have the higher epoch.
+        let later = obeyed.epoch > known.epoch || obeyed.generation > known.generation;
+        let (theirs, ours) = (obeyed.incarnation, known.incarnation);
+        let entry = self.nodes.get_mut(&node).expect("it has just connected");
+        entry.unheard |= theirs != ours || later;
+        if theirs < ours || theirs == ours && !later {
+            return;
+        }
+        let record = &entry.record;
+        let message = format!(
+            "node {} has obeyed a later state of the site than its store knows: the store was \
+             restored from an older copy, and members of sessions that it does not know are \
+             unclaimed",
+            record.name
+        );
+        self.row.incarnation = obeyed.incarnation.saturating_add(1);
+        self.out.site_changed = true;
+        // What the others report counts once they have obeyed the new incarnation.
+        self.out.dirty_nodes.extend(self.nodes.keys());
+        self.note_node(node, now, "site.restored", message);
     }
 
     pub(super) fn node_disconnected(&mut self, node: NodeId, now: Now) {
@@ -55,10 +101,18 @@ impl Site {
             return;
         }
         entry.sequence = Some(report.sequence);
+        if entry.unheard && report.incarnation == self.row.incarnation {
+            entry.unheard = false;
+            self.out.place = true;
+        }
         let mut foreign = BTreeMap::new();
-        let mut present = BTreeSet::new();
+        let mut present = Present {
+            told: BTreeSet::new(),
+            settled: report.settled.clone(),
+        };
+        present.settled.sort_unstable();
         for member in &report.members {
-            present.insert(member.id);
+            present.told.insert(member.id);
             match self.standing(report.node, member.id) {
                 Standing::Current => self.take_state(member, now),
                 Standing::Older => {
@@ -73,6 +127,18 @@ impl Site {
         self.set_foreign(report.node, foreign, now);
     }
 
+    /// What nodes have of a session that its user ends is no longer unclaimed.
+    pub(super) fn claim_foreign(&mut self, session: SessionId) {
+        for (node, entry) in &mut self.nodes {
+            let theirs = entry.foreign.iter_mut();
+            for (_, foreign) in theirs.filter(|(id, f)| id.session == session && !f.ours) {
+                foreign.ours = true;
+                self.out.dirty_nodes.insert(*node);
+                self.out.unclaimed.insert(*node);
+            }
+        }
+    }
+
     fn standing(&self, node: NodeId, member: MemberId) -> Standing {
         let Some(record) = self.session(member.session) else {
             return Standing::Unknown;
@@ -83,9 +149,11 @@ impl Site {
             .any(|m| m.id == member && m.node == node);
         let members = record.spec.members;
         let requeued = member.attempt == record.attempt && record.members.is_empty();
+        // Of an attempt that we do not know, or elsewhere: only its user may end it.
+        let asked = is_asked_to_end(&record.intention);
         if current {
             Standing::Current
-        } else if member.index < members && (member.attempt < record.attempt || requeued) {
+        } else if member.index < members && (member.attempt < record.attempt || requeued || asked) {
             Standing::Older
         } else {
             Standing::Unknown
@@ -119,22 +187,24 @@ impl Site {
     }
 
     /// Looks for current members that the node should have and does not report.
-    fn miss_absent(&mut self, report: &Report, present: &BTreeSet<MemberId>, now: Now) {
-        let epoch = self.row.epoch;
-        let mut gone = Vec::new();
-        for entry in self.sessions.values() {
+    fn miss_absent(&mut self, report: &Report, present: &Present, now: Now) {
+        let mut gone = self.missing_kept(report, present);
+        for entry in self.active() {
             for member in &entry.record.members {
-                if member.node != report.node || present.contains(&member.id) {
+                if member.node != report.node || present.contains(member.id) {
                     continue;
                 }
                 let Some(told) = entry.told.get(&member.id) else {
                     continue;
                 };
-                if told.is_obeyed_by(report, epoch) && is_over(&member.state, &told.want) {
+                if self.is_obeyed_by(report, told.since) && is_over(&member.state, &told.want) {
                     gone.push((member.id, member.state.occupies()));
                 }
             }
         }
+        // A session that ended within this batch is in both indexes' sight.
+        gone.sort_unstable();
+        gone.dedup();
         for (member, occupied) in gone {
             self.member_mut(member).state = MemberState::Gone;
             self.out.changed.insert(member.session);
@@ -146,10 +216,25 @@ impl Site {
         }
     }
 
+    /// Members of ended sessions that the node should keep and does not report. Both lists are
+    /// sorted and nearly the same, so they are walked side by side.
+    fn missing_kept(&self, report: &Report, present: &Present) -> Vec<(MemberId, bool)> {
+        let mut settled = present.settled.iter().copied().peekable();
+        let mut missing = Vec::new();
+        for (id, since) in self.kept_on(report.node) {
+            while settled.next_if(|other| *other < id).is_some() {}
+            let there = settled.next_if_eq(&id).is_some() || present.told.contains(&id);
+            if !there && self.is_obeyed_by(report, since) {
+                missing.push((id, false));
+            }
+        }
+        missing
+    }
+
     /// For the operator: a member went without leaving a record. Expected if it was removed.
     fn note_gone(&mut self, member: MemberId, now: Now) {
         let record = &self.sessions[&member.session].record;
-        if record.intention == domain::Intention::Run {
+        if record.intention == Intention::Run {
             let message = format!("the node of session {} has lost it", record.name);
             self.note_session(member.session, now, "member.lost", message);
         }
@@ -199,11 +284,32 @@ impl Site {
     }
 }
 
+pub(super) fn is_asked_to_end(intention: &Intention) -> bool {
+    match intention {
+        Intention::Stop { .. } | Intention::Remove { .. } => true,
+        Intention::Run | Intention::Fail { .. } => false,
+    }
+}
+
+/// What a report names.
+struct Present {
+    /// With their states.
+    told: BTreeSet<MemberId>,
+    /// By bare ids, sorted.
+    settled: Vec<MemberId>,
+}
+
+impl Present {
+    fn contains(&self, id: MemberId) -> bool {
+        self.told.contains(&id) || self.settled.binary_search(&id).is_ok()
+    }
+}
+
 /// What a reported member is to us.
 enum Standing {
     /// Of the current attempt, on the node where it was placed.
     Current,
-    /// Of an older attempt of a session that we know.
+    /// Of another attempt of a session that we know, and to be ended.
     Older,
     /// Not ours, as far as we know.
     Unknown,

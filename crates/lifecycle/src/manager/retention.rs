@@ -55,9 +55,7 @@ impl Site {
             .iter()
             .all(|m| m.state == MemberState::Gone);
         if empty || crowded {
-            let key = super::site::ended_key(&entry.record);
-            self.sessions.remove(&id);
-            self.ended.remove(&key);
+            self.forget(id);
             self.out.forgotten.push(id);
         } else if !entry.purge {
             entry.purge = true;

@@ -22,6 +22,10 @@ const SETTLE_LIMIT: usize = 8;
 pub struct Site {
     pub(super) row: SiteRow,
     pub(super) sessions: BTreeMap<SessionId, Entry>,
+    /// Sessions that live or are being removed: those that steps walk.
+    pub(super) active: BTreeSet<SessionId>,
+    /// Members of all other sessions whose files nodes keep, see [`Site::kept_on`].
+    pub(super) kept: BTreeMap<NodeId, BTreeMap<MemberId, u64>>,
     pub(super) nodes: BTreeMap<NodeId, NodeEntry>,
     /// Living sessions by name.
     pub(super) names: BTreeMap<(Owner, SessionName), SessionId>,
@@ -64,6 +68,9 @@ pub(super) struct NodeEntry {
     pub(super) sequence: Option<u64>,
     /// What it last reported and no current attempt has.
     pub(super) foreign: BTreeMap<MemberId, Foreign>,
+    /// It obeyed another incarnation and has not yet told what it has since it obeys this one:
+    /// nothing is placed there, for nobody knows what it has from that time.
+    pub(super) unheard: bool,
 }
 
 impl NodeEntry {
@@ -72,6 +79,7 @@ impl NodeEntry {
             record,
             sequence: None,
             foreign: BTreeMap::new(),
+            unheard: false,
         }
     }
 }
@@ -81,7 +89,8 @@ impl NodeEntry {
 pub(super) struct Foreign {
     pub(super) state: MemberState,
     pub(super) spec: Option<MemberSpec>,
-    /// It is of an older attempt of a session that we know, so we may order it to end.
+    /// It is of an older attempt of a session that we know, or of one whose user ends it, so we may
+    /// order it to end.
     pub(super) ours: bool,
 }
 
@@ -118,6 +127,8 @@ impl Site {
         let mut site = Self {
             row,
             sessions: BTreeMap::new(),
+            active: BTreeSet::new(),
+            kept: BTreeMap::new(),
             nodes: BTreeMap::new(),
             names: BTreeMap::new(),
             ended: BTreeSet::new(),
@@ -155,7 +166,9 @@ impl Site {
         } else {
             self.ended.insert(ended_key(&record));
         }
-        self.sessions.insert(record.id, Entry::new(record));
+        let id = record.id;
+        self.sessions.insert(id, Entry::new(record));
+        self.reindex(id);
     }
 
     /// Takes one event in and settles all that follows from it.
@@ -213,6 +226,7 @@ impl Site {
             }
         }
         for session in seen {
+            self.reindex(session);
             self.compare_wants(session);
         }
         let desired = self.tell_nodes();

@@ -3,6 +3,7 @@
 use super::site::Site;
 use super::{Answer, Refusal, RequestToken};
 use domain::{Intention, MemberState, Now, SessionId, SessionRecord, StopOrder, UploadId};
+use std::collections::BTreeSet;
 
 /// From the first signal to SIGKILL where nobody said how long, in milliseconds.
 pub const STOP_GRACE_MS: u64 = 10_000;
@@ -64,8 +65,12 @@ impl Site {
     }
 
     pub(super) fn intend(&mut self, session: SessionId, intention: Intention) {
+        let asked = super::report::is_asked_to_end(&intention);
         self.record_mut(session).intention = intention;
         self.out.touched.insert(session);
+        if asked {
+            self.claim_foreign(session);
+        }
     }
 
     /// A removed session is deleted once no node has anything of it. Until then its row stays, so
@@ -88,23 +93,29 @@ impl Site {
         let message = format!("session {} was removed", record.name);
         // Written after the row is deleted, which takes the session's older events with it.
         self.note_session(session, now, "session.removed", message);
-        let entry = self.sessions.remove(&session).expect("found above");
-        self.ended.remove(&super::site::ended_key(&entry.record));
+        self.forget(session);
         self.out.changed.remove(&session);
         self.out.deleted.insert(session);
     }
 
-    /// Reports those of `uploads` that an ended session named and no living one does.
+    /// Reports those of `uploads`, all that exist, that an ended session named and no living one
+    /// does. One that nobody has named yet is about to be.
     pub(super) fn drop_uploads_of_ended(&mut self, uploads: &[UploadId]) {
-        for upload in uploads {
-            let mut named = self
-                .sessions
-                .values()
-                .filter(|e| e.record.spec.upload == Some(*upload));
-            let some = named.clone().next().is_some();
-            if some && !named.any(|entry| entry.record.state.is_living()) {
-                self.out.unneeded_uploads.push(*upload);
-            }
+        let all = self.sessions.values();
+        let named: BTreeSet<UploadId> = all.filter_map(|entry| entry.record.spec.upload).collect();
+        for upload in uploads.iter().filter(|upload| named.contains(*upload)) {
+            self.drop_upload_of_ended(*upload);
+        }
+    }
+
+    /// Reports an upload that an ended session named, unless a living one does.
+    pub(super) fn drop_upload_of_ended(&mut self, upload: UploadId) {
+        let names = |record: &SessionRecord| record.spec.upload == Some(upload);
+        let mut active = self.active_records();
+        let needed = active.any(|record| names(record) && record.state.is_living());
+        drop(active);
+        if !needed {
+            self.out.unneeded_uploads.push(upload);
         }
     }
 }

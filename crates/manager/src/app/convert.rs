@@ -15,6 +15,9 @@ use std::collections::BTreeMap;
 /// Where a command starts that does not say: the working directory of every session.
 pub(crate) const DEFAULT_WORKDIR: &str = "/work";
 
+/// Most characters of a reason that are shown.
+const REASON_LIMIT: usize = 300;
+
 /// RFC 3339 in UTC.
 pub(crate) fn time_text(at: Timestamp) -> String {
     jiff::Timestamp::from_microsecond(at.0)
@@ -140,7 +143,15 @@ pub(crate) fn reason(outcome: &Outcome, nodes: &BTreeMap<NodeId, NodeRecord>) ->
         | Outcome::Failed { .. }
         | Outcome::Stopped { .. }
         | Outcome::Cancelled { .. }
-        | Outcome::Expired { .. } => outcome.to_string(),
+        | Outcome::Expired { .. } => shortened(&outcome.to_string()),
+    }
+}
+
+/// A reason as people are shown it: some are made of what programs and file names say.
+pub(crate) fn shortened(reason: &str) -> String {
+    match reason.char_indices().nth(REASON_LIMIT) {
+        None => reason.to_owned(),
+        Some((end, _)) => format!("{}...", &reason[..end]),
     }
 }
 

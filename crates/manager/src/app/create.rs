@@ -28,7 +28,9 @@ impl SiteService {
         let idempotency = key.map(|key| idempotency(key, &request)).transpose()?;
         let defaults = self.manager.shared.read(Defaults::of);
         let mut checked = check(&request, &self.manager.settings, defaults)?;
-        checked.spec.mounts = check_mounts(caller, &request.mounts).await?;
+        let settings = &self.manager.settings;
+        let own = [settings.home.as_path(), &settings.runtime_directory];
+        checked.spec.mounts = check_mounts(caller, &request.mounts, &own).await?;
         if let Some(upload) = checked.spec.upload {
             self.check_upload(upload, idempotency.is_some()).await?;
         }
@@ -85,13 +87,18 @@ impl SiteService {
     }
 
     pub(crate) async fn stage_upload(&self, body: ByteStream) -> Result<UploadView, Problem> {
-        let staged = self.manager.uploads.stage(body).await;
-        let (upload, bytes) = staged.map_err(|error| match error {
+        let named = self.manager.shared.named_uploads();
+        let staged = self.manager.uploads.stage(&named, body).await;
+        let (upload, bytes) = staged.map_err(|error: UploadError<Problem>| match error {
             UploadError::Source(problem) => problem,
             UploadError::TooLarge { limit_bytes } => {
                 let limit = domain::amounts::show_bytes(limit_bytes.into());
                 let detail = format!("the upload has more than {limit}");
                 Problem::new(ProblemCode::TooLarge, detail)
+            }
+            UploadError::NotAnArchive => {
+                let problem = Problem::new(ProblemCode::InvalidRequest, error.to_string());
+                problem.hint("send what `tar --create` makes, without compression")
             }
             UploadError::TooMany => {
                 let detail = format!("{UPLOAD_COUNT_LIMIT} uploads wait already");

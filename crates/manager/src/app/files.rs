@@ -1,7 +1,7 @@
 //! Files of a session, from the node that has them.
 
 use crate::app::SiteService;
-use crate::app::problems::of_node;
+use crate::app::problems::{kept_for, of_node};
 use domain::MemberState;
 use futures::StreamExt;
 use node_api::DownloadRequest;
@@ -30,8 +30,7 @@ impl SiteService {
         };
         if main.state == MemberState::Gone {
             let detail = format!("the files of session {} are no longer kept", record.name);
-            return Err(Problem::new(ProblemCode::NoSuchFile, detail)
-                .hint("files are kept for a week after the end of a session"));
+            return Err(Problem::new(ProblemCode::NoSuchFile, detail).hint(kept_for("files are")));
         }
         let api = self.node(main.node)?;
         let request = DownloadRequest {

@@ -27,6 +27,7 @@ impl SiteService {
             commit: shared.committed(),
             living_sessions: living as u64,
             address: settings.address.clone(),
+            refused_nodes: self.manager.refusals.all(),
         }
     }
 

@@ -1,12 +1,13 @@
 //! A session's output, followed across its start, its end, and a node that is away for a moment.
 
-use crate::app::problems::{field, no_such_session, of_node};
+use crate::app::problems::{field, kept_for, no_such_session, of_node};
 use crate::app::{SiteService, stream_of};
 use crate::clock;
 use crate::manager::Manager;
 use crate::shared::before;
 use domain::{MemberId, MemberState, NodeId, SessionId, SessionRecord, Span, Timestamp};
 use futures::StreamExt;
+use futures::stream;
 use node_api::{LogChunk, LogChunkStream, LogRequest, LogStream, NodeError};
 use public_api::{Caller, LogFrame, LogFrameStream, LogQuery, OutputStream, Problem, ProblemCode};
 use std::sync::{Arc, PoisonError};
@@ -25,6 +26,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const RETRY_LIMIT: Duration = Duration::from_secs(60);
 /// The same for a reader who only wants what is there.
 const READ_RETRY_LIMIT: Duration = Duration::from_secs(5);
+/// Longest wait for the first frame of an ended session before the request is answered: longer
+/// than a node that is away is waited for.
+const FIRST_FRAME_WAIT: Duration = Duration::from_secs(6);
 /// Longest wait for a node to open a stream.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait, after the last byte, until the session's end is shown: whoever gets the end of
@@ -63,7 +67,24 @@ impl SiteService {
         self.manager
             .tasks
             .spawn_cancellable("follow output", follower.run());
-        Ok(stream_of(frames))
+        if record.state.is_living() {
+            Ok(stream_of(frames))
+        } else {
+            after_first(frames).await
+        }
+    }
+}
+
+/// The stream of an ended session, once its first frame is there. All of its output is kept or
+/// none is any more: a problem that is told now is an answer to the request, while one that is
+/// told inside the stream looks like a connection that broke, which readers try to mend.
+async fn after_first(
+    mut frames: mpsc::Receiver<Result<LogFrame, Problem>>,
+) -> Result<LogFrameStream, Problem> {
+    match tokio::time::timeout(FIRST_FRAME_WAIT, frames.recv()).await {
+        Ok(Some(Err(problem))) => Err(problem),
+        Ok(Some(first)) => Ok(stream::iter([first]).chain(stream_of(frames)).boxed()),
+        Ok(None) | Err(_) => Ok(stream_of(frames)),
     }
 }
 
@@ -191,8 +212,8 @@ impl Follower {
                 }
                 Place::NoLonger => {
                     let detail = "the output of this session is no longer kept";
-                    let problem = Problem::new(ProblemCode::NoSuchFile, detail)
-                        .hint("output is kept for a week after the end of a session");
+                    let problem =
+                        Problem::new(ProblemCode::NoSuchFile, detail).hint(kept_for("output is"));
                     return Err(Stop::Problem(problem));
                 }
             }

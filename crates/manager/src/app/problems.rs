@@ -2,7 +2,7 @@
 
 use crate::shared::LeaderError;
 use domain::amounts::show_bytes;
-use lifecycle::manager::Refusal;
+use lifecycle::manager::{OUTPUT_RETENTION_MS, Refusal};
 use node_api::NodeError;
 use public_api::{Problem, ProblemCode};
 
@@ -23,7 +23,7 @@ pub(crate) fn no_such_session(asked: &str) -> Problem {
 impl From<LeaderError> for Problem {
     fn from(error: LeaderError) -> Self {
         let code = match &error {
-            LeaderError::Closed => ProblemCode::Unavailable,
+            LeaderError::Closed | LeaderError::NodeLeft => ProblemCode::Unavailable,
             LeaderError::Busy => ProblemCode::Busy,
             LeaderError::Commit { full: true, .. } | LeaderError::NoRoom { .. } => {
                 ProblemCode::DiskFull
@@ -42,6 +42,7 @@ impl From<LeaderError> for Problem {
                 show_bytes((*needed_bytes).into())
             ),
             LeaderError::Closed
+            | LeaderError::NodeLeft
             | LeaderError::Busy
             | LeaderError::Commit { .. }
             | LeaderError::Store { .. } => error.to_string(),
@@ -76,6 +77,12 @@ pub(crate) fn refused(refusal: &Refusal) -> Problem {
     }
 }
 
+/// For how long `what` (with its verb) is there.
+pub(crate) fn kept_for(what: &str) -> String {
+    let days = OUTPUT_RETENTION_MS / 86_400_000;
+    format!("{what} kept for {days} days after the end of a session")
+}
+
 /// An answer of a node to a call for a session.
 pub(crate) fn of_node(error: &NodeError) -> Problem {
     let detail = error.to_string();
@@ -87,7 +94,7 @@ pub(crate) fn of_node(error: &NodeError) -> Problem {
         NodeError::UnknownMember { .. } => {
             let detail = "the node has nothing of this session, or nothing any more";
             return Problem::new(ProblemCode::NoSuchFile, detail)
-                .hint("files and logs are kept for a week after the end of a session");
+                .hint(kept_for("files and logs are"));
         }
         NodeError::WrongState { .. } => ProblemCode::WrongState,
         NodeError::NotFound { .. } => ProblemCode::NoSuchFile,

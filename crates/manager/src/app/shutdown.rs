@@ -2,9 +2,9 @@
 
 use crate::app::SiteService;
 use crate::app::stop::plain_order;
+use crate::manager::Closing;
 use domain::SessionId;
 use public_api::{Caller, Problem, ProblemCode, ShutdownMode, ShutdownOrder, ShutdownView};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Longest wait for sessions that were told to stop; those that live on then are left, and go on
@@ -21,19 +21,17 @@ impl SiteService {
             let detail = "only operators take a site down";
             return Err(Problem::new(ProblemCode::Forbidden, detail));
         }
-        // From here on nothing new is taken, so that what is counted stays counted.
-        let was_closing = self.manager.closing.swap(true, Ordering::SeqCst);
-        let prepared = match order.mode {
-            ShutdownMode::Refuse => self.check_idle(),
-            ShutdownMode::Stop => self.stop_all(caller).await,
-            ShutdownMode::Leave => Ok(()),
-        };
-        if let Err(problem) = prepared {
-            self.manager.closing.store(was_closing, Ordering::SeqCst);
-            return Err(problem);
+        // From here on nothing new is taken, so that what is counted stays counted. Whoever asked
+        // may go away before the order is given, which drops this: then the site stays up.
+        let closing = Closing::begin(&self.manager);
+        match order.mode {
+            ShutdownMode::Refuse => self.check_idle()?,
+            ShutdownMode::Stop => self.stop_all(caller).await?,
+            ShutdownMode::Leave => {}
         }
         let living = self.living_count();
         self.manager.ordered.send_replace(Some(order.mode));
+        closing.keep();
         Ok(ShutdownView {
             pid: std::process::id(),
             living_sessions: living,

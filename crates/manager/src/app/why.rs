@@ -1,13 +1,14 @@
 //! Why a session is where it is.
 
 use crate::app::SiteService;
-use crate::app::convert::{node_name, reason, time_text};
+use crate::app::convert::{node_name, reason, shortened, time_text};
 use crate::clock;
 use domain::amounts::show_bytes;
 use domain::{
-    Cause, ExitHow, ExitRecord, Intention, MemberState, NodeId, NodeRecord, Outcome, SessionRecord,
-    SessionState, SlotName, Span, Timestamp,
+    Cause, ExitHow, ExitRecord, Intention, LimitsReached, MemberState, NodeId, NodeRecord, Outcome,
+    SessionRecord, SessionState, SlotName, Span, Timestamp,
 };
+use guest_api::files::LOG_LIMIT_BYTES;
 use lifecycle::manager::explain;
 use public_api::{Caller, NodeReason, Problem, UsageView, Why, WhyReason};
 use scheduler::{NodeReasons, Reason};
@@ -16,6 +17,10 @@ use std::time::Duration;
 
 /// Longest wait for a node to tell what a running session uses; the answer does without it then.
 const USAGE_WAIT: Duration = Duration::from_secs(1);
+
+/// What helps where the only node obeys another site: mostly a store that was removed or replaced.
+const REFUSED_REMEDY: &str = "put back the `site.db` that the node knows; or, to give up what runs \
+    there, take the site down and remove `node/obeyed` in its home";
 
 type NodeRecords = BTreeMap<NodeId, NodeRecord>;
 
@@ -36,6 +41,7 @@ impl SiteService {
             SessionState::Pending => {
                 let reasons = shared.read(|view| explain(view, record.id, now));
                 waits(&mut why, &reasons.unwrap_or_default());
+                refused_nodes(&mut why, self.manager.refusals.all());
             }
             SessionState::Ended { outcome } => {
                 shared.read(|view| has_ended(&mut why, &record, outcome, &view.nodes));
@@ -80,6 +86,19 @@ fn waits(why: &mut Why, nodes: &[NodeReasons]) {
     } else {
         format!("none of the {} nodes can take it now", nodes.len())
     };
+}
+
+/// A node that the site does not take in may be the very one that is waited for.
+fn refused_nodes(why: &mut Why, refused: Vec<String>) {
+    if refused.is_empty() {
+        return;
+    }
+    if why.nodes.is_empty() {
+        why.summary = format!("no node was taken in: {}", refused.join("; "));
+        why.suggestion = Some(REFUSED_REMEDY.to_owned());
+    }
+    let told = refused.iter().map(|reason| format!("refused: {reason}"));
+    why.evidence.extend(told);
 }
 
 fn why_reason(reason: &Reason) -> WhyReason {
@@ -213,7 +232,12 @@ fn has_ended(why: &mut Why, record: &SessionRecord, outcome: &Outcome, nodes: &N
     for member in &record.members {
         let place = node_name(member.node, nodes);
         match &member.state {
-            MemberState::Exited { record: exit } => exit_lines(why, exit, &place),
+            MemberState::Exited { record: exit } => {
+                exit_lines(why, exit, &place);
+                let limits = exit.limits_reached.as_deref();
+                let lines = limits.map(|limits| limit_lines(limits, record.spec.pids_limit));
+                why.evidence.extend(lines.into_iter().flatten());
+            }
             MemberState::Gone => why
                 .evidence
                 .push(format!("{place} has nothing of it any more")),
@@ -243,8 +267,9 @@ fn exit_lines(why: &mut Why, exit: &ExitRecord, place: &str) {
     };
     why.evidence.push(ran);
     if let ExitHow::NeverRan { reason } = &exit.how {
-        why.evidence.push(reason.clone());
+        why.evidence.push(shortened(reason));
     }
+    why.evidence.extend(exit.reason.as_deref().map(shortened));
     if let Some(memory) = &exit.out_of_memory {
         let limit = show_bytes(memory.limit_bytes.into());
         let peak = memory
@@ -266,6 +291,46 @@ fn exit_lines(why: &mut Why, exit: &ExitRecord, place: &str) {
         "it wrote {} bytes to stdout and {} to stderr",
         written.0, written.1
     ));
+}
+
+/// What its programs saw as an error of no clear cause, and output that is gone.
+fn limit_lines(limits: &LimitsReached, pids_limit: u32) -> Vec<String> {
+    let mut lines = Vec::new();
+    if limits.pids_hits > 0 {
+        let times = match limits.pids_hits {
+            1 => "once".to_owned(),
+            times => format!("{times} times"),
+        };
+        lines.push(format!(
+            "the limit of {pids_limit} processes was reached {times}; ask for more with --pids"
+        ));
+    }
+    let full = [
+        ("/tmp", limits.tmp_full_bytes),
+        ("/dev/shm", limits.shm_full_bytes),
+    ];
+    for (place, bytes) in full {
+        if let Some(bytes) = bytes {
+            let limit = show_bytes(bytes.into());
+            lines.push(format!(
+                "{place} was full: its limit is {limit}, a quarter of the memory; write to /work, \
+                 or ask for more with --memory"
+            ));
+        }
+    }
+    let dropped = [
+        ("stdout", limits.stdout_dropped_bytes),
+        ("stderr", limits.stderr_dropped_bytes),
+    ];
+    for (stream, bytes) in dropped {
+        if bytes > 0 {
+            let (bytes, kept) = (show_bytes(bytes.into()), show_bytes(LOG_LIMIT_BYTES.into()));
+            lines.push(format!(
+                "{bytes} of {stream} were dropped: the log keeps {kept}"
+            ));
+        }
+    }
+    lines
 }
 
 /// What would help the next time, where that is known.
@@ -312,5 +377,43 @@ fn seconds(from: Timestamp, to: Timestamp) -> Span {
         Span(ms)
     } else {
         Span(ms / 1_000 * 1_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::limit_lines;
+    use crate::app::convert::shortened;
+    use domain::LimitsReached;
+
+    #[test]
+    fn limits_are_told_in_words() {
+        let mut limits = LimitsReached::default();
+        assert!(limit_lines(&limits, 64).is_empty());
+        limits = LimitsReached {
+            pids_hits: 3,
+            stdout_dropped_bytes: 5 << 30,
+            stderr_dropped_bytes: 0,
+            tmp_full_bytes: Some(256 << 20),
+            shm_full_bytes: None,
+        };
+        assert_eq!(
+            limit_lines(&limits, 64),
+            [
+                "the limit of 64 processes was reached 3 times; ask for more with --pids",
+                "/tmp was full: its limit is 256 MiB, a quarter of the memory; write to /work, \
+                 or ask for more with --memory",
+                "5 GiB of stdout were dropped: the log keeps 256 MiB",
+            ]
+        );
+        limits.pids_hits = 1;
+        assert!(limit_lines(&limits, 64)[0].contains("reached once;"));
+    }
+
+    #[test]
+    fn a_long_reason_is_cut() {
+        let long = "ä".repeat(1_000);
+        assert_eq!(shortened(&long[..600]), &long[..600]);
+        assert_eq!(shortened(&long), format!("{}...", &long[..600]));
     }
 }

@@ -192,12 +192,12 @@ fn release(
             assert!(answers.is_empty(), "the core answers every request");
             for (node, reply) in welcomes {
                 let told = effects.desired.iter().find(|(id, _)| *id == node);
-                let (_, desired) = told.expect("a node that connects is told what is wanted");
-                let welcome = Welcome {
+                // Nothing is told to a node whose goodbye came in the same batch.
+                let welcome = told.map(|(_, desired)| Welcome {
                     site: desired.site,
                     desired: desired.clone(),
-                };
-                let _sent = reply.send(Ok(welcome));
+                });
+                let _sent = reply.send(welcome.ok_or(LeaderError::NodeLeft));
             }
         }
         Err(error) => {
@@ -208,5 +208,24 @@ fn release(
                 let _sent = reply.send(Err(error.clone()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::release;
+    use crate::shared::LeaderError;
+    use domain::NodeId;
+    use lifecycle::manager::Effects;
+    use std::collections::BTreeMap;
+    use tokio::sync::oneshot;
+
+    #[test]
+    fn a_node_that_left_in_the_batch_of_its_hello_is_told_so() {
+        let (reply, mut answer) = oneshot::channel();
+        let welcomes = vec![(NodeId(1), reply)];
+        release(BTreeMap::new(), welcomes, Ok(Effects::default()));
+        let answer = answer.try_recv().expect("answered");
+        assert_eq!(answer.map(|_| ()), Err(LeaderError::NodeLeft));
     }
 }

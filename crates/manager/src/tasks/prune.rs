@@ -5,8 +5,6 @@ use crate::leader::LeaderHandle;
 use crate::shared::{Shared, chain};
 use crate::uploads::Uploads;
 use database::Retention;
-use domain::UploadId;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tasks::TaskRunner;
@@ -58,13 +56,7 @@ async fn prune_rows(leader: &LeaderHandle, retention: Retention) -> u64 {
 }
 
 async fn prune_uploads(shared: &Shared, uploads: &Uploads) -> usize {
-    let named: BTreeSet<UploadId> = shared.read(|view| {
-        let living = view
-            .sessions
-            .values()
-            .filter(|record| record.state.is_living());
-        living.filter_map(|record| record.spec.upload).collect()
-    });
+    let named = shared.named_uploads();
     let uploads = uploads.clone();
     let pruned =
         tokio::task::spawn_blocking(move || uploads.prune(&named, SystemTime::now())).await;

@@ -124,6 +124,7 @@ impl Service for Fake {
             commit: self.committed(),
             living_sessions: 1,
             address: None,
+            refused_nodes: Vec::new(),
         })
     }
 

@@ -27,6 +27,7 @@ pub(crate) struct Member {
 #[derive(Debug, Default)]
 struct State {
     members: BTreeMap<MemberId, Member>,
+    incarnation: u64,
     epoch: u64,
     generation: u64,
     sequence: u64,
@@ -59,6 +60,9 @@ pub(crate) fn exited(member: MemberId, how: ExitHow, cause: ExitCause) -> Member
         stdout_bytes: 0,
         stderr_bytes: 0,
         out_of_memory: None,
+        reason: None,
+        disk_bytes: None,
+        limits_reached: None,
     };
     MemberState::Exited { record }
 }
@@ -90,6 +94,7 @@ impl FakeAgent {
             offers: Slots::of(40_000, 1 << 30),
             capabilities: rows.map(|row| (row.to_owned(), Capability::Yes)).into(),
             site: None,
+            obeyed: None,
         };
         let welcome = manager.hello(hello).await.expect("welcome");
         self.obey(welcome.desired).await.expect("it is this site");
@@ -104,6 +109,7 @@ impl FakeAgent {
                 });
             }
             (state.epoch, state.generation) = (desired.epoch, desired.generation);
+            state.incarnation = desired.incarnation;
             for member in desired.members {
                 let command = member.spec.session.command;
                 let known = state.members.remove(&member.id);
@@ -124,6 +130,7 @@ impl FakeAgent {
             Report {
                 node: self.node,
                 sequence: state.sequence,
+                incarnation: state.incarnation,
                 epoch: state.epoch,
                 generation: state.generation,
                 members: state
@@ -136,6 +143,7 @@ impl FakeAgent {
                         spec: None,
                     })
                     .collect(),
+                settled: Vec::new(),
             }
         };
         self.changed.send_modify(|count| *count += 1);

@@ -1,9 +1,14 @@
 //! Commits that fail: nothing is shown that a crash could take back.
 
 use crate::agent::FakeAgent;
-use crate::site::{TestSite, caller, command};
+use crate::site::{TestSite, caller, command, operator};
 use crate::store::{Failure, FakeStore};
-use public_api::{ListQuery, ProblemCode, StopSession};
+use domain::{SiteId, Slots};
+use futures::FutureExt;
+use node_api::{EncodedNode, Hello, NodeError};
+use public_api::{ListQuery, ProblemCode, ShutdownMode, ShutdownOrder, StopSession};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 async fn site() -> (TestSite, FakeStore) {
     let store = FakeStore::default();
@@ -119,6 +124,7 @@ async fn a_manager_that_cannot_take_over_does_not_start() {
     let (site, _) = site().await;
     let settings = manager::ManagerSettings {
         home: home.path().to_owned(),
+        runtime_directory: home.path().join("run"),
         build: public_api::Build {
             version: "0".into(),
             id: "0".into(),
@@ -134,5 +140,69 @@ async fn a_manager_that_cannot_take_over_does_not_start() {
     let started = manager::Manager::start(settings, Box::new(store), &site.tasks).await;
     let error = started.expect_err("it does not start");
     assert!(error.to_string().contains("cannot take over"), "{error}");
+    site.close().await;
+}
+
+#[tokio::test]
+async fn who_takes_the_site_down_and_goes_away_leaves_it_open() {
+    let site = TestSite::new().await;
+    let runs = site.create(command(&["stay"])).await;
+    site.await_state(&runs.id, "running").await;
+    let order = ShutdownOrder {
+        mode: ShutdownMode::Stop,
+    };
+    let operator = operator();
+    // Dropped at its first wait, as a request is whose client is gone.
+    let answer = site.service.shutdown(&operator, order).now_or_never();
+    assert!(answer.is_none(), "it waits for the session's end");
+    let next = site.create(command(&["stay"])).await;
+    site.await_state(&next.id, "running").await;
+    let again = site.service.shutdown(&operator, order).await;
+    again.expect("the order is given");
+    let refused = site.refused(command(&["stay"])).await;
+    assert_eq!(refused.code, ProblemCode::Unavailable, "now it goes down");
+    site.close().await;
+}
+
+#[tokio::test]
+async fn a_node_that_obeys_another_site_is_told_of_until_it_is_taken_in() {
+    let site = TestSite::new().await;
+    let api = site.manager.manager_api();
+    let other = FakeAgent::new(2);
+    let node = Arc::new(EncodedNode(other.clone()));
+    site.manager.connect_node(other.node, node);
+    let mut hello = Hello {
+        node: other.node,
+        name: "n2".to_owned(),
+        pool: "default".to_owned(),
+        offers: Slots::of(40_000, 1 << 30),
+        capabilities: BTreeMap::new(),
+        site: Some(SiteId(99)),
+        obeyed: None,
+    };
+    for _ in 0..2 {
+        let answer = api.hello(hello.clone()).await;
+        assert!(matches!(answer, Err(NodeError::Refused { .. })));
+    }
+    let told = || async {
+        let view = site.service.site(&operator()).await.expect("it is up");
+        view.refused_nodes
+    };
+    let refused = told().await;
+    assert!(
+        matches!(refused.as_slice(), [reason] if reason.contains("node n2 obeys")),
+        "{refused:?}"
+    );
+    let mut large = command(&["stay"]);
+    large.cpu = Some("4".to_owned());
+    let runs = site.create(large.clone()).await;
+    let waits = site.create(large).await;
+    site.await_state(&runs.id, "running").await;
+    let why = site.service.why(&caller("ada"), &waits.id).await;
+    let evidence = why.expect("it waits").evidence;
+    assert!(evidence.iter().any(|line| line.contains("node n2 obeys")));
+    hello.site = Some(SiteId(5));
+    api.hello(hello).await.expect("taken in");
+    assert!(told().await.is_empty());
     site.close().await;
 }

@@ -70,6 +70,7 @@ impl TestSite {
         let tasks = TaskRunner::new();
         let settings = ManagerSettings {
             home: home.path().to_owned(),
+            runtime_directory: home.path().join("run"),
             build: Build {
                 version: "0".into(),
                 id: "0".into(),

@@ -3,7 +3,6 @@
 use crate::site::{TestSite, caller, command};
 use bytes::Bytes;
 use domain::{ExitCause, ExitHow, MemberState};
-use futures::StreamExt;
 use public_api::{LogQuery, OutputStream, ProblemCode, StdinQuery, StopSession};
 
 fn follow() -> LogQuery {
@@ -214,13 +213,26 @@ async fn a_node_that_is_away_is_told_to_a_reader() {
         .service
         .logs(&ada, &made.id, OutputStream::Stdout, query)
         .await;
-    let mut frames = stream.expect("a stream");
-    let problem = frames
-        .next()
-        .await
-        .expect("a word")
-        .expect_err("the node is away");
+    let problem = stream.err().expect("the node is away");
     assert_eq!(problem.code, ProblemCode::NodeUnreachable);
-    assert!(frames.next().await.is_none());
+    site.close().await;
+}
+
+#[tokio::test]
+async fn output_that_is_gone_is_a_refusal_and_no_broken_stream() {
+    let site = TestSite::new().await;
+    let made = site.create(command(&["true"])).await;
+    site.await_state(&made.id, "ended").await;
+    site.agent.change(std::collections::BTreeMap::clear).await;
+    let ada = caller("ada");
+    for query in [LogQuery::default(), follow()] {
+        let logs = site
+            .service
+            .logs(&ada, &made.id, OutputStream::Stdout, query);
+        let Err(problem) = logs.await else {
+            panic!("there is nothing")
+        };
+        assert_eq!(problem.code, ProblemCode::NoSuchFile);
+    }
     site.close().await;
 }

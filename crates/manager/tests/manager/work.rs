@@ -266,9 +266,16 @@ async fn bad_requests_make_nothing() {
 async fn an_upload_lives_as_long_as_its_session() {
     let site = TestSite::new().await;
     let ada = caller("ada");
-    let body = stream::iter([Ok(Bytes::from_static(b"tar"))]).boxed();
+    let other = stream::iter([Ok(Bytes::from_static(b"tar"))]).boxed();
+    let refused = site.service.upload(&ada, other).await;
+    assert_eq!(
+        refused.expect_err("no archive").code,
+        ProblemCode::InvalidRequest
+    );
+    let archive = Bytes::from_static(&[0; 1_024]);
+    let body = stream::iter([Ok(archive.clone())]).boxed();
     let upload = site.service.upload(&ada, body).await.expect("it fits");
-    assert_eq!(upload.bytes, 3);
+    assert_eq!(upload.bytes, 1_024);
     let mut request = command(&["stay"]);
     request.upload = Some(upload.id.clone());
     let made = site.create(request).await;
@@ -280,7 +287,7 @@ async fn an_upload_lives_as_long_as_its_session() {
         .upload(id)
         .await
         .expect("the agent gets it");
-    assert_eq!(bytes.next().await, Some(Ok(Bytes::from_static(b"tar"))));
+    assert_eq!(bytes.next().await, Some(Ok(archive)));
     let file = site
         .home
         .path()

@@ -1,6 +1,7 @@
 //! Limits: each ends or hurts its own container only, and is told.
 
 use super::bench::{bench, encode, eventually, group, output};
+use domain::LimitsReached;
 use engine_api::Engine as _;
 use guest_api::Stream;
 use std::fs;
@@ -81,6 +82,15 @@ for directory in (\"/tmp\", \"/dev/shm\"):
     let finished = bench.run(&bench.container(0, script)).await;
     let space = "No space left on device\n";
     assert_eq!(finished.output, space.repeat(4), "{finished:?}");
+    // Its size is that of the container, and its guest tells of it.
+    let reached = LimitsReached {
+        tmp_full_bytes: Some(64 << 20),
+        shm_full_bytes: Some(64 << 20),
+        ..LimitsReached::default()
+    };
+    assert_eq!(finished.record.limits_reached, reached.if_any());
+    let enough = bench.run(&bench.container(1, "echo x > /tmp/x")).await;
+    assert_eq!(enough.record.limits_reached, None);
     assert_eq!(finished.report.out_of_memory, None);
 }
 

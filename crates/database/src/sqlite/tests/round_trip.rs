@@ -3,10 +3,10 @@
 use super::sample::{self, commit, ended, open, pending, put, running};
 use crate::store::Store as _;
 use domain::{
-    ArrayId, Capability, Cause, ExitCause, ExitHow, ExitRecord, Intention, MemberId, MemberRecord,
-    MemberState, Mount, Network, NodeId, NodeLostPolicy, NodeRecord, NodeStatus, OomEvidence,
-    Outcome, SessionId, SessionKind, SessionRecord, SessionSpec, SessionState, SiteId, SlotName,
-    Slots, Span, StdinMode, StopOrder, Timestamp, UploadId,
+    ArrayId, Capability, Cause, ExitCause, ExitHow, ExitRecord, Intention, LimitsReached, MemberId,
+    MemberRecord, MemberState, Mount, Network, NodeId, NodeLostPolicy, NodeRecord, NodeStatus,
+    OomEvidence, Outcome, SessionId, SessionKind, SessionRecord, SessionSpec, SessionState, SiteId,
+    SlotName, Slots, Span, StdinMode, StopOrder, Timestamp, UploadId,
 };
 use lifecycle::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent, SiteRow};
 
@@ -66,14 +66,24 @@ fn causes() -> Vec<Cause> {
             after: Span(9),
         },
         Cause::GuestDied,
-        Cause::DiskLimit { used_bytes: 10 },
+        Cause::DiskLimit {
+            used_bytes: Some(10),
+        },
+        Cause::DiskLimit { used_bytes: None },
     ]
 }
 
 fn states() -> Vec<SessionState> {
     let mut outcomes = vec![
         Outcome::Succeeded,
-        Outcome::Stopped { by: "ann".into() },
+        Outcome::Stopped {
+            by: "ann".into(),
+            signal: None,
+        },
+        Outcome::Stopped {
+            by: "ann".into(),
+            signal: Some(9),
+        },
         Outcome::Cancelled { by: "bob".into() },
         Outcome::Expired { limit: Span(5) },
         Outcome::Lost { node: NodeId(3) },
@@ -113,6 +123,15 @@ fn intentions() -> Vec<Intention> {
         },
         Intention::Remove { order },
     ]
+}
+
+fn evidence() -> OomEvidence {
+    OomEvidence {
+        kills: 1,
+        limit_bytes: 2,
+        peak_bytes: None,
+        process: Some("python3".into()),
+    }
 }
 
 fn member_states(member: MemberId) -> Vec<MemberState> {
@@ -166,11 +185,17 @@ fn member_states(member: MemberId) -> Vec<MemberState> {
             cause,
             stdout_bytes: u64::MAX,
             stderr_bytes: 0,
-            out_of_memory: some.then(|| OomEvidence {
-                kills: 1,
-                limit_bytes: 2,
-                peak_bytes: None,
-                process: Some("python3".into()),
+            out_of_memory: some.then(evidence),
+            reason: some.then(|| "the launcher is gone".into()),
+            disk_bytes: some.then_some(u64::MAX),
+            limits_reached: some.then(|| {
+                Box::new(LimitsReached {
+                    pids_hits: 1,
+                    stdout_dropped_bytes: 2,
+                    stderr_dropped_bytes: 3,
+                    tmp_full_bytes: Some(4),
+                    shm_full_bytes: None,
+                })
             }),
         };
         states.push(MemberState::Exited { record });

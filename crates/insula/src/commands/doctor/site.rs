@@ -19,6 +19,11 @@ pub(super) async fn checks(site: &Site, view: &SiteView) -> Vec<Check> {
         "sessions",
         format!("{} living", view.living_sessions),
     ));
+    for reason in &view.refused_nodes {
+        let remedy = "put back the site.db that the node knows; or, to give up what runs there, \
+                      take the site down and remove node/obeyed in its home";
+        checks.push(Check::fail("refused node", reason.clone(), remedy));
+    }
     match site.client().nodes().await {
         Ok(nodes) => checks.extend(nodes.iter().flat_map(node)),
         Err(error) => {

@@ -7,6 +7,7 @@ use crate::daemon::Site;
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::follow::{Follow, Sink, follow};
+use crate::signals::Signals;
 use client::ClientError;
 use public_api::{
     LogQuery, OutputStream, ProblemCode, SessionView, SignalOrder, StdinQuery, StopSession,
@@ -14,7 +15,6 @@ use public_api::{
 use std::cell::Cell;
 use std::io;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -35,13 +35,15 @@ pub(super) enum Attached {
         session: Box<SessionView>,
         /// What became of our output.
         output: Output,
+        /// We ordered its death at once.
+        killed: bool,
     },
     /// It runs on without us.
     Left {
         /// What we exit with.
         exit_code: u8,
-        /// Why we go.
-        because: &'static str,
+        /// Why we go, and what becomes of it.
+        said: String,
     },
 }
 
@@ -79,9 +81,14 @@ pub(super) async fn attach(site: &Site, session: &SessionView) -> Result<Attache
         )?;
         await_end(site, id).await
     };
-    let leave = async { signals.act_on(site, id).await };
+    let killed = Cell::new(false);
+    let leave = async { act_on(&mut signals, site, session, &killed).await };
     tokio::select! {
-        ended = to_the_end => Ok(Attached::Ended { session: Box::new(ended?), output: output.get() }),
+        ended = to_the_end => Ok(Attached::Ended {
+            session: Box::new(ended?),
+            output: output.get(),
+            killed: killed.get(),
+        }),
         left = leave => Ok(left),
         never = when_broken(site, id, stdout_broken, &output) => match never {},
         never = when_broken(site, id, stderr_broken, &output) => match never {},
@@ -131,46 +138,49 @@ async fn when_broken(
     std::future::pending().await
 }
 
-/// The signals that mean something to a foreground run.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Passes interrupts on; returns when we have to go.
-    async fn act_on(&mut self, site: &Site, id: &str) -> Attached {
-        let mut interrupts = 0_u32;
-        loop {
-            tokio::select! {
-                _ = self.interrupt.recv() => {
-                    let number = interrupts + 1;
-                    let told = timeout(TELL_LIMIT, interrupt(site, id, number)).await;
-                    interrupts = told.unwrap_or(number);
-                    if interrupts > 3 {
-                        let exit_code = exit_codes::INTERRUPTED;
-                        return Attached::Left { exit_code, because: "interrupted again" };
-                    }
+/// Passes interrupts on; returns when we have to go.
+async fn act_on(
+    signals: &mut Signals,
+    site: &Site,
+    session: &SessionView,
+    killed: &Cell<bool>,
+) -> Attached {
+    let id = session.id.as_str();
+    let name = &session.name;
+    let runs_on = |because: &str| {
+        format!(
+            "{because}: {name} runs on; `insula logs -f {name}` follows it, \
+             `insula stop {name}` stops it"
+        )
+    };
+    let mut interrupts = 0_u32;
+    loop {
+        tokio::select! {
+            _ = signals.interrupt.recv() => {
+                let number = interrupts + 1;
+                let told = timeout(TELL_LIMIT, interrupt(site, id, number, killed)).await;
+                interrupts = told.unwrap_or(number);
+                if interrupts > 3 {
+                    let said = if killed.get() {
+                        format!(
+                            "interrupted again: {name} is being killed; \
+                             `insula show {name}` tells when it is gone"
+                        )
+                    } else {
+                        runs_on("interrupted again")
+                    };
+                    return Attached::Left { exit_code: exit_codes::INTERRUPTED, said };
                 }
-                _ = self.terminate.recv() => {
-                    farewell(site, id).await;
-                    let exit_code = exit_codes::TERMINATED;
-                    return Attached::Left { exit_code, because: "asked to end" };
-                }
-                _ = self.hangup.recv() => {
-                    farewell(site, id).await;
-                    let exit_code = exit_codes::HANGUP;
-                    return Attached::Left { exit_code, because: "the terminal is gone" };
-                }
+            }
+            _ = signals.terminate.recv() => {
+                farewell(site, id).await;
+                let exit_code = exit_codes::TERMINATED;
+                return Attached::Left { exit_code, said: runs_on("asked to end") };
+            }
+            _ = signals.hangup.recv() => {
+                farewell(site, id).await;
+                let exit_code = exit_codes::HANGUP;
+                return Attached::Left { exit_code, said: runs_on("the terminal is gone") };
             }
         }
     }
@@ -178,7 +188,7 @@ impl Signals {
 
 /// The first interrupt is the command's; the second stops the session, the third kills it.
 /// Returns which of these it was: a session that has no command yet is stopped at once.
-async fn interrupt(site: &Site, id: &str, number: u32) -> u32 {
+async fn interrupt(site: &Site, id: &str, number: u32, killed: &Cell<bool>) -> u32 {
     let printer = &site.printer;
     if number == 1 {
         match site.client().signal(id, SignalOrder { signal: 2 }).await {
@@ -208,7 +218,7 @@ async fn interrupt(site: &Site, id: &str, number: u32) -> u32 {
         grace,
     };
     match site.client().stop(id, &order).await {
-        Ok(_) => {}
+        Ok(_) => killed.set(number == 3),
         Err(ClientError::Problem(problem)) if problem.code == ProblemCode::WrongState => {}
         Err(error) => printer.warning(&format!("the session could not be stopped: {error}")),
     }

@@ -16,6 +16,8 @@ const FOREGROUND_AGAIN: Duration = Duration::from_millis(200);
 const READ_BYTES: usize = 64 << 10;
 /// Pieces read ahead of what the command took.
 const PIECES_LIMIT: usize = 4;
+/// A session that goes on for so long after its input failed has not just ended.
+const TOLD_AFTER: Duration = Duration::from_secs(2);
 /// Least time between two tries to hand over bytes that were not taken.
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
@@ -28,16 +30,18 @@ pub(super) fn is_there() -> bool {
     !null.is_ok_and(|null| null.st_rdev == found.st_rdev && found.st_rdev != 0)
 }
 
-/// Hands over everything that can be read, then closes. A failure is told; what comes out of the
-/// session matters more. Never returns.
+/// Hands over everything that can be read, then closes. A failure is told only if the session goes
+/// on after it: one that has just ended takes nothing, in whatever words the site says so. What
+/// comes out of the session matters more. Never returns.
 pub(super) async fn forward_input(site: &Site, session: &SessionView) -> Infallible {
     if session.stdin
         && let Err(failure) = forward(site, &session.id).await
     {
         let error = &failure.error;
-        site.printer.warning(&format!(
-            "standard input is not passed on any more: {error:#}"
-        ));
+        let said = format!("standard input is not passed on any more: {error:#}");
+        site.printer.detail(&said);
+        tokio::time::sleep(TOLD_AFTER).await;
+        site.printer.warning(&said);
     }
     std::future::pending().await
 }

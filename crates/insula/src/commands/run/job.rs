@@ -3,7 +3,8 @@
 use super::RunArguments;
 use crate::failure::Failure;
 use crate::nearest::nearest;
-use crate::pack::{Plan, plan_directory, plan_file};
+use crate::pack::{Plan, Surroundings, plan_directory, plan_file};
+use crate::printer::shown;
 use crate::settings::Settings;
 use std::fs::File;
 use std::io::Read as _;
@@ -46,7 +47,7 @@ impl Job {
     /// Understands the words after the options.
     pub(super) fn of(arguments: &RunArguments, settings: &Settings) -> Result<Self, Failure> {
         let directory = &settings.environment.current_directory;
-        let user_home = settings.environment.path("HOME");
+        let near = Surroundings::of(settings);
         let upload = arguments.upload.as_ref().map(|path| directory.join(path));
         let first = arguments.command.first().expect("the grammar asks for one");
         if !arguments.dashes {
@@ -55,19 +56,26 @@ impl Job {
             }
             if let Some(script) = script_at(first, directory)? {
                 let rest = &arguments.command[1..];
-                return script_job(&script, rest, upload.as_deref(), user_home.as_deref());
+                return script_job(&script, rest, upload.as_deref(), &near);
             }
         }
         let upload = match upload {
             None => None,
             Some(path) => Some(Upload {
-                plan: plan_any(&path, user_home.as_deref())?,
+                plan: plan_any(&path, &near)?,
             }),
         };
         Ok(Self {
             command: arguments.command.clone(),
             upload,
         })
+    }
+
+    /// The file of this machine that the command names, if nothing went along: it is not inside.
+    pub(super) fn file_here(&self, directory: &Path) -> Option<String> {
+        let name = self.command.first()?;
+        let lies_here = !name.starts_with('/') && directory.join(name).is_file();
+        (self.upload.is_none() && lies_here).then(|| name.clone())
     }
 }
 
@@ -77,11 +85,17 @@ fn script_at(word: &str, directory: &Path) -> Result<Option<PathBuf>, Failure> {
     if path.is_file() {
         return Ok(Some(path));
     }
-    if path.is_dir() && word.contains('/') {
+    if path.is_dir() && (word.contains('/') || matches!(word, "." | "..")) {
         return Err(
             Failure::new(format!("`{word}` is a directory, not a script"))
                 .hint("name the script in it, as in `insula run DIRECTORY/main.py`"),
         );
+    }
+    if path.exists() && !path.is_dir() {
+        let message = format!("`{word}` is a pipe or a device: a script has to be a file");
+        return Err(Failure::new(message).hint(
+            "an interpreter reads a script from its input: `insula run -- python3 - < PIPE`",
+        ));
     }
     let looks_like_one = word.contains('/') || interpreter_by_extension(&path).is_some();
     if !looks_like_one {
@@ -114,10 +128,10 @@ fn script_job(
     script: &Path,
     rest: &[String],
     upload: Option<&Path>,
-    user_home: Option<&Path>,
+    near: &Surroundings,
 ) -> Result<Job, Failure> {
     let told = |error: std::io::Error| {
-        Failure::from(error).context(format!("cannot read {}", script.display()))
+        Failure::from(error).context(format!("cannot read {}", shown(script)))
     };
     // The directory's links are resolved, the script's own are not: a link goes along as a link.
     let parent = script
@@ -131,11 +145,7 @@ fn script_job(
         None => parent.clone(),
     };
     let Ok(below) = parent.strip_prefix(&root) else {
-        let message = format!(
-            "the script {} is not in {}",
-            script.display(),
-            root.display()
-        );
+        let message = format!("the script {} is not in {}", shown(script), shown(&root));
         return Err(
             Failure::new(message).hint("--upload has to name a directory that the script is in")
         );
@@ -144,18 +154,18 @@ fn script_job(
     let mut command =
         interpreter(script, &inside).map_err(|failure| failure.unwrap_or_else(told))?;
     command.extend(rest.iter().cloned());
-    let plan = plan_directory(&root, Some(&inside), user_home)?;
+    let plan = plan_directory(&root, Some(&inside), near)?;
     Ok(Job {
         command,
         upload: Some(Upload { plan }),
     })
 }
 
-fn plan_any(path: &Path, user_home: Option<&Path>) -> Result<Plan, Failure> {
+fn plan_any(path: &Path, near: &Surroundings) -> Result<Plan, Failure> {
     if path.is_file() {
-        return plan_file(path);
+        return plan_file(path, near);
     }
-    plan_directory(path, None, user_home)
+    plan_directory(path, None, near)
 }
 
 /// Why there is no interpreter: the file cannot be read, or says nothing about one.
@@ -264,7 +274,8 @@ fn unknown_option(word: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::{NoInterpreter, first_line, interpreter, script_at, script_job};
+    use super::{Job, NoInterpreter, first_line, interpreter, script_at, script_job};
+    use crate::pack::Surroundings;
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
@@ -332,6 +343,19 @@ mod tests {
         assert!(at("python3").expect("a command").is_none());
         let failure = at("trian.py").expect_err("a mistake");
         assert_eq!(failure.hint.as_deref(), Some("did you mean `train.py`?"));
+        for word in [".", "..", "./"] {
+            let failure = at(word).expect_err("a directory");
+            assert!(failure.error.to_string().contains("is a directory"));
+        }
+        let failure = at("/dev/null").expect_err("a device");
+        assert!(failure.error.to_string().contains("has to be a file"));
+        let job = Job {
+            command: vec!["./train.py".to_owned()],
+            upload: None,
+        };
+        let here = job.file_here(directory.path());
+        assert_eq!(here.as_deref(), Some("./train.py"));
+        assert_eq!(job.file_here(Path::new("/")), None);
         let failure = at("nowhere/else.bin").expect_err("a mistake");
         assert!(
             failure
@@ -353,7 +377,7 @@ mod tests {
                 &script,
                 &["1".to_owned()],
                 Some(&directory.path().join(upload)),
-                None,
+                &Surroundings::default(),
             )
         };
         assert_eq!(

@@ -35,6 +35,20 @@ pub(super) struct Python {
 }
 
 impl Python {
+    /// One that consists of these directories.
+    #[cfg(test)]
+    pub(super) fn at(directories: &[&str]) -> Self {
+        Self {
+            kind: "the Python",
+            prefix: directories[0].into(),
+            directories: directories
+                .iter()
+                .map(|path| ((*path).to_owned(), (*path).to_owned()))
+                .collect(),
+            variable: None,
+        }
+    }
+
     /// What has to be mounted, read-only.
     pub(super) fn mounts(&self) -> impl Iterator<Item = MountView> {
         self.directories.iter().map(|(target, source)| MountView {
@@ -220,6 +234,13 @@ fn add(seen: &Path, directories: &mut BTreeMap<String, String>) -> Option<()> {
             .is_ok_and(|rest| Path::new(source).join(rest) == real)
     };
     if !directories.iter().any(inside) {
+        // What this one has in it needs no mount of its own: mounts do not lie in one another.
+        directories.retain(|target, source| {
+            let same = Path::new(target)
+                .strip_prefix(&seen)
+                .map(|rest| real.join(rest));
+            same.as_deref() != Ok(Path::new(source))
+        });
         directories.insert(seen.to_str()?.to_owned(), real.to_str()?.to_owned());
     }
     Some(())
@@ -372,5 +393,22 @@ mod tests {
             ..python
         };
         assert_eq!(python.obstacle(), Some("/var/tmp/x"));
+    }
+
+    #[test]
+    fn an_environment_in_its_installation_needs_one_mount() {
+        let (_directory, root) = root();
+        let base = root.join("conda");
+        install(&base);
+        let venv = base.join("envs/one");
+        fs::create_dir_all(venv.join("bin")).expect("made");
+        symlink(base.join("bin/python3"), venv.join("bin/python3")).expect("made");
+        let home = format!("home = {}/bin\n", base.display());
+        fs::write(venv.join("pyvenv.cfg"), home).expect("written");
+        let text = venv.to_str().expect("UTF-8");
+        let environment = Environment::of([("VIRTUAL_ENV", text)], "/");
+        let python = active(&environment).expect("found");
+        assert_eq!(seen(&python), [base.to_str().expect("UTF-8")]);
+        assert_eq!(python.variables()["VIRTUAL_ENV"], text);
     }
 }

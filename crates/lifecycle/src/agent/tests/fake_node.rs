@@ -23,6 +23,7 @@ pub(super) struct FakeDirectory {
     pub(super) guest_record: Option<ExitRecord>,
     pub(super) final_record: Option<ExitRecord>,
     pub(super) upper: bool,
+    pub(super) disk_limit: Option<u64>,
 }
 
 /// Everything that outlives the agent's process.
@@ -32,6 +33,8 @@ pub(super) struct Disk {
     pub(super) half_made: BTreeSet<MemberId>,
     pub(super) leftovers: BTreeMap<MemberId, u32>,
     pub(super) gone: Vec<MemberId>,
+    /// Of directories that cannot be understood.
+    pub(super) reserved_slots: BTreeSet<u32>,
     pub(super) obeyed: Option<Obeyed>,
     pub(super) alive: BTreeSet<MemberId>,
     pub(super) starts: BTreeMap<MemberId, u32>,
@@ -102,6 +105,9 @@ pub(super) fn guests_record(member: MemberId, cause: ExitCause, at: Timestamp) -
         stdout_bytes: 3,
         stderr_bytes: 0,
         out_of_memory: None,
+        reason: None,
+        disk_bytes: None,
+        limits_reached: None,
     }
 }
 
@@ -166,6 +172,7 @@ impl FakeNode {
                 slot: directory.slot,
                 record: directory.final_record.clone(),
                 guest: guest_of(directory, self.disk.alive.contains(id)),
+                disk_limit: directory.disk_limit,
                 removed: !directory.upper,
             });
         let leftover = |slot: &u32| Leftover {
@@ -182,6 +189,7 @@ impl FakeNode {
                 .map(|(id, s)| (*id, leftover(s)))
                 .collect(),
             members: members.collect(),
+            reserved_slots: self.disk.reserved_slots.clone(),
         };
         self.tell(AgentEventKind::Recovered {
             found: Box::new(found),
@@ -249,6 +257,16 @@ impl FakeNode {
                     self.tell(E::GuestGone { member: *member });
                 }
             }
+            A::OrderStop {
+                member,
+                disk_bytes: Some(bytes),
+                ..
+            } if step == 0 => {
+                if let Some(directory) = self.disk.directories.get_mut(member) {
+                    directory.disk_limit = Some(*bytes);
+                }
+                return false;
+            }
             A::OrderStop { member, .. } => {
                 self.disk.hurt.insert(*member);
                 self.tell(E::StopOrdered { member: *member });
@@ -284,7 +302,7 @@ impl FakeNode {
                 self.tell(E::Removed { member: *member });
             }
             A::Purge { member, .. } => return self.purge(*member, step),
-            A::AbandonPrepare { .. } => {}
+            A::AbandonPrepare { .. } | A::WarnOfDisk { .. } => {}
             A::Refuse { .. } | A::SaveObeyed { .. } | A::Report => unreachable!("done at once"),
         }
         true
@@ -402,6 +420,7 @@ pub(super) fn word(effect: &AgentEffect) -> &'static str {
         AgentEffect::Start { .. } => "start",
         AgentEffect::Watch { .. } => "watch",
         AgentEffect::OrderStop { .. } => "order",
+        AgentEffect::WarnOfDisk { .. } => "warn",
         AgentEffect::Kill { .. } => "kill",
         AgentEffect::End { .. } => "end",
         AgentEffect::WriteRecord { .. } => "record",
@@ -439,7 +458,10 @@ impl FakeNode {
                     doubt,
                 }
             }
-            AgentEffect::OrderStop { member, .. } => E::StopNotOrdered { member: *member },
+            AgentEffect::OrderStop { member, .. } => E::StopNotOrdered {
+                member: *member,
+                late: false,
+            },
             AgentEffect::WriteRecord { record } => E::ActFailed {
                 member: record.member,
             },

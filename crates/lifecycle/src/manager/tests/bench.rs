@@ -12,7 +12,7 @@ use domain::{
     NodeLostPolicy, NodeStatus, Now, Owner, SessionId, SessionKind, SessionRecord, SessionSpec,
     SessionState, SiteId, Slots, StdinMode, StopOrder, Timestamp,
 };
-use node_api::{Desired, Hello, Report, ReportedMember, Want};
+use node_api::{Desired, Hello, Obeyed, Report, ReportedMember, Want};
 use std::collections::BTreeMap;
 
 pub(super) const MIB: u64 = 1 << 20;
@@ -85,6 +85,9 @@ pub(super) fn exit(member: MemberId, how: ExitHow, cause: ExitCause) -> ExitReco
         stdout_bytes: 0,
         stderr_bytes: 0,
         out_of_memory: None,
+        reason: None,
+        disk_bytes: None,
+        limits_reached: None,
     }
 }
 
@@ -162,11 +165,21 @@ impl Bench {
             offers: Slots::of(40_000, 1_000 * MIB),
             capabilities: BTreeMap::from(yes),
             site: None,
+            obeyed: None,
         }
     }
 
     pub(super) fn connect(&mut self, node: u64) {
-        let hello = Box::new(Self::hello(node));
+        self.connect_obeying(node, None);
+    }
+
+    /// An agent says hello that has obeyed this site before, if it has.
+    pub(super) fn connect_obeying(&mut self, node: u64, obeyed: Option<Obeyed>) {
+        let hello = Box::new(Hello {
+            site: obeyed.map(|_| self.site.row().id),
+            obeyed,
+            ..Self::hello(node)
+        });
         self.step(EventKind::NodeConnected { hello });
         assert!(
             self.last.desired.iter().any(|(id, _)| *id == NodeId(node)),
@@ -174,9 +187,9 @@ impl Bench {
         );
     }
 
-    /// The manager dies, and another takes over what the store holds.
-    pub(super) fn restart(&mut self) {
-        let loaded = Loaded {
+    /// A copy of what the store holds.
+    pub(super) fn copy(&self) -> Loaded {
+        Loaded {
             site: self.view.site.clone(),
             sessions: self
                 .view
@@ -187,7 +200,22 @@ impl Bench {
             nodes: self.view.nodes.values().cloned().collect(),
             idempotency: self.keys.clone(),
             uploads: vec![],
-        };
+        }
+    }
+
+    /// The manager dies, and another takes over what the store holds.
+    pub(super) fn restart(&mut self) {
+        self.take_over(self.copy());
+    }
+
+    /// The store is made anew from an older copy, whose history it has, and a manager takes over.
+    pub(super) fn restore(&mut self, copy: Loaded, events: Vec<SiteEvent>) {
+        self.events = events;
+        self.keys = copy.idempotency.clone();
+        self.take_over(copy);
+    }
+
+    fn take_over(&mut self, loaded: Loaded) {
         self.view = View::from_loaded(&loaded);
         self.told.clear();
         let (site, effects) = Site::from_loaded(loaded, self.now);
@@ -228,6 +256,9 @@ impl Bench {
                 assert!((old.epoch, old.generation) < (new.epoch, new.generation));
             }
             assert!(desired.members.is_sorted_by_key(|member| member.id));
+            assert!(desired.kept.is_sorted_by(|one, other| one < other));
+            let named = |id: &MemberId| desired.members.iter().any(|m| m.id == *id);
+            assert!(!desired.kept.iter().any(named), "in one list only");
             self.told.insert(*node, desired.clone());
         }
         self.last = effects;
@@ -366,11 +397,13 @@ impl Bench {
 
     /// A node reports, having obeyed what it was last told.
     pub(super) fn report(&mut self, node: u64, members: &[(MemberId, MemberState)]) {
-        let (epoch, generation) = self
-            .told
-            .get(&NodeId(node))
-            .map_or((0, 0), |desired| (desired.epoch, desired.generation));
-        self.report_obeying(node, (epoch, generation), members);
+        self.report_obeying(node, self.obeyed(node), members);
+    }
+
+    /// What a node has obeyed that does what it is told.
+    pub(super) fn obeyed(&self, node: u64) -> (u64, u64) {
+        let told = self.told.get(&NodeId(node));
+        told.map_or((0, 0), |desired| (desired.epoch, desired.generation))
     }
 
     pub(super) fn report_obeying(
@@ -378,6 +411,16 @@ impl Bench {
         node: u64,
         (epoch, generation): (u64, u64),
         members: &[(MemberId, MemberState)],
+    ) {
+        self.report_settled(node, (epoch, generation), members, vec![]);
+    }
+
+    pub(super) fn report_settled(
+        &mut self,
+        node: u64,
+        (epoch, generation): (u64, u64),
+        members: &[(MemberId, MemberState)],
+        settled: Vec<MemberId>,
     ) {
         self.sequence += 1;
         let members = members
@@ -392,9 +435,11 @@ impl Bench {
         let report = Box::new(Report {
             node: NodeId(node),
             sequence: self.sequence,
+            incarnation: self.site.row().incarnation,
             epoch,
             generation,
             members,
+            settled,
         });
         self.step(EventKind::Report { report });
     }
@@ -436,8 +481,13 @@ impl Bench {
         }
     }
 
-    /// What a node was last told of a member.
+    /// What a node was last told of a member; that it is kept is an order to stop by its id.
     pub(super) fn want(&self, node: u64, member: MemberId) -> Option<Want> {
+        let told = self.told.get(&NodeId(node))?;
+        if told.kept.contains(&member) {
+            let (signal, grace_ms) = (15, STOP_GRACE_MS);
+            return Some(Want::Stop { signal, grace_ms });
+        }
         let members = &self.told.get(&NodeId(node))?.members;
         members
             .iter()

@@ -23,8 +23,10 @@ fn an_unclaimed_member_runs_on_is_shown_and_occupies() {
     let report = Report {
         node: NodeId(1),
         sequence: 0,
+        incarnation: 0,
         epoch: 0,
         generation: 0,
+        settled: vec![],
         members: vec![ReportedMember {
             id: stranger(),
             state: running(),
@@ -130,9 +132,11 @@ fn a_report_that_was_overtaken_is_not_heard() {
     let old = Report {
         node: NodeId(1),
         sequence: 1,
+        incarnation: bench.site.row().incarnation,
         epoch: bench.site.row().epoch,
         generation: 99,
         members: vec![],
+        settled: vec![],
     };
     bench.report(1, &[(member, running())]);
     bench.step(EventKind::Report {

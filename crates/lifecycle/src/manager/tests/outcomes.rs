@@ -89,7 +89,8 @@ fn what_ends_by_itself_has_the_outcome_of_its_record() {
         (RUN, never(), PrepareFailed, None, "failed: preparing failed: no root"),
         (RUN, never(), StartFailed, None, "failed: starting failed: no root"),
         (RUN, never(), Own, None, "failed: starting failed: no root"),
-        (RUN, code(0), DiskLimit, None, "failed: disk limit: it had written 0 bytes"),
+        (RUN, UNKNOWN, StartFailed, None, "failed: starting failed: the node gave no reason"),
+        (RUN, code(0), DiskLimit, None, "failed: disk limit: its node's disk was nearly full"),
         (RUN, not_found(), StartFailed, None, "failed: `nope` was not found inside"),
         (RUN, not_runnable(), Own, None, "failed: `x` could not be run: no"),
     ]);
@@ -107,6 +108,7 @@ fn what_was_asked_to_end_says_who_asked_unless_it_was_quicker() {
         (stop(), UNKNOWN, GuestDied, None, "stopped: stopped by ada"),
         (stop(), UNKNOWN, GuestDied, Some(1), MEMORY),
         (stop(), signal(15), Stopped, None, "stopped: stopped by ada"),
+        (stop(), signal(9), Stopped, None, "stopped: stopped by ada; SIGKILL ended it"),
         (remove(), code(0), Stopped, None, "stopped: stopped by ada"),
         (stop(), never(), Stopped, None, "cancelled: cancelled by ada before it ran"),
         (stop(), code(5), Own, None, "failed: the command exited with 5"),
@@ -114,4 +116,48 @@ fn what_was_asked_to_end_says_who_asked_unless_it_was_quicker() {
         (fail, never(), Stopped, None, "failed: the guest was killed from outside"),
         (RUN, signal(15), Stopped, None, "stopped: stopped by insula"),
     ]);
+}
+
+#[test]
+fn the_exit_code_tells_which_signal_stopped_it() {
+    let (bench, session, member) = Bench::with_running(spec());
+    for (how, expected) in [
+        (signal(15), 143),
+        (signal(9), 137),
+        (signal(2), 130),
+        (code(0), 143),
+        (UNKNOWN, 143),
+    ] {
+        let mut record = bench.record(session).clone();
+        record.intention = Intention::Stop {
+            order: order("ada"),
+        };
+        let exit = exit(member, how, ExitCause::Stopped);
+        record.members[0].state = MemberState::Exited { record: exit };
+        assert_eq!(outcome(&record).exit_code(), expected);
+    }
+}
+
+#[test]
+fn what_only_the_agent_knew_is_told() {
+    let (bench, session, member) = Bench::with_running(spec());
+    let told = |exit: ExitRecord| {
+        let mut record = bench.record(session).clone();
+        record.members[0].state = MemberState::Exited { record: exit };
+        outcome(&record).to_string()
+    };
+    let doubtful = ExitRecord {
+        reason: Some("the launcher is gone".to_owned()),
+        ..exit(member, UNKNOWN, ExitCause::StartFailed)
+    };
+    assert_eq!(told(doubtful), "starting failed: the launcher is gone");
+    let large = ExitRecord {
+        disk_bytes: Some(3 << 30),
+        stdout_bytes: 5,
+        ..exit(member, signal(9), ExitCause::DiskLimit)
+    };
+    assert_eq!(
+        told(large),
+        "disk limit: its node's disk was nearly full, and it had 3 GiB there"
+    );
 }

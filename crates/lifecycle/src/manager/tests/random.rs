@@ -125,16 +125,22 @@ fn perform(bench: &mut Bench, act: Act) {
                 .get(&NodeId(node))
                 .map(|desired| desired.members.iter().map(|member| member.id).collect())
                 .unwrap_or_default();
+            let kept = bench.told.get(&NodeId(node));
+            let kept = kept.map_or(vec![], |desired| desired.kept.clone());
+            // Some are gone, some are told in full all the same.
+            let kept = kept
+                .into_iter()
+                .zip(fates.clone().into_iter().rev().cycle());
+            let (settled, full): (Vec<_>, Vec<_>) = kept.partition(|(_, draw)| draw % 3 == 1);
+            let settled: Vec<MemberId> = settled.into_iter().map(|(id, _)| id).collect();
             let members: Vec<(MemberId, MemberState)> = wanted
                 .into_iter()
                 .zip(fates.into_iter().cycle())
+                .chain(full)
                 .filter_map(|(id, draw)| Some((id, fate(id, draw)?)))
                 .collect();
-            if stale {
-                bench.report_obeying(node, (0, 0), &members);
-            } else {
-                bench.report(node, &members);
-            }
+            let obeyed = if stale { (0, 0) } else { bench.obeyed(node) };
+            bench.report_settled(node, obeyed, &members, settled);
         }
         Act::Pass { ms } => bench.pass(ms),
         Act::Restart => bench.restart(),

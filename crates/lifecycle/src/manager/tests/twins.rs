@@ -4,10 +4,11 @@
 use super::bench::{Bench, MIB, order, spec};
 use crate::agent::{AgentEffect, AgentEvent, AgentEventKind, Ending, NodeCore, Recovered};
 use crate::manager::{EventKind, RequestToken};
+use crate::rows::{Loaded, SiteEvent};
 use domain::{
     ExitCause, ExitHow, ExitRecord, MemberId, NodeId, SessionId, SessionSpec, Slots, Timestamp,
 };
-use node_api::{Desired, Report};
+use node_api::{Desired, Obeyed, Report, ReportedMember};
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof};
 use proptest::test_runner::Config;
 use proptest::{prop_assert, prop_assert_eq, proptest};
@@ -71,6 +72,9 @@ impl Node {
             stdout_bytes: 0,
             stderr_bytes: 0,
             out_of_memory: None,
+            reason: None,
+            disk_bytes: None,
+            limits_reached: None,
         };
         self.records.insert(member, record);
         self.tell(bench, AgentEventKind::GuestGone { member });
@@ -115,7 +119,11 @@ impl Node {
             }),
             A::Remove { member } => Some(K::Removed { member }),
             A::Purge { member, .. } => Some(K::Purged { member }),
-            A::Refuse { .. } | A::AbandonPrepare { .. } | A::Watch { .. } | A::Report => None,
+            A::Refuse { .. }
+            | A::AbandonPrepare { .. }
+            | A::Watch { .. }
+            | A::WarnOfDisk { .. }
+            | A::Report => None,
         };
         if let Some(kind) = result {
             self.tell(bench, kind);
@@ -129,6 +137,10 @@ struct Twins {
     node: Node,
     /// Desired sets on the wire.
     desired: Vec<Desired>,
+    /// Copies of the store, with the events in them.
+    copies: Vec<(Loaded, Vec<SiteEvent>)>,
+    /// Sessions that a store restored from an older copy does not know.
+    lost: BTreeSet<SessionId>,
 }
 
 impl Twins {
@@ -139,6 +151,8 @@ impl Twins {
             bench,
             node,
             desired: vec![],
+            copies: vec![],
+            lost: BTreeSet::new(),
         };
         twins.post();
         twins
@@ -187,7 +201,12 @@ impl Twins {
 
     /// The manager's connection is made anew, as after any loss: hello, welcome, a report.
     fn reconnect(&mut self) {
-        self.bench.connect(NODE);
+        let obeyed = self.node.core.obeyed().map(|obeyed| Obeyed {
+            incarnation: obeyed.incarnation,
+            epoch: obeyed.epoch,
+            generation: obeyed.generation,
+        });
+        self.bench.connect_obeying(NODE, obeyed);
         self.post();
         self.desired = self.desired.split_off(self.desired.len() - 1);
         self.node.reports.clear();
@@ -246,7 +265,30 @@ impl Twins {
                 self.reconnect();
             }
             Act::Reconnect => self.reconnect(),
+            Act::Copy => self.copy(),
+            Act::Restore { which } => self.restore(which),
         }
+    }
+
+    fn copy(&mut self) {
+        let events = self.bench.events.clone();
+        self.copies.push((self.bench.copy(), events));
+    }
+
+    /// The store is lost and made anew from an older copy.
+    fn restore(&mut self, which: usize) {
+        let Some((copy, events)) = self.copies.get(which % self.copies.len().max(1)) else {
+            return;
+        };
+        let (copy, events) = (copy.clone(), events.clone());
+        let known: BTreeSet<SessionId> = copy.sessions.iter().map(|session| session.id).collect();
+        let lost = self.bench.view.sessions.keys();
+        self.lost.extend(lost.filter(|id| !known.contains(id)));
+        self.lost.retain(|id| !known.contains(id));
+        // That takes longer than the node needs for what it was last told.
+        while self.node.act(&self.bench) {}
+        self.bench.restore(copy, events);
+        self.reconnect();
     }
 
     fn remove(&mut self, session: SessionId) {
@@ -286,6 +328,8 @@ enum Act {
     Pass { ms: u64 },
     Restart,
     Reconnect,
+    Copy,
+    Restore { which: usize },
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -297,10 +341,12 @@ fn act() -> impl Strategy<Value = Act> {
         6 => (which.clone(), any::<bool>()).prop_map(|(which, keep)| Act::Desired { which, keep }),
         6 => (which.clone(), any::<bool>()).prop_map(|(which, keep)| Act::Report { which, keep }),
         6 => (1_usize..12).prop_map(|acts| Act::Node { acts }),
-        2 => which.prop_map(|which| Act::Ends { which }),
+        2 => which.clone().prop_map(|which| Act::Ends { which }),
         1 => (0_u64..20_000).prop_map(|ms| Act::Pass { ms }),
         1 => Just(Act::Restart),
         1 => Just(Act::Reconnect),
+        1 => Just(Act::Copy),
+        1 => which.prop_map(|which| Act::Restore { which }),
     ]
 }
 
@@ -327,8 +373,132 @@ proptest! {
         }
         twins.quiet();
         prop_assert!(twins.bench.view.sessions.is_empty(), "{:?}", twins.bench.view.sessions);
-        prop_assert!(twins.node.alive.is_empty());
+        let alive = twins.node.alive.iter();
+        let known = alive.filter(|member| !twins.lost.contains(&member.session));
+        prop_assert_eq!(known.count(), 0, "what no session claims runs on, and nothing else");
         prop_assert!(twins.node.starts.values().all(|starts| *starts == 1), "once, ever");
-        prop_assert!(twins.node.core.report(0).members.iter().all(|m| m.state.word() == "gone"));
+        let report = twins.node.core.report(0);
+        let gone = |m: &ReportedMember| m.state.word() == "gone";
+        let lost = |m: &ReportedMember| m.unclaimed && twins.lost.contains(&m.id.session);
+        prop_assert!(report.members.iter().all(|m| gone(m) || lost(m)), "{:?}", report);
+        prop_assert_eq!(report.settled, vec![]);
     }
+}
+
+/// `count` sessions that have run and ended on the node.
+fn with_ended(count: usize) -> Twins {
+    let mut twins = Twins::new();
+    for _ in 0..count {
+        twins.perform(&Act::Create { cpu: 1, members: 1 });
+        twins.quiet();
+        twins.perform(&Act::Ends { which: 0 });
+        twins.quiet();
+    }
+    twins
+}
+
+/// Bytes of the next desired set and of the report that answers it.
+fn bytes_on_the_wire(twins: &mut Twins) -> (usize, usize) {
+    twins.perform(&Act::Create { cpu: 1, members: 1 });
+    let desired = twins.desired.last().expect("it is told of the new one");
+    let desired = rmp_serde::to_vec_named(desired).expect("it can be encoded");
+    twins.quiet();
+    let report = rmp_serde::to_vec_named(&twins.node.core.report(1)).expect("it can be encoded");
+    (desired.len(), report.len())
+}
+
+#[test]
+fn ended_sessions_travel_as_bare_ids() {
+    let (few, many) = (2, 102);
+    let (desired, report) = bytes_on_the_wire(&mut with_ended(few));
+    let (desired_later, report_later) = bytes_on_the_wire(&mut with_ended(many));
+    let growth = (many - few) * 16 + 16;
+    assert!(
+        desired_later - desired <= growth,
+        "{desired} {desired_later}"
+    );
+    assert!(report_later - report <= growth, "{report} {report_later}");
+}
+
+#[test]
+fn a_kept_member_that_its_node_has_lost_is_gone_and_never_runs_again() {
+    let mut twins = with_ended(3);
+    bytes_on_the_wire(&mut twins);
+    let starts = twins.node.starts.clone();
+    assert_eq!(twins.node.core.report(1).settled.len(), 3);
+    let (sequence, reports) = (twins.node.sequence, std::mem::take(&mut twins.node.reports));
+    assert_eq!(reports, vec![]);
+    twins.node = Node::new(&twins.bench);
+    (twins.node.sequence, twins.node.starts) = (sequence, starts);
+    twins.reconnect();
+    twins.quiet();
+    let sessions = twins.bench.view.sessions.values();
+    let states: Vec<&str> = sessions.map(|s| s.members[0].state.word()).collect();
+    // The one that ran when the disk was lost was never settled, and is begun once more by its id.
+    assert_eq!(states[..3], ["gone", "gone", "gone"]);
+    let ended = &twins.bench.view.sessions;
+    assert!(ended.values().take(3).all(|s| s.state.word() == "ended"));
+    assert!(
+        twins
+            .node
+            .starts
+            .iter()
+            .take(3)
+            .all(|(_, starts)| *starts == 1)
+    );
+}
+
+#[test]
+fn a_store_restored_from_an_older_copy_is_obeyed_again_and_nothing_is_killed() {
+    let mut twins = with_ended(1);
+    twins.perform(&Act::Create { cpu: 1, members: 1 });
+    twins.quiet();
+    twins.copy();
+    // The future of which the copy knows nothing: other leaders, an end, a removal, a new session.
+    for _ in 0..3 {
+        twins.perform(&Act::Restart);
+        twins.quiet();
+    }
+    let ended = *twins.bench.view.sessions.keys().next().expect("the first");
+    twins.remove(ended);
+    twins.perform(&Act::Create { cpu: 1, members: 1 });
+    twins.quiet();
+    let alive = twins.node.alive.clone();
+    assert_eq!(alive.len(), 2);
+    twins.perform(&Act::Restore { which: 0 });
+    twins.quiet();
+    assert_eq!(twins.bench.site.row().incarnation, 2);
+    assert_eq!(twins.bench.view.site.incarnation, 2, "and it is stored");
+    assert!(twins.bench.codes().contains(&"site.restored"));
+    let obeyed = twins.node.core.obeyed().expect("it obeys");
+    assert_eq!(
+        (obeyed.incarnation, obeyed.epoch),
+        (2, twins.bench.site.row().epoch)
+    );
+    assert_eq!(twins.node.alive, alive, "nothing was killed");
+    assert!(
+        twins.node.starts.values().all(|starts| *starts == 1),
+        "and nothing ran twice"
+    );
+    let words: Vec<&str> = twins
+        .bench
+        .view
+        .sessions
+        .values()
+        .map(|s| s.state.word())
+        .collect();
+    assert_eq!(words, ["ended", "running"]);
+    let unclaimed = &twins.bench.view.unclaimed[&NodeId(NODE)];
+    assert_eq!(
+        unclaimed.len(),
+        1,
+        "the session that the copy does not know"
+    );
+    twins.perform(&Act::Stop { which: 1 });
+    twins.quiet();
+    assert_eq!(twins.node.alive.len(), 1, "orders are obeyed again");
+    // A hello of a node that has obeyed this incarnation raises nothing.
+    twins.reconnect();
+    twins.quiet();
+    assert_eq!(twins.bench.site.row().incarnation, 2);
 }

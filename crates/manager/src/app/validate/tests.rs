@@ -8,6 +8,7 @@ use public_api::{Build, CreateSession, Problem, ProblemCode};
 fn settings() -> ManagerSettings {
     ManagerSettings {
         home: "home".into(),
+        runtime_directory: "/run".into(),
         build: Build {
             version: "0".into(),
             id: "0".into(),

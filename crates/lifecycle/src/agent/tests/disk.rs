@@ -1,0 +1,151 @@
+//! A disk that is nearly full.
+
+use super::super::{AgentEffect, AgentEvent, AgentEventKind, DISK_WARNING_MICROS, DiskUsage};
+use super::fake_node::{FakeNode, id};
+use super::{desired, how, node_with, record, state, words};
+use domain::{ExitCause, MemberId};
+use node_api::Want;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Measurements in MiB, of a disk of 1000 and members from 1.
+fn measured<const COUNT: usize>(free: u64, bytes: [u64; COUNT]) -> AgentEventKind {
+    AgentEventKind::DiskMeasured {
+        disk: DiskUsage {
+            free_bytes: free << 20,
+            total_bytes: 1_000 << 20,
+            members: (1..)
+                .map(id)
+                .zip(bytes.map(|megabytes| megabytes << 20))
+                .collect::<BTreeMap<MemberId, u64>>(),
+            truncated: BTreeSet::new(),
+        },
+    }
+}
+
+#[test]
+fn the_largest_writer_goes_when_the_disk_is_nearly_full() {
+    let mut node = FakeNode::new();
+    node.tell(desired(
+        1,
+        &[(1, Want::Run), (2, Want::Run), (3, Want::Run)],
+    ));
+    node.settle();
+    // The third began with much; the second wrote most.
+    node.tell(measured(500, [10, 10, 400]));
+    node.tell(measured(60, [50, 300, 420]));
+    assert!(node.running.is_empty(), "a twentieth is still free");
+    let mut small = node.core.clone();
+    let now = node.now();
+    let kind = measured(40, [50, 60, 420]);
+    let effects = small.step(AgentEvent { now, kind });
+    assert_eq!(effects, [], "nobody wrote enough to be blamed");
+    node.tell(measured(40, [50, 310, 420]));
+    node.tell(measured(30, [50, 320, 420]));
+    assert_eq!(words(&node), ["order"], "one at a time");
+    node.settle();
+    assert_eq!(how(&node, 2).1, ExitCause::DiskLimit);
+    assert_eq!(
+        record(&node, 2).disk_bytes,
+        Some(310 << 20),
+        "when it was decided"
+    );
+    assert_eq!((state(&node, 1), state(&node, 3)), ("running", "running"));
+}
+
+#[test]
+fn an_end_for_the_disk_is_told_so_wherever_the_agent_was_killed() {
+    // Before the note, the order, the look at what it left, the record, and after that.
+    for before in 0..5 {
+        let mut node = node_with(1);
+        node.tell(measured(500, [10]));
+        node.tell(measured(40, [310]));
+        for _ in 0..before {
+            node.work(0);
+        }
+        node.crash();
+        // Nothing was done yet: the next process finds the disk as full and decides anew.
+        if before == 0 {
+            assert_eq!(node.disk.directories[&id(1)].disk_limit, None);
+            node.settle();
+            assert_eq!(state(&node, 1), "running");
+            node.tell(measured(500, [10]));
+            node.tell(measured(40, [310]));
+        }
+        node.settle();
+        let found = record(&node, 1);
+        let expected = (ExitCause::DiskLimit, Some(310 << 20));
+        assert_eq!((found.cause, found.disk_bytes), expected, "{before}");
+    }
+}
+
+#[test]
+fn nobody_is_blamed_for_what_no_member_was_seen_to_write() {
+    let mut node = node_with(1);
+    node.tell(measured(900, [10]));
+    // Of 860 lost, 100 are known.
+    node.tell(measured(40, [110]));
+    let warning = AgentEffect::WarnOfDisk {
+        free_bytes: 40 << 20,
+        lost_bytes: 860 << 20,
+        written_bytes: 100 << 20,
+    };
+    assert_eq!(
+        node.running.pop_front().map(|(effect, _)| effect),
+        Some(warning)
+    );
+    node.tell(measured(40, [110]));
+    assert!(node.running.is_empty(), "once in a while");
+    node.clock += DISK_WARNING_MICROS;
+    node.tell(measured(40, [110]));
+    assert_eq!(words(&node), ["warn"]);
+    node.settle();
+    assert_eq!(state(&node, 1), "running");
+    node.tell(measured(40, [440]));
+    node.settle();
+    assert_eq!(how(&node, 1).1, ExitCause::DiskLimit, "half is known");
+}
+
+#[test]
+fn what_ended_members_wrote_accounts_for_the_loss() {
+    let mut node = FakeNode::new();
+    node.tell(desired(1, &[(1, Want::Run), (2, Want::Run)]));
+    node.settle();
+    node.tell(measured(900, [10, 10]));
+    node.tell(measured(500, [400, 10]));
+    node.guest_ends(id(1), ExitCause::Own);
+    node.settle();
+    let AgentEventKind::DiskMeasured { mut disk } = measured(40, [0, 110]) else {
+        panic!("it is one")
+    };
+    disk.members.remove(&id(1));
+    node.tell(AgentEventKind::DiskMeasured { disk });
+    node.settle();
+    assert_eq!(how(&node, 2).1, ExitCause::DiskLimit);
+}
+
+#[test]
+fn one_that_could_not_be_measured_to_the_end_counts_as_the_largest() {
+    let mut node = FakeNode::new();
+    node.tell(desired(1, &[(1, Want::Run), (2, Want::Run)]));
+    node.settle();
+    node.tell(measured(900, [10, 10]));
+    let AgentEventKind::DiskMeasured { mut disk } = measured(40, [110, 20]) else {
+        panic!("it is one")
+    };
+    disk.truncated.insert(id(2));
+    node.tell(AgentEventKind::DiskMeasured { disk });
+    node.settle();
+    assert_eq!(how(&node, 2).1, ExitCause::DiskLimit);
+    assert_eq!(state(&node, 1), "running");
+}
+
+#[test]
+fn one_that_ends_by_itself_first_is_not_blamed_for_the_disk() {
+    let mut node = node_with(1);
+    node.tell(measured(500, [10]));
+    node.tell(measured(40, [310]));
+    node.guest_ends(id(1), ExitCause::Own);
+    node.settle();
+    let found = record(&node, 1);
+    assert_eq!((found.cause, found.disk_bytes), (ExitCause::Own, None));
+}
