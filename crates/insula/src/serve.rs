@@ -75,6 +75,8 @@ fn start_log(level: &str) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // Telling on stderr that stderr cannot be written panics: a full disk would end the daemon.
+        .log_internal_errors(false)
         .init();
 }
 

@@ -12,7 +12,7 @@
 //! The launcher is a small process with one thread, because a process with many cannot safely
 //! clone and go on. It dies with the agent (end of file on its socket); guests do not.
 //!
-//! Needs root and cgroup version 1; [`Hierarchy`] is where version 2 will come in.
+//! Needs root and cgroup version 1; `cgroup::Hierarchy` is where version 2 will come in.
 #![allow(
     unsafe_code,
     reason = "namespaces, mounts and filters are system calls that no library wraps safely"

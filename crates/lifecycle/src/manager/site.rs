@@ -68,8 +68,8 @@ pub(super) struct NodeEntry {
     pub(super) sequence: Option<u64>,
     /// What it last reported and no current attempt has.
     pub(super) foreign: BTreeMap<MemberId, Foreign>,
-    /// It obeyed another incarnation and has not yet told what it has since it obeys this one:
-    /// nothing is placed there, for nobody knows what it has from that time.
+    /// This leader did not make it known, or it obeyed another incarnation, and it has not yet told
+    /// what it has: nothing is placed there, for it may have what the store knows nothing of.
     pub(super) unheard: bool,
 }
 
@@ -143,7 +143,10 @@ impl Site {
                 node.status = NodeStatus::Disconnected;
                 site.out.changed_nodes.insert(node.id);
             }
-            site.nodes.insert(node.id, NodeEntry::new(node));
+            let id = node.id;
+            let mut entry = NodeEntry::new(node);
+            entry.unheard = true;
+            site.nodes.insert(id, entry);
         }
         for record in loaded.sessions {
             site.out.touched.insert(record.id);

@@ -139,7 +139,7 @@ struct Twins {
     desired: Vec<Desired>,
     /// Copies of the store, with the events in them.
     copies: Vec<(Loaded, Vec<SiteEvent>)>,
-    /// Sessions that a store restored from an older copy does not know.
+    /// Sessions with a member that a store restored from an older copy does not know.
     lost: BTreeSet<SessionId>,
 }
 
@@ -277,16 +277,20 @@ impl Twins {
 
     /// The store is lost and made anew from an older copy.
     fn restore(&mut self, which: usize) {
-        let Some((copy, events)) = self.copies.get(which % self.copies.len().max(1)) else {
+        // Only copies of the past that it then has.
+        self.copies.truncate(which % self.copies.len().max(1) + 1);
+        let Some((copy, events)) = self.copies.last() else {
             return;
         };
         let (copy, events) = (copy.clone(), events.clone());
-        let known: BTreeSet<SessionId> = copy.sessions.iter().map(|session| session.id).collect();
-        let lost = self.bench.view.sessions.keys();
-        self.lost.extend(lost.filter(|id| !known.contains(id)));
-        self.lost.retain(|id| !known.contains(id));
         // That takes longer than the node needs for what it was last told.
         while self.node.act(&self.bench) {}
+        let members = copy.sessions.iter().flat_map(|session| &session.members);
+        let known: BTreeSet<MemberId> = members.map(|member| member.id).collect();
+        let there = self.node.core.report(0);
+        let ids = there.members.iter().map(|member| member.id);
+        let ids = ids.chain(there.settled).filter(|id| !known.contains(id));
+        self.lost.extend(ids.map(|id| id.session));
         self.bench.restore(copy, events);
         self.reconnect();
     }
