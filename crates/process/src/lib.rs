@@ -1,6 +1,6 @@
 //! Processes, locks and files of the node, done once and with care.
 //!
-//! * [`command`]: the one way to start another program.
+//! * [`command()`]: the one way to start another program.
 //! * [`remove_tree`]: removes a directory tree and refuses to cross a mount point.
 //! * [`FileLock`]: whole-file locks that die with their holder.
 //! * [`write_file_atomic`]: a file that is there whole or not at all.

@@ -6,7 +6,7 @@
 //! [`STARVATION_MS`] closes the pools on which it could start to everyone younger, so that it
 //! starts in the end.
 //!
-//! * [`situation`]: what is looked at. * [`plan`]: who starts where. * [`reasons`]: why one does
+//! * [`situation`]: what is looked at. * [`plan()`]: who starts where. * [`reasons`]: why one does
 //!   not. * [`limits`]: the most that could ever start.
 
 pub mod limits;
