@@ -6,6 +6,7 @@
 pub mod amounts;
 pub mod duration;
 pub mod ids;
+pub mod image;
 pub mod member;
 pub mod names;
 pub mod node;
@@ -19,6 +20,7 @@ pub use duration::{ParseDurationError, Span};
 pub use ids::{
     ArrayId, AttemptNumber, MemberId, NodeId, ParseIdError, SessionId, SiteId, UploadId,
 };
+pub use image::{Digest, ImageId, ParseDigestError};
 pub use member::{
     ExitCause, ExitHow, ExitRecord, LimitsReached, MemberEvent, MemberState, OomEvidence,
 };

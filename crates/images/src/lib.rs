@@ -1,9 +1,35 @@
-//! Images: root file systems for containers, prepared on the node before an engine starts them.
+//! Images: root file systems for containers, taken from archives and prepared on the node.
 //!
-//! An image is handed to an engine as a [`engine_api::RootSpec`] and some [`engine_api::Bind`]s;
-//! this crate makes the directories these name. Now there is one kind: [`host`], the node's own
-//! system, read-only.
+//! * [`host`]: the node's own system, read-only, as an image.
+//! * [`BlobStore`]: the manager's side. Takes archives in any common form, checks every entry of
+//!   every layer, and keeps the layers by their digests.
+//! * [`LayerStore`]: the node's side. Unpacks each layer once, beneath a directory of its own.
+//! * [`pack_directory`]: a directory as an archive that [`BlobStore::import`] takes.
+//!
+//! What an image is stands in [`domain::image`]; what archives are refused, and why, in
+//! [`Refusal`] and in `docs/images.md`. Everything here blocks.
 
+#![allow(dead_code, reason = "the import that uses them lands next")]
+
+mod blobs;
+mod errors;
 pub mod host;
+mod layers;
+mod limits;
+mod manifest;
+mod options;
+mod pack;
+mod refusal;
+mod report;
 
+pub use blobs::{BlobStore, Pruned, Sizes};
+pub use domain::image::{Digest, ImageId, Layer, Manifest, Settings};
+pub use errors::{ImportError, LayerError, StoreError};
 pub use host::{HostImage, ImageError};
+pub use layers::{LayerStore, Ownership, StoredLayer, Unpacked};
+pub use limits::Limits;
+pub use manifest::{canonical, image_id};
+pub use options::{ImportOptions, NameRule, Overrides, Platform};
+pub use pack::{PackError, PackOwners, Packed, pack_directory};
+pub use refusal::{Refusal, Refused};
+pub use report::{Dropped, Form, Imported, Progress, Report, Stage};
