@@ -4,13 +4,15 @@ use crate::FileStream;
 use crate::error::{BrokenAnswer, ClientError, broken};
 use crate::events::{self, EventStream};
 use crate::logs::{self, LogStream};
-use crate::transport::{Client, REQUEST_TIMEOUT, session_path};
+use crate::transport::{Client, REQUEST_TIMEOUT, array_path, session_path};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use public_api::{
-    CreateSession, Created, EventQuery, FilesQuery, IDEMPOTENCY_HEADER, ListQuery, LogQuery,
+    ArrayPage, ArrayQuery, ArrayView, CreateArray, CreateSession, Created, CreatedArray,
+    ElementPage, ElementQuery, EventQuery, FilesQuery, IDEMPOTENCY_HEADER, ListQuery, LogQuery,
     NodeView, OutputStream, RemoveQuery, SessionPage, SessionView, ShutdownOrder, ShutdownView,
-    SignalOrder, SiteView, StdinQuery, StdinView, StopSession, UploadView, UsageView, Why,
+    SignalOrder, SiteView, StdinQuery, StdinView, StopSession, ThrottleOrder, UploadView,
+    UsageView, Why,
 };
 use reqwest::{Body, Method};
 use std::io;
@@ -84,6 +86,84 @@ impl Client {
     /// that lives is stopped first.
     pub async fn remove(&self, session: &str, force: bool) -> Result<SessionView, ClientError> {
         let path = session_path(session, "")?;
+        self.request(Method::DELETE, &path)
+            .change(|request| request.query(&RemoveQuery { force }))
+            .json()
+            .await
+    }
+
+    /// Makes an array; returns when that is durable. With a key it can be repeated safely.
+    pub async fn create_array(
+        &self,
+        order: &CreateArray,
+        idempotency_key: Option<&str>,
+    ) -> Result<CreatedArray, ClientError> {
+        let mut request = self
+            .request(Method::POST, "/arrays")
+            .change(|request| request.json(order));
+        if let Some(key) = idempotency_key {
+            request = request.change(|request| request.header(IDEMPOTENCY_HEADER, key));
+        }
+        request.json().await
+    }
+
+    /// A page of arrays, newest first.
+    pub async fn arrays(&self, query: &ArrayQuery) -> Result<ArrayPage, ClientError> {
+        self.request(Method::GET, "/arrays")
+            .change(|request| request.query(query))
+            .json()
+            .await
+    }
+
+    /// One array, by id or name.
+    pub async fn array(&self, array: &str) -> Result<ArrayView, ClientError> {
+        let path = array_path(array, "")?;
+        self.request(Method::GET, &path).json().await
+    }
+
+    /// A page of the table of an array's elements, by ascending index.
+    pub async fn elements(
+        &self,
+        array: &str,
+        query: &ElementQuery,
+    ) -> Result<ElementPage, ClientError> {
+        let path = array_path(array, "/elements")?;
+        self.request(Method::GET, &path)
+            .change(|request| request.query(query))
+            .json()
+            .await
+    }
+
+    /// Changes how many elements of an array may live at a time.
+    pub async fn throttle_array(
+        &self,
+        array: &str,
+        order: ThrottleOrder,
+    ) -> Result<ArrayView, ClientError> {
+        let path = array_path(array, "/throttle")?;
+        self.request(Method::POST, &path)
+            .change(|request| request.json(&order))
+            .json()
+            .await
+    }
+
+    /// Asks for every living element of an array to end; returns when the intention is durable.
+    pub async fn stop_array(
+        &self,
+        array: &str,
+        order: &StopSession,
+    ) -> Result<ArrayView, ClientError> {
+        let path = array_path(array, "/stop")?;
+        self.request(Method::POST, &path)
+            .change(|request| request.json(order))
+            .json()
+            .await
+    }
+
+    /// Asks for every element of an array to be removed; returns when the intention is durable.
+    /// With `force` those that live are stopped first.
+    pub async fn remove_array(&self, array: &str, force: bool) -> Result<ArrayView, ClientError> {
+        let path = array_path(array, "")?;
         self.request(Method::DELETE, &path)
             .change(|request| request.query(&RemoveQuery { force }))
             .json()

@@ -160,15 +160,30 @@ pub(crate) struct Answer {
 /// The path of a session. A text that can be neither id nor name is answered here, since it might
 /// mean another route (`..`).
 pub(crate) fn session_path(session: &str, rest: &str) -> Result<String, ClientError> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    let first = session.bytes().next();
-    let starts_well = first.is_some_and(|byte| byte.is_ascii_alphanumeric());
-    if !starts_well || !session.bytes().all(allowed) {
-        let detail = format!("no session has the id or name `{session}`");
-        return Err(ClientError::Problem(Problem::new(
-            ProblemCode::NoSuchSession,
-            detail,
-        )));
+    if can_be_reference(session) {
+        return Ok(format!("/sessions/{session}{rest}"));
     }
-    Ok(format!("/sessions/{session}{rest}"))
+    let detail = format!("no session has the id or name `{session}`");
+    Err(ClientError::Problem(Problem::new(
+        ProblemCode::NoSuchSession,
+        detail,
+    )))
+}
+
+/// The path of an array, which may be named by id or name.
+pub(crate) fn array_path(array: &str, rest: &str) -> Result<String, ClientError> {
+    if can_be_reference(array) {
+        return Ok(format!("/arrays/{array}{rest}"));
+    }
+    let detail = format!("no array has the id or name `{array}`");
+    Err(ClientError::Problem(Problem::new(
+        ProblemCode::NoSuchArray,
+        detail,
+    )))
+}
+
+fn can_be_reference(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    let first = text.bytes().next();
+    first.is_some_and(|byte| byte.is_ascii_alphanumeric()) && text.bytes().all(allowed)
 }

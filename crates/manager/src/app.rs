@@ -1,6 +1,7 @@
 //! The public API's service: checks what is asked, has the leader do it, and shows what is
 //! committed.
 
+mod arrays;
 mod convert;
 mod create;
 mod events;
@@ -26,10 +27,11 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use node_api::NodeApi;
 use public_api::{
-    ByteStream, Caller, CreateSession, Created, EventQuery, EventStream, FilesQuery, ListQuery,
+    ArrayPage, ArrayQuery, ArrayView, ByteStream, Caller, CreateArray, CreateSession, Created,
+    CreatedArray, ElementPage, ElementQuery, EventQuery, EventStream, FilesQuery, ListQuery,
     LogFrameStream, LogQuery, NodeView, OutputStream, Problem, ProblemCode, Service, SessionPage,
     SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteView, StdinQuery, StdinView,
-    StopSession, UploadView, UsageView, Why,
+    StopSession, ThrottleOrder, UploadView, UsageView, Why,
 };
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -138,6 +140,65 @@ impl Service for SiteService {
             stop::Living::Refuse
         };
         self.remove_session(caller, session, living).await
+    }
+
+    async fn create_array(
+        &self,
+        caller: &Caller,
+        request: CreateArray,
+        idempotency_key: Option<String>,
+    ) -> Result<CreatedArray, Problem> {
+        self.check_open()?;
+        self.make_array(caller, request, idempotency_key).await
+    }
+
+    async fn arrays(&self, caller: &Caller, query: ArrayQuery) -> Result<ArrayPage, Problem> {
+        self.list_arrays(caller, query).await
+    }
+
+    async fn array(&self, caller: &Caller, array: &str) -> Result<ArrayView, Problem> {
+        self.show_array(caller, array).await
+    }
+
+    async fn elements(
+        &self,
+        caller: &Caller,
+        array: &str,
+        query: ElementQuery,
+    ) -> Result<ElementPage, Problem> {
+        self.list_elements(caller, array, query).await
+    }
+
+    async fn throttle_array(
+        &self,
+        caller: &Caller,
+        array: &str,
+        order: ThrottleOrder,
+    ) -> Result<ArrayView, Problem> {
+        self.change_throttle(caller, array, order).await
+    }
+
+    async fn stop_array(
+        &self,
+        caller: &Caller,
+        array: &str,
+        order: StopSession,
+    ) -> Result<ArrayView, Problem> {
+        self.stop_elements(caller, array, order).await
+    }
+
+    async fn remove_array(
+        &self,
+        caller: &Caller,
+        array: &str,
+        force: bool,
+    ) -> Result<ArrayView, Problem> {
+        let living = if force {
+            stop::Living::Stop
+        } else {
+            stop::Living::Refuse
+        };
+        self.remove_elements(caller, array, living).await
     }
 
     async fn signal(

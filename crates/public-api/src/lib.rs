@@ -5,6 +5,7 @@
 //! and a hint. These types are neither the domain's nor the store's: they are converted by hand at
 //! the border, so that either side can change without the other.
 
+pub mod arrays;
 pub mod caller;
 pub mod events;
 pub mod log_frames;
@@ -15,6 +16,10 @@ pub mod sessions;
 pub mod site;
 pub mod why;
 
+pub use arrays::{
+    ArrayPage, ArrayQuery, ArrayView, CreateArray, CreateElement, CreatedArray, ElementPage,
+    ElementQuery, ElementView, ThrottleOrder,
+};
 pub use caller::Caller;
 pub use events::{EventQuery, PublicEvent};
 pub use log_frames::{LOG_CONTENT_TYPE, LogFrame, LogFrameDecoder, encode_log_frame};
@@ -22,9 +27,10 @@ pub use nodes::{CapabilityView, NodeView};
 pub use problem::{Problem, ProblemCode};
 pub use service::{ByteStream, EventStream, LogFrameStream, Service};
 pub use sessions::{
-    CreateSession, Created, FilesQuery, KindView, ListQuery, LogQuery, MemberView, MountView,
-    NetworkView, OutcomeView, OutputStream, RemoveQuery, ResourcesView, SessionPage, SessionView,
-    SignalOrder, StdinQuery, StdinView, StopSession, UploadView, UsageView,
+    AfterNeed, AfterOrder, AfterView, AttemptView, CreateSession, Created, FilesQuery, KindView,
+    ListQuery, LogQuery, MemberView, MountView, NetworkView, OutcomeView, OutputStream,
+    RemoveQuery, ResourcesView, SessionPage, SessionView, SignalOrder, StdinQuery, StdinView,
+    StopSession, UploadView, UsageView,
 };
 pub use site::{Build, ShutdownMode, ShutdownOrder, ShutdownView, SiteView};
 pub use why::{NodeReason, Why, WhyReason};
@@ -36,6 +42,14 @@ pub const PREFIX: &str = "/api/v1";
 pub const COMMIT_HEADER: &str = "insula-commit";
 /// Header that makes a creation happen once, however often it is sent.
 pub const IDEMPOTENCY_HEADER: &str = "idempotency-key";
+/// Header of an answer with output: the attempt whose it is.
+pub const ATTEMPT_HEADER: &str = "insula-attempt";
+/// Most elements of an array.
+pub const ARRAY_LIMIT: usize = 10_000;
+/// Most further attempts that a session may be given for those that fail.
+pub const RETRY_LIMIT: u32 = 20;
+/// Most sessions and arrays that one session may wait for.
+pub const AFTER_LIMIT: usize = 100;
 /// Largest upload, in bytes, before an operator raises it.
 pub const UPLOAD_LIMIT_BYTES: u64 = 4 << 30;
 /// Largest piece of standard input in one request, in bytes.

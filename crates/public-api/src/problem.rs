@@ -44,6 +44,8 @@ codes! {
     Forbidden = "forbidden", 403, "Not allowed";
     /// There is no such session, or it is someone else's.
     NoSuchSession = "no-such-session", 404, "No such session";
+    /// There is no such array, or it is someone else's.
+    NoSuchArray = "no-such-array", 404, "No such array";
     /// There is no such route.
     NoSuchRoute = "no-such-route", 404, "No such route";
     /// The route exists, but not with this method.
@@ -146,6 +148,7 @@ impl ProblemCode {
             }
             Self::Forbidden => "ask the operator of the site",
             Self::NoSuchSession => "`insula ls --all` lists your sessions",
+            Self::NoSuchArray => "`insula ls --all` lists your arrays; an element is NAME.INDEX",
             Self::NoSuchRoute => "compare the path with /api/v1/openapi.json",
             Self::MethodNotAllowed => {
                 "the header `allow` names the methods; /api/v1/openapi.json describes them"

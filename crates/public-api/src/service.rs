@@ -1,5 +1,9 @@
 //! What whoever serves the public API does; routes only translate to and from it.
 
+use crate::arrays::{
+    ArrayPage, ArrayQuery, ArrayView, CreateArray, CreatedArray, ElementPage, ElementQuery,
+    ThrottleOrder,
+};
 use crate::caller::Caller;
 use crate::events::{EventQuery, PublicEvent};
 use crate::log_frames::LogFrame;
@@ -23,7 +27,8 @@ pub type LogFrameStream = BoxStream<'static, Result<LogFrame, Problem>>;
 pub type EventStream = BoxStream<'static, Result<PublicEvent, Problem>>;
 
 /// The public API without HTTP. `session` is an id or a name; a name means the living session of
-/// that name, else the newest ended one. Everything is checked against the caller: another
+/// that name, else the newest ended one; `NAME.INDEX` or `ID.INDEX` means an element of an array.
+/// `array` likewise is an id or a name. Everything is checked against the caller: another
 /// tenant's object does not exist.
 #[async_trait]
 pub trait Service: Send + Sync + std::fmt::Debug {
@@ -58,6 +63,46 @@ pub trait Service: Send + Sync + std::fmt::Debug {
         session: &str,
         force: bool,
     ) -> Result<SessionView, Problem>;
+    /// Makes an array, all of it or nothing; returns when that is durable.
+    async fn create_array(
+        &self,
+        caller: &Caller,
+        request: CreateArray,
+        idempotency_key: Option<String>,
+    ) -> Result<CreatedArray, Problem>;
+    /// A page of arrays, newest first.
+    async fn arrays(&self, caller: &Caller, query: ArrayQuery) -> Result<ArrayPage, Problem>;
+    /// One array with its counts.
+    async fn array(&self, caller: &Caller, array: &str) -> Result<ArrayView, Problem>;
+    /// A page of the table of its elements, by index.
+    async fn elements(
+        &self,
+        caller: &Caller,
+        array: &str,
+        query: ElementQuery,
+    ) -> Result<ElementPage, Problem>;
+    /// Changes how many elements may live at a time; returns when that is durable.
+    async fn throttle_array(
+        &self,
+        caller: &Caller,
+        array: &str,
+        order: ThrottleOrder,
+    ) -> Result<ArrayView, Problem>;
+    /// Asks for every living element to end; returns when the intention is durable for all.
+    async fn stop_array(
+        &self,
+        caller: &Caller,
+        array: &str,
+        order: StopSession,
+    ) -> Result<ArrayView, Problem>;
+    /// Asks for every element to be removed; returns when the intention is durable for all. The
+    /// array goes with its last element.
+    async fn remove_array(
+        &self,
+        caller: &Caller,
+        array: &str,
+        force: bool,
+    ) -> Result<ArrayView, Problem>;
     /// Signals a session's command.
     async fn signal(
         &self,

@@ -1,5 +1,6 @@
 //! Sessions on the wire.
 
+use crate::arrays::ArrayView;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
@@ -59,6 +60,78 @@ pub struct CreateSession {
     /// Accept limits that cannot be enforced.
     #[serde(default)]
     pub best_effort: bool,
+    /// How many further attempts it gets when one fails, 0 to 20. A failed attempt is one whose
+    /// command ended with another code than 0 or by a signal, that ran out of memory, could not
+    /// be prepared or started, or was lost with its node; not one that was stopped or reached its
+    /// time limit, nor one whose command was not found or could not be run. Before the
+    /// n-th further attempt it waits 2^(n - 1) seconds, at most 60.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retry: u32,
+    /// Sessions and arrays that have to end before it is placed; at most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<AfterOrder>,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Something that has to end before a session is placed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AfterOrder {
+    /// A session or an array, by id or name; of an array all elements. Resolved when the request
+    /// is made.
+    pub session: String,
+    /// How it has to end; `succeeded` if absent.
+    #[serde(default)]
+    pub need: AfterNeed,
+}
+
+/// How something has to end before a session that waits for it is placed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AfterNeed {
+    /// With success. Once that can no longer be, the waiting session ends as cancelled.
+    #[default]
+    Succeeded,
+    /// In any way.
+    Ended,
+}
+
+/// What a session waits, or waited, for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AfterView {
+    /// The id of a session or an array.
+    pub id: String,
+    /// Its name when this session was asked for.
+    pub name: String,
+    /// How it has to end.
+    pub need: AfterNeed,
+    /// `waiting`, `met` or `failed`; the last two stay, even if the other session is removed.
+    pub state: String,
+}
+
+/// One try to run a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AttemptView {
+    /// Its number, from 1.
+    pub attempt: u32,
+    /// The node of its main member.
+    pub node: String,
+    /// How it ended, once it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<OutcomeView>,
+    /// When its main member began to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<String>,
 }
 
 /// The kind of a session.
@@ -110,7 +183,7 @@ pub struct Created {
 pub struct SessionView {
     /// Its id.
     pub id: String,
-    /// Its name.
+    /// Its name; `NAME.INDEX` for an element of an array.
     pub name: String,
     /// Its kind.
     pub kind: KindView,
@@ -155,6 +228,21 @@ pub struct SessionView {
     pub stdin: bool,
     /// The current try, from 1; 0 before it was placed.
     pub attempt: u32,
+    /// How many further attempts it was given for those that fail.
+    #[serde(default)]
+    pub retry: u32,
+    /// How many of them are left.
+    #[serde(default)]
+    pub retries_left: u32,
+    /// When the next attempt may begin, while it waits for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<String>,
+    /// All attempts, the first first; empty before it was placed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptView>,
+    /// What has to end before it is placed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<AfterView>,
     /// Its members.
     pub members: Vec<MemberView>,
     /// When it was asked for, RFC 3339 in UTC.
@@ -217,9 +305,19 @@ pub struct ListQuery {
     /// Where the page before ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
-    /// Most sessions on the page, 1 to 500; 100 if absent.
+    /// Most sessions on the page, 1 to 500; 100 if absent. With `grouped`, most sessions and
+    /// arrays together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
+    /// Only elements of this array, by id or name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub array: Option<String>,
+    /// Only the element with this index; with `array` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+    /// Leave elements of arrays out, and tell their arrays instead.
+    #[serde(default)]
+    pub grouped: bool,
 }
 
 /// A page of sessions, newest first.
@@ -227,6 +325,9 @@ pub struct ListQuery {
 pub struct SessionPage {
     /// The sessions.
     pub sessions: Vec<SessionView>,
+    /// With `grouped`: the arrays that stand between them, newest first. `created_at` tells where.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arrays: Vec<ArrayView>,
     /// Asks for the next page; absent on the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
@@ -292,6 +393,12 @@ pub struct LogQuery {
     /// Only the bytes, without frames: gaps are not told.
     #[serde(default)]
     pub raw: bool,
+    /// The output of this attempt, from 1; of the last one that was placed if absent, or of the
+    /// next one where it is followed and none is placed. A stream is of one attempt and ends with
+    /// it: the header `insula-attempt` of the answer tells which. A reader that follows a session
+    /// with retries asks again with the next number until the session has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
 }
 
 /// Where a piece of standard input belongs.
@@ -326,6 +433,9 @@ pub struct FilesQuery {
     /// Only files that are new or differ from what was uploaded.
     #[serde(default)]
     pub changed: bool,
+    /// The files of this attempt, from 1; of the last one that was placed if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
 }
 
 /// A staged upload. It is kept for a day unless a session names it.

@@ -63,6 +63,7 @@ pub(crate) async fn download(
         query: FilesQuery {
             path: arguments.path.clone().unwrap_or_default(),
             changed: arguments.changed,
+            ..FilesQuery::default()
         },
         directory: directory.clone(),
         sent: Manifest::new(),

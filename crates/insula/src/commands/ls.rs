@@ -71,6 +71,7 @@ async fn all_pages(site: &Site, arguments: &LsArguments) -> Result<Vec<SessionVi
         name: arguments.name.clone(),
         cursor: None,
         limit: Some(PAGE_LIMIT),
+        ..ListQuery::default()
     };
     loop {
         let page = site.call(async |client| client.list(&query).await).await?;

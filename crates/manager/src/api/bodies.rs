@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// Largest JSON body, in bytes.
 pub(super) const JSON_LIMIT_BYTES: usize = 1 << 20;
+/// Largest JSON body of a request that has thousands of parts, in bytes.
+const LARGE_JSON_LIMIT_BYTES: usize = 16 << 20;
 /// How much of a body that is not wanted is read and thrown away, so that a client that still
 /// sends gets the answer and not a broken connection.
 const DRAIN_LIMIT_BYTES: u64 = 16 << 20;
@@ -31,7 +33,21 @@ pub(super) async fn json<T: DeserializeOwned>(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<T, Refusal> {
-    let body = whole(headers, body, JSON_LIMIT_BYTES).await?;
+    parse(headers, &whole(headers, body, JSON_LIMIT_BYTES).await?)
+}
+
+/// The same for a request that may be larger: an array with a command for each element.
+pub(super) async fn large_json<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<T, Refusal> {
+    parse(
+        headers,
+        &whole(headers, body, LARGE_JSON_LIMIT_BYTES).await?,
+    )
+}
+
+fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, Refusal> {
     if let Some(kind) = headers.get(header::CONTENT_TYPE) {
         let kind = kind.to_str().unwrap_or_default();
         let essence = kind.split(';').next().unwrap_or_default().trim();

@@ -42,17 +42,36 @@ impl FromRequestParts<Api> for SessionReference {
     type Rejection = Refusal;
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
         let session = path_part(parts, api, "session").await?;
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-        let can_be = (1..=REFERENCE_LIMIT_BYTES).contains(&session.len())
-            && session.as_bytes()[0].is_ascii_alphanumeric()
-            && session.bytes().all(allowed);
-        if can_be {
+        if can_be_reference(&session) {
             return Ok(Self(session));
         }
         let start: String = session.chars().take(REFERENCE_LIMIT_BYTES).collect();
         let detail = format!("no session has the id or name {start:?}");
         Err(Problem::new(ProblemCode::NoSuchSession, detail).into())
     }
+}
+
+/// The array that the path names, by id or name; refused as [`SessionReference`] is.
+pub(super) struct ArrayReference(pub(super) String);
+
+impl FromRequestParts<Api> for ArrayReference {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        let array = path_part(parts, api, "array").await?;
+        if can_be_reference(&array) {
+            return Ok(Self(array));
+        }
+        let start: String = array.chars().take(REFERENCE_LIMIT_BYTES).collect();
+        let detail = format!("no array has the id or name {start:?}");
+        Err(Problem::new(ProblemCode::NoSuchArray, detail).into())
+    }
+}
+
+fn can_be_reference(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    (1..=REFERENCE_LIMIT_BYTES).contains(&text.len())
+        && text.as_bytes()[0].is_ascii_alphanumeric()
+        && text.bytes().all(allowed)
 }
 
 /// The output stream that the path names.

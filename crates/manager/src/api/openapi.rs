@@ -1,6 +1,6 @@
 //! The description of the API, made from the routes' own attributes.
 
-use crate::api::routes::{events, logs, sessions, site, uploads};
+use crate::api::routes::{arrays, events, logs, sessions, site, uploads};
 use public_api::Problem;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
@@ -36,6 +36,13 @@ bearer token.";
         sessions::usage,
         sessions::stdin,
         sessions::files,
+        arrays::create,
+        arrays::list,
+        arrays::array,
+        arrays::elements,
+        arrays::throttle,
+        arrays::stop,
+        arrays::remove,
         logs::logs,
         events::events,
     ),

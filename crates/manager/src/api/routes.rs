@@ -1,6 +1,7 @@
 //! The table of routes. A route's method and path come from its description, so that none can
 //! be served that is not described.
 
+pub(super) mod arrays;
 pub(super) mod events;
 pub(super) mod logs;
 pub(super) mod sessions;
@@ -46,6 +47,13 @@ pub(super) fn table() -> Table {
         .add::<sessions::__path_usage, _, _>(sessions::usage)
         .add::<sessions::__path_stdin, _, _>(sessions::stdin)
         .add::<sessions::__path_files, _, _>(sessions::files)
+        .add::<arrays::__path_create, _, _>(arrays::create)
+        .add::<arrays::__path_list, _, _>(arrays::list)
+        .add::<arrays::__path_array, _, _>(arrays::array)
+        .add::<arrays::__path_elements, _, _>(arrays::elements)
+        .add::<arrays::__path_throttle, _, _>(arrays::throttle)
+        .add::<arrays::__path_stop, _, _>(arrays::stop)
+        .add::<arrays::__path_remove, _, _>(arrays::remove)
         .add::<logs::__path_logs, _, _>(logs::logs)
         .add::<events::__path_events, _, _>(events::events)
 }

@@ -64,6 +64,11 @@ pub(crate) fn session_view(
         merge: spec.merge_output,
         stdin: spec.stdin == StdinMode::Pipe,
         attempt: record.attempt,
+        retry: 0,
+        retries_left: 0,
+        retry_at: None,
+        attempts: Vec::new(),
+        after: Vec::new(),
         members: record
             .members
             .iter()
@@ -192,6 +197,7 @@ pub(crate) fn public_event(event: &SiteEvent) -> PublicEvent {
         number: event.number,
         at: time_text(event.at),
         session: event.session.map(|id| id.to_string()),
+        array: None,
         node: event.node.map(|id| id.to_string()),
         code: event.code.clone(),
         message: event.message.clone(),

@@ -68,6 +68,7 @@ impl SiteService {
         });
         Ok(SessionPage {
             sessions,
+            arrays: Vec::new(),
             next_cursor,
         })
     }

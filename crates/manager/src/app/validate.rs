@@ -64,6 +64,10 @@ pub(crate) fn check(
     settings: &ManagerSettings,
     defaults: Defaults,
 ) -> Result<Checked, Problem> {
+    if request.retry > 0 || !request.after.is_empty() {
+        let detail = "this build serves neither `retry` nor `after` yet";
+        return Err(Problem::new(ProblemCode::InvalidField, detail).hint("leave them away"));
+    }
     check_command(&request.command, &request.env)?;
     let name = request.name.as_deref().map(check_name).transpose()?;
     let image = request.image.clone().unwrap_or_else(|| "host".to_owned());

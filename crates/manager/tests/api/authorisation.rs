@@ -14,6 +14,7 @@ use tower::ServiceExt;
 pub(crate) fn target(path: &str) -> String {
     let path = path
         .replace("{session}", "one")
+        .replace("{array}", "one")
         .replace("{stream}", "stdout");
     assert!(
         !path.contains('{'),
@@ -30,6 +31,7 @@ pub(crate) fn target(path: &str) -> String {
 pub(crate) fn good_body(method: &str, path: &str) -> &'static str {
     match (method, path) {
         ("post", "/api/v1/sessions") => r#"{"command":["true"]}"#,
+        ("post", "/api/v1/arrays") => r#"{"session":{"command":["true"]},"indices":"1-3"}"#,
         ("post", "/api/v1/shutdown") => r#"{"mode":"refuse"}"#,
         ("post", path) if path.ends_with("/signal") => r#"{"signal":2}"#,
         _ => "",

@@ -4,12 +4,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use public_api::{
-    Build, ByteStream, Caller, CreateSession, Created, EventQuery, EventStream, FilesQuery,
+    ArrayPage, ArrayQuery, ArrayView, Build, ByteStream, Caller, CreateArray, CreateSession,
+    Created, CreatedArray, ElementPage, ElementQuery, EventQuery, EventStream, FilesQuery,
     KindView, ListQuery, LogFrame, LogFrameStream, LogQuery, NetworkView, NodeView, OutputStream,
     Problem, ProblemCode, PublicEvent, ResourcesView, Service, SessionPage, SessionView,
     ShutdownOrder, ShutdownView, SignalOrder, SiteView, StdinQuery, StdinView, StopSession,
-    UploadView, UsageView, Why,
+    ThrottleOrder, UploadView, UsageView, Why,
 };
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use tokio::sync::watch;
 
@@ -65,6 +67,35 @@ impl Fake {
         }
     }
 
+    #[allow(clippy::unused_self, reason = "it stands beside `view`")]
+    fn array_view(&self, array: &str) -> ArrayView {
+        ArrayView {
+            id: array.to_owned(),
+            name: "a".to_owned(),
+            domain: "default".to_owned(),
+            project: "default".to_owned(),
+            user: "ann".to_owned(),
+            size: 3,
+            throttle: Some(2),
+            retry: 0,
+            living: 3,
+            states: [("pending".to_owned(), 3)].into(),
+            outcomes: BTreeMap::new(),
+            first_index: 1,
+            last_index: 3,
+            parameters: Vec::new(),
+            image: "host".to_owned(),
+            command: vec!["true".to_owned()],
+            resources: ResourcesView {
+                cpu: "1".to_owned(),
+                memory_bytes: 1 << 30,
+                pids: 4096,
+            },
+            created_at: "2026-01-01T00:00:00Z".to_owned(),
+            ended_at: None,
+        }
+    }
+
     fn view(&self, session: &str) -> SessionView {
         SessionView {
             id: session.to_owned(),
@@ -92,6 +123,11 @@ impl Fake {
             merge: false,
             stdin: false,
             attempt: 1,
+            retry: 0,
+            retries_left: 0,
+            retry_at: None,
+            attempts: Vec::new(),
+            after: Vec::new(),
             members: Vec::new(),
             created_at: "2026-01-01T00:00:00Z".to_owned(),
             started_at: None,
@@ -169,6 +205,7 @@ impl Service for Fake {
         note!(self, caller, "list {query:?}");
         Ok(SessionPage {
             sessions: vec![self.view("one")],
+            arrays: Vec::new(),
             next_cursor: None,
         })
     }
@@ -196,6 +233,80 @@ impl Service for Fake {
     ) -> Result<SessionView, Problem> {
         note!(self, caller, "remove {session} {force}");
         Ok(self.view(session))
+    }
+
+    async fn create_array(
+        &self,
+        caller: &Caller,
+        request: CreateArray,
+        idempotency_key: Option<String>,
+    ) -> Result<CreatedArray, Problem> {
+        note!(
+            self,
+            caller,
+            "create array of {} {idempotency_key:?}",
+            request.elements.len()
+        );
+        Ok(CreatedArray {
+            array: self.array_view("new"),
+            already: idempotency_key.as_deref() == Some("again"),
+        })
+    }
+
+    async fn arrays(&self, caller: &Caller, query: ArrayQuery) -> Result<ArrayPage, Problem> {
+        note!(self, caller, "arrays {query:?}");
+        Ok(ArrayPage {
+            arrays: vec![self.array_view("one")],
+            next_cursor: None,
+        })
+    }
+
+    async fn array(&self, caller: &Caller, array: &str) -> Result<ArrayView, Problem> {
+        note!(self, caller, "array {array}");
+        Ok(self.array_view(array))
+    }
+
+    async fn elements(
+        &self,
+        caller: &Caller,
+        array: &str,
+        query: ElementQuery,
+    ) -> Result<ElementPage, Problem> {
+        note!(self, caller, "elements {array} {query:?}");
+        Ok(ElementPage {
+            elements: Vec::new(),
+            next_cursor: None,
+        })
+    }
+
+    async fn throttle_array(
+        &self,
+        caller: &Caller,
+        array: &str,
+        order: ThrottleOrder,
+    ) -> Result<ArrayView, Problem> {
+        note!(self, caller, "throttle {array} {:?}", order.throttle);
+        Ok(self.array_view(array))
+    }
+
+    async fn stop_array(
+        &self,
+        caller: &Caller,
+        array: &str,
+        order: StopSession,
+    ) -> Result<ArrayView, Problem> {
+        note!(self, caller, "stop array {array} {order:?}");
+        Ok(self.array_view(array))
+    }
+
+    async fn remove_array(
+        &self,
+        caller: &Caller,
+        array: &str,
+        force: bool,
+    ) -> Result<ArrayView, Problem> {
+        note!(self, caller, "remove array {array} {force}");
+        Ok(self.array_view(array))
     }
 
     async fn signal(
@@ -294,6 +405,7 @@ impl Service for Fake {
             number,
             at: "2026-01-01T00:00:00Z".to_owned(),
             session: Some("one".to_owned()),
+            array: None,
             node: None,
             code: "session.running".to_owned(),
             message: "it runs\nwell".to_owned(),

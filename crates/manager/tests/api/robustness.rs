@@ -57,7 +57,15 @@ fn takes_json(method: &str, path: &str) -> bool {
 }
 
 fn takes_query(method: &str, path: &str) -> bool {
-    let ends = ["/sessions", "/stdin", "/files", "/events", "/logs/{stream}"];
+    let ends = [
+        "/sessions",
+        "/arrays",
+        "/elements",
+        "/stdin",
+        "/files",
+        "/events",
+        "/logs/{stream}",
+    ];
     (method != "post" && ends.iter().any(|end| path.ends_with(end))) || method == "delete"
 }
 
@@ -68,13 +76,14 @@ async fn odd_paths_are_answered() {
     for (method, path) in described() {
         let method_upper = method.to_uppercase();
         for part in PARTS.iter().copied().chain([long.as_str()]) {
-            for name in ["{session}", "{stream}"] {
+            for name in ["{session}", "{array}", "{stream}"] {
                 if !path.contains(name) {
                     continue;
                 }
                 let target = path.replace(name, part);
                 let target = target
                     .replace("{session}", "one")
+                    .replace("{array}", "one")
                     .replace("{stream}", "stdout");
                 let ask = site.ask(&method_upper, &(target + "?offset=0"));
                 let answer = ask.body(good_body(&method, &path)).send().await;
@@ -86,11 +95,13 @@ async fn odd_paths_are_answered() {
         for suffix in ["/", "/x", "//", "/%2e%2e", ";a=b", "%20"] {
             let target = path
                 .replace("{session}", "one")
+                .replace("{array}", "one")
                 .replace("{stream}", "stdout");
             let ask = site.ask(&method_upper, &(target + suffix));
             let answer = ask.body(good_body(&method, &path)).send().await;
             assert!(answer.status < 500, "{answer:?}");
-            if !(path.ends_with("/sessions") && suffix == "/x") {
+            let list = path.ends_with("/sessions") || path.ends_with("/arrays");
+            if !(list && suffix == "/x") {
                 answer.problem();
             }
         }
@@ -105,6 +116,7 @@ async fn odd_queries_are_answered() {
     for (method, path) in described() {
         let target = path
             .replace("{session}", "one")
+            .replace("{array}", "one")
             .replace("{stream}", "stdout");
         for query in QUERIES {
             let ask = site.ask(&method.to_uppercase(), &format!("{target}?{query}"));
@@ -125,6 +137,7 @@ async fn odd_bodies_are_answered() {
     for (method, path) in described() {
         let target = path
             .replace("{session}", "one")
+            .replace("{array}", "one")
             .replace("{stream}", "stdout");
         for body in BODIES.iter().copied().chain([deep.as_slice()]) {
             let ask = site.ask(&method.to_uppercase(), &format!("{target}?offset=0"));
@@ -144,6 +157,7 @@ async fn odd_methods_and_headers_are_answered() {
     for (_, path) in described() {
         let target = path
             .replace("{session}", "one")
+            .replace("{array}", "one")
             .replace("{stream}", "stdout");
         for method in ["PATCH", "OPTIONS", "TRACE", "BREW"] {
             let answer = site.ask(method, &target).send().await;

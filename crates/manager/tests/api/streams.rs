@@ -87,6 +87,7 @@ async fn files_arrive_whole_under_a_name() {
     let query = FilesQuery {
         path: "a b/ü".to_owned(),
         changed: true,
+        ..FilesQuery::default()
     };
     let files = site.unix().files("one", &query).await.expect("files");
     let parts: Vec<_> = files.try_collect().await.expect("whole");
@@ -104,6 +105,7 @@ async fn events_go_on_after_the_last_one_seen() {
     let query = EventQuery {
         after: Some(40),
         session: None,
+        ..EventQuery::default()
     };
     let events = site.http().events(&query).await.expect("events");
     let events: Vec<_> = events.try_collect().await.expect("whole");

@@ -313,6 +313,7 @@ async fn events_are_told_without_a_gap_from_any_number() {
     let query = EventQuery {
         after: Some(0),
         session: Some(made.id.clone()),
+        ..EventQuery::default()
     };
     let mut events = site
         .service
@@ -404,6 +405,7 @@ async fn signals_usage_and_files_go_to_the_node() {
     let query = public_api::FilesQuery {
         path: "out".to_owned(),
         changed: false,
+        ..public_api::FilesQuery::default()
     };
     let mut files = site
         .service
@@ -418,6 +420,7 @@ async fn signals_usage_and_files_go_to_the_node() {
     let query = public_api::FilesQuery {
         path: "../x".to_owned(),
         changed: false,
+        ..public_api::FilesQuery::default()
     };
     let refused = site
         .service

@@ -79,6 +79,7 @@ pub(super) async fn bring_files(
         query: FilesQuery {
             path: String::new(),
             changed: true,
+            ..FilesQuery::default()
         },
         directory,
         sent,
