@@ -30,5 +30,5 @@ pub use outcome::{Cause, Outcome};
 pub use session::{
     Intention, MemberRecord, Owner, SessionKind, SessionRecord, SessionState, StopOrder,
 };
-pub use specification::{Mount, Network, NodeLostPolicy, SessionSpec, StdinMode};
+pub use specification::{AskedLimits, Mount, Network, NodeLostPolicy, SessionSpec, StdinMode};
 pub use time::{Monotonic, Now, Timestamp};

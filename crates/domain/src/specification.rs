@@ -41,6 +41,43 @@ pub struct SessionSpec {
     pub node_lost: NodeLostPolicy,
     /// Accept limits that the engine cannot enforce.
     pub best_effort: bool,
+    /// Which limits were asked for; the others are defaults, applied where they can be.
+    #[serde(default)]
+    pub asked: AskedLimits,
+}
+
+/// Which limits somebody asked for: an engine that cannot enforce one of these is no place for
+/// the session, unless it accepts best effort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedLimits {
+    /// CPU time.
+    pub cpu: bool,
+    /// Memory.
+    pub memory: bool,
+    /// Processes and threads.
+    pub pids: bool,
+}
+
+impl AskedLimits {
+    /// Every limit was asked for.
+    pub const ALL: Self = Self {
+        cpu: true,
+        memory: true,
+        pids: true,
+    };
+    /// All limits are defaults.
+    pub const NONE: Self = Self {
+        cpu: false,
+        memory: false,
+        pids: false,
+    };
+}
+
+impl Default for AskedLimits {
+    /// All: what was written before this was told is held to what was promised then.
+    fn default() -> Self {
+        Self::ALL
+    }
 }
 
 /// What a session can reach by network.

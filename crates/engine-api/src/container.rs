@@ -1,6 +1,6 @@
 //! What an engine is asked to start.
 
-use domain::{MemberId, Network};
+use domain::{AskedLimits, MemberId, Network};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -102,6 +102,9 @@ pub struct Limits {
     pub tmpfs_bytes: u64,
     /// Accept limits that cannot be enforced here.
     pub best_effort: bool,
+    /// Which of them were asked for: a default that cannot be enforced keeps no container down.
+    #[serde(default)]
+    pub asked: AskedLimits,
 }
 
 /// The guest of a container.

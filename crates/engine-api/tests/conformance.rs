@@ -6,7 +6,7 @@ mod conformance {
 
 use async_trait::async_trait;
 use conformance::checked_in;
-use domain::{ExitHow, ExitRecord, MemberId, OomEvidence, SessionId, Timestamp};
+use domain::{AskedLimits, ExitHow, ExitRecord, MemberId, OomEvidence, SessionId, Timestamp};
 use engine_api::conformance::{CASES, Harness, Kept, Plan, Report, Violation, Work, run_case};
 use engine_api::simulated::{Ending, Life, Output, Script, SimulatedEngine};
 use engine_api::{
@@ -169,6 +169,7 @@ impl<E: AsEngine> Harness for Simulated<E> {
                 pids: plan.pids,
                 tmpfs_bytes: plan.memory_bytes / 4,
                 best_effort: plan.best_effort,
+                asked: AskedLimits::ALL,
             },
             network: plan.network,
             guest: GuestSpec {

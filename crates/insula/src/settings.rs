@@ -89,6 +89,11 @@ impl Settings {
         self.home.join("daemon.aborts")
     }
 
+    /// Is there once a `run` has said that limits are not enforced.
+    pub(crate) fn limits_told_file(&self) -> PathBuf {
+        self.home.join("limits.told")
+    }
+
     /// Is there after `insula down`, until the next start: a foreground `run` that loses its
     /// daemon then does not bring it back.
     pub(crate) fn down_file(&self) -> PathBuf {

@@ -24,7 +24,7 @@ use domain::{
 };
 use node_api::{Desired, Hello, Report, ReportedMember};
 
-pub use create::{LIVING_LIMIT, required_rows};
+pub use create::{LIMIT_ROWS, LIVING_LIMIT, required_rows};
 pub use deadlines::{
     PLACED_DEADLINE_MS, PREPARING_DEADLINE_MS, STARTING_DEADLINE_MS, STOPPING_DEADLINE_MS,
     TICK_GAP_MS,

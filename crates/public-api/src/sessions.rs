@@ -243,6 +243,9 @@ pub struct SessionView {
     /// What has to end before it is placed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<AfterView>,
+    /// Limits of it that its node does not enforce, by their rows of the capability table.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_enforced: Vec<String>,
     /// Its members.
     pub members: Vec<MemberView>,
     /// When it was asked for, RFC 3339 in UTC.

@@ -255,14 +255,15 @@ impl Inner {
         {
             return Err(refused("the range of user ids goes beyond 32 bits"));
         }
-        let enforced = [
-            ("limit.cpu", "cpu"),
-            ("limit.memory", "memory"),
-            ("limit.pids", "pids"),
+        let limits = &container.limits;
+        let asked = [
+            ("limit.cpu", "cpu", limits.asked.cpu),
+            ("limit.memory", "memory", limits.asked.memory),
+            ("limit.pids", "pids", limits.asked.pids),
         ];
-        for (row, controller) in enforced {
+        for (row, controller, asked) in asked {
             match self.groups.has(controller) {
-                Capability::No { reason } if !container.limits.best_effort => {
+                Capability::No { reason } if asked && !limits.best_effort => {
                     return Err(StartError::NotEnforceable { row, reason });
                 }
                 _ => {}

@@ -4,7 +4,7 @@
 mod checked_in;
 
 use async_trait::async_trait;
-use domain::{ExitRecord, MemberId, SessionId};
+use domain::{AskedLimits, ExitRecord, MemberId, SessionId};
 use engine_api::conformance::{CASES, Harness, Kept, Plan, Report};
 use engine_api::{ContainerSpec, Engine, GuestSpec, Limits, UidRange, layout};
 use guest_api::files::{LOG_LIMIT_BYTES, RECORD, RecordFile, parse_segment_name};
@@ -144,6 +144,7 @@ impl Harness for Root {
                 pids: plan.pids,
                 tmpfs_bytes: plan.memory_bytes / 4,
                 best_effort: plan.best_effort,
+                asked: AskedLimits::ALL,
             },
             network: plan.network,
             guest: GuestSpec {

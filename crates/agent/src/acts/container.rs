@@ -71,6 +71,7 @@ pub(super) fn container(
             pids: session.pids_limit,
             tmpfs_bytes: memory_bytes / TMPFS_DIVISOR,
             best_effort: session.best_effort,
+            asked: session.asked,
         },
         network: session.network,
         guest: GuestSpec {

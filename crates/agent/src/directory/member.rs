@@ -359,6 +359,7 @@ mod tests {
             members: 1,
             node_lost: NodeLostPolicy::Wait,
             best_effort: false,
+            asked: domain::AskedLimits::ALL,
         };
         MemberFile {
             format: FORMAT,

@@ -206,6 +206,7 @@ pub(crate) fn spec() -> MemberSpec {
             members: 1,
             node_lost: NodeLostPolicy::Wait,
             best_effort: false,
+            asked: domain::AskedLimits::ALL,
         },
     }
 }

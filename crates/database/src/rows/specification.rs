@@ -2,7 +2,8 @@
 
 use super::document::text;
 use domain::{
-    Mount, Network, NodeLostPolicy, SessionSpec, SlotName, Slots, Span, StdinMode, UploadId,
+    AskedLimits, Mount, Network, NodeLostPolicy, SessionSpec, SlotName, Slots, Span, StdinMode,
+    UploadId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -27,6 +28,40 @@ pub(crate) struct SpecDocument {
     members: u32,
     node_lost: NodeLostWord,
     best_effort: bool,
+    /// Absent in rows of before it was told: everything was held to be asked for then.
+    #[serde(default)]
+    asked: AskedDocument,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskedDocument {
+    cpu: bool,
+    memory: bool,
+    pids: bool,
+}
+
+impl Default for AskedDocument {
+    fn default() -> Self {
+        AskedLimits::ALL.into()
+    }
+}
+
+impl From<AskedLimits> for AskedDocument {
+    fn from(asked: AskedLimits) -> Self {
+        let AskedLimits { cpu, memory, pids } = asked;
+        Self { cpu, memory, pids }
+    }
+}
+
+impl From<AskedDocument> for AskedLimits {
+    fn from(row: AskedDocument) -> Self {
+        Self {
+            cpu: row.cpu,
+            memory: row.memory,
+            pids: row.pids,
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,6 +116,7 @@ impl From<&SessionSpec> for SpecDocument {
             members,
             node_lost,
             best_effort,
+            asked,
         } = spec.clone();
         Self {
             image,
@@ -108,6 +144,7 @@ impl From<&SessionSpec> for SpecDocument {
                 NodeLostPolicy::Reschedule => NodeLostWord::Reschedule,
             },
             best_effort,
+            asked: asked.into(),
         }
     }
 }
@@ -140,6 +177,7 @@ impl From<SpecDocument> for SessionSpec {
                 NodeLostWord::Reschedule => NodeLostPolicy::Reschedule,
             },
             best_effort: row.best_effort,
+            asked: row.asked.into(),
         }
     }
 }

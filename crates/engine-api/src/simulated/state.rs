@@ -112,7 +112,15 @@ impl State {
             Network::None => "network.none",
             Network::Host => "network.host",
         };
-        let mut asked = vec!["limit.cpu", "limit.memory", "limit.pids", network];
+        let limits = container.limits.asked;
+        let limits = [
+            ("limit.cpu", limits.cpu),
+            ("limit.memory", limits.memory),
+            ("limit.pids", limits.pids),
+        ];
+        let limits = limits.into_iter().filter(|(_, asked)| *asked);
+        let mut asked: Vec<&'static str> = limits.map(|(row, _)| row).collect();
+        asked.push(network);
         if container.root.read_only {
             asked.push("root.read-only");
         }

@@ -12,6 +12,7 @@ use self::attach::{Attached, Output, attach};
 pub(crate) use self::ending::tell_returned;
 use self::job::{Job, Upload};
 use self::python::Python;
+use super::show::limit_words;
 use crate::arguments;
 use crate::cli::Context;
 use crate::daemon::Site;
@@ -171,6 +172,7 @@ pub(crate) async fn run(context: Context, arguments: RunArguments) -> Result<u8,
         sent = manifest;
     }
     let session = create(&site, order, python.as_ref()).await?;
+    tell_not_enforced(&site, &session);
     if arguments.detach {
         detached(&site, &session, &arguments)?;
         return Ok(exit_codes::SUCCESS);
@@ -181,6 +183,8 @@ pub(crate) async fn run(context: Context, arguments: RunArguments) -> Result<u8,
             output,
             killed,
         } => {
+            // At the very first run the node may not have said yet what it can do.
+            tell_not_enforced(&site, &session);
             let quiet = arguments.json || output == Output::Unread;
             let code = match (
                 ending::tell(&site, &session, quiet, here.as_deref()),
@@ -204,6 +208,21 @@ pub(crate) async fn run(context: Context, arguments: RunArguments) -> Result<u8,
             Ok(exit_code)
         }
     }
+}
+
+/// Says once for each site that limits are not enforced there. `show` and `doctor` say it always.
+fn tell_not_enforced(site: &Site, session: &SessionView) {
+    let told = site.settings.limits_told_file();
+    if session.not_enforced.is_empty() || told.exists() {
+        return;
+    }
+    // Where it cannot be noted it is said again.
+    let _ = std::fs::write(&told, "");
+    site.printer.note(&format!(
+        "no limits on {} here: sessions share them with all you run (`insula doctor` says why; \
+         this is said once)",
+        limit_words(&session.not_enforced)
+    ));
 }
 
 async fn finish(

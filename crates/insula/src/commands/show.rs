@@ -90,6 +90,11 @@ fn rows(view: &SessionView, usage: Option<&UsageView>) -> Vec<(&'static str, Str
         "limits",
         format!("cpu {cpu}, memory {memory}, processes {pids}"),
     ));
+    if !view.not_enforced.is_empty() {
+        let rows_lacked = limit_words(&view.not_enforced);
+        let text = format!("{rows_lacked} (`insula doctor` says why)");
+        rows.push(("not enforced", text));
+    }
     if let Some(limit) = view.time_limit_ms {
         rows.push(("time limit", Span(limit).to_string()));
     }
@@ -118,6 +123,22 @@ fn rows(view: &SessionView, usage: Option<&UsageView>) -> Vec<(&'static str, Str
     rows.extend(view.started_at.iter().map(|time| ("started", local(time))));
     rows.extend(view.ended_at.iter().map(|time| ("ended", local(time))));
     rows
+}
+
+/// Rows of limits in the words that people have for them: `cpu, memory and processes`.
+pub(crate) fn limit_words(rows: &[String]) -> String {
+    let words: Vec<&str> = rows
+        .iter()
+        .map(|row| match row.as_str() {
+            "limit.pids" => "processes",
+            row => row.strip_prefix("limit.").unwrap_or(row),
+        })
+        .collect();
+    match words.split_last() {
+        Some((last, before)) if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+        Some((only, _)) => (*only).to_owned(),
+        None => String::new(),
+    }
 }
 
 fn usage_text(usage: &UsageView) -> String {
@@ -157,7 +178,14 @@ fn words(command: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::words;
+    use super::{limit_words, words};
+
+    #[test]
+    fn limits_are_told_in_words() {
+        let rows = ["limit.cpu", "limit.memory", "limit.pids"].map(str::to_owned);
+        assert_eq!(limit_words(&rows), "cpu, memory and processes");
+        assert_eq!(limit_words(&rows[2..]), "processes");
+    }
 
     #[test]
     fn words_are_quoted_where_a_shell_needs_it() {

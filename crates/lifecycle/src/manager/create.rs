@@ -6,20 +6,25 @@ use super::site::Site;
 use super::{Answer, CreateRequest, Refusal, RequestToken};
 use crate::rows::IdempotencyRow;
 use domain::{
-    Capability, Intention, Network, Now, SessionId, SessionName, SessionRecord, SessionSpec,
-    SessionState, Span,
+    AskedLimits, Capability, Intention, Network, Now, SessionId, SessionName, SessionRecord,
+    SessionSpec, SessionState, Span,
 };
 use scheduler::{Node, Request, largest, most_members};
 
+/// The limits that every session has, by their rows of the capability table.
+pub const LIMIT_ROWS: [&str; 3] = ["limit.cpu", "limit.memory", "limit.pids"];
 /// Most sessions that have not ended.
 pub const LIVING_LIMIT: usize = 20_000;
 
 /// The rows of the capability table that a node must have for a specification, in the order of
-/// the table. Limits may be waived by `best_effort`; what a session can reach may not.
+/// the table. Limits are required where they were asked for, and may be waived by `best_effort`;
+/// what a session can reach may not.
 pub fn required_rows(spec: &SessionSpec) -> Vec<&'static str> {
     let mut rows = Vec::new();
     if !spec.best_effort {
-        rows.extend(["limit.cpu", "limit.memory", "limit.pids"]);
+        let AskedLimits { cpu, memory, pids } = spec.asked;
+        let limits = LIMIT_ROWS.into_iter().zip([cpu, memory, pids]);
+        rows.extend(limits.filter(|(_, asked)| *asked).map(|(row, _)| row));
     }
     rows.push(match spec.network {
         Network::None => "network.none",

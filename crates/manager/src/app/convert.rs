@@ -2,9 +2,10 @@
 
 use domain::amounts::show_decimal;
 use domain::{
-    Cause, Intention, MemberRecord, Mount, Network, NodeId, NodeRecord, Outcome, SessionKind,
-    SessionRecord, SessionSpec, SessionState, StdinMode, Timestamp,
+    Capability, Cause, Intention, MemberRecord, Mount, Network, NodeId, NodeRecord, Outcome,
+    SessionKind, SessionRecord, SessionSpec, SessionState, StdinMode, Timestamp,
 };
+use lifecycle::manager::LIMIT_ROWS;
 use lifecycle::rows::SiteEvent;
 use public_api::{
     KindView, MemberView, MountView, NetworkView, OutcomeView, PublicEvent, ResourcesView,
@@ -69,6 +70,7 @@ pub(crate) fn session_view(
         retry_at: None,
         attempts: Vec::new(),
         after: Vec::new(),
+        not_enforced: not_enforced(record, nodes),
         members: record
             .members
             .iter()
@@ -78,6 +80,27 @@ pub(crate) fn session_view(
         started_at: record.started_at.map(time_text),
         ended_at: record.ended_at.map(time_text),
     }
+}
+
+/// The limits that a node of its members does not enforce; while it has none, those that no node
+/// does.
+fn not_enforced(record: &SessionRecord, nodes: &BTreeMap<NodeId, NodeRecord>) -> Vec<String> {
+    let lacks = |node: &NodeRecord, row: &str| {
+        matches!(node.capabilities.get(row), Some(Capability::No { .. }))
+    };
+    let own: Vec<&NodeRecord> = record
+        .members
+        .iter()
+        .filter_map(|member| nodes.get(&member.node))
+        .collect();
+    let rows = LIMIT_ROWS.into_iter().filter(|row| {
+        if own.is_empty() {
+            !nodes.is_empty() && nodes.values().all(|node| lacks(node, row))
+        } else {
+            own.iter().any(|node| lacks(node, row))
+        }
+    });
+    rows.map(str::to_owned).collect()
 }
 
 fn kind_view(kind: SessionKind) -> KindView {

@@ -7,8 +7,8 @@ use domain::amounts::{
     LEAST_CPU, LEAST_MEMORY, WHOLE, parse_bytes, parse_decimal, show_bytes, show_decimal,
 };
 use domain::{
-    InvalidName, NodeLostPolicy, SessionKind, SessionName, SessionSpec, Slots, Span, StdinMode,
-    UploadId,
+    AskedLimits, InvalidName, NodeLostPolicy, SessionKind, SessionName, SessionSpec, Slots, Span,
+    StdinMode, UploadId,
 };
 use lifecycle::manager::View;
 use public_api::{CreateSession, KindView, Problem, ProblemCode};
@@ -101,6 +101,11 @@ pub(crate) fn check(
             members: 1,
             node_lost: NodeLostPolicy::Wait,
             best_effort: request.best_effort,
+            asked: AskedLimits {
+                cpu: request.cpu.is_some(),
+                memory: request.memory.is_some(),
+                pids: request.pids.is_some(),
+            },
         },
     })
 }

@@ -128,6 +128,7 @@ impl Fake {
             retry_at: None,
             attempts: Vec::new(),
             after: Vec::new(),
+            not_enforced: Vec::new(),
             members: Vec::new(),
             created_at: "2026-01-01T00:00:00Z".to_owned(),
             started_at: None,

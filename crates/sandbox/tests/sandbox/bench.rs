@@ -116,6 +116,7 @@ impl Bench {
                 pids: 64,
                 tmpfs_bytes: 64 << 20,
                 best_effort: false,
+                asked: domain::AskedLimits::ALL,
             },
             network: Network::None,
             guest: GuestSpec {

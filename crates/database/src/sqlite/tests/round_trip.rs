@@ -34,6 +34,7 @@ fn rich_spec() -> SessionSpec {
         members: 3,
         node_lost: NodeLostPolicy::Reschedule,
         best_effort: true,
+        asked: domain::AskedLimits::ALL,
     }
 }
 

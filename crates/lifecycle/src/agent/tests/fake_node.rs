@@ -91,6 +91,7 @@ pub(super) fn spec() -> MemberSpec {
             members: 1,
             node_lost: NodeLostPolicy::Wait,
             best_effort: false,
+            asked: domain::AskedLimits::ALL,
         },
     }
 }

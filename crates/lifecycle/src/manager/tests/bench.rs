@@ -56,6 +56,7 @@ pub(super) fn spec() -> SessionSpec {
         members: 1,
         node_lost: NodeLostPolicy::Wait,
         best_effort: false,
+        asked: domain::AskedLimits::ALL,
     }
 }
 

@@ -160,6 +160,12 @@ fn what_cannot_be_enforced_is_refused_by_its_row_and_accepted_by_best_effort() {
         best_effort: true,
         ..spec()
     });
+    // Nor is a default of the site a reason to refuse; the other limits may be asked for.
+    let asked = domain::AskedLimits {
+        pids: false,
+        ..domain::AskedLimits::ALL
+    };
+    bench.create(SessionSpec { asked, ..spec() });
     let mount = Mount {
         source: "/a".into(),
         target: "/b".into(),
