@@ -1,19 +1,33 @@
 //! Control groups: limits, usage, and the surest way to find every process of a container.
 //!
-//! [`Hierarchy`] is what this node has. Version 1 (also where version 2 is mounted beside it, the
-//! *hybrid* layout) is implemented in [`v1`]; on a node with version 2 alone every question is
-//! answered with a refusal that says so.
+//! [`Hierarchy`] is what this process may use: version 1 ([`v1`], also where version 2 is mounted
+//! beside it, the *hybrid* layout), version 2 alone ([`v2`]), or neither, which is then told by
+//! every answer. Of either version only what can be written counts, so an ordinary user has what
+//! was handed over to them.
+//!
+//! A member has one group in each hierarchy, named after it, which has its limits and counts its
+//! usage, and whose processes are those of that group and of all groups in it. What stands in it is
+//! the guest and everything it starts; it may be divided further by whom it wants to treat apart
+//! (on version 2 without controllers, so that processes may stand on both levels), and is removed
+//! with all its parts.
 
+mod files;
 mod mounts;
+mod place;
 mod v1;
+mod v2;
 
 use crate::message::GroupPaths;
 use domain::{Capability, MemberId};
 use engine_api::{Limits, RemoveReport, Usage};
+use mounts::GroupMounts;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(crate) use v1::V1;
+pub(crate) use v2::V2;
 
 /// A group could not be made, read or removed.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +36,7 @@ pub(crate) enum GroupError {
     #[error("{reason}")]
     Unsupported {
         /// Why.
-        reason: &'static str,
+        reason: String,
     },
     /// The container has no group.
     #[error("there is no group")]
@@ -47,48 +61,105 @@ pub(crate) enum GroupError {
     },
 }
 
-const ONLY_V2: &str = "this node has control groups of version 2 only, which this build does not \
-                       use yet";
 const NONE: &str = "no control group hierarchy is mounted below /sys/fs/cgroup";
+const CLOSED_V1: &str = "the control groups of version 1 cannot be written by this user";
+/// What limits need.
+const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+
+/// What control groups a process may use. A later process of the same user finds the same, unless
+/// it is started in another group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlGroups {
+    /// Which version; `None` if none can be used.
+    pub version: Option<GroupVersion>,
+    /// The group of version 2 that is divided among the containers.
+    pub place: Option<PathBuf>,
+    /// For each of `cpu`, `memory` and `pids` whether it can limit, or why not and what would
+    /// change it.
+    pub controllers: BTreeMap<&'static str, Capability>,
+}
+
+/// Of control groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupVersion {
+    /// One hierarchy for each controller.
+    One,
+    /// One for all.
+    Two,
+}
+
+/// What the present process may use, for a site whose own group has the name `group`. Looks only:
+/// nothing is made or moved.
+pub fn control_groups(group: &str) -> ControlGroups {
+    let found = Hierarchy::find(group);
+    let (version, place) = match &found {
+        Hierarchy::V1(_) => (Some(GroupVersion::One), None),
+        Hierarchy::V2(v2) => (Some(GroupVersion::Two), Some(v2.place().to_owned())),
+        Hierarchy::Unsupported { .. } => (None, None),
+    };
+    let controllers = CONTROLLERS.map(|name| (name, found.has(name)));
+    ControlGroups {
+        version,
+        place,
+        controllers: controllers.into(),
+    }
+}
 
 /// The control groups of this node.
 #[derive(Debug)]
 pub(crate) enum Hierarchy {
     /// Version 1, perhaps with version 2 beside it.
     V1(V1),
+    /// Version 2.
+    V2(V2),
     /// None that can be used.
     Unsupported {
         /// Why.
-        reason: &'static str,
+        reason: String,
     },
 }
 
 impl Hierarchy {
-    /// Finds the hierarchies that are mounted. `group` is the name of our own group in each.
+    /// Finds the hierarchies that are mounted and can be written. `group` is the name of our own
+    /// group in each.
     pub(crate) fn find(group: &str) -> Self {
-        let mounts = mounts::find();
-        if !mounts.v1.is_empty() {
-            return Self::V1(V1::new(mounts, group.to_owned()));
-        }
-        let reason = if mounts.v2.is_some() { ONLY_V2 } else { NONE };
-        Self::Unsupported { reason }
+        Self::choose(mounts::find(), group)
     }
 
-    fn v1(&self) -> Result<&V1, GroupError> {
-        match self {
-            Self::V1(v1) => Ok(v1),
-            Self::Unsupported { reason } => Err(GroupError::Unsupported { reason }),
+    fn choose(mut mounts: GroupMounts, group: &str) -> Self {
+        let had_v1 = !mounts.v1.is_empty();
+        let usable = |point: &Path| is_writable(point) || is_writable(&point.join(group));
+        mounts.v1.retain(|_, point| usable(point));
+        if !mounts.v1.is_empty() {
+            mounts.v2 = mounts.v2.filter(|mount| usable(&mount.point));
+            return Self::V1(V1::new(mounts, group.to_owned()));
+        }
+        let closed = had_v1.then(|| CLOSED_V1.to_owned());
+        match mounts.v2.map(|mount| V2::find(&mount, group)) {
+            Some(Ok(v2)) => Self::V2(v2),
+            Some(Err(reason)) => Self::Unsupported {
+                reason: closed.unwrap_or(reason),
+            },
+            None => Self::Unsupported {
+                reason: closed.unwrap_or_else(|| NONE.to_owned()),
+            },
         }
     }
 
     /// Whether `controller` can limit here.
     pub(crate) fn has(&self, controller: &str) -> Capability {
-        let reason = match self {
-            Self::V1(v1) if v1.has(controller) => return Capability::Yes,
-            Self::V1(_) => format!("the {controller} controller of version 1 is not mounted"),
-            Self::Unsupported { reason } => (*reason).to_owned(),
+        let answer = match self {
+            Self::V1(v1) if v1.has(controller) => Ok(()),
+            Self::V1(_) => Err(format!(
+                "the {controller} controller of version 1 is not mounted, or cannot be written"
+            )),
+            Self::V2(v2) => v2.has(controller),
+            Self::Unsupported { reason } => Err(reason.clone()),
         };
-        Capability::No { reason }
+        match answer {
+            Ok(()) => Capability::Yes,
+            Err(reason) => Capability::No { reason },
+        }
     }
 
     /// Makes the groups of `member` with `limits`; that they exist already is success.
@@ -99,6 +170,7 @@ impl Hierarchy {
     ) -> Result<GroupPaths, GroupError> {
         match self {
             Self::V1(v1) => v1.create(member, limits),
+            Self::V2(v2) => v2.create(member, limits),
             // What cannot be enforced was accepted before, or the start refused.
             Self::Unsupported { .. } => Ok(GroupPaths::default()),
         }
@@ -106,23 +178,39 @@ impl Hierarchy {
 
     /// The members that have a group.
     pub(crate) fn list(&self) -> Vec<MemberId> {
-        self.v1().map(V1::list).unwrap_or_default()
+        match self {
+            Self::V1(v1) => v1.list(),
+            Self::V2(v2) => v2.list(),
+            Self::Unsupported { .. } => Vec::new(),
+        }
     }
 
     /// The processes of `member`, by number; empty if it has no group.
     pub(crate) fn processes(&self, member: MemberId) -> Vec<i32> {
-        self.v1().map(|v1| v1.processes(member)).unwrap_or_default()
+        match self {
+            Self::V1(v1) => v1.processes(member),
+            Self::V2(v2) => v2.processes(member),
+            Self::Unsupported { .. } => Vec::new(),
+        }
     }
 
     /// What `member` uses.
     pub(crate) fn usage(&self, member: MemberId) -> Result<Usage, GroupError> {
-        self.v1()?.usage(member)
+        match self {
+            Self::V1(v1) => v1.usage(member),
+            Self::V2(v2) => v2.usage(member),
+            Self::Unsupported { reason } => Err(GroupError::Unsupported {
+                reason: reason.clone(),
+            }),
+        }
     }
 
     /// Kills every process of `member` once; more may appear until their parents are dead.
     pub(crate) fn kill(&self, member: MemberId) {
-        if let Ok(v1) = self.v1() {
-            v1.kill(member);
+        match self {
+            Self::V1(v1) => v1.kill(member),
+            Self::V2(v2) => v2.kill(member),
+            Self::Unsupported { .. } => {}
         }
     }
 
@@ -130,14 +218,22 @@ impl Hierarchy {
     pub(crate) fn remove(&self, member: MemberId) -> Result<RemoveReport, GroupError> {
         match self {
             Self::V1(v1) => v1.remove(member),
+            Self::V2(v2) => v2.remove(member),
             Self::Unsupported { .. } => Ok(RemoveReport::default()),
         }
     }
 
     /// Removes our own group where it is empty, so that a site that is down leaves nothing.
     pub(crate) fn remove_own_group(&self) {
-        if let Ok(v1) = self.v1() {
-            v1.remove_own_group();
+        match self {
+            Self::V1(v1) => v1.remove_own_group(),
+            Self::V2(v2) => v2.remove_own_group(),
+            Self::Unsupported { .. } => {}
         }
     }
+}
+
+/// Whether this process, as it acts on files, may write here.
+fn is_writable(path: &Path) -> bool {
+    accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
 }

@@ -12,7 +12,7 @@
 //! The launcher is a small process with one thread, because a process with many cannot safely
 //! clone and go on. It dies with the agent (end of file on its socket); guests do not.
 //!
-//! Needs root and cgroup version 1; `cgroup::Hierarchy` is where version 2 will come in.
+//! Needs root. Control groups are those of version 1 or of version 2 (`cgroup::Hierarchy`).
 #![allow(
     unsafe_code,
     reason = "namespaces, mounts and filters are system calls that no library wraps safely"
@@ -25,5 +25,6 @@ mod kernel;
 mod launcher;
 mod message;
 
+pub use cgroup::{ControlGroups, GroupVersion, control_groups};
 pub use engine::{LauncherCommand, Sandbox, SandboxSettings};
 pub use launcher::run_launcher;

@@ -14,7 +14,16 @@ pub(crate) struct GroupMounts {
     /// Mount point by controller; controllers may share one.
     pub(crate) v1: BTreeMap<String, PathBuf>,
     /// Where version 2 is mounted.
-    pub(crate) v2: Option<PathBuf>,
+    pub(crate) v2: Option<UnifiedMount>,
+}
+
+/// A mount of version 2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UnifiedMount {
+    /// Where.
+    pub(crate) point: PathBuf,
+    /// Which group is seen there, as /proc/self/cgroup names groups.
+    pub(crate) root: PathBuf,
 }
 
 /// Reads this process's mounts. None are found if that fails.
@@ -30,12 +39,15 @@ fn parse(mountinfo: &str) -> GroupMounts {
         let Some((mount, system)) = line.split_once(" - ") else {
             continue;
         };
-        let Some(point) = mount.split(' ').nth(4).map(unescape) else {
+        let mut fields = mount.split(' ').skip(3).map(unescape);
+        let (Some(root), Some(point)) = (fields.next(), fields.next()) else {
             continue;
         };
         let mut system = system.split(' ');
         match system.next() {
-            Some("cgroup2") if found.v2.is_none() => found.v2 = Some(point),
+            Some("cgroup2") if found.v2.is_none() => {
+                found.v2 = Some(UnifiedMount { point, root });
+            }
             Some("cgroup") => {
                 for option in system.nth(1).unwrap_or_default().split(',') {
                     if CONTROLLERS.contains(&option) {
@@ -74,7 +86,7 @@ fn unescape(text: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{UnifiedMount, parse};
     use std::path::Path;
 
     #[test]
@@ -84,16 +96,17 @@ mod tests {
              32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
              35 31 0:32 / /mnt/a\\040b rw - cgroup cgroup rw,memory\n\
              40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
-             41 31 0:38 / /sys/fs/cgroup/unified rw shared:4 - cgroup2 cgroup2 rw\n",
+             41 31 0:38 /a /sys/fs/cgroup/unified rw shared:4 - cgroup2 cgroup2 rw\n",
         );
         let point = |name: &str| found.v1.get(name).map(|path| path.as_path());
         assert_eq!(point("cpu"), Some(Path::new("/sys/fs/cgroup/cpu,cpuacct")));
         assert_eq!(point("cpu"), point("cpuacct"));
         assert_eq!(point("memory"), Some(Path::new("/mnt/a b")));
         assert_eq!(point("pids"), None);
-        assert_eq!(
-            found.v2.as_deref(),
-            Some(Path::new("/sys/fs/cgroup/unified"))
-        );
+        let unified = UnifiedMount {
+            point: "/sys/fs/cgroup/unified".into(),
+            root: "/a".into(),
+        };
+        assert_eq!(found.v2, Some(unified));
     }
 }

@@ -4,28 +4,19 @@
 //! but can be killed as a whole (`cgroup.kill`).
 
 use super::GroupError;
+use super::files::{
+    CPU_PERIOD_MICROS, MAKE_TRIES, cpu_quota, kill_all, kill_each, make, members, processes,
+    read_keyed, read_number, remove_group, write,
+};
 use super::mounts::GroupMounts;
 use crate::message::GroupPaths;
 use domain::{MemberId, OomEvidence};
 use engine_api::{Limits, RemoveReport, Usage};
-use process::{ProcessIdentity, send_signal};
-use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-/// CPU time is dealt out in periods of this length.
-const CPU_PERIOD_MICROS: u64 = 100_000;
-/// The kernel refuses a smaller share of a period.
-const CPU_QUOTA_LEAST_MICROS: u64 = 1_000;
-/// How often our own group is made again because another process removed it.
-const MAKE_TRIES: u32 = 3;
-/// How long the processes of a killed container may take to end.
-const KILL_LIMIT: Duration = Duration::from_secs(10);
-/// First and longest pause while waiting for that: it is usually over before the first.
-const KILL_PAUSE: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(20));
 /// The character devices that can be opened: null, zero, full, random, urandom, tty, ptmx, pts.
 const DEVICES: &[&str] = &[
     "c 1:3 rw",
@@ -56,7 +47,8 @@ impl V1 {
 
     /// Our own group in each hierarchy, version 2 last.
     fn own_groups(&self) -> BTreeSet<PathBuf> {
-        let points = self.mounts.v1.values().chain(&self.mounts.v2);
+        let unified = self.mounts.v2.as_ref().map(|mount| &mount.point);
+        let points = self.mounts.v1.values().chain(unified);
         points.map(|point| point.join(&self.group)).collect()
     }
 
@@ -66,7 +58,7 @@ impl V1 {
     }
 
     fn unified(&self, member: MemberId) -> Option<PathBuf> {
-        let point = self.mounts.v2.as_ref()?;
+        let point = &self.mounts.v2.as_ref()?.point;
         Some(point.join(&self.group).join(member.to_string()))
     }
 
@@ -91,7 +83,7 @@ impl V1 {
             .keys()
             .filter_map(|controller| self.path(controller, member))
             .collect();
-        let quota = (limits.cpu * 10).max(CPU_QUOTA_LEAST_MICROS);
+        let quota = cpu_quota(limits.cpu);
         Ok(GroupPaths {
             tasks: groups.iter().map(|group| group.join("tasks")).collect(),
             unified: self.unified(member),
@@ -128,29 +120,18 @@ impl V1 {
     }
 
     pub(super) fn list(&self) -> Vec<MemberId> {
-        let own = self.own_groups();
-        let entries = own.iter().flat_map(fs::read_dir).flatten().flatten();
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        let members: BTreeSet<MemberId> = names.filter_map(|name| name.parse().ok()).collect();
-        members.into_iter().collect()
+        members(self.own_groups())
     }
 
     /// Every hierarchy is asked: a child that was starting may have joined some only.
     pub(super) fn processes(&self, member: MemberId) -> Vec<i32> {
-        let mut found = BTreeSet::new();
-        for own in self.own_groups() {
-            let path = own.join(member.to_string()).join("cgroup.procs");
-            let text = fs::read_to_string(path).unwrap_or_default();
-            found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
-        }
-        found.into_iter().filter(|pid| *pid > 0).collect()
+        let own = self.own_groups();
+        processes(own.iter().map(|own| own.join(member.to_string())))
     }
 
     pub(super) fn usage(&self, member: MemberId) -> Result<Usage, GroupError> {
-        let read = |controller: &str, file: &str| {
-            let path = self.path(controller, member)?.join(file);
-            number(&fs::read_to_string(path).ok()?)
-        };
+        let read =
+            |controller: &str, file: &str| read_number(&self.path(controller, member)?.join(file));
         let memory = read("memory", "memory.usage_in_bytes").ok_or(GroupError::Absent)?;
         Ok(Usage {
             cpu_micros: read("cpuacct", "cpuacct.usage").unwrap_or(0) / 1_000,
@@ -166,28 +147,23 @@ impl V1 {
     fn pids_limit_hits(&self, member: MemberId) -> u64 {
         let events = self
             .path("pids", member)
-            .and_then(|group| fs::read_to_string(group.join("pids.events")).ok())
-            .unwrap_or_default();
-        let hits = events.lines().find_map(|line| line.strip_prefix("max "));
-        hits.and_then(number).unwrap_or(0)
+            .map(|group| group.join("pids.events"));
+        events
+            .and_then(|path| read_keyed(&path, "max"))
+            .unwrap_or(0)
     }
 
     /// The out-of-memory kills that the kernel counted; `None` where there were none.
     fn evidence(&self, member: MemberId) -> Option<OomEvidence> {
         let group = self.path("memory", member)?;
-        let control = fs::read_to_string(group.join("memory.oom_control")).ok()?;
-        let kills = control
-            .lines()
-            .find_map(|line| line.strip_prefix("oom_kill "));
-        let kills = number(kills?)?;
+        let kills = read_keyed(&group.join("memory.oom_control"), "oom_kill")?;
         if kills == 0 {
             return None;
         }
-        let read = |file: &str| number(&fs::read_to_string(group.join(file)).ok()?);
         Some(OomEvidence {
             kills,
-            limit_bytes: read("memory.limit_in_bytes")?,
-            peak_bytes: read("memory.max_usage_in_bytes"),
+            limit_bytes: read_number(&group.join("memory.limit_in_bytes"))?,
+            peak_bytes: read_number(&group.join("memory.max_usage_in_bytes")),
             process: None,
         })
     }
@@ -197,38 +173,11 @@ impl V1 {
         if let Some(group) = self.unified(member) {
             let _ = fs::write(group.join("cgroup.kill"), "1");
         }
-        for pid in self.processes(member) {
-            let Ok(Some(identity)) = ProcessIdentity::of(pid) else {
-                continue;
-            };
-            let Ok(Some(pidfd)) = identity.open() else {
-                continue;
-            };
-            // The number may have passed on since it was listed; the descriptor has not.
-            if self.processes(member).contains(&pid) {
-                let _ = send_signal(&pidfd, Signal::KILL);
-            }
-        }
+        kill_each(|| self.processes(member));
     }
 
     pub(super) fn remove(&self, member: MemberId) -> Result<RemoveReport, GroupError> {
-        let deadline = Instant::now() + KILL_LIMIT;
-        let mut pause = KILL_PAUSE.0;
-        loop {
-            let left = self.processes(member);
-            if left.is_empty() {
-                break;
-            }
-            if Instant::now() > deadline {
-                return Err(GroupError::StillAlive {
-                    count: left.len(),
-                    seconds: KILL_LIMIT.as_secs(),
-                });
-            }
-            self.kill(member);
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(KILL_PAUSE.1);
-        }
+        let deadline = kill_all(|| self.processes(member), || self.kill(member))?;
         let report = RemoveReport {
             out_of_memory: self.evidence(member),
             usage: self.usage(member).ok(),
@@ -263,17 +212,6 @@ fn make_both(own: &Path, member: &Path, is_cpuset: bool) -> Result<(), GroupErro
     make(member)
 }
 
-fn make(group: &Path) -> Result<(), GroupError> {
-    match fs::create_dir(group) {
-        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => Err(GroupError::Act {
-            act: "create",
-            path: group.into(),
-            source,
-        }),
-        _ => Ok(()),
-    }
-}
-
 /// A new cpuset has no CPUs and no memory nodes, and nobody can join it. Ours takes its parent's,
 /// and its children take ours as they are made.
 fn adopt_cpuset(own: &Path) -> Result<(), GroupError> {
@@ -294,38 +232,4 @@ fn adopt_cpuset(own: &Path) -> Result<(), GroupError> {
         write(&own.join(file), wanted.trim())?;
     }
     if is_set { Ok(()) } else { write(&clone, "1") }
-}
-
-fn write(path: &Path, text: &str) -> Result<(), GroupError> {
-    fs::write(path, text).map_err(|source| GroupError::Act {
-        act: "write",
-        path: path.into(),
-        source,
-    })
-}
-
-fn number(text: &str) -> Option<u64> {
-    text.trim().parse().ok()
-}
-
-/// A group whose last process has just ended is busy for a moment.
-fn remove_group(group: &Path, deadline: Instant) -> Result<(), GroupError> {
-    loop {
-        match fs::remove_dir(group) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error)
-                if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline =>
-            {
-                std::thread::sleep(KILL_PAUSE.0);
-            }
-            Err(source) => {
-                return Err(GroupError::Act {
-                    act: "remove",
-                    path: group.into(),
-                    source,
-                });
-            }
-        }
-    }
 }

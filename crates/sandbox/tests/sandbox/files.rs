@@ -2,7 +2,9 @@
 
 use super::bench::{as_root, bench};
 use engine_api::{Bind, BindOwner, StartError, UidRange, layout};
+use rustix::fs::{CWD, FileType, Mode};
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::Path;
 
@@ -185,6 +187,43 @@ async fn set_user_id_bits_do_nothing() {
         owner: BindOwner::System,
     });
     assert_eq!(bench.run(&container).await.output, "1000\n");
+}
+
+/// On cgroup version 2 no controller stands behind the mounts, so they alone must hold.
+#[tokio::test]
+async fn a_device_node_that_lies_in_a_directory_cannot_be_opened() {
+    let Some(bench) = bench() else { return };
+    let source = bench.place("data");
+    fs::create_dir(&source).expect("made");
+    let layer = bench.place("layer-with-a-node");
+    fs::create_dir(&layer).expect("made");
+    let script = "for p in /data /work /home/user / /dev; do \
+        head -c1 $p/zero 2>/dev/null | wc -c; done";
+    let mut container = bench.container(0, "");
+    as_root(&mut container, script);
+    let places = [
+        source.clone(),
+        layer.clone(),
+        container.directory.join(layout::WORK),
+        container.directory.join(layout::HOME),
+    ];
+    for place in &places {
+        let (node, mode) = (place.join("zero"), Mode::from_raw_mode(0o666));
+        let zero = rustix::fs::makedev(1, 5);
+        let made = rustix::fs::mknodat(CWD, &node, FileType::CharacterDevice, mode, zero);
+        made.expect("a node");
+        fs::set_permissions(&node, fs::Permissions::from_mode(0o666)).expect("open to all");
+        // The control: it is a working device where the node sees it.
+        let mut byte = [1];
+        let mut opened = fs::File::open(&node).expect("opened");
+        opened.read_exact(&mut byte).expect("read");
+    }
+    container.root.layers.push(layer);
+    container.root.read_only = false;
+    container.binds.push(user_bind(&source, "/data", false));
+    let finished = bench.run(&container).await;
+    // The second control: the one in /dev can be opened.
+    assert_eq!(finished.output, "0\n0\n0\n0\n1\n", "{finished:?}");
 }
 
 #[tokio::test]

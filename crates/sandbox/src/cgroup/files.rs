@@ -1,0 +1,195 @@
+//! Acts on groups that are the same in both versions.
+
+use super::GroupError;
+use domain::MemberId;
+use process::{ProcessIdentity, send_signal};
+use rustix::process::Signal;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// CPU time is dealt out in periods of this length.
+pub(super) const CPU_PERIOD_MICROS: u64 = 100_000;
+/// The kernel refuses a smaller share of a period.
+const CPU_QUOTA_LEAST_MICROS: u64 = 1_000;
+/// How often our own group is made again because another process removed it.
+pub(super) const MAKE_TRIES: u32 = 3;
+/// How long the processes of a killed container may take to end.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// First and longest pause while waiting for that: it is usually over before the first.
+const KILL_PAUSE: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(20));
+/// How deep groups of a member may lie in each other: its own, and those that it is divided into.
+const DEPTH_LIMIT: u32 = 3;
+
+/// The share of a period for so many ten-thousandths of a CPU.
+pub(super) fn cpu_quota(cpu: u64) -> u64 {
+    (cpu * CPU_PERIOD_MICROS / 10_000).max(CPU_QUOTA_LEAST_MICROS)
+}
+
+/// Makes a group; that it is there is success.
+pub(super) fn make(group: &Path) -> Result<(), GroupError> {
+    match fs::create_dir(group) {
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => Err(GroupError::Act {
+            act: "create",
+            path: group.into(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn write(path: &Path, text: &str) -> Result<(), GroupError> {
+    fs::write(path, text).map_err(|source| GroupError::Act {
+        act: "write",
+        path: path.into(),
+        source,
+    })
+}
+
+/// A file that holds one number, if it is there and does.
+pub(super) fn read_number(path: &Path) -> Option<u64> {
+    number(&fs::read_to_string(path).ok()?)
+}
+
+pub(super) fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
+}
+
+/// The number behind `key` in a file of lines `key number`.
+pub(super) fn read_keyed(path: &Path, key: &str) -> Option<u64> {
+    let text = fs::read_to_string(path).ok()?;
+    text.lines()
+        .find_map(|line| number(line.strip_prefix(key)?.strip_prefix(' ')?))
+}
+
+/// The members that have a group in one of `sites`.
+pub(super) fn members(sites: impl IntoIterator<Item = PathBuf>) -> Vec<MemberId> {
+    let entries = sites.into_iter().flat_map(fs::read_dir).flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let members: BTreeSet<MemberId> = names.filter_map(|name| name.parse().ok()).collect();
+    members.into_iter().collect()
+}
+
+/// The processes of these groups and of the groups in them, by number.
+pub(super) fn processes(groups: impl IntoIterator<Item = PathBuf>) -> Vec<i32> {
+    let mut found = BTreeSet::new();
+    for group in groups {
+        collect_processes(&group, DEPTH_LIMIT, &mut found);
+    }
+    found.into_iter().filter(|pid| *pid > 0).collect()
+}
+
+fn collect_processes(group: &Path, depth: u32, found: &mut BTreeSet<i32>) {
+    let Ok(text) = fs::read_to_string(group.join("cgroup.procs")) else {
+        return;
+    };
+    found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+    if depth > 1 {
+        for child in children(group) {
+            collect_processes(&child, depth - 1, found);
+        }
+    }
+}
+
+/// The groups right in `group`.
+pub(super) fn children(group: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(group).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories.map(|entry| entry.path()).collect()
+}
+
+/// Kills each of `listed()` once. A number may pass on to another process after it was listed; the
+/// descriptor that is opened in between does not.
+pub(super) fn kill_each(listed: impl Fn() -> Vec<i32>) {
+    for pid in listed() {
+        let Ok(Some(identity)) = ProcessIdentity::of(pid) else {
+            continue;
+        };
+        let Ok(Some(pidfd)) = identity.open() else {
+            continue;
+        };
+        if listed().contains(&pid) {
+            let _ = send_signal(&pidfd, Signal::KILL);
+        }
+    }
+}
+
+/// Kills until `listed` tells of no process; the time by which everything else must be done.
+pub(super) fn kill_all(
+    listed: impl Fn() -> Vec<i32>,
+    kill: impl Fn(),
+) -> Result<Instant, GroupError> {
+    let deadline = Instant::now() + KILL_LIMIT;
+    let mut pause = KILL_PAUSE.0;
+    loop {
+        let left = listed();
+        if left.is_empty() {
+            return Ok(deadline);
+        }
+        if Instant::now() > deadline {
+            return Err(GroupError::StillAlive {
+                count: left.len(),
+                seconds: KILL_LIMIT.as_secs(),
+            });
+        }
+        kill();
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(KILL_PAUSE.1);
+    }
+}
+
+/// Removes a group and the groups in it. One whose last process has just ended is busy for a
+/// moment.
+pub(super) fn remove_group(group: &Path, deadline: Instant) -> Result<(), GroupError> {
+    remove_to_depth(group, deadline, DEPTH_LIMIT)
+}
+
+fn remove_to_depth(group: &Path, deadline: Instant, depth: u32) -> Result<(), GroupError> {
+    if depth > 1 {
+        for child in children(group) {
+            remove_to_depth(&child, deadline, depth - 1)?;
+        }
+    }
+    loop {
+        match fs::remove_dir(group) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error)
+                if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline =>
+            {
+                std::thread::sleep(KILL_PAUSE.0);
+            }
+            Err(source) => {
+                return Err(GroupError::Act {
+                    act: "remove",
+                    path: group.into(),
+                    source,
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{cpu_quota, read_keyed};
+
+    #[test]
+    fn a_share_of_a_cpu_is_a_share_of_a_period() {
+        assert_eq!(cpu_quota(10_000), 100_000);
+        assert_eq!(cpu_quota(2_500), 25_000);
+        assert_eq!(cpu_quota(1), 1_000, "the kernel's least");
+    }
+
+    #[test]
+    fn a_key_is_a_whole_word() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("memory.events");
+        std::fs::write(&path, "oom 3\noom_kill 2\noom_group_kill 0\n").expect("written");
+        assert_eq!(read_keyed(&path, "oom_kill"), Some(2));
+        assert_eq!(read_keyed(&path, "oom"), Some(3));
+        assert_eq!(read_keyed(&path, "max"), None);
+    }
+}
