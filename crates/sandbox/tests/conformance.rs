@@ -1,4 +1,4 @@
-//! The conformance cases on the sandbox, as root on cgroup v1.
+//! The conformance cases on the sandbox, as root, on the version of cgroups that is here.
 
 #[path = "../../engine-api/tests/conformance/checked_in.rs"]
 mod checked_in;
@@ -9,7 +9,7 @@ use engine_api::conformance::{CASES, Harness, Kept, Plan, Report};
 use engine_api::{ContainerSpec, Engine, GuestSpec, Limits, UidRange, layout};
 use guest_api::files::{LOG_LIMIT_BYTES, RECORD, RecordFile, parse_segment_name};
 use guest_api::{GuestConfig, PROTOCOL_VERSION, RunAs, Stream};
-use sandbox::{LauncherCommand, Sandbox, SandboxSettings};
+use sandbox::{GroupVersion, LauncherCommand, Sandbox, SandboxSettings, control_groups};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -197,25 +197,29 @@ impl Harness for Root {
     }
 }
 
-/// Why the cases cannot run here, if they cannot.
-fn missing() -> Option<&'static str> {
+/// The name of the report and of the kind of node, or why the cases cannot run here.
+fn kind() -> Result<(&'static str, &'static str), &'static str> {
     if !rustix::process::geteuid().is_root() {
-        return Some("this user is not root");
+        return Err("this user is not root");
     }
-    if !Path::new("/sys/fs/cgroup/memory/tasks").exists() {
-        return Some("cgroup v1 is not mounted");
+    match control_groups("insula-conformance").version {
+        Some(GroupVersion::One) => Ok(("sandbox-root-v1", "sandbox (root, cgroup v1)")),
+        Some(GroupVersion::Two) => Ok(("sandbox-root-v2", "sandbox (root, cgroup v2)")),
+        None => Err("no control groups can be used"),
     }
-    None
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sandbox_conforms() {
-    if let Some(reason) = missing() {
-        println!("skipped: {reason}");
-        return;
-    }
+    let (name, title) = match kind() {
+        Ok(kind) => kind,
+        Err(reason) => {
+            println!("skipped: {reason}");
+            return;
+        }
+    };
     let harness = Root::new();
-    let (report, violations) = Report::make("sandbox (root, cgroup v1)", &harness).await;
+    let (report, violations) = Report::make(title, &harness).await;
     let left = harness.sandbox.list().await.expect("listed");
     for found in &left {
         let directory = harness.member_directory(found.member);
@@ -228,5 +232,5 @@ async fn the_sandbox_conforms() {
     assert!(violations.is_empty(), "{violations:#?}");
     assert!(left.is_empty(), "the cases clean up: {left:?}");
     assert_eq!(report.cases.len(), CASES.len());
-    checked_in::compare("sandbox-root-v1", &report);
+    checked_in::compare(name, &report);
 }

@@ -1,6 +1,7 @@
 //! What the sandbox promises beyond the conformance cases, seen from inside and from the node.
 //!
-//! Root only: without it every test says that it is skipped.
+//! Root only: without it every test says that it is skipped. Each test needs a process of its own,
+//! as nextest gives it.
 #![allow(
     clippy::print_stdout,
     reason = "a test that cannot run says why, and the price is printed"
@@ -10,6 +11,8 @@
 mod bench;
 #[path = "sandbox/cleaning.rs"]
 mod cleaning;
+#[path = "sandbox/delegation.rs"]
+mod delegation;
 #[path = "sandbox/files.rs"]
 mod files;
 #[path = "sandbox/identity.rs"]

@@ -72,7 +72,7 @@ impl Place {
             return Ok(());
         }
         Err(format!(
-            "{others} other processes stand in {path}, which can hand no controller down while \
+            "other processes ({others}) stand in {path}, which can hand no controller down while \
              they do: start the daemon in a group of its own, for example by `systemd-run --scope \
              -p Delegate=yes insula up`"
         ))

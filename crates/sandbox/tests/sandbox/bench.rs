@@ -1,13 +1,13 @@
 //! A sandbox with directories of its own, which removes what its test leaves.
 
-use domain::{ExitHow, ExitRecord, MemberId, Network, SessionId};
+use domain::{Capability, ExitHow, ExitRecord, MemberId, Network, SessionId};
 use engine_api::{
     ContainerSpec, Engine as _, GuestSpec, Limits, RemoveReport, StartError, Started, UidRange,
     layout,
 };
 use guest_api::files::{LOG_LIMIT_BYTES, RECORD, RecordFile, parse_segment_name};
 use guest_api::{GuestConfig, PROTOCOL_VERSION, RunAs, Stream};
-use sandbox::{LauncherCommand, Sandbox, SandboxSettings};
+use sandbox::{LauncherCommand, Sandbox, SandboxSettings, control_groups};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -43,9 +43,12 @@ pub(crate) fn bench() -> Option<Bench> {
         println!("skipped: this user is not root");
         return None;
     }
-    if !Path::new("/sys/fs/cgroup/memory/tasks").exists() {
-        println!("skipped: cgroup v1 is not mounted");
-        return None;
+    let groups = control_groups(&group());
+    for capability in groups.controllers.values() {
+        if let Capability::No { reason } = capability {
+            println!("skipped: {reason}");
+            return None;
+        }
     }
     Some(Bench::new())
 }
@@ -61,7 +64,7 @@ impl Finished {
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).expect("closed");
@@ -279,19 +282,38 @@ pub(crate) fn output(container: &ContainerSpec, stream: Stream) -> String {
     String::from_utf8_lossy(&bytes.collect::<Vec<u8>>()).into_owned()
 }
 
-/// Our groups that are there, in any hierarchy, by name.
+/// Where our own group is, in each hierarchy.
+pub(crate) fn sites() -> Vec<PathBuf> {
+    let hierarchies = match control_groups(&group()).place {
+        Some(place) => vec![place],
+        None => fs::read_dir("/sys/fs/cgroup")
+            .expect("mounted")
+            .map(|entry| entry.expect("an entry").path())
+            .collect(),
+    };
+    let sites = hierarchies.iter().map(|path| path.join(group()));
+    sites.filter(|site| site.exists()).collect()
+}
+
+/// What a file of the member's group says; `controller` tells where it is on version 1.
+pub(crate) fn read_group(controller: &str, member: MemberId, file: &str) -> String {
+    let hierarchy = match control_groups(&group()).place {
+        Some(place) => place,
+        None => Path::new("/sys/fs/cgroup").join(controller),
+    };
+    let path = hierarchy.join(group()).join(member.to_string()).join(file);
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    text.trim().to_owned()
+}
+
+/// Our members that have a group, in any hierarchy, by name.
 pub(crate) fn groups_left() -> Vec<String> {
-    let mut left: Vec<String> = fs::read_dir("/sys/fs/cgroup")
-        .expect("mounted")
-        .flatten()
-        .flat_map(|hierarchy| {
-            fs::read_dir(hierarchy.path().join(group()))
-                .into_iter()
-                .flatten()
-        })
-        .flatten()
+    let mut left: Vec<String> = sites()
+        .iter()
+        .flat_map(|site| fs::read_dir(site).into_iter().flatten().flatten())
         .filter(|entry| entry.path().is_dir())
         .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.parse::<MemberId>().is_ok())
         .collect();
     left.sort();
     left.dedup();

@@ -1,14 +1,13 @@
 //! Nothing is left, whatever was killed when.
 
-use super::bench::{Bench, bench, eventually, group, groups_left, launcher, output};
+use super::bench::{Bench, bench, eventually, group, groups_left, launcher, output, sites};
 use engine_api::{ContainerSpec, Engine as _, Found, layout};
 use guest_api::Stream;
 use process::{ProcessIdentity, send_signal};
 use rustix::process::Signal;
 use sandbox::{Sandbox, SandboxSettings};
 use std::fs;
-use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn mounts() -> String {
     fs::read_to_string("/proc/self/mountinfo").expect("read")
@@ -75,8 +74,7 @@ async fn a_container_leaves_nothing() {
     assert_eq!(mounts(), before);
     bench.remove(&container).await;
     drop(bench);
-    let own = Path::new("/sys/fs/cgroup/pids").join(group());
-    assert!(!own.exists(), "our own group goes with the engine");
+    assert!(sites().is_empty(), "our own group goes with the engine");
 }
 
 #[tokio::test]
@@ -132,18 +130,18 @@ async fn another_engine_on_the_same_home_finds_and_ends_what_lives() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_launcher_killed_in_the_middle_of_a_start_leaves_nothing_that_stays() {
     const ROUNDS: u32 = 40;
-    const STEP: Duration = Duration::from_micros(250);
     let Some(bench) = bench() else { return };
     let before = mounts();
     // The launcher is there before the first round, so that each kills it within a start.
     let warm = bench.container(ROUNDS, "true");
     bench.run(&warm).await;
+    let step = time_of_a_start(&bench, 2 * ROUNDS + 1).await * 2 / ROUNDS;
     let mut failed = 0;
     for round in 0..ROUNDS {
         let container = bench.container(round, "exec sleep 50");
         let launcher = launcher_process();
         let killer = async {
-            tokio::time::sleep(STEP * round).await;
+            tokio::time::sleep(step * round).await;
             launcher.as_ref().map(kill);
         };
         let (started, ()) = tokio::join!(bench.start(&container), killer);
@@ -167,6 +165,15 @@ async fn a_launcher_killed_in_the_middle_of_a_start_leaves_nothing_that_stays() 
     }
     assert!(failed > 0, "no round hit a start");
     assert_eq!(mounts(), before);
+}
+
+async fn time_of_a_start(bench: &Bench, number: u32) -> Duration {
+    let container = bench.container(number, "true");
+    let before = Instant::now();
+    bench.start(&container).await.expect("it starts");
+    let took = before.elapsed();
+    bench.finish(&container).await;
+    took
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

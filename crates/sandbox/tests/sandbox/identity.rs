@@ -51,9 +51,9 @@ async fn its_ids_on_the_node_are_its_own() {
         output(&container, Stream::Stdout) == "there\n"
     })
     .await;
-    let processes = bench_processes();
+    let processes = super::bench::read_group("pids", container.member, "cgroup.procs");
     let uids: Vec<String> = processes
-        .iter()
+        .lines()
         .map(|pid| fs::read_to_string(format!("/proc/{pid}/status")).expect("alive"))
         .map(|status| field(&status, "Uid:").to_owned())
         .collect();
@@ -65,17 +65,6 @@ async fn its_ids_on_the_node_are_its_own() {
     assert!(uids.contains(&ids(65_535)), "the guest: {uids:?}");
     assert_eq!(uids.len(), 2);
     bench.remove(&container).await;
-}
-
-fn bench_processes() -> Vec<String> {
-    let member = super::bench::groups_left();
-    let path = format!(
-        "/sys/fs/cgroup/pids/{}/{}",
-        super::bench::group(),
-        member[0]
-    );
-    let text = fs::read_to_string(format!("{path}/cgroup.procs")).expect("a group");
-    text.lines().map(str::to_owned).collect()
 }
 
 #[tokio::test]
