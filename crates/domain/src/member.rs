@@ -192,6 +192,10 @@ pub struct ExitRecord {
     /// Limits that it came up against without being ended for them; absent if there were none.
     #[serde(default)]
     pub limits_reached: Option<Box<LimitsReached>>,
+    /// The node's system and its `python3`, of a member whose image is the node's own system: it
+    /// differs between nodes and over time. `Debian GNU/Linux 12 (bookworm), python3.11`
+    #[serde(default)]
+    pub system: Option<String>,
 }
 
 /// Limits at which a member's programs got an error, or output was dropped. They are told so that

@@ -27,6 +27,7 @@ fn record() -> ExitRecord {
         reason: None,
         disk_bytes: None,
         limits_reached: None,
+        system: None,
     }
 }
 

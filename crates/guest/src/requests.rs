@@ -148,6 +148,7 @@ impl Guest {
             reason: None,
             disk_bytes: None,
             limits_reached: self.memory_files.limits_reached(),
+            system: None,
         })
     }
 }

@@ -188,6 +188,8 @@ pub struct Ending {
     pub out_of_memory: Option<OomEvidence>,
     /// Limits that the engine and the log tell of; what only the guest sees is in its record.
     pub limits_reached: LimitsReached,
+    /// The node's system, where that was its image.
+    pub system: Option<String>,
     /// Bytes of stdout on disk, from the first; for a guest that left no record.
     pub stdout_bytes: u64,
     /// Bytes of stderr on disk, from the first.

@@ -1,5 +1,6 @@
 //! What comes after a member's life: looking at what is left, the final record, removal.
 
+use super::container::IMAGE_HOST;
 use super::{blocking, tried_again};
 use crate::clock;
 use crate::shared::{Shared, chain};
@@ -36,6 +37,7 @@ pub(super) async fn end(shared: Arc<Shared>, member: MemberId) -> AgentEventKind
         },
     };
     let directory = shared.member(member);
+    let system = system(&shared, member).await;
     let reading = tokio::task::spawn_blocking(move || {
         let record = directory.guest_record();
         let stdout_bytes = directory.stream_bytes(Stream::Stdout);
@@ -53,6 +55,7 @@ pub(super) async fn end(shared: Arc<Shared>, member: MemberId) -> AgentEventKind
             record,
             out_of_memory,
             limits_reached,
+            system,
             stdout_bytes,
             stderr_bytes,
             removed,
@@ -65,6 +68,21 @@ pub(super) async fn end(shared: Arc<Shared>, member: MemberId) -> AgentEventKind
         }
         Err(error) => tried_again(member, "read its record", &chain(&error)),
     }
+}
+
+/// The node's system, for a member whose image it is; `None` where it cannot be told.
+async fn system(shared: &Shared, member: MemberId) -> Option<String> {
+    let directory = shared.member(member);
+    let file = blocking(move || directory.file()).await.ok()??;
+    if file.spec.session.image != IMAGE_HOST {
+        return None;
+    }
+    let image = shared.host_image().await.ok()?;
+    let parts: Vec<String> = [image.os_release, image.python]
+        .into_iter()
+        .flatten()
+        .collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 pub(super) async fn write_record(shared: Arc<Shared>, record: Box<ExitRecord>) -> AgentEventKind {

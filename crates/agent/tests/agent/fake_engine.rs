@@ -257,6 +257,7 @@ impl FakeGuest {
             reason: None,
             disk_bytes: None,
             limits_reached: None,
+            system: None,
         };
         let file = RecordFile { format: 1, record };
         let path = self.spec.directory.join(layout::RECORD).join(RECORD);

@@ -42,6 +42,8 @@ pub(crate) struct ExitDocument {
     disk_bytes: Option<u64>,
     #[serde(default)]
     limits_reached: Option<Box<LimitsDocument>>,
+    #[serde(default)]
+    system: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -138,6 +140,7 @@ impl From<ExitRecord> for ExitDocument {
             reason,
             disk_bytes,
             limits_reached,
+            system,
         } = record;
         Self {
             member,
@@ -151,6 +154,7 @@ impl From<ExitRecord> for ExitDocument {
             reason,
             disk_bytes,
             limits_reached: limits_reached.map(|limits| Box::new((*limits).into())),
+            system,
         }
     }
 }
@@ -169,6 +173,7 @@ impl From<ExitDocument> for ExitRecord {
             reason: row.reason,
             disk_bytes: row.disk_bytes,
             limits_reached: row.limits_reached.map(|limits| Box::new((*limits).into())),
+            system: row.system,
         }
     }
 }

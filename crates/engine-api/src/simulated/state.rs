@@ -216,6 +216,7 @@ impl State {
                 reason: None,
                 disk_bytes: None,
                 limits_reached: None,
+                system: None,
             };
             self.left.insert(
                 member,

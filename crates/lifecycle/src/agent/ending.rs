@@ -45,6 +45,7 @@ pub(super) fn never_ran(member: MemberId, reasons: &Reasons, at: Timestamp) -> E
         reason: None,
         disk_bytes: None,
         limits_reached: None,
+        system: None,
     }
 }
 
@@ -69,6 +70,7 @@ pub(super) fn ran(
         reason: None,
         disk_bytes: None,
         limits_reached: None,
+        system: None,
     });
     // The guest sees such an end as any other stop.
     if reasons.disk_limit.is_some() && record.cause != ExitCause::Own {
@@ -82,6 +84,7 @@ pub(super) fn ran(
     record.reason = failure.filter(|_| record.how == ExitHow::Unknown).cloned();
     record.out_of_memory = merge(record.out_of_memory, ending.out_of_memory);
     record.limits_reached = reached(record.limits_reached, ending.limits_reached);
+    record.system = ending.system;
     record
 }
 

@@ -237,6 +237,9 @@ fn has_ended(why: &mut Why, record: &SessionRecord, outcome: &Outcome, nodes: &N
                 let limits = exit.limits_reached.as_deref();
                 let lines = limits.map(|limits| limit_lines(limits, record.spec.pids_limit));
                 why.evidence.extend(lines.into_iter().flatten());
+                let system = exit.system.as_ref();
+                why.evidence
+                    .extend(system.map(|system| format!("{place} ran {system}")));
             }
             MemberState::Gone => why
                 .evidence

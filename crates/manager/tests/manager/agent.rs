@@ -63,6 +63,7 @@ pub(crate) fn exited(member: MemberId, how: ExitHow, cause: ExitCause) -> Member
         reason: None,
         disk_bytes: None,
         limits_reached: None,
+        system: None,
     };
     MemberState::Exited { record }
 }

@@ -198,6 +198,7 @@ fn member_states(member: MemberId) -> Vec<MemberState> {
                     shm_full_bytes: None,
                 })
             }),
+            system: some.then(|| "Debian GNU/Linux 12 (bookworm), python3.11".into()),
         };
         states.push(MemberState::Exited { record });
     }

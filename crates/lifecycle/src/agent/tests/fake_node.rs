@@ -109,6 +109,7 @@ pub(super) fn guests_record(member: MemberId, cause: ExitCause, at: Timestamp) -
         reason: None,
         disk_bytes: None,
         limits_reached: None,
+        system: None,
     }
 }
 

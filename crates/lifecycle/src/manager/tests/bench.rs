@@ -89,6 +89,7 @@ pub(super) fn exit(member: MemberId, how: ExitHow, cause: ExitCause) -> ExitReco
         reason: None,
         disk_bytes: None,
         limits_reached: None,
+        system: None,
     }
 }
 

@@ -75,6 +75,7 @@ impl Node {
             reason: None,
             disk_bytes: None,
             limits_reached: None,
+            system: None,
         };
         self.records.insert(member, record);
         self.tell(bench, AgentEventKind::GuestGone { member });
