@@ -4,15 +4,15 @@ use crate::FileStream;
 use crate::error::{BrokenAnswer, ClientError, broken};
 use crate::events::{self, EventStream};
 use crate::logs::{self, LogStream};
-use crate::transport::{Client, REQUEST_TIMEOUT, array_path, session_path};
+use crate::transport::{Client, REQUEST_TIMEOUT, array_path, session_path, unclaimed_path};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use public_api::{
     ArrayPage, ArrayQuery, ArrayView, CreateArray, CreateSession, Created, CreatedArray,
     ElementPage, ElementQuery, EventQuery, FilesQuery, IDEMPOTENCY_HEADER, ListQuery, LogQuery,
     NodeView, OutputStream, RemoveQuery, SessionPage, SessionView, ShutdownOrder, ShutdownView,
-    SignalOrder, SiteView, StdinQuery, StdinView, StopSession, ThrottleOrder, UploadView,
-    UsageView, Why,
+    SignalOrder, SiteView, StdinQuery, StdinView, StopSession, ThrottleOrder, UnclaimedView,
+    UploadView, UsageView, Why,
 };
 use reqwest::{Body, Method};
 use std::io;
@@ -26,6 +26,32 @@ impl Client {
     /// Its nodes; operators only.
     pub async fn nodes(&self) -> Result<Vec<NodeView>, ClientError> {
         self.request(Method::GET, "/nodes").json().await
+    }
+
+    /// Members that no session claims; operators only.
+    pub async fn unclaimed(&self) -> Result<Vec<UnclaimedView>, ClientError> {
+        self.request(Method::GET, "/unclaimed").json().await
+    }
+
+    /// Asks for a member that no session claims to be ended; returns once its node is told.
+    pub async fn stop_unclaimed(
+        &self,
+        member: &str,
+        order: &StopSession,
+    ) -> Result<(), ClientError> {
+        let path = unclaimed_path(member, "/stop")?;
+        self.request(Method::POST, &path)
+            .change(|request| request.json(order))
+            .send()
+            .await?;
+        Ok(())
+    }
+
+    /// Asks for a member that no session claims to be removed with all it leaves.
+    pub async fn remove_unclaimed(&self, member: &str) -> Result<(), ClientError> {
+        let path = unclaimed_path(member, "")?;
+        self.request(Method::DELETE, &path).send().await?;
+        Ok(())
     }
 
     /// Stages an archive (tar). Takes as long as the body does.

@@ -157,33 +157,32 @@ pub(crate) struct Answer {
     pub(crate) response: Response,
 }
 
+/// The path of an unclaimed member.
+pub(crate) fn unclaimed_path(member: &str, rest: &str) -> Result<String, ClientError> {
+    let detail = || format!("no member has the id `{member}`");
+    path_of("/unclaimed", member, rest)
+        .ok_or_else(|| ClientError::Problem(Problem::new(ProblemCode::NoSuchMember, detail())))
+}
+
+/// A path with a name or an id in it, unless it could mean another route.
+fn path_of(collection: &str, name: &str, rest: &str) -> Option<String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    let first = name.bytes().next();
+    let starts_well = first.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    (starts_well && name.bytes().all(allowed)).then(|| format!("{collection}/{name}{rest}"))
+}
+
 /// The path of a session. A text that can be neither id nor name is answered here, since it might
 /// mean another route (`..`).
 pub(crate) fn session_path(session: &str, rest: &str) -> Result<String, ClientError> {
-    if can_be_reference(session) {
-        return Ok(format!("/sessions/{session}{rest}"));
-    }
-    let detail = format!("no session has the id or name `{session}`");
-    Err(ClientError::Problem(Problem::new(
-        ProblemCode::NoSuchSession,
-        detail,
-    )))
+    let detail = || format!("no session has the id or name `{session}`");
+    path_of("/sessions", session, rest)
+        .ok_or_else(|| ClientError::Problem(Problem::new(ProblemCode::NoSuchSession, detail())))
 }
 
 /// The path of an array, which may be named by id or name.
 pub(crate) fn array_path(array: &str, rest: &str) -> Result<String, ClientError> {
-    if can_be_reference(array) {
-        return Ok(format!("/arrays/{array}{rest}"));
-    }
-    let detail = format!("no array has the id or name `{array}`");
-    Err(ClientError::Problem(Problem::new(
-        ProblemCode::NoSuchArray,
-        detail,
-    )))
-}
-
-fn can_be_reference(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    let first = text.bytes().next();
-    first.is_some_and(|byte| byte.is_ascii_alphanumeric()) && text.bytes().all(allowed)
+    let detail = || format!("no array has the id or name `{array}`");
+    path_of("/arrays", array, rest)
+        .ok_or_else(|| ClientError::Problem(Problem::new(ProblemCode::NoSuchArray, detail())))
 }

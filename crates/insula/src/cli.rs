@@ -1,7 +1,7 @@
 //! The command line: its verbs and the options that all of them have.
 
 use crate::commands::{
-    completion, config, doctor, down, download, logs, ls, rm, run, show, stop, up, why,
+    completion, config, doctor, down, download, logs, ls, rm, run, show, stop, unclaimed, up, why,
 };
 use crate::daemon::serve_command;
 use crate::exit_codes;
@@ -69,6 +69,7 @@ enum Verb {
     Up(up::UpArguments),
     Down(down::DownArguments),
     Doctor(doctor::DoctorArguments),
+    Unclaimed(unclaimed::UnclaimedArguments),
     Config(config::ConfigArguments),
     Completion(completion::CompletionArguments),
     /// The daemon itself
@@ -89,6 +90,7 @@ impl Verb {
             Self::Up(arguments) => arguments.json,
             Self::Down(arguments) => arguments.json,
             Self::Doctor(arguments) => arguments.json,
+            Self::Unclaimed(arguments) => arguments.json,
             Self::Config(arguments) => arguments.json,
             Self::Logs(_) | Self::Completion(_) | Self::Serve => false,
         }
@@ -167,6 +169,7 @@ fn act(cli: Cli, environment: Environment, printer: &Printer) -> Result<u8, Fail
             Verb::Why(arguments) => Box::pin(why::why(context, arguments)).await,
             Verb::Up(arguments) => Box::pin(up::up(context, arguments)).await,
             Verb::Down(arguments) => Box::pin(down::down(context, arguments)).await,
+            Verb::Unclaimed(arguments) => Box::pin(unclaimed::unclaimed(context, arguments)).await,
             Verb::Doctor(arguments) => Box::pin(doctor::doctor(context, arguments)).await,
             Verb::Config(arguments) => config::config(&context, &arguments),
             Verb::Completion(_) | Verb::Serve => unreachable!("handled before"),

@@ -11,5 +11,6 @@ pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod stop;
+pub(crate) mod unclaimed;
 pub(crate) mod up;
 pub(crate) mod why;

@@ -15,12 +15,13 @@ mod site;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod unclaimed;
 mod view;
 
 use crate::rows::RowChange;
 use domain::{
-    NodeId, Now, Owner, SessionId, SessionKind, SessionName, SessionRecord, SessionSpec, StopOrder,
-    UploadId,
+    MemberId, NodeId, Now, Owner, SessionId, SessionKind, SessionName, SessionRecord, SessionSpec,
+    StopOrder, UploadId,
 };
 use node_api::{Desired, Hello, Report, ReportedMember};
 
@@ -35,6 +36,7 @@ pub use placement::explain;
 pub use retention::{ENDED_LIMIT, KEY_RETENTION_MS, OUTPUT_RETENTION_MS};
 pub use site::{ATTEMPT_LIMIT, Site};
 pub use stop::STOP_GRACE_MS;
+pub use unclaimed::UnclaimedOrder;
 pub use view::View;
 
 /// Names a request that waits for its answer; made by the caller, unique while it waits.
@@ -77,6 +79,13 @@ pub enum EventKind {
         session: SessionId,
         /// How, if it lives.
         order: StopOrder,
+    },
+    /// An operator asks for a member that no session claims to be ended.
+    EndUnclaimed {
+        /// Who waits for the answer.
+        token: RequestToken,
+        /// Which, and how.
+        asked: Box<UnclaimedOrder>,
     },
     /// An agent has connected.
     NodeConnected {
@@ -208,6 +217,12 @@ pub enum Refusal {
     NoSuchSession {
         /// Which was asked for.
         session: SessionId,
+    },
+    /// No node has such a member without a session.
+    #[error("no node has an unclaimed member {member}")]
+    NotUnclaimed {
+        /// Which was asked for.
+        member: MemberId,
     },
     /// The session has ended already.
     #[error("the session {session} has ended")]

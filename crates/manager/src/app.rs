@@ -15,6 +15,7 @@ mod problems;
 mod resolve;
 mod shutdown;
 mod stop;
+mod unclaimed;
 mod usage;
 mod validate;
 mod why;
@@ -31,7 +32,7 @@ use public_api::{
     CreatedArray, ElementPage, ElementQuery, EventQuery, EventStream, FilesQuery, ListQuery,
     LogFrameStream, LogQuery, NodeView, OutputStream, Problem, ProblemCode, Service, SessionPage,
     SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteView, StdinQuery, StdinView,
-    StopSession, ThrottleOrder, UploadView, UsageView, Why,
+    StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
 };
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -93,6 +94,23 @@ impl Service for SiteService {
 
     async fn nodes(&self, caller: &Caller) -> Result<Vec<NodeView>, Problem> {
         self.list_nodes(caller)
+    }
+
+    async fn unclaimed(&self, caller: &Caller) -> Result<Vec<UnclaimedView>, Problem> {
+        self.list_unclaimed(caller)
+    }
+
+    async fn stop_unclaimed(
+        &self,
+        caller: &Caller,
+        member: &str,
+        order: StopSession,
+    ) -> Result<(), Problem> {
+        self.stop_unclaimed_member(caller, member, order).await
+    }
+
+    async fn remove_unclaimed(&self, caller: &Caller, member: &str) -> Result<(), Problem> {
+        self.remove_unclaimed_member(caller, member).await
     }
 
     async fn upload(&self, _caller: &Caller, body: ByteStream) -> Result<UploadView, Problem> {

@@ -12,7 +12,7 @@ use crate::shared::{LeaderError, Shared};
 use crate::uploads::Uploads;
 use database::Store;
 use domain::{NodeId, SessionId, StopOrder};
-use lifecycle::manager::{Answer, CreateRequest, EventKind, Site};
+use lifecycle::manager::{Answer, CreateRequest, EventKind, Site, UnclaimedOrder};
 use node_api::{Hello, Welcome};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,6 +55,7 @@ pub(crate) enum Request {
     Create(Box<CreateRequest>),
     Stop(SessionId, StopOrder),
     Remove(SessionId, StopOrder),
+    EndUnclaimed(Box<UnclaimedOrder>),
 }
 
 /// The sending side.

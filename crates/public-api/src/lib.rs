@@ -23,7 +23,7 @@ pub use arrays::{
 pub use caller::Caller;
 pub use events::{EventQuery, PublicEvent};
 pub use log_frames::{LOG_CONTENT_TYPE, LogFrame, LogFrameDecoder, encode_log_frame};
-pub use nodes::{CapabilityView, NodeView};
+pub use nodes::{CapabilityView, NodeView, UnclaimedView};
 pub use problem::{Problem, ProblemCode};
 pub use service::{ByteStream, EventStream, LogFrameStream, Service};
 pub use sessions::{

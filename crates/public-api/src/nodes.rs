@@ -36,3 +36,24 @@ pub struct CapabilityView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
+
+/// A member that a node has and that no session claims, because the site's store is older than the
+/// member or was lost. It runs on until an operator decides, or for a day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UnclaimedView {
+    /// Its id: session, attempt and index.
+    pub id: String,
+    /// The name of its node.
+    pub node: String,
+    /// `assigned`, `preparing`, `starting`, `running`, `stopping` or `exited`.
+    pub state: String,
+    /// The name of the session that it was a part of, as the node knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Whose it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Program and arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+}

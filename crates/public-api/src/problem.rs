@@ -46,6 +46,8 @@ codes! {
     NoSuchSession = "no-such-session", 404, "No such session";
     /// There is no such array, or it is someone else's.
     NoSuchArray = "no-such-array", 404, "No such array";
+    /// No node has such a member that no session claims.
+    NoSuchMember = "no-such-member", 404, "No such member";
     /// There is no such route.
     NoSuchRoute = "no-such-route", 404, "No such route";
     /// The route exists, but not with this method.
@@ -149,6 +151,7 @@ impl ProblemCode {
             Self::Forbidden => "ask the operator of the site",
             Self::NoSuchSession => "`insula ls --all` lists your sessions",
             Self::NoSuchArray => "`insula ls --all` lists your arrays; an element is NAME.INDEX",
+            Self::NoSuchMember => "`insula unclaimed` lists the members that no session claims",
             Self::NoSuchRoute => "compare the path with /api/v1/openapi.json",
             Self::MethodNotAllowed => {
                 "the header `allow` names the methods; /api/v1/openapi.json describes them"

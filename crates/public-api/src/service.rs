@@ -7,7 +7,7 @@ use crate::arrays::{
 use crate::caller::Caller;
 use crate::events::{EventQuery, PublicEvent};
 use crate::log_frames::LogFrame;
-use crate::nodes::NodeView;
+use crate::nodes::{NodeView, UnclaimedView};
 use crate::problem::Problem;
 use crate::sessions::{
     CreateSession, Created, FilesQuery, ListQuery, LogQuery, OutputStream, SessionPage,
@@ -36,6 +36,18 @@ pub trait Service: Send + Sync + std::fmt::Debug {
     async fn site(&self, caller: &Caller) -> Result<SiteView, Problem>;
     /// Its nodes; operators only.
     async fn nodes(&self, caller: &Caller) -> Result<Vec<NodeView>, Problem>;
+    /// Members that no session claims; operators only.
+    async fn unclaimed(&self, caller: &Caller) -> Result<Vec<UnclaimedView>, Problem>;
+    /// Ends a member that no session claims and keeps what it leaves; operators only.
+    async fn stop_unclaimed(
+        &self,
+        caller: &Caller,
+        member: &str,
+        order: StopSession,
+    ) -> Result<(), Problem>;
+    /// Ends a member that no session claims, if it lives, and removes what it leaves; operators
+    /// only.
+    async fn remove_unclaimed(&self, caller: &Caller, member: &str) -> Result<(), Problem>;
     /// Stages an archive (tar) for a session to come.
     async fn upload(&self, caller: &Caller, body: ByteStream) -> Result<UploadView, Problem>;
     /// Makes a session; returns when that is durable.

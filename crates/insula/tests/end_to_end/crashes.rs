@@ -223,3 +223,38 @@ fn down_refuses_while_sessions_live_and_can_leave_them() {
     assert!(!site.processes().is_empty(), "the session runs on");
     assert_eq!(site.state("lives"), "running");
 }
+
+#[test]
+fn what_a_restored_store_does_not_know_runs_on_until_an_operator_ends_it() {
+    let Some(site) = site() else { return };
+    site.ok(&["up"]);
+    site.ok(&["down"]);
+    let store = site.home().join("site.db");
+    let copy = site.home().join("site.db.copy");
+    fs::copy(&store, &copy).expect("a copy of the store");
+    site.ok(&["run", "-d", "--name", "lost", "--", "sleep", "300"]);
+    site.await_state("lost", "running");
+    site.kill_daemon();
+    for more in ["site.db-wal", "site.db-shm"] {
+        let _gone = fs::remove_file(site.home().join(more));
+    }
+    fs::rename(&copy, &store).expect("the older store");
+    let unclaimed = || site.json(&["unclaimed", "--json"])["unclaimed"].clone();
+    eventually("it is unclaimed", || unclaimed()[0]["name"] == "lost");
+    assert!(site.insula(&["show", "lost"]).status.code() == Some(1));
+    assert_eq!(unclaimed()[0]["state"], "running");
+    let member = unclaimed()[0]["id"].as_str().expect("its id").to_owned();
+    assert!(!site.processes().is_empty(), "it runs on");
+    site.ok(&["unclaimed", "stop", &member]);
+    eventually("it has ended", || unclaimed()[0]["state"] == "exited");
+    site.ok(&["unclaimed", "rm", &member]);
+    eventually("it is gone", || {
+        unclaimed()[0].is_null() && site.members().is_empty()
+    });
+    let refused = site.insula(&["unclaimed", "rm", &member]);
+    assert!(
+        text(&refused.stderr).contains("no node has"),
+        "{}",
+        told(&refused)
+    );
+}

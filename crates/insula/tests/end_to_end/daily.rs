@@ -32,6 +32,12 @@ fn a_session_from_start_to_removal() {
     site.await_state("day", "ended");
     let why = site.ok(&["why", "day"]);
     assert!(why.contains("stopped"), "{why}");
+    let release = std::fs::read_to_string("/etc/os-release").expect("this system's name");
+    let system = release
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="))
+        .expect("this system's name");
+    assert!(why.contains(system.trim_matches('"')), "{why}");
     let refused = site.insula(&["stop", "day"]);
     assert!(
         text(&refused.stderr).contains("ended") || refused.status.success(),

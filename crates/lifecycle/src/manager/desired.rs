@@ -168,6 +168,9 @@ impl Site {
                 },
             );
         }
+        for (id, condemned) in &entry.condemned {
+            members.entry(*id).or_insert_with(|| condemned.desired(*id));
+        }
         Desired {
             site: self.row.id,
             incarnation: self.row.incarnation,

@@ -30,6 +30,7 @@ impl Site {
         let mut entry = NodeEntry::new(record);
         if let Some(known) = self.nodes.remove(&node) {
             entry.foreign = known.foreign;
+            entry.condemned = known.condemned;
             entry.unheard = known.unheard;
         }
         self.nodes.insert(node, entry);
@@ -119,7 +120,9 @@ impl Site {
                     foreign.insert(member.id, foreign_of(member, true));
                 }
                 Standing::Unknown => {
-                    foreign.insert(member.id, foreign_of(member, false));
+                    let mut unknown = foreign_of(member, false);
+                    self.keep_spec(report.node, member.id, &mut unknown);
+                    foreign.insert(member.id, unknown);
                 }
             }
         }
@@ -258,29 +261,13 @@ impl Site {
         self.out.touched.extend(had);
         self.out.place = true;
         self.out.unclaimed.insert(node);
+        self.forget_condemned(node);
         for (id, _) in foreign.iter().filter(|(_, foreign)| !foreign.ours) {
             if !before.contains_key(id) {
                 let message = format!("node {name} has the member {id}, which no session claims");
                 self.note_node(node, now, "member.unclaimed", message);
             }
         }
-    }
-
-    /// The members that a node last reported and that no session knows. They run on; only an
-    /// operator decides about them.
-    pub fn unclaimed(&self, node: NodeId) -> Vec<ReportedMember> {
-        let Some(entry) = self.nodes.get(&node) else {
-            return Vec::new();
-        };
-        let unclaimed = entry.foreign.iter().filter(|(_, foreign)| !foreign.ours);
-        unclaimed
-            .map(|(id, foreign)| ReportedMember {
-                id: *id,
-                state: foreign.state.clone(),
-                unclaimed: true,
-                spec: foreign.spec.clone(),
-            })
-            .collect()
     }
 }
 

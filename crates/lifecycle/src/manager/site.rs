@@ -2,6 +2,7 @@
 
 use super::deadlines::Timer;
 use super::desired::Told;
+use super::unclaimed::Condemned;
 use super::{Answer, Effects, Event, EventKind, RequestToken};
 use crate::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent, SiteRow};
 use domain::{
@@ -68,6 +69,8 @@ pub(super) struct NodeEntry {
     pub(super) sequence: Option<u64>,
     /// What it last reported and no current attempt has.
     pub(super) foreign: BTreeMap<MemberId, Foreign>,
+    /// Those of `foreign` that no session claims and that an operator has ordered to end.
+    pub(super) condemned: BTreeMap<MemberId, Condemned>,
     /// This leader did not make it known, or it obeyed another incarnation, and it has not yet told
     /// what it has: nothing is placed there, for it may have what the store knows nothing of.
     pub(super) unheard: bool,
@@ -79,6 +82,7 @@ impl NodeEntry {
             record,
             sequence: None,
             foreign: BTreeMap::new(),
+            condemned: BTreeMap::new(),
             unheard: false,
         }
     }
@@ -205,6 +209,7 @@ impl Site {
                 session,
                 order,
             } => self.remove(token, session, order, now),
+            EventKind::EndUnclaimed { token, asked } => self.end_unclaimed(token, *asked, now),
             EventKind::NodeConnected { hello } => self.node_connected(*hello, now),
             EventKind::NodeDisconnected { node } => self.node_disconnected(node, now),
             EventKind::Report { report } => self.report(&report, now),

@@ -34,37 +34,54 @@ impl FromRequestParts<Api> for Context {
     }
 }
 
-/// The session that the path names, by id or name. What can be neither is refused here, so that
-/// no odd text goes any further.
+/// The session that the path names, by id or name.
 pub(super) struct SessionReference(pub(super) String);
 
 impl FromRequestParts<Api> for SessionReference {
     type Rejection = Refusal;
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
-        let session = path_part(parts, api, "session").await?;
-        if can_be_reference(&session) {
-            return Ok(Self(session));
-        }
-        let start: String = session.chars().take(REFERENCE_LIMIT_BYTES).collect();
-        let detail = format!("no session has the id or name {start:?}");
-        Err(Problem::new(ProblemCode::NoSuchSession, detail).into())
+        let named = reference(parts, api, "session", ProblemCode::NoSuchSession);
+        named.await.map(Self)
     }
 }
 
-/// The array that the path names, by id or name; refused as [`SessionReference`] is.
+/// The array that the path names, by id or name.
 pub(super) struct ArrayReference(pub(super) String);
 
 impl FromRequestParts<Api> for ArrayReference {
     type Rejection = Refusal;
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
-        let array = path_part(parts, api, "array").await?;
-        if can_be_reference(&array) {
-            return Ok(Self(array));
-        }
-        let start: String = array.chars().take(REFERENCE_LIMIT_BYTES).collect();
-        let detail = format!("no array has the id or name {start:?}");
-        Err(Problem::new(ProblemCode::NoSuchArray, detail).into())
+        let named = reference(parts, api, "array", ProblemCode::NoSuchArray);
+        named.await.map(Self)
     }
+}
+
+/// The unclaimed member that the path names, by id.
+pub(super) struct MemberReference(pub(super) String);
+
+impl FromRequestParts<Api> for MemberReference {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        let named = reference(parts, api, "member", ProblemCode::NoSuchMember);
+        named.await.map(Self)
+    }
+}
+
+/// What the part `kind` of the path names. What can be neither an id nor a name is refused here,
+/// so that no odd text goes any further.
+async fn reference(
+    parts: &mut Parts,
+    api: &Api,
+    kind: &str,
+    absent: ProblemCode,
+) -> Result<String, Refusal> {
+    let named = path_part(parts, api, kind).await?;
+    if can_be_reference(&named) {
+        return Ok(named);
+    }
+    let start: String = named.chars().take(REFERENCE_LIMIT_BYTES).collect();
+    let detail = format!("no {kind} has the id or name {start:?}");
+    Err(Problem::new(absent, detail).into())
 }
 
 fn can_be_reference(text: &str) -> bool {

@@ -1,6 +1,6 @@
 //! The description of the API, made from the routes' own attributes.
 
-use crate::api::routes::{arrays, events, logs, sessions, site, uploads};
+use crate::api::routes::{arrays, events, logs, sessions, site, unclaimed, uploads};
 use public_api::Problem;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
@@ -25,6 +25,9 @@ bearer token.";
         site::nodes,
         site::shutdown,
         site::description,
+        unclaimed::list,
+        unclaimed::stop,
+        unclaimed::remove,
         uploads::upload,
         sessions::create,
         sessions::list,

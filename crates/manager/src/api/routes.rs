@@ -6,6 +6,7 @@ pub(super) mod events;
 pub(super) mod logs;
 pub(super) mod sessions;
 pub(super) mod site;
+pub(super) mod unclaimed;
 pub(super) mod uploads;
 
 use crate::api::Api;
@@ -36,6 +37,9 @@ pub(super) fn table() -> Table {
         .add::<site::__path_nodes, _, _>(site::nodes)
         .add::<site::__path_shutdown, _, _>(site::shutdown)
         .add::<site::__path_description, _, _>(site::description)
+        .add::<unclaimed::__path_list, _, _>(unclaimed::list)
+        .add::<unclaimed::__path_stop, _, _>(unclaimed::stop)
+        .add::<unclaimed::__path_remove, _, _>(unclaimed::remove)
         .add::<uploads::__path_upload, _, _>(uploads::upload)
         .add::<sessions::__path_create, _, _>(sessions::create)
         .add::<sessions::__path_list, _, _>(sessions::list)

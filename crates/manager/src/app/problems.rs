@@ -71,6 +71,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Problem {
             }
         }
         Refusal::NoSuchSession { session } => no_such_session(&session.to_string()),
+        Refusal::NotUnclaimed { .. } => Problem::new(ProblemCode::NoSuchMember, detail),
         Refusal::HasEnded { .. } => Problem::new(ProblemCode::WrongState, detail)
             .hint("`insula why SESSION` tells how it ended"),
         Refusal::SiteFull { .. } => Problem::new(ProblemCode::SiteFull, detail),

@@ -34,6 +34,22 @@ pub(crate) fn plain_order(by: &str) -> StopOrder {
     }
 }
 
+/// What a caller orders, with its defaults.
+pub(crate) fn checked_order(caller: &Caller, order: &StopSession) -> Result<StopOrder, Problem> {
+    let mut checked = plain_order(&caller.user);
+    if let Some(signal) = order.signal {
+        checked.signal = check_signal(signal)?;
+    }
+    if let Some(grace) = &order.grace {
+        let grace: Span = grace.parse().map_err(|error| field("grace", error))?;
+        if grace.0 > GRACE_LIMIT_MS {
+            return Err(field("grace", format!("{grace} is longer than a day")));
+        }
+        checked.grace_ms = grace.0;
+    }
+    Ok(checked)
+}
+
 impl SiteService {
     pub(crate) async fn stop_session(
         &self,
@@ -41,17 +57,7 @@ impl SiteService {
         session: &str,
         order: StopSession,
     ) -> Result<SessionView, Problem> {
-        let mut checked = plain_order(&caller.user);
-        if let Some(signal) = order.signal {
-            checked.signal = check_signal(signal)?;
-        }
-        if let Some(grace) = &order.grace {
-            let grace: Span = grace.parse().map_err(|error| field("grace", error))?;
-            if grace.0 > GRACE_LIMIT_MS {
-                return Err(field("grace", format!("{grace} is longer than a day")));
-            }
-            checked.grace_ms = grace.0;
-        }
+        let checked = checked_order(caller, &order)?;
         let record = self.resolve(caller, session).await?;
         if !record.state.is_living() {
             // Said here, because the core no longer knows of sessions that ended long ago.
@@ -140,7 +146,7 @@ fn check_signal(signal: i32) -> Result<i32, Problem> {
     Err(field("signal", format!("{signal} is not between 1 and 64")))
 }
 
-fn accepted(answer: Answer) -> Result<(), Problem> {
+pub(crate) fn accepted(answer: Answer) -> Result<(), Problem> {
     match answer {
         Answer::Accepted { .. } => Ok(()),
         Answer::Refused { refusal } => Err(refused(&refusal)),

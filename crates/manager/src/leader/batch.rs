@@ -66,6 +66,7 @@ impl Leader {
                         session,
                         order,
                     },
+                    Request::EndUnclaimed(asked) => EventKind::EndUnclaimed { token, asked },
                 };
                 events.push(Event { now, kind });
             }

@@ -15,6 +15,7 @@ pub(crate) fn target(path: &str) -> String {
     let path = path
         .replace("{session}", "one")
         .replace("{array}", "one")
+        .replace("{member}", "one")
         .replace("{stream}", "stdout");
     assert!(
         !path.contains('{'),

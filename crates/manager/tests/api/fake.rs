@@ -9,7 +9,7 @@ use public_api::{
     KindView, ListQuery, LogFrame, LogFrameStream, LogQuery, NetworkView, NodeView, OutputStream,
     Problem, ProblemCode, PublicEvent, ResourcesView, Service, SessionPage, SessionView,
     ShutdownOrder, ShutdownView, SignalOrder, SiteView, StdinQuery, StdinView, StopSession,
-    ThrottleOrder, UploadView, UsageView, Why,
+    ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
 };
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -168,6 +168,26 @@ impl Service for Fake {
     async fn nodes(&self, caller: &Caller) -> Result<Vec<NodeView>, Problem> {
         note!(self, caller, "nodes");
         Ok(Vec::new())
+    }
+
+    async fn unclaimed(&self, caller: &Caller) -> Result<Vec<UnclaimedView>, Problem> {
+        note!(self, caller, "unclaimed");
+        Ok(Vec::new())
+    }
+
+    async fn stop_unclaimed(
+        &self,
+        caller: &Caller,
+        member: &str,
+        order: StopSession,
+    ) -> Result<(), Problem> {
+        note!(self, caller, "stop unclaimed {member} {order:?}");
+        Ok(())
+    }
+
+    async fn remove_unclaimed(&self, caller: &Caller, member: &str) -> Result<(), Problem> {
+        note!(self, caller, "remove unclaimed {member}");
+        Ok(())
     }
 
     async fn upload(&self, caller: &Caller, mut body: ByteStream) -> Result<UploadView, Problem> {

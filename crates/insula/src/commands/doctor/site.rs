@@ -91,7 +91,8 @@ fn node(node: &NodeView) -> Vec<Check> {
         checks.push(Check::warn("  cannot", row.name.clone(), remedy));
     }
     for member in &node.unclaimed {
-        let remedy = "no session claims it: it runs on, and is stopped after a day";
+        let remedy =
+            "no session claims it: it runs on for a day; `insula unclaimed` lists and ends them";
         checks.push(Check::warn("  unclaimed", member.clone(), remedy));
     }
     checks

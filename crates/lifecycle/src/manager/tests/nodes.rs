@@ -1,8 +1,8 @@
 //! Nodes that come, go, and have what nobody knows.
 
-use super::bench::{Bench, MIB, owner, running, spec};
-use crate::manager::{EventKind, explain};
-use domain::{MemberId, MemberState, NodeId, SessionId, SessionSpec, Slots};
+use super::bench::{Bench, MIB, order, owner, running, spec};
+use crate::manager::{Answer, EventKind, Refusal, RequestToken, UnclaimedOrder, explain};
+use domain::{MemberId, MemberState, NodeId, SessionId, SessionSpec, Slots, StopOrder};
 use node_api::{MemberSpec, Report, ReportedMember, Want};
 
 fn stranger() -> MemberId {
@@ -57,9 +57,56 @@ fn an_unclaimed_member_runs_on_is_shown_and_occupies() {
         "{text}"
     );
     assert_eq!(bench.want(1, stranger()), None, "nobody orders it to end");
+    end(&mut bench, stranger(), false);
+    assert!(matches!(
+        bench.want(1, stranger()),
+        Some(Want::Stop { grace_ms: 5, .. })
+    ));
+    // Ordered to end, it is named, and a report then leaves out what it is.
+    bench.report(1, &[(stranger(), running())]);
+    assert!(bench.view.unclaimed[&NodeId(1)][0].spec.is_some());
+    end(&mut bench, stranger(), true);
+    assert!(matches!(
+        bench.want(1, stranger()),
+        Some(Want::Purge { .. })
+    ));
+    end(&mut bench, stranger(), false);
+    assert!(
+        matches!(bench.want(1, stranger()), Some(Want::Purge { .. })),
+        "a removal is not taken back"
+    );
     bench.report(1, &[]);
+    assert_eq!(bench.want(1, stranger()), None);
     assert_eq!(bench.word(session), "placed");
     assert!(bench.view.unclaimed[&NodeId(1)].is_empty());
+}
+
+fn end(bench: &mut Bench, member: MemberId, remove: bool) {
+    let order = StopOrder {
+        grace_ms: 5,
+        ..order("operator")
+    };
+    let asked = UnclaimedOrder {
+        member,
+        remove,
+        order,
+    };
+    bench.step(EventKind::EndUnclaimed {
+        token: RequestToken(0),
+        asked: Box::new(asked),
+    });
+}
+
+#[test]
+fn only_what_is_unclaimed_is_ended_as_such() {
+    let (mut bench, _, member) = Bench::with_running(spec());
+    let before = bench.want(1, member);
+    for member in [member, stranger()] {
+        end(&mut bench, member, true);
+        let refusal = Refusal::NotUnclaimed { member };
+        assert_eq!(bench.answer(), Answer::Refused { refusal });
+    }
+    assert_eq!(bench.want(1, member), before);
 }
 
 #[test]
