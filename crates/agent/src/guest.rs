@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 /// Longest wait for a guest to take a connection, and to answer a question.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -42,14 +43,28 @@ pub(crate) enum GuestError {
 pub(crate) enum Frame {
     Control(Vec<u8>),
     Data(Vec<u8>),
+    ErrorData(Vec<u8>),
 }
 
 /// An open connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: BufReader<UnixStream>,
+    reader: FrameReader,
+    writer: FrameWriter,
+}
+
+/// The side of a connection that frames come from.
+#[derive(Debug)]
+pub(crate) struct FrameReader {
+    stream: BufReader<OwnedReadHalf>,
     /// A frame of which only a part has been read: reading may be cancelled and taken up again.
     partial: Vec<u8>,
+}
+
+/// The side of a connection that frames go to. Dropping it closes that side.
+#[derive(Debug)]
+pub(crate) struct FrameWriter {
+    stream: OwnedWriteHalf,
 }
 
 impl Connection {
@@ -59,9 +74,13 @@ impl Connection {
             let stream = UnixStream::connect(socket)
                 .await
                 .map_err(GuestError::Connect)?;
+            let (read, write) = stream.into_split();
             let mut connection = Self {
-                stream: BufReader::with_capacity(READ_AHEAD, stream),
-                partial: Vec::new(),
+                reader: FrameReader {
+                    stream: BufReader::with_capacity(READ_AHEAD, read),
+                    partial: Vec::new(),
+                },
+                writer: FrameWriter { stream: write },
             };
             connection.send_control(open).await?;
             Ok(connection)
@@ -72,6 +91,38 @@ impl Connection {
         }
     }
 
+    /// Both sides, to be used by two tasks.
+    pub(crate) fn split(self) -> (FrameReader, FrameWriter) {
+        (self.reader, self.writer)
+    }
+
+    pub(crate) async fn send_control<T: Serialize + Sync>(
+        &mut self,
+        message: &T,
+    ) -> Result<(), GuestError> {
+        self.writer.send_control(message).await
+    }
+
+    pub(crate) async fn send(&mut self, kind: FrameKind, body: &[u8]) -> Result<(), GuestError> {
+        self.writer.send(kind, body).await
+    }
+
+    /// The next frame; `None` at the end. Cancellation safe.
+    pub(crate) async fn receive(&mut self) -> Result<Option<Frame>, GuestError> {
+        self.reader.receive().await
+    }
+
+    /// A control frame with a `T`.
+    pub(crate) async fn receive_control<T: DeserializeOwned>(&mut self) -> Result<T, GuestError> {
+        match self.receive().await? {
+            None => Err(GuestError::Closed),
+            Some(Frame::Control(body)) => Ok(rmp_serde::from_slice(&body)?),
+            Some(Frame::Data(_) | Frame::ErrorData(_)) => Err(GuestError::OutOfTurn),
+        }
+    }
+}
+
+impl FrameWriter {
     pub(crate) async fn send_control<T: Serialize + Sync>(
         &mut self,
         message: &T,
@@ -83,12 +134,13 @@ impl Connection {
     pub(crate) async fn send(&mut self, kind: FrameKind, body: &[u8]) -> Result<(), GuestError> {
         let frame = encode_frame(kind, body);
         self.stream
-            .get_mut()
             .write_all(&frame)
             .await
             .map_err(GuestError::Broken)
     }
+}
 
+impl FrameReader {
     /// The next frame; `None` at the end. Cancellation safe.
     pub(crate) async fn receive(&mut self) -> Result<Option<Frame>, GuestError> {
         loop {
@@ -100,21 +152,13 @@ impl Connection {
                     return Ok(Some(match kind {
                         FrameKind::Control => Frame::Control(body),
                         FrameKind::Data => Frame::Data(body),
+                        FrameKind::ErrorData => Frame::ErrorData(body),
                     }));
                 }
                 self.fill(whole).await?;
             } else if !self.fill(HEADER_BYTES).await? {
                 return Ok(None);
             }
-        }
-    }
-
-    /// A control frame with a `T`.
-    pub(crate) async fn receive_control<T: DeserializeOwned>(&mut self) -> Result<T, GuestError> {
-        match self.receive().await? {
-            None => Err(GuestError::Closed),
-            Some(Frame::Control(body)) => Ok(rmp_serde::from_slice(&body)?),
-            Some(Frame::Data(_)) => Err(GuestError::OutOfTurn),
         }
     }
 

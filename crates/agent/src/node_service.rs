@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use domain::MemberId;
 use guest_api::Request;
 use node_api::{
-    ByteStream, Desired, DownloadRequest, LogChunkStream, LogRequest, MemberUsage, NodeApi,
-    NodeError, SignalRequest, StdinReply, StdinRequest,
+    ByteStream, Desired, DownloadRequest, JoinRequest, LogChunkStream, LogRequest, MemberUsage,
+    NodeApi, NodeError, ProcessInputStream, ProcessOutputStream, SignalRequest, StdinReply,
+    StdinRequest,
 };
 use std::sync::Arc;
 
@@ -58,6 +59,15 @@ impl NodeApi for NodeService {
         self.require_running(member)?;
         let asked = guest::ask(&self.shared.socket(member), &Request::Signal { signal }).await;
         asked.map(drop).map_err(failed)
+    }
+
+    async fn join(
+        &self,
+        request: JoinRequest,
+        input: ProcessInputStream,
+    ) -> Result<ProcessOutputStream, NodeError> {
+        self.require_running(request.member)?;
+        streams::join(&self.shared, request, input).await
     }
 
     async fn download(&self, request: DownloadRequest) -> Result<ByteStream, NodeError> {

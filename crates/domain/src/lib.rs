@@ -13,6 +13,7 @@ pub mod node;
 pub mod outcome;
 pub mod session;
 pub mod specification;
+pub mod terminal;
 pub mod time;
 
 pub use amounts::{ParseAmountError, SlotName, Slots};
@@ -31,4 +32,5 @@ pub use session::{
     Intention, MemberRecord, Owner, SessionKind, SessionRecord, SessionState, StopOrder,
 };
 pub use specification::{AskedLimits, Mount, Network, NodeLostPolicy, SessionSpec, StdinMode};
+pub use terminal::TerminalSize;
 pub use time::{Monotonic, Now, Timestamp};

@@ -3,6 +3,7 @@
 use crate::amounts::Slots;
 use crate::duration::Span;
 use crate::ids::UploadId;
+use crate::terminal::TerminalSize;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -33,6 +34,9 @@ pub struct SessionSpec {
     pub merge_output: bool,
     /// Where the command's standard input comes from.
     pub stdin: StdinMode,
+    /// The command has a terminal of this size for its input and output; absent: pipes.
+    #[serde(default)]
+    pub terminal: Option<TerminalSize>,
     /// A follower of the output will come: the log ring drops nothing while it is awaited.
     pub follower_expected: bool,
     /// How many members, all placed or none; from 1.

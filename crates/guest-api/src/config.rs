@@ -1,6 +1,6 @@
 //! What the guest is told before it starts the command.
 
-use domain::MemberId;
+use domain::{MemberId, TerminalSize};
 use serde::{Deserialize, Serialize};
 
 /// Everything the guest needs to run one command. MessagePack with field names, so that an older
@@ -39,6 +39,10 @@ pub struct GuestConfig {
     pub command_oom_score_adj: i32,
     /// Most open files of the command.
     pub open_files_limit: u64,
+    /// The command gets a terminal of this size for its input and both outputs, which is logged
+    /// as stdout; `stdin_pipe` and `merge_output` then mean nothing.
+    #[serde(default)]
+    pub terminal: Option<TerminalSize>,
 }
 
 /// User and groups of the command, as seen inside.

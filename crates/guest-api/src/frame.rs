@@ -21,6 +21,9 @@ pub enum FrameKind {
     Control,
     /// Raw bytes of the stream.
     Data,
+    /// Raw bytes of the second stream of a connection that has two: standard error of an
+    /// [`crate::Open::Exec`] or [`crate::Open::Attach`]. Sent on no other.
+    ErrorData,
 }
 
 /// Bytes are not a frame.
@@ -56,6 +59,7 @@ pub fn encode_frame(kind: FrameKind, body: &[u8]) -> Vec<u8> {
     out.push(match kind {
         FrameKind::Control => 0,
         FrameKind::Data => 1,
+        FrameKind::ErrorData => 2,
     });
     out.extend_from_slice(body);
     out
@@ -68,6 +72,7 @@ pub fn decode_header(header: [u8; HEADER_BYTES]) -> Result<(FrameKind, usize), F
     let kind = match kind {
         0 => FrameKind::Control,
         1 => FrameKind::Data,
+        2 => FrameKind::ErrorData,
         kind => return Err(FrameError::UnknownKind { kind }),
     };
     if length > FRAME_LIMIT {
@@ -92,6 +97,6 @@ mod tests {
     fn a_header_beyond_the_limit_is_refused_before_anything_is_allocated() {
         let length = u32::try_from(FRAME_LIMIT + 1).expect("fits").to_le_bytes();
         assert!(decode_header([length[0], length[1], length[2], length[3], 1]).is_err());
-        assert!(decode_header([0, 0, 0, 0, 2]).is_err());
+        assert!(decode_header([0, 0, 0, 0, 3]).is_err());
     }
 }

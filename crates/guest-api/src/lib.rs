@@ -8,6 +8,7 @@
 //! record ([`files`]) and exits.
 
 pub mod config;
+pub mod decoder;
 pub mod descriptors;
 pub mod files;
 pub mod frame;

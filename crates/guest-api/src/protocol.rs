@@ -11,6 +11,17 @@
 //! | `ReadFile` | `Reply::File`, then data frames, then an empty data frame; or `Reply::Failed` |
 //! | `WriteFile` | the client sends data frames and an empty one; then `Reply::Done` or `Failed` |
 //! | `ListFiles` | `Reply::Entries` (at most [`LIST_LIMIT`]) or `Failed` |
+//! | `Exec` | `Reply::Started`, output, and `Reply::Ended`, the last; see below |
+//! | `Attach` | `Reply::Attached`, output, and `Reply::Ended`, the last; see below |
+//!
+//! On `Exec` and `Attach` the guest sends stdout (or the terminal) as data frames and stderr as
+//! [`crate::FrameKind::ErrorData`]. The client sends input as data frames (an empty one ends it;
+//! a terminal's input has no end) and [`Request::Signal`] and [`Request::Resize`] as control
+//! frames, which are not answered. Input is answered with `Reply::StdinAccepted` as the process
+//! takes it. A client that keeps at most [`INPUT_WINDOW`] bytes unaccepted on their way has its
+//! requests obeyed at once; behind more input they wait with it. A command that could not be
+//! started is told by `Ended` without `Started`. When the connection of an `Exec` closes before
+//! its end, the process and its session get SIGHUP, and SIGKILL if the process does not end.
 //!
 //! Every first answer to an `Open` that the guest does not know is `Reply::Failed`.
 //!
@@ -20,7 +31,8 @@
 //! that closes without an answer means: look at the record. A `Logs` connection may also close
 //! while the command runs; the client comes back at its offset.
 
-use domain::{ExitRecord, Timestamp};
+use crate::config::RunAs;
+use domain::{ExitHow, ExitRecord, TerminalSize, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol. An agent speaks to guests one minor release older, so fields are
@@ -28,6 +40,14 @@ use serde::{Deserialize, Serialize};
 pub const PROTOCOL_VERSION: u32 = 1;
 /// Most entries in one listing.
 pub const LIST_LIMIT: usize = 10_000;
+
+/// Most commands at once beside the main one, those included that were left by their clients and
+/// have not ended yet.
+pub const EXEC_LIMIT: usize = 64;
+/// Most bytes of input that the guest takes before the process has read any of them.
+pub const INPUT_WINDOW: usize = 128 << 10;
+/// Largest control frame from a client; it holds a command with its variables.
+pub const REQUEST_LIMIT: usize = 192 << 10;
 
 /// One of the command's output streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -82,6 +102,36 @@ pub enum Open {
         /// Absolute path inside.
         path: String,
     },
+    /// A further command beside the main one, within the same limits.
+    Exec {
+        /// Program and arguments; empty: the image's shell.
+        command: Vec<String>,
+        /// Added to the environment of the main command.
+        env: Vec<(String, String)>,
+        /// Working directory, absolute inside; that of the main command if absent.
+        workdir: Option<String>,
+        /// Who it is; who the main command is if absent.
+        run_as: Option<RunAs>,
+        /// It gets a terminal of this size.
+        terminal: Option<TerminalSize>,
+        /// It has input; without, it is at its end at once. A terminal always has.
+        stdin: bool,
+        /// Nobody stays: output is thrown away, and the process is not ended with the connection,
+        /// which closes after `Started`.
+        detach: bool,
+    },
+    /// The main command's terminal, or its streams where it has none. Any number of clients can
+    /// be attached; all of them see the output, and their input is mixed as it comes.
+    Attach {
+        /// First byte of stdout wanted; absent: what comes from now on.
+        stdout: Option<u64>,
+        /// First byte of stderr wanted; absent: what comes from now on.
+        stderr: Option<u64>,
+        /// The size of the client's terminal, which the command's takes on.
+        terminal: Option<TerminalSize>,
+        /// While this connection lives the rings drop nothing that it has not sent.
+        lossless: bool,
+    },
 }
 
 /// A question or an order on a `Control` connection.
@@ -104,6 +154,11 @@ pub enum Request {
         signal: i32,
         /// Milliseconds until SIGKILL.
         grace_ms: u64,
+    },
+    /// The client's terminal has another size now. Only on `Exec` and `Attach`.
+    Resize {
+        /// The size.
+        size: TerminalSize,
     },
 }
 
@@ -143,6 +198,33 @@ pub enum Reply {
         entries: Vec<FileEntry>,
         /// There were more than [`LIST_LIMIT`].
         truncated: bool,
+    },
+    /// The command of an `Exec` runs.
+    Started,
+    /// An `Attach` follows.
+    Attached {
+        /// Offset of the first byte of stdout that will be sent.
+        stdout: u64,
+        /// Offset of the first byte of stderr that will be sent.
+        stderr: u64,
+        /// The command has a terminal; there is no stderr then.
+        terminal: bool,
+        /// The command has input that is open.
+        stdin: bool,
+    },
+    /// Output was dropped before it could be sent.
+    Gap {
+        /// Of which stream.
+        stream: Stream,
+        /// How many bytes.
+        bytes: u64,
+    },
+    /// The command has ended; all of its output was sent.
+    Ended {
+        /// How.
+        how: ExitHow,
+        /// It ended because the session did.
+        with_session: bool,
     },
     /// It could not be done.
     Failed {

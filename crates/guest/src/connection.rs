@@ -1,10 +1,13 @@
 //! One connection: its socket, what was received and what is to be sent.
 
-use crate::decoder::Decoder;
+use crate::attachment::Attachment;
+use crate::executions::Execution;
 use crate::logs::Follower;
 use crate::stdin::Cursor;
 use crate::time::after;
 use domain::Monotonic;
+use guest_api::decoder::Decoder;
+use guest_api::protocol::EXEC_LIMIT;
 use guest_api::{FRAME_LIMIT, FrameKind, HEADER_BYTES, Reply, encode_frame};
 use rustix::{
     io::{Errno, read, retry_on_intr},
@@ -14,7 +17,7 @@ use serde::Serialize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Most connections at once.
-pub(crate) const CONNECTION_LIMIT: usize = 64;
+pub(crate) const CONNECTION_LIMIT: usize = 96 + EXEC_LIMIT;
 /// Above so many unsent bytes nothing more is produced for a connection, nor read from it.
 const OUTPUT_LIMIT: usize = 128 << 10;
 /// A connection that has not said what it is after so many milliseconds is closed.
@@ -59,6 +62,10 @@ pub(crate) enum Role {
     Logs(Follower),
     /// The command's input.
     Stdin(Cursor),
+    /// A command beside the main one.
+    Exec(Box<Execution>),
+    /// The main command's own streams.
+    Attach(Box<Attachment>),
 }
 
 /// What became of a read.
@@ -128,9 +135,13 @@ impl Connection {
 
     /// Queues a data frame.
     pub(crate) fn data(&mut self, bytes: &[u8]) {
+        self.bytes(FrameKind::Data, bytes);
+    }
+
+    /// Queues a frame of raw bytes.
+    pub(crate) fn bytes(&mut self, kind: FrameKind, bytes: &[u8]) {
         assert!(bytes.len() <= FRAME_LIMIT - HEADER_BYTES, "cut before");
-        self.output
-            .extend_from_slice(&encode_frame(FrameKind::Data, bytes));
+        self.output.extend_from_slice(&encode_frame(kind, bytes));
     }
 
     /// Sends what the socket takes now. To be called after everything that there is room for was
@@ -192,18 +203,26 @@ impl Connection {
 
     /// More may be read: what was read before is dealt with.
     pub(crate) fn wants_input(&self) -> bool {
-        let waits = match &self.role {
-            Role::Stdin(cursor) => cursor.is_waiting(),
-            Role::New { .. } | Role::Control | Role::Watch | Role::Logs(_) => false,
+        let takes = match &self.role {
+            Role::Stdin(cursor) => self.has_room() && !cursor.is_waiting(),
+            Role::New { .. } | Role::Control | Role::Watch | Role::Logs(_) => self.has_room(),
+            // Their requests are not answered: whoever does not read can still interrupt.
+            Role::Exec(execution) => !execution.input.is_full(),
+            Role::Attach(attachment) => !attachment.input.is_full(),
         };
-        self.is_open() && self.has_room() && !waits
+        self.is_open() && takes
     }
 
     /// When it is closed for not having said what it is.
     pub(crate) fn deadline(&self) -> Option<Monotonic> {
         match self.role {
             Role::New { until } => Some(until),
-            Role::Control | Role::Watch | Role::Logs(_) | Role::Stdin(_) => None,
+            Role::Control
+            | Role::Watch
+            | Role::Logs(_)
+            | Role::Stdin(_)
+            | Role::Exec(_)
+            | Role::Attach(_) => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::command::NotStarted;
 use crate::identity::become_user;
 use crate::signals::reset_signals;
+use crate::terminal;
 use guest_api::GuestConfig;
 use rustix::{
     fs::{Access, access},
@@ -57,6 +58,10 @@ fn prepare(config: &GuestConfig) -> Result<Prepared, NotStarted> {
     };
     // A process that leads a group already cannot lead a session; a new child never does.
     let _ = setsid();
+    if config.terminal.is_some() {
+        terminal::take_control()
+            .map_err(|error| NotStarted::SetUp(format!("taking the terminal: {error}")))?;
+    }
     // A raised score is a wish: not every engine lets the guest change it.
     let score = config.command_oom_score_adj.to_string();
     let _ = std::fs::write("/proc/self/oom_score_adj", score);

@@ -1,8 +1,9 @@
 //! The guest's state and its one loop: wait, reap, take output, serve connections, obey clocks.
 
 use crate::command::{NotStarted, Started, start_command};
-use crate::connection::{CONNECTION_LIMIT, Connection};
+use crate::connection::{CONNECTION_LIMIT, Connection, Role};
 use crate::ending::Ending;
+use crate::executions::Executions;
 use crate::file_streams::Helpers;
 use crate::logs::StreamLog;
 use crate::logs::hold::Hold;
@@ -59,6 +60,10 @@ pub(crate) struct Guest {
     pub(crate) stdout: StreamLog,
     pub(crate) stderr: StreamLog,
     pub(crate) stdin: Stdin,
+    /// The main command's terminal, if it has one.
+    pub(crate) terminal: Option<OwnedFd>,
+    /// Commands that no connection serves.
+    pub(crate) executions: Executions,
     pub(crate) connections: Vec<Connection>,
     pub(crate) helpers: Helpers,
     pub(crate) memory_files: MemoryFiles,
@@ -94,6 +99,8 @@ enum Token {
     Listener,
     Output(Stream),
     Stdin,
+    /// A command beside the main one: it is moved on whenever connections are served.
+    Execution,
     Connection(usize),
 }
 
@@ -116,6 +123,8 @@ impl Guest {
             started_at: None,
             phase: Phase::Running,
             stdin: Stdin::new(None),
+            terminal: None,
+            executions: Executions::default(),
             connections: Vec::new(),
             helpers: Helpers::default(),
             memory_files: MemoryFiles::find(),
@@ -150,9 +159,16 @@ impl Guest {
     fn started(&mut self, started: Started) {
         self.started_at = Some(wall());
         self.command = Some(started.pid);
-        self.stdin = Stdin::new(started.stdin);
-        self.stdout.connect(started.stdout);
-        if let Some(stderr) = started.stderr {
+        let streams = started.streams;
+        self.stdin = match streams.terminal {
+            Some(_) => Stdin::of_terminal(streams.stdin),
+            None => Stdin::new(streams.stdin),
+        };
+        self.terminal = streams.terminal;
+        if let Some(stdout) = streams.stdout {
+            self.stdout.connect(stdout);
+        }
+        if let Some(stderr) = streams.stderr {
             self.stderr.connect(stderr);
         }
     }
@@ -231,6 +247,11 @@ impl Guest {
             flags.set(PollFlags::IN, connection.wants_input());
             flags.set(PollFlags::OUT, connection.wants_output());
             all.push((Token::Connection(index), PollFd::new(connection, flags)));
+            if let Role::Exec(execution) = &connection.role {
+                let room = connection.is_open() && connection.has_room();
+                let wakes = execution.interests(room).into_iter();
+                all.extend(wakes.map(|wake| (Token::Execution, wake)));
+            }
         }
         all.into_iter().unzip()
     }
@@ -247,7 +268,7 @@ impl Guest {
         };
         let accept = (now < self.accept_from).then_some(self.accept_from);
         let connections = self.connections.iter().filter_map(Connection::deadline);
-        let own = [drain, accept, self.ending.next()];
+        let own = [drain, accept, self.ending.next(), self.executions.next()];
         let all = own.into_iter().chain(holds).flatten();
         all.chain(connections).min()
     }
@@ -264,8 +285,8 @@ impl Guest {
             Token::Output(stream) => {
                 self.take_output(stream);
             }
-            // Pending input is moved whenever connections are served.
-            Token::Stdin => {}
+            // Moved on whenever connections are served.
+            Token::Stdin | Token::Execution => {}
             Token::Connection(index) => self.connection_ready(index, flags),
         }
     }
@@ -313,7 +334,10 @@ impl Guest {
                     self.command = None;
                     self.ended(how(reaped.status), self.ending.cause());
                 }
-                Ok(Some(reaped)) => self.helpers.ended(reaped.pid),
+                Ok(Some(reaped)) => {
+                    self.helpers.ended(reaped.pid);
+                    self.execution_ended(reaped.pid, how(reaped.status));
+                }
                 Ok(None) => break false,
                 Err(NoChild) => break true,
             }
@@ -336,6 +360,7 @@ impl Guest {
                 self.tell_watchers();
             }
         }
+        self.executions.kill_due(now);
         for connection in &mut self.connections {
             if connection
                 .deadline()

@@ -5,7 +5,7 @@
 //! one `poll` loop, a few hundred kilobytes of memory. What it promises stands in `guest-api`.
 //!
 //! Where to begin: [`start`] is the way up, [`guest`] the loop, [`finish`] the way down; what is
-//! decided without the kernel ([`ending`], [`decoder`], [`logs::ring`], [`logs::hold`],
+//! decided without the kernel ([`ending`], [`logs::ring`], [`logs::hold`],
 //! [`stdin`]'s offsets) is in plain structs with tests beside them.
 
 #![allow(
@@ -31,9 +31,13 @@ mod signals;
 mod ending;
 mod logs;
 mod stdin;
+mod terminal;
+
+mod attachment;
+mod executions;
+mod input;
 
 mod connection;
-mod decoder;
 mod file_streams;
 mod memory_files;
 mod time;

@@ -59,20 +59,13 @@ impl Reach {
 
     /// Processes besides the guest.
     pub(crate) fn count(self, command: Option<Pid>) -> u32 {
-        let Ok(entries) = fs::read_dir("/proc") else {
-            return 0;
-        };
         let own = getpid().as_raw_pid();
         let counts = |pid: i32| match (self, command) {
             (Self::Namespace, _) => pid != own,
             (Self::Descendants, Some(command)) => session_of(pid) == Some(command.as_raw_pid()),
             (Self::Descendants, None) => false,
         };
-        let count = entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .filter(|pid| counts(*pid))
-            .count();
+        let count = processes().filter(|pid| counts(*pid)).count();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 }
@@ -116,6 +109,30 @@ pub(crate) fn how(status: WaitStatus) -> ExitHow {
         },
         (None, None) => ExitHow::Unknown,
     }
+}
+
+/// Sends `signal` to every process of the session that `leader`, a living child of ours, leads. One
+/// that made a session of its own is none of them.
+pub(crate) fn signal_session(leader: Pid, signal: i32) {
+    let leader = leader.as_raw_pid();
+    let members = processes().filter(|pid| session_of(*pid) == Some(leader));
+    let members: Vec<i32> = members.collect();
+    for member in &members {
+        send_signal(*member, signal);
+    }
+    if members.is_empty() {
+        // There is no /proc, or the child has not made its session yet.
+        send_signal(-leader, signal);
+        send_signal(leader, signal);
+    }
+}
+
+/// Every process that /proc shows.
+fn processes() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// The guest's own children, as the kernel lists them; none where it does not.

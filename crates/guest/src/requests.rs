@@ -1,13 +1,19 @@
 //! What connections ask for: the first frame that says what they are, and requests.
 
-use crate::connection::Role;
+use crate::attachment::Attachment;
+use crate::connection::{Connection, Role};
+use crate::executions::{Execution, Order};
 use crate::guest::{Guest, Phase};
+use crate::input::Input;
 use crate::logs::Follower;
 use crate::signals::{LAST_SIGNAL, send_signal};
 use crate::stdin::Cursor;
+use crate::terminal;
 use crate::time::monotonic;
-use domain::ExitRecord;
+use domain::{ExitRecord, TerminalSize};
+use guest_api::protocol::EXEC_LIMIT;
 use guest_api::{GuestState, GuestStats, Open, Reply, Request};
+use rustix::process::Pid;
 
 impl Guest {
     /// A connection says what it is for.
@@ -38,6 +44,40 @@ impl Guest {
                 });
             }
             Open::Stdin { offset } => connection.role = Role::Stdin(Cursor::new(offset)),
+            Open::Exec {
+                command,
+                env,
+                workdir,
+                run_as,
+                terminal,
+                stdin,
+                detach,
+            } => {
+                let order = Order {
+                    command,
+                    env,
+                    workdir,
+                    run_as,
+                    terminal,
+                    stdin,
+                    detach,
+                };
+                self.execute(index, order);
+            }
+            Open::Attach {
+                stdout,
+                stderr,
+                terminal,
+                lossless,
+            } => {
+                let attachment = Attachment {
+                    stdout: stdout.unwrap_or(self.stdout.end()),
+                    stderr: stderr.unwrap_or(self.stderr.end()),
+                    lossless,
+                    input: Input::new(self.terminal.is_some()),
+                };
+                self.attach(index, attachment, terminal);
+            }
             Open::ReadFile { .. } | Open::WriteFile { .. } | Open::ListFiles { .. } => {
                 if !matches!(self.phase, Phase::Running) {
                     return connection.fail("the command has ended");
@@ -48,6 +88,83 @@ impl Guest {
                     Err(error) => connection.fail(error.to_string()),
                 }
             }
+        }
+    }
+
+    /// Begins a command beside the main one.
+    fn execute(&mut self, index: usize, order: Order) {
+        let serves = |connection: &&Connection| matches!(connection.role, Role::Exec(_));
+        let served = self.connections.iter().filter(serves).count();
+        let connection = &mut self.connections[index];
+        if !matches!(self.phase, Phase::Running) {
+            return connection.fail("the command has ended");
+        }
+        if !self.executions.admit(served) {
+            let reason = format!("there are {EXEC_LIMIT} further commands in this session already");
+            return connection.fail(reason);
+        }
+        match Execution::begin(order, &self.config) {
+            Ok(execution) => connection.role = Role::Exec(Box::new(execution)),
+            Err(how) => {
+                connection.reply(&Reply::Ended {
+                    how,
+                    with_session: false,
+                });
+                connection.finish();
+            }
+        }
+    }
+
+    /// Joins a connection to the main command's streams.
+    fn attach(&mut self, index: usize, attachment: Attachment, size: Option<TerminalSize>) {
+        let connection = &mut self.connections[index];
+        connection.reply(&Reply::Attached {
+            stdout: attachment.stdout,
+            stderr: attachment.stderr,
+            terminal: self.terminal.is_some(),
+            stdin: self.stdin.pipe().is_some(),
+        });
+        connection.role = Role::Attach(Box::new(attachment));
+        let (Some(master), Some(size)) = (&self.terminal, size) else {
+            return;
+        };
+        if terminal::has_size(master, size) {
+            // Whoever comes wants to see the screen: programs draw it anew at this signal.
+            if let Some(group) = terminal::foreground(master) {
+                send_signal(-group, libc::SIGWINCH);
+            }
+        } else {
+            // One that is gone has no size.
+            let _ = terminal::resize(master, size);
+        }
+    }
+
+    /// A request of a client that stays with a command.
+    pub(crate) fn request_beside(&mut self, index: usize, body: &[u8]) {
+        let connection = &mut self.connections[index];
+        let request: Request = match rmp_serde::from_slice(body) {
+            Ok(request) => request,
+            Err(error) => return connection.fail(format!("the request: {error}")),
+        };
+        let obeyed = match (&mut connection.role, &request) {
+            (Role::Exec(execution), request) => execution.obey(request),
+            (_, Request::Resize { size }) => {
+                if let Some(master) = &self.terminal {
+                    // One that is gone has no size.
+                    let _ = terminal::resize(master, *size);
+                }
+                Ok(())
+            }
+            (_, Request::Signal { signal }) => match self.signal(*signal) {
+                Reply::Failed { reason } if self.is_running() => Err(reason),
+                _ => Ok(()),
+            },
+            (_, Request::State | Request::Stats | Request::Stop { .. }) => {
+                Err("this request has no place on this connection".to_owned())
+            }
+        };
+        if let Err(reason) = obeyed {
+            self.connections[index].fail(reason);
         }
     }
 
@@ -72,6 +189,9 @@ impl Guest {
             },
             Request::Signal { signal } => self.signal(signal),
             Request::Stop { signal, grace_ms } => self.stop(signal, grace_ms),
+            Request::Resize { .. } => Reply::Failed {
+                reason: "a terminal is resized on the connection that shows it".to_owned(),
+            },
         }
     }
 
@@ -79,8 +199,10 @@ impl Guest {
         if !(1..=LAST_SIGNAL).contains(&signal) {
             return no_signal(signal);
         }
+        let front = self.terminal.as_ref().and_then(terminal::foreground);
+        let target = |command: Pid| front.unwrap_or(command.as_raw_pid());
         match self.command {
-            Some(command) if send_signal(-command.as_raw_pid(), signal) => Reply::Done,
+            Some(command) if send_signal(-target(command), signal) => Reply::Done,
             Some(_) | None => Reply::Failed {
                 reason: "the command has ended".to_owned(),
             },
@@ -118,7 +240,7 @@ impl Guest {
     }
 
     fn stats(&self) -> GuestStats {
-        let follows = |role: &Role| matches!(role, Role::Logs(_));
+        let follows = |role: &Role| matches!(role, Role::Logs(_) | Role::Attach(_));
         let followers = self.connections.iter().filter(|one| follows(&one.role));
         GuestStats {
             processes: self.reach.count(self.command),

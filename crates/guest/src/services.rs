@@ -1,13 +1,15 @@
 //! What each connection gets in each round: its frames understood, its output produced and sent.
 
 use crate::connection::{Connection, Received, Role};
-use crate::decoder::Piece;
 use crate::guest::{Guest, Phase};
 use crate::logs::Follower;
 use crate::stdin::{Progress, Stdin};
-use domain::Monotonic;
+use crate::time::monotonic;
+use domain::{ExitHow, Monotonic};
+use guest_api::decoder::Piece;
 use guest_api::{Reply, Stream};
 use rustix::event::PollFlags;
+use rustix::process::Pid;
 
 impl Guest {
     /// A connection's socket has something to read, takes something, or is gone.
@@ -27,8 +29,21 @@ impl Guest {
         for index in 0..self.connections.len() {
             self.serve_one(index, false);
         }
-        self.connections
-            .retain(|connection| !connection.is_closed());
+        let now = monotonic();
+        for connection in self.connections.extract_if(.., |one| one.is_closed()) {
+            let Role::Exec(execution) = &connection.role else {
+                continue;
+            };
+            let pid = execution.pid();
+            let (detached, lives) = (execution.is_detached(), execution.lives());
+            // With its terminal, whose foreground hears of it by the kernel.
+            drop(connection);
+            match (detached, lives) {
+                (_, false) => {}
+                (true, true) => self.executions.detach(pid),
+                (false, true) => self.executions.hang_up(pid, now),
+            }
+        }
     }
 
     /// `ended`: nothing will be added to the logs.
@@ -45,6 +60,8 @@ impl Guest {
         if let Role::Stdin(_) = connection.role {
             advance_input(&mut self.stdin, connection);
         }
+        self.serve_beside(index, ended);
+        let connection = &mut self.connections[index];
         // Frames may wait behind input that was pending, or behind answers that had no room.
         if connection.wants_input() {
             self.understand(index);
@@ -52,11 +69,66 @@ impl Guest {
         self.connections[index].flush();
     }
 
+    /// Serves connections of commands and of their streams.
+    fn serve_beside(&mut self, index: usize, ended: bool) {
+        let connection = &mut self.connections[index];
+        let role = match connection.role {
+            Role::Exec(_) | Role::Attach(_) => {
+                std::mem::replace(&mut connection.role, Role::Control)
+            }
+            _ => return,
+        };
+        connection.role = match role {
+            Role::Exec(mut execution) => {
+                if ended && execution.lives() {
+                    execution.ended(ExitHow::Unknown, true);
+                }
+                execution.pump(connection, &mut self.buffer);
+                Role::Exec(execution)
+            }
+            Role::Attach(attachment) if !connection.is_open() => Role::Attach(attachment),
+            Role::Attach(mut attachment) => {
+                attachment.move_input(&mut self.stdin, connection);
+                let logs = [&self.stdout, &self.stderr];
+                let all = attachment.move_output(logs, connection, &mut self.buffer);
+                if let Phase::Draining(end) = &self.phase
+                    && all
+                    && ended
+                {
+                    connection.reply(&Reply::Ended {
+                        how: end.how.clone(),
+                        with_session: false,
+                    });
+                    connection.finish();
+                }
+                Role::Attach(attachment)
+            }
+            other => other,
+        };
+    }
+
     /// Some connection has input that the pipe has not taken.
     pub(crate) fn input_is_pending(&self) -> bool {
-        self.connections.iter().any(
-            |connection| matches!(&connection.role, Role::Stdin(cursor) if cursor.is_waiting()),
-        )
+        let waits = |connection: &Connection| match &connection.role {
+            Role::Stdin(cursor) => cursor.is_waiting(),
+            Role::Attach(attachment) => attachment.input.is_waiting(),
+            Role::New { .. } | Role::Control | Role::Watch | Role::Logs(_) | Role::Exec(_) => false,
+        };
+        self.connections.iter().any(waits)
+    }
+
+    /// A child was reaped that perhaps was a command of some connection.
+    pub(crate) fn execution_ended(&mut self, pid: Pid, how: ExitHow) {
+        self.executions.ended(pid);
+        let with_session = !self.is_running() || self.ending.is_stopping();
+        for connection in &mut self.connections {
+            match &mut connection.role {
+                Role::Exec(execution) if execution.pid() == pid && execution.lives() => {
+                    return execution.ended(how, with_session);
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Tells the ring of `stream` whom it waits for; returns when it stops waiting.
@@ -71,6 +143,7 @@ impl Guest {
                 } = *follower;
                 (followed == stream && lossless).then_some(offset)
             }
+            Role::Attach(attachment) if connection.is_open() => attachment.holds(stream),
             _ => None,
         };
         let lowest = self.connections.iter().filter_map(lossless).min();
@@ -88,7 +161,7 @@ impl Guest {
             if !connection.wants_input() {
                 return;
             }
-            match connection.decoder.next() {
+            match connection.decoder.next_piece() {
                 Ok(Some(piece)) => self.understand_piece(index, piece),
                 Ok(None) => return,
                 Err(error) => return connection.fail(error.to_string()),
@@ -104,6 +177,13 @@ impl Guest {
             (Role::Stdin(cursor), Piece::Data { bytes, last }) => {
                 cursor.receive(bytes, last);
                 advance_input(&mut self.stdin, connection);
+            }
+            (Role::Exec(execution), Piece::Data { bytes, .. }) => execution.input.receive(bytes),
+            (Role::Attach(attachment), Piece::Data { bytes, .. }) => {
+                attachment.input.receive(bytes);
+            }
+            (Role::Exec(_) | Role::Attach(_), Piece::Control(body)) => {
+                self.request_beside(index, &body);
             }
             (
                 Role::New { .. } | Role::Control | Role::Watch | Role::Logs(_) | Role::Stdin(_),

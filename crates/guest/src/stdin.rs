@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[derive(Debug)]
 pub(crate) struct Stdin {
     pipe: Option<OwnedFd>,
+    /// It is a terminal, whose input no client can end.
+    endless: bool,
     accepted: u64,
 }
 
@@ -48,7 +50,33 @@ pub(crate) enum Progress {
 impl Stdin {
     /// Input through `pipe`, which does not block; `None`: the command has no input.
     pub(crate) fn new(pipe: Option<OwnedFd>) -> Self {
-        Self { pipe, accepted: 0 }
+        Self {
+            pipe,
+            endless: false,
+            accepted: 0,
+        }
+    }
+
+    /// Input through a terminal, which does not block.
+    pub(crate) fn of_terminal(terminal: Option<OwnedFd>) -> Self {
+        Self {
+            endless: true,
+            ..Self::new(terminal)
+        }
+    }
+
+    /// Writes what the pipe takes now of bytes that stand after everything else.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        let count = self.fill(bytes)?;
+        self.accepted += count;
+        Ok(usize::try_from(count).expect("at most the bytes"))
+    }
+
+    /// A client has nothing more, and nobody else should have.
+    pub(crate) fn end(&mut self) {
+        if !self.endless {
+            self.close();
+        }
     }
 
     /// Bytes that the pipe took.
@@ -80,7 +108,7 @@ impl Stdin {
             };
             if bytes.is_empty() {
                 if cursor.close {
-                    self.close();
+                    self.end();
                 }
                 break;
             }

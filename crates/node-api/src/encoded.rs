@@ -6,7 +6,10 @@ use crate::messages::{
     Desired, DownloadRequest, Hello, LogRequest, MemberUsage, Report, SignalRequest, StdinReply,
     StdinRequest, Welcome,
 };
-use crate::traits::{ByteStream, LogChunkStream, ManagerApi, NodeApi};
+use crate::processes::JoinRequest;
+use crate::traits::{
+    ByteStream, LogChunkStream, ManagerApi, NodeApi, ProcessInputStream, ProcessOutputStream,
+};
 use async_trait::async_trait;
 use domain::{MemberId, NodeId, UploadId};
 use futures::StreamExt;
@@ -54,6 +57,21 @@ impl NodeApi for EncodedNode {
 
     async fn signal(&self, request: SignalRequest) -> Result<(), NodeError> {
         answered(self.0.signal(carried(&request)?).await)
+    }
+
+    async fn join(
+        &self,
+        request: JoinRequest,
+        input: ProcessInputStream,
+    ) -> Result<ProcessOutputStream, NodeError> {
+        // What cannot be carried would not arrive over a network either.
+        let input = input.filter_map(|input| std::future::ready(carried(&input).ok()));
+        let output = self.0.join(carried(&request)?, input.boxed()).await;
+        output
+            .map(|stream| stream.map(answered).boxed())
+            .map_err(|error| match carried(&error) {
+                Ok(error) | Err(error) => error,
+            })
     }
 
     async fn download(&self, request: DownloadRequest) -> Result<ByteStream, NodeError> {

@@ -50,6 +50,12 @@ pub enum NodeError {
         /// Why.
         reason: String,
     },
+    /// What is asked for cannot be done for this member, for example by an older guest.
+    #[error("{reason}")]
+    Unsupported {
+        /// Why.
+        reason: String,
+    },
     /// The other side failed.
     #[error("the node failed: {reason}")]
     Failed {

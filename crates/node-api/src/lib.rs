@@ -12,6 +12,7 @@ pub mod encoded;
 pub mod error;
 pub mod messages;
 mod packed;
+pub mod processes;
 pub mod traits;
 
 pub use encoded::{EncodedManager, EncodedNode};
@@ -21,4 +22,7 @@ pub use messages::{
     MemberUsage, Obeyed, Report, ReportedMember, SignalRequest, StdinReply, StdinRequest, Want,
     Welcome,
 };
-pub use traits::{ByteStream, LogChunkStream, ManagerApi, NodeApi};
+pub use processes::{ExecUser, JoinRequest, JoinedProcess, ProcessInput, ProcessOutput};
+pub use traits::{
+    ByteStream, LogChunkStream, ManagerApi, NodeApi, ProcessInputStream, ProcessOutputStream,
+};

@@ -5,6 +5,7 @@ use crate::messages::{
     Desired, DownloadRequest, Hello, LogChunk, LogRequest, MemberUsage, Report, SignalRequest,
     StdinReply, StdinRequest, Welcome,
 };
+use crate::processes::{JoinRequest, ProcessInput, ProcessOutput};
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::{MemberId, NodeId, UploadId};
@@ -15,7 +16,13 @@ pub type ByteStream = BoxStream<'static, Result<Bytes, NodeError>>;
 /// Output that comes in parts.
 pub type LogChunkStream = BoxStream<'static, Result<LogChunk, NodeError>>;
 
-/// What a manager asks of an agent. All calls may be made again; dropping a future or stream
+/// What a client of a process sends.
+pub type ProcessInputStream = BoxStream<'static, ProcessInput>;
+/// What a client of a process is sent; one that ends without [`ProcessOutput::Ended`] was cut off,
+/// but for a detached one.
+pub type ProcessOutputStream = BoxStream<'static, Result<ProcessOutput, NodeError>>;
+
+/// What a manager asks of an agent. All calls but [`NodeApi::join`] may be made again; dropping a future or stream
 /// cancels it and leaves nothing behind on the node.
 #[async_trait]
 pub trait NodeApi: Send + Sync + std::fmt::Debug {
@@ -29,6 +36,13 @@ pub trait NodeApi: Send + Sync + std::fmt::Debug {
     async fn stdin(&self, request: StdinRequest) -> Result<StdinReply, NodeError>;
     /// Signals a member's command.
     async fn signal(&self, request: SignalRequest) -> Result<(), NodeError>;
+    /// Joins a client to a process of a member that runs. Not to be made again unasked: each call
+    /// for a new process starts one.
+    async fn join(
+        &self,
+        request: JoinRequest,
+        input: ProcessInputStream,
+    ) -> Result<ProcessOutputStream, NodeError>;
     /// Files of a member, as a tar archive.
     async fn download(&self, request: DownloadRequest) -> Result<ByteStream, NodeError>;
     /// What a member uses.

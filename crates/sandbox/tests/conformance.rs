@@ -102,6 +102,7 @@ fn config(plan: &Plan) -> Vec<u8> {
         time_limit_grace_ms: 100,
         command_oom_score_adj: 500,
         open_files_limit: 1_000,
+        terminal: None,
     };
     rmp_serde::to_vec_named(&config).expect("a configuration")
 }

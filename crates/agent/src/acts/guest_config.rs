@@ -56,6 +56,7 @@ pub(super) fn guest_config(member: MemberId, spec: &MemberSpec) -> GuestConfig {
         time_limit_grace_ms: TIME_LIMIT_GRACE_MS,
         command_oom_score_adj: COMMAND_OOM_SCORE_ADJ,
         open_files_limit: OPEN_FILES_LIMIT,
+        terminal: session.terminal,
     }
 }
 
@@ -81,7 +82,13 @@ fn environment(member: MemberId, spec: &MemberSpec) -> BTreeMap<String, String> 
     let index = spec
         .array_index
         .map(|index| ("INSULA_ARRAY_INDEX", index.to_string()));
-    let ours = fixed.into_iter().chain(threads).chain(index);
+    // What a terminal can do is known to whoever sits at it, and they say so; this is the least.
+    let terminal = spec.session.terminal.map(|_| ("TERM", "xterm".to_owned()));
+    let ours = fixed
+        .into_iter()
+        .chain(threads)
+        .chain(index)
+        .chain(terminal);
     let ours = ours.map(|(name, value)| (name.to_owned(), value));
     let users = spec
         .session

@@ -355,6 +355,7 @@ mod tests {
             upload: None,
             merge_output: false,
             stdin: StdinMode::Null,
+            terminal: None,
             follower_expected: false,
             members: 1,
             node_lost: NodeLostPolicy::Wait,

@@ -117,7 +117,7 @@ async fn download_inside(
         match connection.receive().await {
             Ok(Some(Frame::Data(bytes))) if bytes.is_empty() => None,
             Ok(Some(Frame::Data(bytes))) => Some((Ok(Bytes::from(bytes)), connection)),
-            Ok(Some(Frame::Control(_))) => {
+            Ok(Some(Frame::Control(_) | Frame::ErrorData(_))) => {
                 Some((Err(io::ErrorKind::InvalidData.into()), connection))
             }
             Ok(None) => Some((Err(io::ErrorKind::UnexpectedEof.into()), connection)),

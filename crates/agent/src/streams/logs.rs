@@ -243,7 +243,7 @@ enum Received {
 async fn receive(connection: &mut Connection, at: u64) -> Result<Received, GuestError> {
     let body = match connection.receive().await? {
         None => return Err(GuestError::Closed),
-        Some(Frame::Data(_)) => return Err(GuestError::OutOfTurn),
+        Some(Frame::Data(_) | Frame::ErrorData(_)) => return Err(GuestError::OutOfTurn),
         Some(Frame::Control(body)) => body,
     };
     let Ok(frame) = rmp_serde::from_slice::<LogFrame>(&body) else {
@@ -261,7 +261,7 @@ async fn receive(connection: &mut Connection, at: u64) -> Result<Received, Guest
         }),
         LogFrame::Data { offset } => match connection.receive().await? {
             Some(Frame::Data(bytes)) => Ok(Received::Data { offset, bytes }),
-            Some(Frame::Control(_)) => Err(GuestError::OutOfTurn),
+            Some(Frame::Control(_) | Frame::ErrorData(_)) => Err(GuestError::OutOfTurn),
             None => Err(GuestError::Closed),
         },
     }

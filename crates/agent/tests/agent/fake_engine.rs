@@ -31,6 +31,8 @@ pub(crate) struct GuestNow {
     pub(crate) stdin: Vec<u8>,
     pub(crate) stdin_closed: bool,
     pub(crate) signals: Vec<i32>,
+    /// Connections of processes that closed before their end.
+    pub(crate) left: u32,
     /// It takes no input, as a command that does not read.
     pub(crate) input_blocked: bool,
     /// It closes every connection for input.
@@ -321,6 +323,24 @@ async fn answer(guest: &FakeGuest, mut stream: UnixStream) -> std::io::Result<()
                 .await?;
             stream.write_all(&encode_frame(FrameKind::Data, &[])).await
         }
+        Open::Exec { command, .. } if command[0] == "unknown-to-older-guests" => {
+            let reason = "the first frame: unknown variant `exec`".to_owned();
+            control(&mut stream, &Reply::Failed { reason }).await
+        }
+        Open::Exec { .. } => {
+            control(&mut stream, &Reply::Started).await?;
+            echo(guest, stream).await
+        }
+        Open::Attach { stdout, .. } => {
+            let joined = Reply::Attached {
+                stdout: stdout.unwrap_or(7),
+                stderr: 0,
+                terminal: true,
+                stdin: true,
+            };
+            control(&mut stream, &joined).await?;
+            echo(guest, stream).await
+        }
         Open::Watch | Open::WriteFile { .. } | Open::ListFiles { .. } => Ok(()),
     }
 }
@@ -339,7 +359,7 @@ fn obey(guest: &FakeGuest, request: Request) -> Reply {
             guest.exit(143, ExitCause::Stopped);
             Reply::Done
         }
-        Request::Stats => Reply::Failed {
+        Request::Stats | Request::Resize { .. } => Reply::Failed {
             reason: "not here".into(),
         },
     }
@@ -366,6 +386,37 @@ async fn send_logs(guest: &FakeGuest, mut stream: UnixStream, from: u64) -> std:
             // A guest that was killed says no more.
             return Ok(());
         }
+    }
+}
+
+/// Sends input back on both streams, accepts it, notes signals, and ends with the input.
+async fn echo(guest: &FakeGuest, mut stream: UnixStream) -> std::io::Result<()> {
+    let mut offset = 0;
+    loop {
+        let mut header = [0; HEADER_BYTES];
+        if stream.read_exact(&mut header).await.is_err() {
+            guest.now.send_modify(|now| now.left += 1);
+            return Ok(());
+        }
+        let (kind, length) = decode_header(header).expect("a frame");
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await?;
+        if kind == FrameKind::Control {
+            let request = rmp_serde::from_slice(&body).expect("a request");
+            obey(guest, request);
+            continue;
+        }
+        if body.is_empty() {
+            let how = ExitHow::Exited { code: 4 };
+            let with_session = false;
+            return control(&mut stream, &Reply::Ended { how, with_session }).await;
+        }
+        offset += u64::try_from(body.len()).expect("small");
+        for kind in [FrameKind::Data, FrameKind::ErrorData] {
+            stream.write_all(&encode_frame(kind, &body)).await?;
+        }
+        let closed = false;
+        control(&mut stream, &Reply::StdinAccepted { offset, closed }).await?;
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod fake_engine;
 mod fake_manager;
+mod joins;
 mod lives;
 mod recoveries;
 mod streams;
@@ -202,6 +203,7 @@ pub(crate) fn spec() -> MemberSpec {
             upload: None,
             merge_output: false,
             stdin: StdinMode::Pipe,
+            terminal: None,
             follower_expected: false,
             members: 1,
             node_lost: NodeLostPolicy::Wait,

@@ -3,7 +3,7 @@
 use super::document::text;
 use domain::{
     AskedLimits, Mount, Network, NodeLostPolicy, SessionSpec, SlotName, Slots, Span, StdinMode,
-    UploadId,
+    TerminalSize, UploadId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ pub(crate) struct SpecDocument {
     upload: Option<UploadText>,
     merge_output: bool,
     stdin: StdinWord,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    terminal: Option<TerminalDocument>,
     follower_expected: bool,
     members: u32,
     node_lost: NodeLostWord,
@@ -77,6 +79,13 @@ struct MountDocument {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TerminalDocument {
+    columns: u16,
+    rows: u16,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum NetworkWord {
     None,
@@ -112,6 +121,7 @@ impl From<&SessionSpec> for SpecDocument {
             upload,
             merge_output,
             stdin,
+            terminal,
             follower_expected,
             members,
             node_lost,
@@ -137,6 +147,10 @@ impl From<&SessionSpec> for SpecDocument {
                 StdinMode::Null => StdinWord::Null,
                 StdinMode::Pipe => StdinWord::Pipe,
             },
+            terminal: terminal.map(|size| TerminalDocument {
+                columns: size.columns,
+                rows: size.rows,
+            }),
             follower_expected,
             members,
             node_lost: match node_lost {
@@ -170,6 +184,10 @@ impl From<SpecDocument> for SessionSpec {
                 StdinWord::Null => StdinMode::Null,
                 StdinWord::Pipe => StdinMode::Pipe,
             },
+            terminal: row.terminal.map(|size| TerminalSize {
+                columns: size.columns,
+                rows: size.rows,
+            }),
             follower_expected: row.follower_expected,
             members: row.members,
             node_lost: match row.node_lost {

@@ -1,11 +1,11 @@
 //! The life of one helper: it blocks, it serves one stream, it exits.
 
 use crate::connection::Connection;
-use crate::decoder::{Decoder, Piece};
 use crate::identity::become_user;
 use crate::inheritance::close_all_but;
 use crate::signals::block_signals;
 use domain::Timestamp;
+use guest_api::decoder::{Decoder, Piece};
 use guest_api::protocol::LIST_LIMIT;
 use guest_api::{FRAME_LIMIT, FileEntry, FileKind, FrameKind, Open, Reply, RunAs, encode_frame};
 use rustix::{
@@ -95,9 +95,12 @@ impl Peer<'_> {
                 written
             }
             Open::ListFiles { path } => self.list_files(absolute(path)?),
-            Open::Control | Open::Watch | Open::Logs { .. } | Open::Stdin { .. } => {
-                Err(Failure::Refused("this is no file stream".to_owned()))
-            }
+            Open::Control
+            | Open::Watch
+            | Open::Logs { .. }
+            | Open::Stdin { .. }
+            | Open::Exec { .. }
+            | Open::Attach { .. } => Err(Failure::Refused("this is no file stream".to_owned())),
         }
     }
 
@@ -215,7 +218,7 @@ impl Peer<'_> {
     fn data(&mut self) -> Result<Vec<u8>, Failure> {
         let mut buffer = [0; 16 << 10];
         loop {
-            match self.decoder.next() {
+            match self.decoder.next_piece() {
                 Ok(Some(Piece::Data { bytes, .. })) => {
                     self.at_end = bytes.is_empty();
                     return Ok(bytes);

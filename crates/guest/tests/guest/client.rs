@@ -1,6 +1,7 @@
 //! A small blocking client.
 
 use crate::harness::PATIENCE;
+use domain::ExitHow;
 use guest_api::{
     FrameKind, GuestState, GuestStats, HEADER_BYTES, LogFrame, Open, Reply, Request, Stream,
     decode_header, encode_frame,
@@ -161,5 +162,67 @@ pub(crate) fn lossy(stream: Stream, offset: u64) -> Open {
         offset,
         follow: true,
         lossless: false,
+    }
+}
+
+/// What came of a command beside the main one, or of an attachment.
+#[derive(Debug, Default)]
+pub(crate) struct Ran {
+    /// Standard output, or the terminal's.
+    pub(crate) stdout: Vec<u8>,
+    /// Standard error.
+    pub(crate) stderr: Vec<u8>,
+    /// Input that was accepted, and whether it is closed.
+    pub(crate) accepted: (u64, bool),
+    /// How it ended, and whether with the session; `None` if the connection closed before.
+    pub(crate) end: Option<(ExitHow, bool)>,
+    /// `Started` or `Attached` came.
+    pub(crate) started: bool,
+}
+
+impl Client {
+    /// Takes one frame into `ran`; false at the end of the connection.
+    pub(crate) fn step(&mut self, ran: &mut Ran) -> bool {
+        let Some((kind, body)) = self.frame() else {
+            return false;
+        };
+        match kind {
+            FrameKind::Data => ran.stdout.extend(body),
+            FrameKind::ErrorData => ran.stderr.extend(body),
+            FrameKind::Control => match rmp_serde::from_slice(&body).expect("a reply") {
+                Reply::Started | Reply::Attached { .. } => ran.started = true,
+                Reply::StdinAccepted { offset, closed } => ran.accepted = (offset, closed),
+                Reply::Ended { how, with_session } => ran.end = Some((how, with_session)),
+                reply => panic!("{reply:?}"),
+            },
+        }
+        true
+    }
+
+    /// Reads until `condition` holds.
+    pub(crate) fn run_until(&mut self, ran: &mut Ran, condition: impl Fn(&Ran) -> bool) {
+        while !condition(ran) {
+            assert!(self.step(ran), "it ended: {ran:?}");
+        }
+    }
+
+    /// Reads to the end of the connection.
+    pub(crate) fn run_to_end(&mut self) -> Ran {
+        let mut ran = Ran::default();
+        while self.step(&mut ran) {}
+        ran
+    }
+}
+
+/// A further command without input and without a terminal.
+pub(crate) fn exec(command: &[&str]) -> Open {
+    Open::Exec {
+        command: command.iter().map(|word| (*word).to_owned()).collect(),
+        env: Vec::new(),
+        workdir: None,
+        run_as: None,
+        terminal: None,
+        stdin: false,
+        detach: false,
     }
 }

@@ -81,6 +81,7 @@ pub(crate) fn config(command: &[&str]) -> GuestConfig {
         time_limit_grace_ms: 1_000,
         command_oom_score_adj: 500,
         open_files_limit: 1_000,
+        terminal: None,
     }
 }
 

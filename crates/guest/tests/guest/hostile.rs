@@ -106,7 +106,7 @@ fn a_client_that_never_reads_is_not_read_from_for_ever() {
 #[test]
 fn connections_are_limited_and_their_places_come_back() {
     let guest = sleeper();
-    let held: Vec<_> = (0..64).map(|_| guest.connect(&Open::Control)).collect();
+    let held: Vec<_> = (0..160).map(|_| guest.connect(&Open::Control)).collect();
     let mut more = Client::connect_silently(&guest.path("socket"));
     assert!(more.failure().contains("too many connections"));
     drop(held);

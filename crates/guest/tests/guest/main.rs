@@ -11,10 +11,13 @@
 mod client;
 mod harness;
 
+mod attachments;
 mod ends;
+mod executions;
 mod files;
 mod hostile;
 mod identity;
 mod input;
 mod output;
 mod process_namespace;
+mod terminals;

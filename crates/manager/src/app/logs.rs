@@ -318,6 +318,7 @@ impl Follower {
             NodeError::UnknownMember { .. } => self.record().await?.state.is_living(),
             NodeError::Undecodable { .. }
             | NodeError::Refused { .. }
+            | NodeError::Unsupported { .. }
             | NodeError::NotFound { .. }
             | NodeError::PathRefused { .. } => false,
         };

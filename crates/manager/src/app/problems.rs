@@ -97,6 +97,10 @@ pub(crate) fn of_node(error: &NodeError) -> Problem {
             return Problem::new(ProblemCode::NoSuchFile, detail)
                 .hint(kept_for("files and logs are"));
         }
+        NodeError::Unsupported { .. } => {
+            return Problem::new(ProblemCode::WrongState, detail)
+                .hint("a session that is started now can do it");
+        }
         NodeError::WrongState { .. } => ProblemCode::WrongState,
         NodeError::NotFound { .. } => ProblemCode::NoSuchFile,
         NodeError::PathRefused { .. } => ProblemCode::PathRefused,

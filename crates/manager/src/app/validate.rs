@@ -97,6 +97,7 @@ pub(crate) fn check(
             upload: request.upload.as_deref().map(check_upload_id).transpose()?,
             merge_output: request.merge,
             stdin,
+            terminal: None,
             follower_expected: request.follower,
             members: 1,
             node_lost: NodeLostPolicy::Wait,

@@ -9,9 +9,10 @@ use domain::{
 };
 use futures::stream::{self, StreamExt};
 use node_api::{
-    ByteStream, Desired, DownloadRequest, Hello, LogChunk, LogChunkStream, LogRequest, LogStream,
-    ManagerApi, MemberUsage, NodeApi, NodeError, Report, ReportedMember, SignalRequest, StdinReply,
-    StdinRequest, Want,
+    ByteStream, Desired, DownloadRequest, Hello, JoinRequest, JoinedProcess, LogChunk,
+    LogChunkStream, LogRequest, LogStream, ManagerApi, MemberUsage, NodeApi, NodeError,
+    ProcessInput, ProcessInputStream, ProcessOutput, ProcessOutputStream, Report, ReportedMember,
+    SignalRequest, StdinReply, StdinRequest, Want,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -315,6 +316,51 @@ impl NodeApi for FakeAgent {
         })
         .await;
         Ok(())
+    }
+
+    async fn join(
+        &self,
+        request: JoinRequest,
+        input: ProcessInputStream,
+    ) -> Result<ProcessOutputStream, NodeError> {
+        let lives = {
+            let state = self.state.lock().expect("not poisoned");
+            let member = state.members.get(&request.member);
+            member.is_some_and(|member| member.state.occupies())
+        };
+        if !lives {
+            let member = request.member;
+            return Err(NodeError::UnknownMember { member });
+        }
+        let first = match request.process {
+            JoinedProcess::Exec { .. } => ProcessOutput::Started,
+            JoinedProcess::Main { .. } => ProcessOutput::Joined {
+                stdout: 0,
+                stderr: 0,
+                terminal: false,
+                stdin: true,
+            },
+        };
+        // Everything comes back as it was sent, until its end.
+        let echoed = input.map(|input| match input {
+            ProcessInput::Bytes { bytes } => ProcessOutput::Stdout { bytes },
+            ProcessInput::Resize { size } => ProcessOutput::Stderr {
+                bytes: format!("{}x{}", size.columns, size.rows).into_bytes(),
+            },
+            ProcessInput::Signal { signal } => ProcessOutput::Ended {
+                how: ExitHow::Signalled {
+                    signal,
+                    core_dumped: false,
+                },
+                with_session: false,
+            },
+            ProcessInput::End => ProcessOutput::Ended {
+                how: ExitHow::Exited { code: 3 },
+                with_session: false,
+            },
+        });
+        let all = stream::iter([first]).chain(echoed);
+        Ok(all.map(Ok).chain(stream::pending()).boxed())
     }
 
     async fn download(&self, request: DownloadRequest) -> Result<ByteStream, NodeError> {

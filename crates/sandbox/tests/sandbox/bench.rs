@@ -243,6 +243,7 @@ pub(crate) fn config(member: MemberId, script: &str) -> GuestConfig {
         time_limit_grace_ms: 100,
         command_oom_score_adj: 500,
         open_files_limit: 1_000,
+        terminal: None,
     }
 }
 

@@ -30,6 +30,10 @@ fn rich_spec() -> SessionSpec {
         upload: Some(UploadId(u64::MAX)),
         merge_output: true,
         stdin: StdinMode::Pipe,
+        terminal: Some(domain::TerminalSize {
+            columns: 80,
+            rows: 24,
+        }),
         follower_expected: true,
         members: 3,
         node_lost: NodeLostPolicy::Reschedule,

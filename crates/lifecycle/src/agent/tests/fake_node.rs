@@ -87,6 +87,7 @@ pub(super) fn spec() -> MemberSpec {
             upload: None,
             merge_output: false,
             stdin: StdinMode::Null,
+            terminal: None,
             follower_expected: false,
             members: 1,
             node_lost: NodeLostPolicy::Wait,

@@ -52,6 +52,7 @@ pub(super) fn spec() -> SessionSpec {
         upload: None,
         merge_output: false,
         stdin: StdinMode::Null,
+        terminal: None,
         follower_expected: false,
         members: 1,
         node_lost: NodeLostPolicy::Wait,

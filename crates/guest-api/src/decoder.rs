@@ -1,14 +1,12 @@
-//! Bytes of a connection to frames. Data frames are passed on in pieces as they arrive, so that a
+//! Bytes of a connection to frames, as the guest takes them. Data frames are passed on in pieces as they arrive, so that a
 //! connection never holds a whole one.
 
-use guest_api::{FrameError, FrameKind, HEADER_BYTES, decode_header};
-
-/// Largest control frame that a client may send: it holds little more than a path.
-pub(crate) const CONTROL_LIMIT: usize = 64 << 10;
+use crate::frame::{FrameError, FrameKind, HEADER_BYTES, decode_header};
+use crate::protocol::REQUEST_LIMIT;
 
 /// Bytes fed and not yet taken, and where in a frame they begin.
 #[derive(Debug, Default)]
-pub(crate) struct Decoder {
+pub struct Decoder {
     buffer: Vec<u8>,
     taken: usize,
     state: State,
@@ -28,7 +26,7 @@ enum State {
 
 /// What a client sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Piece {
+pub enum Piece {
     /// A whole control frame's body.
     Control(Vec<u8>),
     /// A part of a data frame. Empty only if the whole frame is.
@@ -42,29 +40,32 @@ pub(crate) enum Piece {
 
 /// What was sent is not the protocol.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum DecodeError {
+pub enum DecodeError {
     /// Not a frame.
     #[error(transparent)]
     Frame(#[from] FrameError),
     /// A control frame that is larger than any can be.
-    #[error("a control frame of {length} bytes is larger than {CONTROL_LIMIT}")]
+    #[error("a control frame of {length} bytes is larger than {REQUEST_LIMIT}")]
     ControlTooLarge {
         /// Its length.
         length: usize,
     },
+    /// A frame that only a guest sends.
+    #[error("error output comes from a guest, not from a client")]
+    NotFromAClient,
 }
 
 impl Decoder {
-    /// Adds what was read. Call [`Self::next`] until it has nothing before the next read: then
+    /// Adds what was read. Call [`Self::next_piece`] until it has nothing before the next read: then
     /// the buffer stays below one control frame and one read.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+    pub fn feed(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.taken);
         self.taken = 0;
         self.buffer.extend_from_slice(bytes);
     }
 
     /// The next piece, if it is whole.
-    pub(crate) fn next(&mut self) -> Result<Option<Piece>, DecodeError> {
+    pub fn next_piece(&mut self) -> Result<Option<Piece>, DecodeError> {
         loop {
             match self.state {
                 State::Header => {
@@ -72,11 +73,12 @@ impl Decoder {
                         return Ok(None);
                     };
                     self.state = match decode_header(*header)? {
-                        (FrameKind::Control, length) if length > CONTROL_LIMIT => {
+                        (FrameKind::Control, length) if length > REQUEST_LIMIT => {
                             return Err(DecodeError::ControlTooLarge { length });
                         }
                         (FrameKind::Control, length) => State::Control { length },
                         (FrameKind::Data, left) => State::Data { left },
+                        (FrameKind::ErrorData, _) => return Err(DecodeError::NotFromAClient),
                     };
                     self.taken += HEADER_BYTES;
                     if let State::Data { left: 0 } = self.state {
@@ -129,11 +131,12 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
-    use super::{CONTROL_LIMIT, DecodeError, Decoder, Piece};
-    use guest_api::{FrameKind, encode_frame};
+    use super::{DecodeError, Decoder, Piece};
+    use crate::frame::{FrameKind, encode_frame};
+    use crate::protocol::REQUEST_LIMIT;
 
     fn pieces(decoder: &mut Decoder) -> Vec<Piece> {
-        std::iter::from_fn(|| decoder.next().expect("a valid frame")).collect()
+        std::iter::from_fn(|| decoder.next_piece().expect("a valid frame")).collect()
     }
 
     #[test]
@@ -181,10 +184,13 @@ mod tests {
     fn what_is_no_frame_or_too_large_is_refused() {
         let mut decoder = Decoder::default();
         decoder.feed(b"GET / HTTP/1.1\r\n");
-        assert!(matches!(decoder.next(), Err(DecodeError::Frame(_))));
-        let length = CONTROL_LIMIT + 1;
+        assert!(matches!(decoder.next_piece(), Err(DecodeError::Frame(_))));
+        let length = REQUEST_LIMIT + 1;
         let mut decoder = Decoder::default();
         decoder.feed(&encode_frame(FrameKind::Control, &vec![0; length])[..5]);
-        assert_eq!(decoder.next(), Err(DecodeError::ControlTooLarge { length }));
+        assert_eq!(
+            decoder.next_piece(),
+            Err(DecodeError::ControlTooLarge { length })
+        );
     }
 }

@@ -1,0 +1,152 @@
+//! Clients joined to processes.
+
+use crate::{TestNode, id, spec};
+use domain::{ExitHow, TerminalSize};
+use futures::StreamExt as _;
+use futures::channel::mpsc;
+use node_api::{
+    ExecUser, JoinRequest, JoinedProcess, NodeError, ProcessInput, ProcessOutput,
+    ProcessOutputStream,
+};
+
+const SIZE: Option<TerminalSize> = Some(TerminalSize {
+    columns: 80,
+    rows: 24,
+});
+
+fn exec(command: &str) -> JoinedProcess {
+    JoinedProcess::Exec {
+        command: vec![command.to_owned()],
+        env: Vec::new(),
+        workdir: None,
+        user: None,
+        terminal: None,
+        stdin: true,
+        detach: false,
+    }
+}
+
+async fn join(
+    node: &TestNode,
+    process: JoinedProcess,
+) -> Result<(mpsc::UnboundedSender<ProcessInput>, ProcessOutputStream), NodeError> {
+    let (sender, input) = mpsc::unbounded();
+    let member = id(1);
+    let request = JoinRequest { member, process };
+    let output = node.api.join(request, input.boxed()).await?;
+    Ok((sender, output))
+}
+
+fn bytes(text: &str) -> ProcessInput {
+    ProcessInput::Bytes {
+        bytes: text.as_bytes().to_vec(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn input_and_output_pass_and_the_end_is_told() {
+    let node = TestNode::start().await;
+    node.running(1, spec()).await;
+    let (input, output) = join(&node, exec("cat")).await.expect("it runs");
+    for sent in [
+        bytes("abc"),
+        ProcessInput::Signal { signal: 12 },
+        ProcessInput::End,
+    ] {
+        input.unbounded_send(sent).expect("it listens");
+    }
+    let all: Vec<_> = output.map(|output| output.expect("well")).collect().await;
+    let echoed = b"abc".to_vec();
+    assert_eq!(
+        all,
+        [
+            ProcessOutput::Started,
+            ProcessOutput::Stdout {
+                bytes: echoed.clone()
+            },
+            ProcessOutput::Stderr { bytes: echoed },
+            ProcessOutput::Accepted {
+                offset: 3,
+                closed: false
+            },
+            ProcessOutput::Ended {
+                how: ExitHow::Exited { code: 4 },
+                with_session: false
+            },
+        ]
+    );
+    assert_eq!(node.engine.guest(id(1)).now.borrow().signals, [12]);
+    node.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_goes_closes_the_connection_and_one_that_only_says_no_more_does_not() {
+    let node = TestNode::start().await;
+    node.running(1, spec()).await;
+    let main = JoinedProcess::Main {
+        stdout: Some(5),
+        stderr: None,
+        terminal: SIZE,
+        lossless: false,
+    };
+    let (input, mut output) = join(&node, main).await.expect("it runs");
+    let joined = output.next().await.expect("it is told").expect("well");
+    assert!(matches!(
+        joined,
+        ProcessOutput::Joined {
+            stdout: 5,
+            terminal: true,
+            ..
+        }
+    ));
+    input.unbounded_send(bytes("x")).expect("it listens");
+    drop(input);
+    let echoed = output.next().await.expect("it goes on").expect("well");
+    assert_eq!(
+        echoed,
+        ProcessOutput::Stdout {
+            bytes: b"x".to_vec()
+        }
+    );
+    let guest = node.engine.guest(id(1));
+    assert_eq!(guest.now.borrow().left, 0);
+    drop(output);
+    let mut now = guest.now.subscribe();
+    now.wait_for(|now| now.left == 1)
+        .await
+        .expect("it is there");
+    node.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_is_refused_in_words() {
+    let node = TestNode::start().await;
+    let unknown = join(&node, exec("cat")).await.map(drop);
+    assert_eq!(unknown, Err(NodeError::UnknownMember { member: id(1) }));
+    node.running(1, spec()).await;
+    let older = join(&node, exec("unknown-to-older-guests")).await.map(drop);
+    assert!(
+        matches!(&older, Err(NodeError::Unsupported { reason }) if reason.contains("older Insula")),
+        "{older:?}"
+    );
+    for (uid, gid) in [(65_535, 1_000), (0, 65_535), (u32::MAX, 0)] {
+        let JoinedProcess::Exec { command, env, .. } = exec("cat") else {
+            unreachable!("it is one");
+        };
+        let process = JoinedProcess::Exec {
+            command,
+            env,
+            workdir: None,
+            user: Some(ExecUser { uid, gid }),
+            terminal: None,
+            stdin: false,
+            detach: false,
+        };
+        let answer = join(&node, process).await.map(drop);
+        assert!(
+            matches!(answer, Err(NodeError::Refused { .. })),
+            "{uid}:{gid}"
+        );
+    }
+    node.close().await;
+}
