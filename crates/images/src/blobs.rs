@@ -12,6 +12,7 @@
 mod temporary;
 
 use crate::errors::failed;
+use crate::import::Import;
 use crate::manifest::{canonical, digest_of, image_id};
 use crate::{ImportError, ImportOptions, Imported, Progress, StoreError};
 use domain::image::{Digest, ImageId, Manifest};
@@ -22,6 +23,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use temporary::Temporaries;
+pub(crate) use temporary::{FileReader, Temporary};
 
 /// Images of a site. One process opens a store at a time; within it, all methods may be called
 /// from several threads.
@@ -78,13 +80,11 @@ impl BlobStore {
     /// names. When this returns the image outlives a loss of power; on an error nothing is left.
     pub fn import(
         &self,
-        _reader: impl Read,
-        _options: &ImportOptions,
-        _progress: &mut dyn FnMut(Progress),
+        reader: impl Read,
+        options: &ImportOptions,
+        progress: &mut dyn FnMut(Progress),
     ) -> Result<Imported, ImportError> {
-        Err(ImportError::Input {
-            source: io::ErrorKind::Unsupported.into(),
-        })
+        Import::new(self, options, progress).run(reader)
     }
 
     /// The manifest of `id`.
@@ -184,6 +184,11 @@ impl BlobStore {
         Ok(pruned)
     }
 
+    /// A new file that has no name yet.
+    pub(crate) fn temporary(&self) -> Result<Temporary, StoreError> {
+        self.temporaries.create()
+    }
+
     fn hold(&self) -> MutexGuard<'_, ()> {
         self.names.lock().expect("no holder panics")
     }
@@ -228,10 +233,10 @@ impl BlobStore {
     }
 
     /// Gives the layers their names, then the manifest its own. Whether it was there before.
-    fn commit(
+    pub(crate) fn commit(
         &self,
         manifest: &Manifest,
-        layers: Vec<temporary::Temporary>,
+        layers: Vec<Temporary>,
     ) -> Result<(ImageId, bool), StoreError> {
         let id = image_id(manifest);
         let _held = self.hold();

@@ -9,18 +9,25 @@
 //! What an image is stands in [`domain::image`]; what archives are refused, and why, in
 //! [`Refusal`] and in `docs/images.md`. Everything here blocks.
 
-#![allow(dead_code, reason = "the import that uses them lands next")]
-
+mod archive;
 mod blobs;
+mod check;
+mod decode;
 mod errors;
+mod fault;
 pub mod host;
+mod import;
 mod layers;
 mod limits;
 mod manifest;
+mod names;
 mod options;
 mod pack;
 mod refusal;
 mod report;
+mod settings;
+mod streams;
+mod walk;
 
 pub use blobs::{BlobStore, Pruned, Sizes};
 pub use domain::image::{Digest, ImageId, Layer, Manifest, Settings};

@@ -5,7 +5,7 @@
 pub struct Limits {
     /// Bytes of the archive as it is sent, and again of an archive of layers when uncompressed.
     pub archive_bytes: u64,
-    /// Bytes of all layers together, unpacked. The contents of files and what their headers take.
+    /// Bytes of all files of all layers together, without holes.
     pub image_bytes: u64,
     /// Entries of all layers together.
     pub entries: u64,

@@ -2,21 +2,24 @@
 
 use crate::StoreError;
 use crate::errors::failed;
+use crate::fault::carry_store;
+use crate::streams::length;
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The directory of a store in which files are written.
 #[derive(Debug)]
-pub(super) struct Temporaries {
+pub(crate) struct Temporaries {
     directory: PathBuf,
     next: AtomicU64,
 }
 
 impl Temporaries {
     /// Makes `directory`, or empties it of what a crash left.
-    pub(super) fn open(directory: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(directory: &Path) -> Result<Self, StoreError> {
         process::remove_tree(directory)?;
         fs::create_dir(directory).map_err(failed("create", directory))?;
         Ok(Self {
@@ -26,7 +29,7 @@ impl Temporaries {
     }
 
     /// A new file.
-    pub(super) fn create(&self) -> Result<Temporary, StoreError> {
+    pub(crate) fn create(&self) -> Result<Temporary, StoreError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.directory.join(number.to_string());
         let file = OpenOptions::new()
@@ -46,16 +49,16 @@ impl Temporaries {
 
 /// One file, removed unless it is kept.
 #[derive(Debug)]
-pub(super) struct Temporary {
-    pub(super) path: PathBuf,
-    pub(super) file: File,
+pub(crate) struct Temporary {
+    pub(crate) path: PathBuf,
+    pub(crate) file: File,
     kept: bool,
 }
 
 impl Temporary {
     /// Brings the content to the disk and gives it the name `path`, unless that is there already:
     /// names are digests, so it would be the same.
-    pub(super) fn keep(mut self, path: &Path) -> Result<(), StoreError> {
+    pub(crate) fn keep(mut self, path: &Path) -> Result<(), StoreError> {
         if path.exists() {
             return Ok(());
         }
@@ -63,6 +66,49 @@ impl Temporary {
         fs::rename(&self.path, path).map_err(failed("rename to", path))?;
         self.kept = true;
         Ok(())
+    }
+}
+
+impl Temporary {
+    /// Everything in it, from the start.
+    pub(crate) fn reader(&self) -> FileReader<'_> {
+        self.part(0, u64::MAX)
+    }
+
+    /// `bytes` of it from `offset`.
+    pub(crate) fn part(&self, offset: u64, bytes: u64) -> FileReader<'_> {
+        FileReader {
+            file: self,
+            offset,
+            left: bytes,
+        }
+    }
+}
+
+/// Reads a part of a file; several may do so at once.
+pub(crate) struct FileReader<'a> {
+    file: &'a Temporary,
+    offset: u64,
+    left: u64,
+}
+
+impl FileReader<'_> {
+    /// Bytes of the part that were not read.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
+}
+
+impl Read for FileReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        let read = self.file.file.read_at(&mut buffer[..wanted], self.offset);
+        let count = read.map_err(|error| carry_store(failed("read", &self.file.path)(error)))?;
+        self.offset += length(count);
+        self.left -= length(count);
+        Ok(count)
     }
 }
 
@@ -76,7 +122,7 @@ impl Drop for Temporary {
 }
 
 /// Brings the names in `directory` to the disk.
-pub(super) fn sync_directory(directory: &Path) -> Result<(), StoreError> {
+pub(crate) fn sync_directory(directory: &Path) -> Result<(), StoreError> {
     File::open(directory)
         .and_then(|opened| opened.sync_all())
         .map_err(failed("sync", directory))
