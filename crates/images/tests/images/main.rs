@@ -3,5 +3,8 @@
 
 mod import;
 mod layouts;
+mod pack;
 mod site;
 mod tars;
+mod trees;
+mod unpack;
