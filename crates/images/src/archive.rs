@@ -74,6 +74,8 @@ pub(crate) struct Reader<R> {
     padding: u64,
     position: u64,
     end: Option<End>,
+    /// The entry or header that is being read, for errors.
+    at: Vec<u8>,
 }
 
 /// What precedes an entry and belongs to it.
@@ -93,6 +95,7 @@ impl<R: Read> Reader<R> {
             padding: 0,
             position: 0,
             end: None,
+            at: Vec::new(),
         }
     }
 
@@ -107,8 +110,16 @@ impl<R: Read> Reader<R> {
     }
 
     /// The next entry; passes over what is left of the last one. `None` at the end, up to which
-    /// the input has then been read.
+    /// the input has then been read. Errors name the entry, or the header that is read.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>, Fault> {
+        let next = self.next_entry();
+        next.map_err(|fault| match self.at.is_empty() {
+            true => fault,
+            false => fault.at(&self.at),
+        })
+    }
+
+    fn next_entry(&mut self) -> Result<Option<Entry>, Fault> {
         if self.end.is_some() {
             return Ok(None);
         }
@@ -132,10 +143,15 @@ impl<R: Read> Reader<R> {
                 if !before.is_empty() {
                     return Err(extended::malformed("it belongs to no entry").into());
                 }
+                self.at.clear();
                 self.read_end()?;
                 return Ok(None);
             }
+            if !first {
+                self.at = block.name();
+            }
             block.check(first)?;
+            self.at = block.name();
             match block.flag() {
                 b'x' | b'g' | b'L' | b'K' => self.read_before(&block, &mut before)?,
                 _ => return self.entry(&block, before).map(Some),
@@ -174,7 +190,7 @@ impl<R: Read> Reader<R> {
     fn entry(&mut self, block: &Block, before: Before) -> Result<Entry, Fault> {
         let extended = before.extended.unwrap_or_default();
         let path = one_of(before.path, extended.path, || block.path())?;
-        let named = path.clone();
+        self.at.clone_from(&path);
         let link = one_of(before.link, extended.link, || block.link())?;
         let rest = Headers {
             path,
@@ -186,7 +202,6 @@ impl<R: Read> Reader<R> {
             },
         };
         self.named_entry(block, rest)
-            .map_err(|fault| fault.at(&named))
     }
 
     fn named_entry(&mut self, block: &Block, headers: Headers) -> Result<Entry, Fault> {

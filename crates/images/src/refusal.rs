@@ -41,7 +41,7 @@ impl Refusal {
     pub(crate) fn at(self, entry: &[u8]) -> Refused {
         Refused {
             layer: None,
-            entry: Some(readable(entry)),
+            entry: (!entry.is_empty()).then(|| readable(entry)),
             refusal: self,
         }
     }
@@ -53,6 +53,16 @@ impl Refusal {
             entry: None,
             refusal: self,
         }
+    }
+}
+
+/// Bytes in the largest unit that gives a whole number.
+fn amount(bytes: u64) -> String {
+    let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let whole = |(_, shift): &&(&str, u32)| bytes >= 1 << shift && bytes.is_multiple_of(1 << shift);
+    match units.iter().find(whole) {
+        Some((unit, shift)) => format!("{} {unit}", bytes >> shift),
+        None => format!("{bytes} bytes"),
     }
 }
 
@@ -209,7 +219,7 @@ pub enum Refusal {
         problem: &'static str,
     },
     /// An extended header is too large.
-    #[error("an extended header has more than {limit} bytes")]
+    #[error("an extended header has more than {}", amount(*limit))]
     LargeHeader {
         /// The limit.
         limit: u64,
@@ -232,7 +242,7 @@ pub enum Refusal {
 
     // Bombs.
     /// Too many bytes.
-    #[error("{what} has more than {limit} bytes")]
+    #[error("{what} has more than {}", amount(*limit))]
     TooLarge {
         /// Of what.
         what: &'static str,

@@ -78,6 +78,13 @@ impl Block {
         }
     }
 
+    /// The name as it stands there, whatever is wrong with it.
+    pub(super) fn name(&self) -> Vec<u8> {
+        let field = &self.bytes[NAME];
+        let end = field.iter().rposition(|byte| *byte != 0);
+        field[..end.map_or(0, |last| last + 1)].to_vec()
+    }
+
     pub(super) fn path(&self) -> Result<Vec<u8>, Refusal> {
         let name = text(&self.bytes[NAME])?;
         if self.bytes[MAGIC] != *POSIX {
