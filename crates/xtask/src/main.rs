@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask ci | tidy | openapi | engines`.
+//! The project's own commands: `cargo xtask ci | tidy | openapi | engines | guest-v2`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -8,6 +8,7 @@
 mod ci;
 mod engines;
 mod generated;
+mod guest_v2;
 mod licences;
 mod openapi;
 mod tidy;
@@ -25,6 +26,9 @@ usage: cargo xtask COMMAND
   tidy               checks the structure: levels, file sizes, first lines, licences
   openapi [--check]  writes openapi/public.json, or tells whether it is current
   engines [--check]  writes docs/engines.md, or tells whether it is current
+  guest-v2 [--kvm] [FILTER | -- COMMAND]
+                     runs the sandbox's tests (those that match FILTER, a regular expression) or a
+                     command of a shell in a virtual machine with control groups of version 2
 
 Exit codes: 0 all is well, 1 a check failed, 2 the command is not known.";
 
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         ["openapi", "--check"] => openapi::check(&root),
         ["engines"] => engines::write(&root),
         ["engines", "--check"] => engines::check(&root),
+        ["guest-v2", rest @ ..] => guest(&root, rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -61,6 +66,25 @@ fn workspace_root() -> PathBuf {
         .nth(2)
         .expect("the crate lies in crates/ of the workspace")
         .into()
+}
+
+/// `cargo xtask guest-v2`.
+fn guest(root: &Path, words: &[&str]) -> anyhow::Result<()> {
+    let (with_kvm, words) = match words {
+        ["--kvm", rest @ ..] => (true, rest),
+        all => (false, all),
+    };
+    let (filter, command) = match words {
+        ["--", command @ ..] => (String::new(), Some(command.join(" "))),
+        filter => (filter.join(" "), None),
+    };
+    let wanted = guest_v2::Wanted {
+        filter,
+        command,
+        with_kvm,
+    };
+    let prepared = guest_v2::prepare(root).context("the guest cannot be made")?;
+    guest_v2::run(root, &prepared, &wanted)
 }
 
 /// `cargo xtask tidy`.

@@ -29,21 +29,54 @@ const NEEDS: &[Need] = &[
     },
 ];
 
+/// What the guest with control groups of version 2 is made of, beside the above.
+const GUEST_NEEDS: &[Need] = &[
+    Need {
+        package: "qemu-system-x86",
+        is_there: || is_installed("qemu-system-x86_64"),
+    },
+    Need {
+        package: "e2fsprogs",
+        is_there: || is_installed("mke2fs"),
+    },
+    Need {
+        package: "binutils",
+        is_there: || is_installed("strip"),
+    },
+    Need {
+        package: "uidmap",
+        is_there: || is_installed("newuidmap"),
+    },
+];
+
 /// Installs what is missing: packages by apt-get, as root; cargo-nextest by cargo.
 pub(crate) fn install_missing() -> anyhow::Result<()> {
-    let missing = NEEDS.iter().filter(|need| !(need.is_there)());
-    let missing: Vec<&str> = missing.map(|need| need.package).collect();
-    if !missing.is_empty() {
-        println!("installing {}", missing.join(", "));
-        run("apt-get", &["update", "-q"])?;
-        let install = ["install", "-y", "-q", "--no-install-recommends"];
-        run("apt-get", &[&install[..], &missing].concat())?;
-    }
+    install(NEEDS)?;
     if !is_installed("cargo-nextest") {
         println!("installing cargo-nextest");
-        run("cargo", &["install", "--locked", "cargo-nextest"])?;
+        let install = ["install", "--locked", "cargo-nextest"];
+        run_in(Path::new("/"), "cargo", &install)?;
     }
     Ok(())
+}
+
+/// Installs what the guest with control groups of version 2 is made of.
+pub(crate) fn install_for_guest() -> anyhow::Result<()> {
+    install(NEEDS)?;
+    install(GUEST_NEEDS)
+}
+
+fn install(needs: &[Need]) -> anyhow::Result<()> {
+    let missing = needs.iter().filter(|need| !(need.is_there)());
+    let missing: Vec<&str> = missing.map(|need| need.package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("installing {}", missing.join(", "));
+    let folder = Path::new("/");
+    run_in(folder, "apt-get", &["update", "-q"])?;
+    let install = ["install", "-y", "-q", "--no-install-recommends"];
+    run_in(folder, "apt-get", &[&install[..], &missing].concat())
 }
 
 /// The guest is linked statically.
@@ -56,10 +89,12 @@ fn has_static_libc() -> bool {
     told.is_ok_and(|path| Path::new(&path).is_absolute() && Path::new(&path).exists())
 }
 
-fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+/// Runs a program that has nothing to say to us.
+pub(crate) fn run_in(folder: &Path, program: &str, arguments: &[&str]) -> anyhow::Result<()> {
     let words = format!("{program} {}", arguments.join(" "));
     let status = process::command(program)
         .args(arguments)
+        .current_dir(folder)
         .env("DEBIAN_FRONTEND", "noninteractive")
         .status()
         .with_context(|| format!("cannot run `{words}`; the tests need what it installs"))?;

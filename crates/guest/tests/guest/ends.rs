@@ -36,10 +36,7 @@ fn an_exit_code_and_sizes_are_recorded() {
     let directory = guest.path("record");
     assert!(!directory.join(RECORD_TEMPORARY).exists());
     let metadata = fs::metadata(directory.join(RECORD)).expect("it is there");
-    assert_eq!(
-        metadata.permissions().mode() & 0o777,
-        guest_api::files::FILE_MODE
-    );
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
 }
 
 #[test]

@@ -4,8 +4,5 @@
 mod hostile;
 mod import;
 mod layouts;
-mod pack;
 mod site;
 mod tars;
-mod trees;
-mod unpack;

@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 
 /// Ends what a broken test leaves running.
 const TIME_LIMIT_MS: u64 = 60_000;
-/// How long a test waits for what must come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a test waits for what must come, on a machine of ordinary speed.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How many times slower this machine is, where it is; an emulated one is.
+const SLOWNESS: &str = "INSULA_TEST_SLOWNESS";
 /// Sandboxes of tests that run at once have ranges of user ids apart.
 const FIRST_BASE: u32 = 3_100_000_000;
 const RANGES: u32 = 16_000;
@@ -141,7 +143,7 @@ impl Bench {
 
     pub(crate) async fn finish(&self, container: &ContainerSpec) -> Finished {
         let wait = self.sandbox.wait(container.member, &container.directory);
-        let ended = tokio::time::timeout(PATIENCE, wait).await;
+        let ended = tokio::time::timeout(patience(), wait).await;
         ended.expect("it ends in time").expect("waited");
         let report = self.remove(container).await;
         let path = container.directory.join(layout::RECORD).join(RECORD);
@@ -193,9 +195,21 @@ impl Drop for Bench {
     }
 }
 
+/// How long a test waits for what must come.
+pub(crate) fn patience() -> Duration {
+    PATIENCE * slowness()
+}
+
+fn slowness() -> u32 {
+    let told = std::env::var_os(SLOWNESS);
+    told.map_or(1, |factor| {
+        factor.to_str().expect("text").parse().expect("a number")
+    })
+}
+
 /// Waits until `condition` holds.
 pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience();
     while !condition() {
         assert!(Instant::now() < deadline, "it never came to be: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -239,7 +253,7 @@ pub(crate) fn config(member: MemberId, script: &str) -> GuestConfig {
         merge_output: false,
         log_limit_bytes: LOG_LIMIT_BYTES,
         follower_hold_ms: 0,
-        time_limit_ms: Some(TIME_LIMIT_MS),
+        time_limit_ms: Some(TIME_LIMIT_MS * u64::from(slowness())),
         time_limit_grace_ms: 100,
         command_oom_score_adj: 500,
         open_files_limit: 1_000,

@@ -1,6 +1,8 @@
 //! Nothing is left, whatever was killed when.
 
-use super::bench::{Bench, bench, eventually, group, groups_left, launcher, output, sites};
+use super::bench::{
+    Bench, bench, eventually, group, groups_left, launcher, output, patience, sites,
+};
 use engine_api::{ContainerSpec, Engine as _, Found, layout};
 use guest_api::Stream;
 use process::{ProcessIdentity, send_signal};
@@ -116,7 +118,7 @@ async fn another_engine_on_the_same_home_finds_and_ends_what_lives() {
     assert!(other.list().await.expect("listed")[0].alive);
     other.signal(container.member, 9).await.expect("killed");
     let waited = other.wait(container.member, &container.directory);
-    tokio::time::timeout(Duration::from_secs(10), waited)
+    tokio::time::timeout(patience(), waited)
         .await
         .expect("in time")
         .expect("waited");

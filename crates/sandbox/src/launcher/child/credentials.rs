@@ -1,6 +1,5 @@
 //! From the creator's credentials to root of the namespace, and from there to the guest's.
 
-use super::super::plan::Ids;
 use engine_api::UidRange;
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
@@ -28,16 +27,10 @@ const COMMAND: CapabilitySet = CapabilitySet::FSETID
 const CAPABILITY_LIMIT: u32 = 63;
 
 /// Root of the user namespace, whose map is written. The capabilities stay: they were all given
-/// with the namespace, and no user id was its root before. Where there is one id only, it has the
-/// capabilities without being root, and its groups cannot be left: they are nobody's inside.
-pub(super) fn become_root(ids: Ids) -> Result<(), Errno> {
-    match ids {
-        Ids::Many => {
-            set_thread_groups(&[])?;
-            set_ids(0)
-        }
-        Ids::One => Ok(()),
-    }
+/// with the namespace, and no user id was its root before.
+pub(super) fn become_root() -> Result<(), Errno> {
+    set_thread_groups(&[])?;
+    set_ids(0)
 }
 
 fn set_ids(id: u32) -> Result<(), Errno> {
@@ -47,7 +40,7 @@ fn set_ids(id: u32) -> Result<(), Errno> {
 }
 
 /// The guest's user, with the capabilities it and a command may need and no way to any other.
-pub(super) fn become_guest(ids: Ids) -> Result<(), Errno> {
+pub(super) fn become_guest() -> Result<(), Errno> {
     let kept = GUEST.union(COMMAND);
     for number in 0..=CAPABILITY_LIMIT {
         let capability = CapabilitySet::from_bits_retain(1 << number);
@@ -60,10 +53,8 @@ pub(super) fn become_guest(ids: Ids) -> Result<(), Errno> {
             result => result?,
         }
     }
-    if ids == Ids::Many {
-        set_keep_capabilities(true)?;
-        set_ids(UidRange::GUEST)?;
-    }
+    set_keep_capabilities(true)?;
+    set_ids(UidRange::GUEST)?;
     let sets = CapabilitySets {
         effective: kept,
         permitted: kept,

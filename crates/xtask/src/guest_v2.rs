@@ -1,0 +1,127 @@
+//! The sandbox's tests on control groups of version 2: in a virtual machine with a kernel that has
+//! them, whatever the machine below has.
+//!
+//! ```text
+//!  target/guest-v2/kernel/   Debian's cloud kernel, the modules it needs for a disk, busybox
+//!  target/guest-v2/root/     programs of this machine's packages, the tests, their launcher
+//!  target/guest-v2/disk.img  the same as a file system
+//! ```
+//! The kernel is downloaded once; remove `target/guest-v2/kernel` to have a newer one. The rest is
+//! made anew each time, in some seconds. The machine is emulated, which makes everything some ten times
+//! slower and works everywhere: a `/dev/kvm` that can be opened may still not run a guest, so it is
+//! used only where it is asked for.
+
+mod kernel;
+mod machine;
+mod packages;
+mod root;
+mod tests;
+
+use anyhow::{Context, bail};
+use kernel::Kernel;
+use machine::{Ended, Machine};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::tools;
+
+/// How long the guest may take.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
+/// How many times longer the tests wait in it for what must come.
+const SLOWNESS: u32 = 6;
+/// Reports that the conformance tests write, below the workspace's root.
+const REPORTS: &str = "docs/engines";
+
+/// What to run in the guest.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    /// Only tests whose program and name match this extended regular expression.
+    pub(crate) filter: String,
+    /// This command of a shell instead of the tests.
+    pub(crate) command: Option<String>,
+    /// With `/dev/kvm`, instead of an emulated processor.
+    pub(crate) with_kvm: bool,
+}
+
+/// What is made once: the folder for everything, and the kernel in it.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    place: PathBuf,
+    kernel: Kernel,
+}
+
+/// Installs and downloads what the guest is made of; fails where that cannot be had.
+pub(crate) fn prepare(root: &Path) -> anyhow::Result<Prepared> {
+    if std::env::consts::ARCH != "x86_64" {
+        bail!("it is made for x86_64 only");
+    }
+    if !Path::new("/usr/bin/dpkg-query").exists() {
+        bail!("it is made of Debian packages, and there is no dpkg");
+    }
+    tools::install_for_guest()?;
+    let place = tests::target_directory(root)?.join("guest-v2");
+    let kernel = kernel::fetch(&place.join("kernel"))?;
+    Ok(Prepared { place, kernel })
+}
+
+/// Makes the guest and runs it. Fails if a test does.
+pub(crate) fn run(root: &Path, prepared: &Prepared, wanted: &Wanted) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let Prepared { place, kernel } = prepared;
+    let built = tests::build(root)?;
+    let update = std::env::var_os("INSULA_UPDATE").is_some();
+    let disk = root::make(root, place, &built, &environment(root, wanted, update))?;
+    let initial = place.join("initial.cpio");
+    kernel.write_initial(&initial)?;
+    println!("the guest is made after {:.0?}", began.elapsed());
+    let machine = Machine {
+        kernel: &kernel.image,
+        initial: &initial,
+        disk: &disk,
+        limit: LIMIT,
+        with_kvm: wanted.with_kvm,
+    };
+    let ended = machine.run()?;
+    println!("the guest ended after {:.0?}", began.elapsed());
+    if update {
+        write_reports(root, &ended)?;
+    }
+    match ended.status {
+        Some(0) => Ok(()),
+        Some(status) => bail!("tests failed in the guest (status {status})"),
+        None => bail!("the guest ended without a result"),
+    }
+}
+
+/// What the guest's script reads, as assignments of a shell.
+fn environment(root: &Path, wanted: &Wanted, update: bool) -> String {
+    let crate_folder = root.join("crates/sandbox");
+    let mut lines = vec![
+        ("GUEST_CRATE", crate_folder.display().to_string()),
+        ("GUEST_LIMIT_SECONDS", LIMIT.as_secs().to_string()),
+        ("INSULA_TEST_SLOWNESS", SLOWNESS.to_string()),
+        ("GUEST_FILTER", wanted.filter.clone()),
+        ("GUEST_COMMAND", wanted.command.clone().unwrap_or_default()),
+    ];
+    if update {
+        lines.push(("INSULA_UPDATE", "1".to_owned()));
+    }
+    let quoted = lines.iter().map(|(name, value)| {
+        let value = value.replace('\'', "'\\''");
+        format!("export {name}='{value}'\n")
+    });
+    quoted.collect()
+}
+
+fn write_reports(root: &Path, ended: &Ended) -> anyhow::Result<()> {
+    for (name, text) in &ended.files {
+        let path: PathBuf = root.join(REPORTS).join(name);
+        let unchanged = std::fs::read_to_string(&path).is_ok_and(|old| old == *text);
+        if !unchanged {
+            std::fs::write(&path, text)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            println!("{REPORTS}/{name} is written");
+        }
+    }
+    Ok(())
+}

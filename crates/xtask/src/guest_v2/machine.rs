@@ -1,0 +1,154 @@
+//! The virtual machine: started, listened to, and ended when it takes too long.
+
+use anyhow::Context;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+
+/// Lines that may wait to be printed.
+const LINES: usize = 1_000;
+const MEMORY: &str = "2048";
+const CPUS: &str = "2";
+/// What the guest's kernel is told. Nobody attacks it, so it need not guard itself.
+const ARGUMENTS: &str = "console=ttyS0 loglevel=3 panic=-1 mitigations=off";
+
+/// What the machine is made of.
+#[derive(Debug)]
+pub(super) struct Machine<'a> {
+    pub(super) kernel: &'a Path,
+    pub(super) initial: &'a Path,
+    pub(super) disk: &'a Path,
+    pub(super) limit: Duration,
+    /// Whether this machine's processor runs it, instead of an emulated one.
+    pub(super) with_kvm: bool,
+}
+
+/// What the guest said for us.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// The status of what ran in it; `None` if it did not come so far.
+    pub(super) status: Option<i32>,
+    /// Files by name.
+    pub(super) files: Vec<(String, String)>,
+}
+
+impl Machine<'_> {
+    /// Runs it to its end and prints what it says as it says it.
+    pub(super) fn run(&self) -> anyhow::Result<Ended> {
+        let mut child = self.start()?;
+        let output = child.stdout.take().context("the machine has no output")?;
+        let (told, lines) = sync_channel(LINES);
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line)
+                    .trim_end_matches('\r')
+                    .to_owned();
+                if told.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let heard = listen(&lines, Instant::now() + self.limit);
+        // It has ended, or it must.
+        let _ = child.kill();
+        child.wait().context("cannot wait for the machine")?;
+        drop(lines);
+        let _ = reader.join();
+        let Some(ended) = heard else {
+            anyhow::bail!(
+                "the guest took longer than {:.0?} and was ended",
+                self.limit
+            );
+        };
+        Ok(ended)
+    }
+
+    fn start(&self) -> anyhow::Result<Child> {
+        let mut command = process::command("qemu-system-x86_64");
+        command
+            .args(["-no-user-config", "-nodefaults", "-no-reboot"])
+            .args(["-display", "none", "-serial", "stdio", "-machine", "q35"])
+            .args(["-cpu", "max", "-smp", CPUS, "-m", MEMORY]);
+        let accelerator = if self.with_kvm {
+            "kvm"
+        } else {
+            "tcg,thread=multi"
+        };
+        let disk = format!(
+            "file={},format=raw,if=none,id=disk,cache=unsafe",
+            self.disk.display()
+        );
+        command
+            .args(["-accel", accelerator, "-append", ARGUMENTS, "-kernel"])
+            .arg(self.kernel)
+            .arg("-initrd")
+            .arg(self.initial)
+            .args(["-drive", &disk, "-device", "virtio-blk-pci,drive=disk"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        command.spawn().context("cannot start qemu-system-x86_64")
+    }
+}
+
+/// Prints lines until there are no more, and keeps what is meant for us. `None`: too late.
+fn listen(lines: &Receiver<String>, deadline: Instant) -> Option<Ended> {
+    let mut ended = Ended::default();
+    let mut open = None;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match lines.recv_timeout(left) {
+            Ok(line) => ended.take(&line, &mut open),
+            Err(RecvTimeoutError::Disconnected) => return Some(ended),
+            Err(RecvTimeoutError::Timeout) => return None,
+        }
+    }
+}
+
+impl Ended {
+    fn take(&mut self, line: &str, open: &mut Option<(String, String)>) {
+        if let Some((_, text)) = open {
+            if line == "@end" {
+                self.files.extend(open.take());
+            } else {
+                text.push_str(line);
+                text.push('\n');
+            }
+        } else if let Some(name) = line.strip_prefix("@file ") {
+            *open = Some((name.to_owned(), String::new()));
+        } else if let Some(status) = line.strip_prefix("@status ") {
+            self.status = status.trim().parse().ok();
+        } else {
+            println!("  {line}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ended, listen};
+    use std::sync::mpsc::sync_channel;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn what_the_guest_says_for_us_is_kept() {
+        let (told, lines) = sync_channel(10);
+        for line in ["booting", "@file a.json", "{", "}", "@end", "@status 3"] {
+            told.send(line.to_owned()).expect("room");
+        }
+        let soon = Instant::now() + Duration::from_millis(1);
+        assert_eq!(listen(&lines, soon), None, "it has not ended");
+        drop(told);
+        let (told, lines) = sync_channel(10);
+        for line in ["booting", "@file a.json", "{", "}", "@end", "@status 3"] {
+            told.send(line.to_owned()).expect("room");
+        }
+        drop(told);
+        let expected = Ended {
+            status: Some(3),
+            files: vec![("a.json".to_owned(), "{\n}\n".to_owned())],
+        };
+        assert_eq!(listen(&lines, soon), Some(expected));
+    }
+}
