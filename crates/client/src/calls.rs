@@ -4,15 +4,16 @@ use crate::FileStream;
 use crate::error::{BrokenAnswer, ClientError, broken};
 use crate::events::{self, EventStream};
 use crate::logs::{self, LogStream};
+use crate::processes::{self, ProcessReader, ProcessWriter};
 use crate::transport::{Client, REQUEST_TIMEOUT, array_path, session_path, unclaimed_path};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use public_api::{
-    ArrayPage, ArrayQuery, ArrayView, CreateArray, CreateSession, Created, CreatedArray,
-    ElementPage, ElementQuery, EventQuery, FilesQuery, IDEMPOTENCY_HEADER, ListQuery, LogQuery,
-    NodeView, OutputStream, RemoveQuery, SessionPage, SessionView, ShutdownOrder, ShutdownView,
-    SignalOrder, SiteView, StdinQuery, StdinView, StopSession, ThrottleOrder, UnclaimedView,
-    UploadView, UsageView, Why,
+    ArrayPage, ArrayQuery, ArrayView, AttachOrder, CreateArray, CreateSession, Created,
+    CreatedArray, ElementPage, ElementQuery, EventQuery, ExecOrder, FilesQuery, IDEMPOTENCY_HEADER,
+    ListQuery, LogQuery, NodeView, OutputStream, ProcessControl, RemoveQuery, SessionPage,
+    SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteView, StdinQuery, StdinView,
+    StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
 };
 use reqwest::{Body, Method};
 use std::io;
@@ -256,6 +257,26 @@ impl Client {
             .change(|request| request.query(query).body(bytes))
             .json()
             .await
+    }
+
+    /// Runs a further command in a session; both sides of the connection to it.
+    pub async fn exec(
+        &self,
+        session: &str,
+        order: ExecOrder,
+    ) -> Result<(ProcessReader, ProcessWriter), ClientError> {
+        let path = session_path(session, "/exec")?;
+        processes::join(self, &path, ProcessControl::Exec(order)).await
+    }
+
+    /// Joins a session's main command; both sides of the connection to it.
+    pub async fn attach(
+        &self,
+        session: &str,
+        order: AttachOrder,
+    ) -> Result<(ProcessReader, ProcessWriter), ClientError> {
+        let path = session_path(session, "/attach")?;
+        processes::join(self, &path, ProcessControl::Attach(order)).await
     }
 
     /// Files of a session, as a tar archive. A body that breaks off is an error.

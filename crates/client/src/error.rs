@@ -1,6 +1,7 @@
 //! What can go wrong between a client and a site.
 
 use public_api::Problem;
+use public_api::ProcessMessageError;
 use public_api::log_frames::LogFrameError;
 use std::io;
 
@@ -70,6 +71,15 @@ pub enum BrokenAnswer {
     /// The body is not made of log frames.
     #[error("the output cannot be read")]
     Frames(#[source] LogFrameError),
+    /// The handshake of the WebSocket is not one.
+    #[error("the handshake failed: {0}")]
+    Handshake(&'static str),
+    /// The WebSocket failed.
+    #[error("the connection broke")]
+    Socket(#[source] Box<tokio_tungstenite::tungstenite::Error>),
+    /// A message of the site is none.
+    #[error("a message cannot be read")]
+    Message(#[source] ProcessMessageError),
     /// The answer is not of the content type that was asked for.
     #[error("the content type is `{found}`, not `{expected}`")]
     ContentType {

@@ -11,11 +11,13 @@ mod calls;
 mod error;
 mod events;
 mod logs;
+mod processes;
 mod transport;
 
 pub use error::{BrokenAnswer, ClientError};
 pub use events::EventStream;
 pub use logs::LogStream;
+pub use processes::{ProcessReader, ProcessWriter};
 pub use transport::Client;
 
 use bytes::Bytes;

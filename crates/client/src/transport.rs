@@ -3,7 +3,7 @@
 use crate::answer;
 use crate::error::{ClientError, transport_error};
 use public_api::{COMMIT_HEADER, PREFIX, Problem, ProblemCode};
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -135,7 +135,8 @@ impl Request {
             .await
             .map_err(|error| transport_error(&client.address, &act, error))?;
         client.saw(&response);
-        if response.status().is_success() {
+        let status = response.status();
+        if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Answer { act, response });
         }
         Err(answer::problem(&act, response).await)

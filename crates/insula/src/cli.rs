@@ -1,7 +1,8 @@
 //! The command line: its verbs and the options that all of them have.
 
 use crate::commands::{
-    completion, config, doctor, down, download, logs, ls, rm, run, show, stop, unclaimed, up, why,
+    attach, completion, config, doctor, down, download, exec, logs, ls, rm, run, show, stop,
+    unclaimed, up, why,
 };
 use crate::daemon::serve_command;
 use crate::exit_codes;
@@ -62,6 +63,8 @@ enum Verb {
     Ls(ls::LsArguments),
     Show(show::ShowArguments),
     Logs(logs::LogsArguments),
+    Exec(exec::ExecArguments),
+    Attach(attach::AttachArguments),
     Download(download::DownloadArguments),
     Stop(stop::StopArguments),
     Rm(rm::RmArguments),
@@ -92,7 +95,9 @@ impl Verb {
             Self::Doctor(arguments) => arguments.json,
             Self::Unclaimed(arguments) => arguments.json,
             Self::Config(arguments) => arguments.json,
-            Self::Logs(_) | Self::Completion(_) | Self::Serve => false,
+            Self::Logs(_) | Self::Exec(_) | Self::Attach(_) | Self::Completion(_) | Self::Serve => {
+                false
+            }
         }
     }
 }
@@ -129,12 +134,12 @@ pub(crate) fn run_command_line(arguments: Vec<OsString>) -> u8 {
     }
     let printer = Printer::new(cli.global.color, no_color, cli.global.verbose > 0);
     let json = cli.verb.wants_json();
-    let is_run = matches!(cli.verb, Verb::Run(_));
+    let has_codes_inside = matches!(cli.verb, Verb::Run(_) | Verb::Exec(_) | Verb::Attach(_));
     match act(cli, environment, &printer) {
         Ok(code) => code,
         Err(failure) => {
             printer.failure(&failure, json);
-            if is_run && failure.exit_code <= exit_codes::USAGE {
+            if has_codes_inside && failure.exit_code <= exit_codes::USAGE {
                 return exit_codes::INSULA_FAILED;
             }
             failure.exit_code
@@ -163,6 +168,8 @@ fn act(cli: Cli, environment: Environment, printer: &Printer) -> Result<u8, Fail
             Verb::Ls(arguments) => Box::pin(ls::ls(context, arguments)).await,
             Verb::Show(arguments) => Box::pin(show::show(context, arguments)).await,
             Verb::Logs(arguments) => Box::pin(logs::logs(context, arguments)).await,
+            Verb::Exec(arguments) => Box::pin(exec::exec(context, arguments)).await,
+            Verb::Attach(arguments) => Box::pin(attach::attach(context, arguments)).await,
             Verb::Download(arguments) => Box::pin(download::download(context, arguments)).await,
             Verb::Stop(arguments) => Box::pin(stop::stop(context, arguments)).await,
             Verb::Rm(arguments) => Box::pin(rm::rm(context, arguments)).await,
@@ -188,10 +195,12 @@ fn refuse(error: clap::Error, arguments: &[OsString]) -> u8 {
         Some(error) => error.print(),
         None => with_nearest_verb(error).print(),
     };
-    let is_run = arguments.iter().skip(1).any(|argument| argument == "run");
+    let with_codes_inside = ["run", "exec", "attach"];
+    let mut words = arguments.iter().skip(1);
+    let has_codes_inside = words.any(|word| with_codes_inside.iter().any(|verb| word == verb));
     match code {
         0 => exit_codes::SUCCESS,
-        _ if is_run => exit_codes::INSULA_FAILED,
+        _ if has_codes_inside => exit_codes::INSULA_FAILED,
         _ => exit_codes::USAGE,
     }
 }

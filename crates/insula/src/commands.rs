@@ -1,10 +1,12 @@
 //! One file for each verb: its arguments, its help, and what it does.
 
+pub(crate) mod attach;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod download;
+pub(crate) mod exec;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod rm;

@@ -20,7 +20,7 @@ mod start;
 
 pub(crate) use aborts::{forget_aborts, read_aborts, refuse_after_aborts};
 pub(crate) use down_mark::DownMark;
-pub(crate) use outage::Outage;
+pub(crate) use outage::{Outage, is_outage};
 pub(crate) use serve_command::serve_command;
 pub(crate) use site::Site;
 pub(crate) use start::wait_until_gone;

@@ -112,7 +112,8 @@ impl Place {
     }
 }
 
-fn tell_gap(printer: &Printer, bytes: u64) {
+/// Says that output is missing.
+pub(crate) fn tell_gap(printer: &Printer, bytes: u64) {
     let size = show_bytes(bytes.into());
     printer.warning(&format!(
         "{size} of output were dropped before they could be read"
@@ -139,7 +140,8 @@ impl Sink {
         Ok((sink, receiver))
     }
 
-    async fn write(&mut self, bytes: Bytes) {
+    /// Writes all of it; returns when it is written or thrown away.
+    pub(crate) async fn write(&mut self, bytes: Bytes) {
         let Some(file) = self
             .file
             .as_ref()

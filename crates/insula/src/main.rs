@@ -13,10 +13,13 @@ mod nearest;
 mod pack;
 mod printer;
 mod progress;
+mod relay;
 mod serve;
 mod settings;
 mod signals;
+mod standard_input;
 mod table;
+mod terminal;
 mod times;
 
 use std::process::ExitCode;

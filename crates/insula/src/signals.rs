@@ -33,3 +33,30 @@ impl Signals {
         }
     }
 }
+
+/// The signals that ask us to leave a process, but for ctrl-C, which is the process's.
+pub(crate) struct Leaving {
+    terminate: Signal,
+    hangup: Signal,
+    quit: Signal,
+}
+
+impl Leaving {
+    /// Takes these over, so that a raw terminal is given back before we go.
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    /// Waits for any of them and tells the exit code that goes with it. Safe to drop.
+    pub(crate) async fn asked(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.terminate.recv() => exit_codes::TERMINATED,
+            _ = self.hangup.recv() => exit_codes::HANGUP,
+            _ = self.quit.recv() => exit_codes::QUIT,
+        }
+    }
+}

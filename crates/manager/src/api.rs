@@ -12,6 +12,7 @@ mod problems;
 mod routes;
 mod server;
 mod streams;
+mod websocket;
 
 pub use authenticator::{Authenticator, LOCAL_DOMAIN, LOCAL_PROJECT, Peer};
 pub use openapi::{openapi, openapi_text};

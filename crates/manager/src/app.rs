@@ -12,6 +12,7 @@ mod logs;
 mod mounts;
 mod nodes;
 mod problems;
+mod processes;
 mod resolve;
 mod shutdown;
 mod stop;
@@ -28,11 +29,12 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use node_api::NodeApi;
 use public_api::{
-    ArrayPage, ArrayQuery, ArrayView, ByteStream, Caller, CreateArray, CreateSession, Created,
-    CreatedArray, ElementPage, ElementQuery, EventQuery, EventStream, FilesQuery, ListQuery,
-    LogFrameStream, LogQuery, NodeView, OutputStream, Problem, ProblemCode, Service, SessionPage,
-    SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteView, StdinQuery, StdinView,
-    StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
+    ArrayPage, ArrayQuery, ArrayView, AttachOrder, ByteStream, Caller, ClientMessageStream,
+    CreateArray, CreateSession, Created, CreatedArray, ElementPage, ElementQuery, EventQuery,
+    EventStream, ExecOrder, FilesQuery, ListQuery, LogFrameStream, LogQuery, NodeView,
+    OutputStream, Problem, ProblemCode, ServerMessageStream, Service, SessionPage, SessionView,
+    ShutdownOrder, ShutdownView, SignalOrder, SiteView, StdinQuery, StdinView, StopSession,
+    ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
 };
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -254,6 +256,27 @@ impl Service for SiteService {
         bytes: Bytes,
     ) -> Result<StdinView, Problem> {
         self.write_input(caller, session, query, bytes).await
+    }
+
+    async fn exec(
+        &self,
+        caller: &Caller,
+        session: &str,
+        order: ExecOrder,
+        input: ClientMessageStream,
+    ) -> Result<ServerMessageStream, Problem> {
+        self.check_open()?;
+        self.execute(caller, session, order, input).await
+    }
+
+    async fn attach(
+        &self,
+        caller: &Caller,
+        session: &str,
+        order: AttachOrder,
+        input: ClientMessageStream,
+    ) -> Result<ServerMessageStream, Problem> {
+        self.join_main(caller, session, order, input).await
     }
 
     async fn files(

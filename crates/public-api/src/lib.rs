@@ -11,6 +11,7 @@ pub mod events;
 pub mod log_frames;
 pub mod nodes;
 pub mod problem;
+pub mod processes;
 pub mod service;
 pub mod sessions;
 pub mod site;
@@ -25,7 +26,14 @@ pub use events::{EventQuery, PublicEvent};
 pub use log_frames::{LOG_CONTENT_TYPE, LogFrame, LogFrameDecoder, encode_log_frame};
 pub use nodes::{CapabilityView, NodeView, UnclaimedView};
 pub use problem::{Problem, ProblemCode};
-pub use service::{ByteStream, EventStream, LogFrameStream, Service};
+pub use processes::{
+    AcceptedView, AttachOrder, ClientMessage, ExecOrder, GapView, INPUT_LIMIT_BYTES,
+    INPUT_WINDOW_BYTES, JoinedView, PROCESS_MESSAGE_LIMIT, PROCESS_PROTOCOL, ProcessControl,
+    ProcessEnd, ProcessEvent, ProcessMessageError, ServerMessage, TerminalView,
+};
+pub use service::{
+    ByteStream, ClientMessageStream, EventStream, LogFrameStream, ServerMessageStream, Service,
+};
 pub use sessions::{
     AfterNeed, AfterOrder, AfterView, AttemptView, CreateSession, Created, FilesQuery, KindView,
     ListQuery, LogQuery, MemberView, MountView, NetworkView, OutcomeView, OutputStream,

@@ -9,6 +9,7 @@ use crate::events::{EventQuery, PublicEvent};
 use crate::log_frames::LogFrame;
 use crate::nodes::{NodeView, UnclaimedView};
 use crate::problem::Problem;
+use crate::processes::{AttachOrder, ClientMessage, ExecOrder, ServerMessage};
 use crate::sessions::{
     CreateSession, Created, FilesQuery, ListQuery, LogQuery, OutputStream, SessionPage,
     SessionView, SignalOrder, StdinQuery, StdinView, StopSession, UploadView, UsageView,
@@ -25,6 +26,11 @@ pub type ByteStream = BoxStream<'static, Result<Bytes, Problem>>;
 pub type LogFrameStream = BoxStream<'static, Result<LogFrame, Problem>>;
 /// Events as they are committed.
 pub type EventStream = BoxStream<'static, Result<PublicEvent, Problem>>;
+/// What a client of a process sends after its order. Its end means nothing: the client may go on
+/// to watch.
+pub type ClientMessageStream = BoxStream<'static, ClientMessage>;
+/// What a client of a process is sent.
+pub type ServerMessageStream = BoxStream<'static, Result<ServerMessage, Problem>>;
 
 /// The public API without HTTP. `session` is an id or a name; a name means the living session of
 /// that name, else the newest ended one; `NAME.INDEX` or `ID.INDEX` means an element of an array.
@@ -145,6 +151,24 @@ pub trait Service: Send + Sync + std::fmt::Debug {
         query: StdinQuery,
         bytes: Bytes,
     ) -> Result<StdinView, Problem>;
+    /// Runs a further command in a session, and joins the client to it. Waits, at most a few
+    /// seconds, for a session that has not started. A command that is not detached is hung up
+    /// when the answer is dropped before its end.
+    async fn exec(
+        &self,
+        caller: &Caller,
+        session: &str,
+        order: ExecOrder,
+        input: ClientMessageStream,
+    ) -> Result<ServerMessageStream, Problem>;
+    /// Joins the client to a session's main command; waits for it like [`Service::exec`].
+    async fn attach(
+        &self,
+        caller: &Caller,
+        session: &str,
+        order: AttachOrder,
+        input: ClientMessageStream,
+    ) -> Result<ServerMessageStream, Problem>;
     /// Files of a session, as a tar archive.
     async fn files(
         &self,

@@ -1,6 +1,7 @@
 //! Sessions on the wire.
 
 use crate::arrays::ArrayView;
+use crate::processes::TerminalView;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
@@ -54,6 +55,9 @@ pub struct CreateSession {
     /// Standard input is a pipe that clients write to; otherwise it is at its end.
     #[serde(default)]
     pub stdin: bool,
+    /// The command gets a terminal of this size: its input and both outputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<TerminalView>,
     /// A lossless follower of the output will come.
     #[serde(default)]
     pub follower: bool,
@@ -224,8 +228,11 @@ pub struct SessionView {
     pub time_limit_ms: Option<u64>,
     /// Both output streams are one.
     pub merge: bool,
-    /// Standard input is a pipe.
+    /// Standard input is a pipe, or a terminal.
     pub stdin: bool,
+    /// The command has a terminal.
+    #[serde(default)]
+    pub terminal: bool,
     /// The current try, from 1; 0 before it was placed.
     pub attempt: u32,
     /// How many further attempts it was given for those that fail.

@@ -46,6 +46,8 @@ fn help_reads_well() {
         "ls",
         "show",
         "logs",
+        "exec",
+        "attach",
         "download",
         "stop",
         "rm",

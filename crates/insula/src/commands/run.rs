@@ -5,13 +5,16 @@ mod ending;
 mod input;
 mod job;
 mod python;
+mod terminal;
 mod upload;
 mod waiting;
 
 use self::attach::{Attached, Output, attach};
-pub(crate) use self::ending::tell_returned;
+pub(crate) use self::ending::{tell_outcome, tell_returned};
 use self::job::{Job, Upload};
 use self::python::Python;
+use self::terminal::attach_terminal;
+use super::exec::{expect_terminal, with_terminal_kind};
 use super::show::limit_words;
 use crate::arguments;
 use crate::cli::Context;
@@ -20,9 +23,10 @@ use crate::exit_codes;
 use crate::failure::Failure;
 use crate::pack::Manifest;
 use crate::printer::shown;
+use crate::standard_input;
 use clap::{ArgAction, Args, ValueEnum};
 use domain::amounts::show_decimal;
-use public_api::{CreateSession, MountView, NetworkView, ProblemCode, SessionView};
+use public_api::{CreateSession, KindView, MountView, NetworkView, ProblemCode, SessionView};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -34,6 +38,8 @@ Examples:
       .insulaignore leave out), and the files that it makes or changes come back.
   insula run --cpu 0.5 --memory 512m --time 10m -- python3 -c 'print(6*7)'
       Runs a command; no files go along.
+  insula run -it -- bash
+      A shell in a terminal; ctrl-P ctrl-Q leaves it running for `insula attach`.
   insula run --detach --name night train.py --epochs 300
       Starts a session and leaves it running: see `insula logs -f night`.
 
@@ -114,8 +120,14 @@ pub(crate) struct RunArguments {
     #[arg(long)]
     merge: bool,
     /// Do not pass standard input on
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["terminal", "interactive"])]
     no_stdin: bool,
+    /// Give the command a terminal, ours unless --detach is given
+    #[arg(short, long, visible_alias = "tty")]
+    terminal: bool,
+    /// Pass standard input on, which is done anyway: for those used to -it
+    #[arg(short, long)]
+    interactive: bool,
     /// Print JSON: with --detach the session, else the ended session on stderr; errors too
     #[arg(long)]
     pub(crate) json: bool,
@@ -155,6 +167,7 @@ impl RunArguments {
 /// Runs it and gives its exit code.
 pub(crate) async fn run(context: Context, arguments: RunArguments) -> Result<u8, Failure> {
     let Context { printer, settings } = context;
+    expect_terminal(arguments.terminal && !arguments.detach)?;
     let environment = &settings.environment;
     let job = Job::of(&arguments, &settings)?;
     let python = if arguments.no_env || arguments.image.as_deref().unwrap_or("host") != "host" {
@@ -177,7 +190,12 @@ pub(crate) async fn run(context: Context, arguments: RunArguments) -> Result<u8,
         detached(&site, &session, &arguments)?;
         return Ok(exit_codes::SUCCESS);
     }
-    match Box::pin(attach(&site, &session)).await? {
+    let attached = if arguments.terminal {
+        Box::pin(attach_terminal(&site, &session)).await?
+    } else {
+        Box::pin(attach(&site, &session)).await?
+    };
+    match attached {
         Attached::Ended {
             session,
             output,
@@ -274,11 +292,18 @@ fn order_of(
         .map(|mount| absolute_mount(mount, directory))
         .collect();
     let config = &settings.config;
+    let kind_of_terminal = with_terminal_kind(&arguments.env, &settings.environment);
+    let kind_of_terminal = kind_of_terminal.filter(|_| arguments.terminal);
     Ok(CreateSession {
         name: arguments.name.clone(),
         image: arguments.image.clone(),
         command: job.command.clone(),
-        env: arguments.env.iter().cloned().collect(),
+        env: arguments
+            .env
+            .iter()
+            .cloned()
+            .chain(kind_of_terminal)
+            .collect(),
         workdir: arguments.workdir.clone(),
         cpu: arguments
             .cpu
@@ -295,8 +320,10 @@ fn order_of(
             NetworkChoice::Host => NetworkView::Host,
         }),
         mounts: mounts?,
+        kind: arguments.terminal.then_some(KindView::Interactive),
+        terminal: arguments.terminal.then(crate::terminal::size),
         merge: arguments.merge,
-        stdin: !arguments.detach && !arguments.no_stdin && input::is_there(),
+        stdin: !arguments.detach && !arguments.no_stdin && standard_input::is_there(),
         follower: !arguments.detach,
         best_effort: arguments.best_effort,
         ..CreateSession::default()

@@ -72,13 +72,13 @@ impl Outage {
 }
 
 /// The site could not be asked, or its answer broke off: trying again may help.
-fn is_outage(error: &ClientError) -> bool {
+pub(crate) fn is_outage(error: &ClientError) -> bool {
     match error {
         ClientError::Connect { .. } => true,
         ClientError::Broken { source, .. } => {
             matches!(
                 source,
-                BrokenAnswer::Transport(_) | BrokenAnswer::EndedEarly
+                BrokenAnswer::Transport(_) | BrokenAnswer::EndedEarly | BrokenAnswer::Socket(_)
             )
         }
         ClientError::Problem(problem) => {

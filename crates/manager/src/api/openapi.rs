@@ -1,7 +1,7 @@
 //! The description of the API, made from the routes' own attributes.
 
-use crate::api::routes::{arrays, events, logs, sessions, site, unclaimed, uploads};
-use public_api::Problem;
+use crate::api::routes::{arrays, events, logs, processes, sessions, site, unclaimed, uploads};
+use public_api::{Problem, ProcessControl, ProcessEvent};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
@@ -39,6 +39,8 @@ bearer token.";
         sessions::usage,
         sessions::stdin,
         sessions::files,
+        processes::exec,
+        processes::attach,
         arrays::create,
         arrays::list,
         arrays::array,
@@ -49,7 +51,7 @@ bearer token.";
         logs::logs,
         events::events,
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, ProcessControl, ProcessEvent)),
     modifiers(&Common)
 )]
 struct Description;

@@ -4,6 +4,7 @@
 pub(super) mod arrays;
 pub(super) mod events;
 pub(super) mod logs;
+pub(super) mod processes;
 pub(super) mod sessions;
 pub(super) mod site;
 pub(super) mod unclaimed;
@@ -51,6 +52,8 @@ pub(super) fn table() -> Table {
         .add::<sessions::__path_usage, _, _>(sessions::usage)
         .add::<sessions::__path_stdin, _, _>(sessions::stdin)
         .add::<sessions::__path_files, _, _>(sessions::files)
+        .add::<processes::__path_exec, _, _>(processes::exec)
+        .add::<processes::__path_attach, _, _>(processes::attach)
         .add::<arrays::__path_create, _, _>(arrays::create)
         .add::<arrays::__path_list, _, _>(arrays::list)
         .add::<arrays::__path_array, _, _>(arrays::array)

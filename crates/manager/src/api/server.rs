@@ -79,8 +79,10 @@ async fn serve(listener: impl Accept, router: Router, shutdown: CancellationToke
                 let served = Served {
                     router: router.clone(),
                     peer,
-                    shutdown: shutdown.clone(),
-                    _slot: slot,
+                    held: Held {
+                        shutdown: shutdown.clone(),
+                        _slot: Arc::new(slot),
+                    },
                 };
                 connections.spawn(served.run(stream));
             }
@@ -92,13 +94,23 @@ async fn serve(listener: impl Accept, router: Router, shutdown: CancellationToke
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+    // Those that became WebSockets have left the set, but not their slots.
+    let all = u32::try_from(CONNECTION_LIMIT).expect("there are few connections");
+    let _all = slots.acquire_many(all).await;
 }
 
 struct Served {
     router: Router,
     peer: Peer,
-    shutdown: CancellationToken,
-    _slot: OwnedSemaphorePermit,
+    held: Held,
+}
+
+/// What a connection has for as long as it lasts, also as a WebSocket.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    /// The order to end.
+    pub(super) shutdown: CancellationToken,
+    _slot: Arc<OwnedSemaphorePermit>,
 }
 
 impl Served {
@@ -106,16 +118,18 @@ impl Served {
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(self.peer);
+            request.extensions_mut().insert(self.held.clone());
             self.router.clone().oneshot(request)
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = self.shutdown.cancelled() => {
+            () = self.held.shutdown.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 match tokio::time::timeout(STREAM_GRACE, connection).await {
                     Ok(ended) => ended,

@@ -64,6 +64,7 @@ pub(crate) fn session_view(
         time_limit_ms: spec.time_limit.map(|limit| limit.0),
         merge: spec.merge_output,
         stdin: spec.stdin == StdinMode::Pipe,
+        terminal: spec.terminal.is_some(),
         attempt: record.attempt,
         retry: 0,
         retries_left: 0,

@@ -11,8 +11,8 @@ use std::time::Duration;
 /// Longest wait for a session that has not started.
 const START_WAIT: Duration = Duration::from_secs(5);
 
-/// Where input can go.
-enum Place {
+/// Where a session's main command is.
+pub(crate) enum Place {
     Running(NodeId, MemberId),
     Ended,
 }
@@ -37,7 +37,7 @@ impl SiteService {
         if !record.state.is_living() {
             return Ok(closed(query.offset));
         }
-        let (node, member) = match self.await_input(record.id).await? {
+        let (node, member) = match self.await_main(record.id).await? {
             Some(Place::Running(node, member)) => (node, member),
             Some(Place::Ended) => return Ok(closed(query.offset)),
             // Nothing has been taken yet.
@@ -65,7 +65,8 @@ impl SiteService {
         }
     }
 
-    async fn await_input(&self, session: SessionId) -> Result<Option<Place>, Problem> {
+    /// Where the main command is, once it runs; `None` if it does not after a few seconds.
+    pub(crate) async fn await_main(&self, session: SessionId) -> Result<Option<Place>, Problem> {
         let found = self
             .manager
             .shared

@@ -2,6 +2,7 @@
 
 use crate::app::convert::{kind_of, network_of};
 use crate::app::problems::field;
+use crate::app::processes::terminal_of;
 use crate::manager::ManagerSettings;
 use domain::amounts::{
     LEAST_CPU, LEAST_MEMORY, WHOLE, parse_bytes, parse_decimal, show_bytes, show_decimal,
@@ -76,7 +77,9 @@ pub(crate) fn check(
         check_inner_path("workdir", workdir)?;
     }
     let network = request.network.map_or(settings.default_network, network_of);
-    let stdin = if request.stdin {
+    let terminal = request.terminal.map(terminal_of);
+    // A terminal is input and both outputs.
+    let stdin = if request.stdin || terminal.is_some() {
         StdinMode::Pipe
     } else {
         StdinMode::Null
@@ -95,9 +98,9 @@ pub(crate) fn check(
             network,
             mounts: Vec::new(),
             upload: request.upload.as_deref().map(check_upload_id).transpose()?,
-            merge_output: request.merge,
+            merge_output: request.merge || terminal.is_some(),
             stdin,
-            terminal: None,
+            terminal,
             follower_expected: request.follower,
             members: 1,
             node_lost: NodeLostPolicy::Wait,
@@ -130,6 +133,21 @@ fn check_command(command: &[String], env: &BTreeMap<String, String>) -> Result<(
         return Err(field("command", "a session needs a program to run")
             .hint("write it after `--`: `insula run -- python3 train.py`"));
     }
+    let bytes = check_words(command, env)?;
+    if bytes > COMMAND_LIMIT_BYTES {
+        let detail = format!(
+            "the command and its variables have {bytes} bytes, more than {COMMAND_LIMIT_BYTES}"
+        );
+        return Err(field("command", detail).hint("put long data into a file and --upload it"));
+    }
+    Ok(())
+}
+
+/// Checks the words and variables of any command; returns how many bytes they have.
+pub(crate) fn check_words(
+    command: &[String],
+    env: &BTreeMap<String, String>,
+) -> Result<usize, Problem> {
     if command.iter().any(|word| word.contains('\0')) {
         return Err(field("command", "a command cannot hold NUL characters"));
     }
@@ -155,14 +173,7 @@ fn check_command(command: &[String], env: &BTreeMap<String, String>) -> Result<(
         .iter()
         .map(|(name, value)| name.len() + value.len())
         .sum();
-    let bytes = words.saturating_add(variables);
-    if bytes > COMMAND_LIMIT_BYTES {
-        let detail = format!(
-            "the command and its variables have {bytes} bytes, more than {COMMAND_LIMIT_BYTES}"
-        );
-        return Err(field("command", detail).hint("put long data into a file and --upload it"));
-    }
-    Ok(())
+    Ok(words.saturating_add(variables))
 }
 
 fn check_image(image: &str, known: &[String]) -> Result<(), Problem> {

@@ -77,7 +77,12 @@ async fn every_route_refuses_whoever_has_no_key() {
     for (method, path) in described() {
         let method_upper = method.to_uppercase();
         let ask = site.ask(&method_upper, &target(&path));
-        let answer = ask.body(good_body(&method, &path)).send().await;
+        let answer = ask
+            .body(good_body(&method, &path))
+            .upgraded()
+            .closing()
+            .send()
+            .await;
         assert!(
             answer.status < 300,
             "the control: {method} {path} with the key: {answer:?}"

@@ -35,7 +35,7 @@ async fn every_route_hands_on_what_the_service_refuses() {
             continue;
         }
         let ask = site.ask(&method.to_uppercase(), &target(&path));
-        let answer = ask.body(good_body(&method, &path)).send().await;
+        let answer = ask.body(good_body(&method, &path)).upgraded().send().await;
         answer.expect(ProblemCode::WrongState);
     }
     site.close().await;

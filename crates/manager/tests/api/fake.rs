@@ -4,15 +4,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use public_api::{
-    ArrayPage, ArrayQuery, ArrayView, Build, ByteStream, Caller, CreateArray, CreateSession,
-    Created, CreatedArray, ElementPage, ElementQuery, EventQuery, EventStream, FilesQuery,
-    KindView, ListQuery, LogFrame, LogFrameStream, LogQuery, NetworkView, NodeView, OutputStream,
-    Problem, ProblemCode, PublicEvent, ResourcesView, Service, SessionPage, SessionView,
-    ShutdownOrder, ShutdownView, SignalOrder, SiteView, StdinQuery, StdinView, StopSession,
-    ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
+    ArrayPage, ArrayQuery, ArrayView, AttachOrder, Build, ByteStream, Caller, ClientMessage,
+    ClientMessageStream, CreateArray, CreateSession, Created, CreatedArray, ElementPage,
+    ElementQuery, EventQuery, EventStream, ExecOrder, FilesQuery, JoinedView, KindView, ListQuery,
+    LogFrame, LogFrameStream, LogQuery, NetworkView, NodeView, OutputStream, Problem, ProblemCode,
+    ProcessControl, ProcessEnd, ProcessEvent, PublicEvent, ResourcesView, ServerMessage,
+    ServerMessageStream, Service, SessionPage, SessionView, ShutdownOrder, ShutdownView,
+    SignalOrder, SiteView, StdinQuery, StdinView, StopSession, ThrottleOrder, UnclaimedView,
+    UploadView, UsageView, Why,
 };
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 /// What is remembered and what is answered.
@@ -32,6 +34,8 @@ pub(crate) struct Fake {
     pub(crate) refuse_uploads: Mutex<bool>,
     /// The state of the only session.
     pub(crate) state: Mutex<&'static str>,
+    /// Its clones are held by clients that are joined to a process.
+    pub(crate) joined: Arc<()>,
     /// The last commit.
     pub(crate) commit: watch::Sender<u64>,
 }
@@ -46,6 +50,7 @@ impl Fake {
             endless: Mutex::default(),
             refuse_uploads: Mutex::default(),
             state: Mutex::new("running"),
+            joined: Arc::default(),
             commit: watch::Sender::new(7),
         }
     }
@@ -122,6 +127,7 @@ impl Fake {
             time_limit_ms: None,
             merge: false,
             stdin: false,
+            terminal: false,
             attempt: 1,
             retry: 0,
             retries_left: 0,
@@ -135,6 +141,31 @@ impl Fake {
             ended_at: None,
         }
     }
+}
+
+/// Everything comes back, and an end of the input is the process's; a signal breaks it.
+fn echo(first: ServerMessage, input: ClientMessageStream, joined: Arc<()>) -> ServerMessageStream {
+    let echoed = input.map(move |message| {
+        let _joined = &joined;
+        let event = match message {
+            ClientMessage::Input(bytes) => return Ok(ServerMessage::Stdout(bytes)),
+            ClientMessage::Control(ProcessControl::Resize(size)) => {
+                let text = format!("{}x{}", size.columns, size.rows);
+                return Ok(ServerMessage::Stderr(text.into()));
+            }
+            ClientMessage::Control(ProcessControl::Signal(_)) => {
+                return Err(Problem::new(ProblemCode::NodeUnreachable, "gone"));
+            }
+            ClientMessage::Control(_) => ProcessEnd {
+                exit_code: 3,
+                cause: "exit_code".to_owned(),
+                reason: "it exited with 3".to_owned(),
+                with_session: false,
+            },
+        };
+        Ok(ServerMessage::Event(ProcessEvent::Ended(event)))
+    });
+    stream::iter([Ok(first)]).chain(echoed).boxed()
 }
 
 macro_rules! note {
@@ -400,6 +431,41 @@ impl Service for Fake {
             offset: query.offset.saturating_add(bytes.len() as u64),
             closed: query.close,
         })
+    }
+
+    async fn exec(
+        &self,
+        caller: &Caller,
+        session: &str,
+        order: ExecOrder,
+        input: ClientMessageStream,
+    ) -> Result<ServerMessageStream, Problem> {
+        note!(self, caller, "exec {session} {:?}", order.command);
+        let first = ServerMessage::Event(ProcessEvent::Started);
+        let silent = order.command.first().is_some_and(|word| word == "silent");
+        let input = if silent {
+            stream::pending().boxed()
+        } else {
+            input
+        };
+        Ok(echo(first, input, Arc::clone(&self.joined)))
+    }
+
+    async fn attach(
+        &self,
+        caller: &Caller,
+        session: &str,
+        order: AttachOrder,
+        input: ClientMessageStream,
+    ) -> Result<ServerMessageStream, Problem> {
+        note!(self, caller, "attach {session}");
+        let first = ServerMessage::Event(ProcessEvent::Joined(JoinedView {
+            stdout: order.stdout.unwrap_or(7),
+            stderr: 0,
+            terminal: order.terminal.is_some(),
+            stdin: true,
+        }));
+        Ok(echo(first, input, Arc::clone(&self.joined)))
     }
 
     async fn files(

@@ -5,6 +5,7 @@ mod codes;
 mod description;
 mod fake;
 mod limits;
+mod processes;
 mod requests;
 mod robustness;
 mod site;

@@ -93,7 +93,37 @@ pub(crate) struct Ask {
     body: Option<Vec<u8>>,
 }
 
+/// A WebSocket's close from a client, without a code.
+const CLOSE: [u8; 6] = [0x88, 0x80, 0, 0, 0, 0];
+
 impl Ask {
+    /// Asks for a WebSocket of our subprotocol where the path is one.
+    pub(crate) fn upgraded(mut self) -> Self {
+        let line = self.line.clone();
+        if ["/exec ", "/attach "].iter().any(|end| line.contains(end)) {
+            for (name, value) in [
+                ("connection", "upgrade, close"),
+                ("upgrade", "websocket"),
+                ("sec-websocket-version", "13"),
+                ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+                ("sec-websocket-protocol", "v1.process.insula"),
+            ] {
+                self = self.header(name, Some(value));
+            }
+            self = self.header("content-length", None);
+            self.body = None;
+        }
+        self
+    }
+
+    /// As a WebSocket it is closed at once.
+    pub(crate) fn closing(mut self) -> Self {
+        if self.headers.iter().any(|(name, _)| name == "upgrade") {
+            self.body = Some(CLOSE.to_vec());
+        }
+        self
+    }
+
     /// Replaces a header, or leaves it out if there is no value.
     pub(crate) fn header(mut self, name: &str, value: Option<&str>) -> Self {
         self.headers.retain(|(known, _)| known != name);

@@ -3,6 +3,7 @@
 
 mod agent;
 mod failures;
+mod processes;
 mod site;
 mod store;
 mod streams;

@@ -139,7 +139,7 @@ async fn when_broken(
 }
 
 /// Passes interrupts on; returns when we have to go.
-async fn act_on(
+pub(super) async fn act_on(
     signals: &mut Signals,
     site: &Site,
     session: &SessionView,

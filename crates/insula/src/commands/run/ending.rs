@@ -35,6 +35,11 @@ pub(super) fn tell(site: &Site, session: &SessionView, quiet: bool, here: Option
     outcome.exit_code
 }
 
+/// Says how a session ended that others started; gives the exit code.
+pub(crate) fn tell_outcome(site: &Site, session: &SessionView) -> u8 {
+    tell(site, session, false, None)
+}
+
 /// Somebody stopped it, so that it has no exit code of its own.
 pub(super) fn was_stopped(session: &SessionView) -> bool {
     let ended = session.outcome.as_ref();

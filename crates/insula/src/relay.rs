@@ -1,0 +1,361 @@
+//! Between our own streams and a process in a session: output comes and input goes at once, so
+//! that an interrupt passes while output waits.
+
+use crate::daemon::Site;
+use crate::follow::{Sink, tell_gap};
+use crate::standard_input::read_on_a_thread;
+use crate::terminal::{self, DetachKeys};
+use bytes::Bytes;
+use client::{ClientError, ProcessReader, ProcessWriter};
+use public_api::{
+    ClientMessage, INPUT_WINDOW_BYTES, OutputStream, ProcessControl, ProcessEnd, ProcessEvent,
+    ServerMessage, SignalOrder,
+};
+use std::convert::Infallible;
+use std::future::pending;
+use std::io;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+/// The site takes a client that is silent for a minute for gone.
+const PING_EVERY: Duration = Duration::from_secs(15);
+/// Ctrl-C so often within [`IMPATIENCE`] means ourselves, too.
+const INTERRUPTS: usize = 3;
+/// See [`INTERRUPTS`].
+const IMPATIENCE: Duration = Duration::from_secs(2);
+/// Longest time given to the site to hear that we go.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// What a program gets whose output nobody reads.
+const SIGPIPE: i32 = 13;
+const SIGINT: i32 = 2;
+
+/// What our side is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keys {
+    /// A raw terminal.
+    Raw,
+    /// A raw terminal where ctrl-P ctrl-Q leaves.
+    RawWithDetach,
+    /// Pipes, or a terminal as it is: ctrl-C is a signal to pass on.
+    Plain,
+}
+
+/// How it came to its end.
+#[derive(Debug)]
+pub(crate) enum Relayed {
+    /// The process has ended.
+    Ended(ProcessEnd),
+    /// The connection was closed without a word about the process.
+    Closed,
+    /// The user typed the keys to leave.
+    Detached,
+    /// The user interrupts us, not only the command.
+    Interrupted,
+    /// Nobody reads our output any more, and `leave_unread` was set.
+    Unread,
+}
+
+/// Our side, which outlives connections.
+pub(crate) struct Relay {
+    keys: Keys,
+    /// Where nobody reads our output: leave the process alone and go.
+    leave_unread: bool,
+    input: Option<mpsc::Receiver<Bytes>>,
+    stdout: Sink,
+    stderr: Sink,
+    broken: [Option<oneshot::Receiver<io::Error>>; 2],
+    resized: Signal,
+    interrupt: Option<Signal>,
+    detach: DetachKeys,
+    /// Offset of the next byte of stdout, once the site has told one.
+    pub(crate) stdout_offset: Option<u64>,
+    /// The same of stderr.
+    pub(crate) stderr_offset: Option<u64>,
+}
+
+impl Relay {
+    /// Takes our streams over; standard input only if it is wanted.
+    pub(crate) fn new(keys: Keys, with_input: bool) -> io::Result<Self> {
+        let (stdout, stdout_broken) = Sink::of(io::stdout())?;
+        let (stderr, stderr_broken) = Sink::of(io::stderr())?;
+        Ok(Self {
+            keys,
+            leave_unread: false,
+            input: with_input.then(read_on_a_thread),
+            stdout,
+            stderr,
+            broken: [Some(stdout_broken), Some(stderr_broken)],
+            resized: signal(SignalKind::window_change())?,
+            interrupt: Some(signal(SignalKind::interrupt())?),
+            detach: DetachKeys::default(),
+            stdout_offset: None,
+            stderr_offset: None,
+        })
+    }
+
+    /// Whoever stops reading our output leaves the process as it is.
+    pub(crate) fn leaving_unread(mut self) -> Self {
+        self.leave_unread = true;
+        self
+    }
+
+    /// Ctrl-C is somebody else's business.
+    pub(crate) fn without_interrupts(mut self) -> Self {
+        self.interrupt = None;
+        self
+    }
+
+    /// Where output goes, for whoever follows it in another way.
+    pub(crate) fn sinks(&mut self) -> (&mut Sink, &mut Sink) {
+        (&mut self.stdout, &mut self.stderr)
+    }
+
+    /// Carries until the process ends, the connection breaks, or the user leaves.
+    pub(crate) async fn carry(
+        &mut self,
+        site: &Site,
+        (mut reader, mut writer): (ProcessReader, ProcessWriter),
+    ) -> Result<Relayed, ClientError> {
+        let (accepted, window) = watch::channel(Window::default());
+        let show = Show {
+            stdout: &mut self.stdout,
+            stderr: &mut self.stderr,
+            offsets: [&mut self.stdout_offset, &mut self.stderr_offset],
+            quiet: self.keys != Keys::Plain,
+        };
+        let send = Send {
+            keys: self.keys,
+            leave_unread: self.leave_unread,
+            input: &mut self.input,
+            broken: &mut self.broken,
+            resized: &mut self.resized,
+            interrupt: &mut self.interrupt,
+            detach: &mut self.detach,
+            window,
+            sent: 0,
+            interrupts: Vec::new(),
+        };
+        let relayed = tokio::select! {
+            biased;
+            shown = show.all(site, &mut reader, &accepted) => shown?,
+            left = send.all(&mut writer) => match left {
+                Ok(left) => left,
+                // The other side of the connection tells why.
+                Err(_) => show_rest(&mut reader).await?,
+            },
+        };
+        // A site that does not take it will notice all the same.
+        let _ = timeout(FAREWELL, writer.close()).await;
+        Ok(relayed)
+    }
+}
+
+/// After a failure to send: what the site said last.
+async fn show_rest(reader: &mut ProcessReader) -> Result<Relayed, ClientError> {
+    loop {
+        match reader.next().await? {
+            None => return Ok(Relayed::Closed),
+            Some(ServerMessage::Event(ProcessEvent::Ended(end))) => {
+                return Ok(Relayed::Ended(end));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// How much of the input was taken.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    accepted: u64,
+    closed: bool,
+}
+
+struct Show<'a> {
+    stdout: &'a mut Sink,
+    stderr: &'a mut Sink,
+    offsets: [&'a mut Option<u64>; 2],
+    quiet: bool,
+}
+
+impl Show<'_> {
+    async fn all(
+        mut self,
+        site: &Site,
+        reader: &mut ProcessReader,
+        accepted: &watch::Sender<Window>,
+    ) -> Result<Relayed, ClientError> {
+        while let Some(message) = reader.next().await? {
+            match message {
+                ServerMessage::Stdout(bytes) => {
+                    self.passed(OutputStream::Stdout, bytes.len() as u64);
+                    self.stdout.write(bytes).await;
+                }
+                ServerMessage::Stderr(bytes) => {
+                    self.passed(OutputStream::Stderr, bytes.len() as u64);
+                    self.stderr.write(bytes).await;
+                }
+                ServerMessage::Event(ProcessEvent::Ended(end)) => return Ok(Relayed::Ended(end)),
+                ServerMessage::Event(ProcessEvent::Joined(joined)) => {
+                    *self.offsets[0] = Some(joined.stdout);
+                    *self.offsets[1] = Some(joined.stderr);
+                }
+                ServerMessage::Event(ProcessEvent::Gap(gap)) => {
+                    self.passed(gap.stream, gap.bytes);
+                    if !self.quiet {
+                        tell_gap(&site.printer, gap.bytes);
+                    }
+                }
+                ServerMessage::Event(ProcessEvent::Accepted(view)) => {
+                    accepted.send_replace(Window {
+                        accepted: view.offset,
+                        closed: view.closed,
+                    });
+                }
+                // The client makes an error of a problem.
+                ServerMessage::Event(ProcessEvent::Started | ProcessEvent::Problem { .. }) => {}
+            }
+        }
+        Ok(Relayed::Closed)
+    }
+
+    fn passed(&mut self, stream: OutputStream, bytes: u64) {
+        let offset = match stream {
+            OutputStream::Stdout => &mut self.offsets[0],
+            OutputStream::Stderr => &mut self.offsets[1],
+        };
+        **offset = offset.map(|offset| offset + bytes);
+    }
+}
+
+struct Send<'a> {
+    keys: Keys,
+    leave_unread: bool,
+    input: &'a mut Option<mpsc::Receiver<Bytes>>,
+    broken: &'a mut [Option<oneshot::Receiver<io::Error>>; 2],
+    resized: &'a mut Signal,
+    interrupt: &'a mut Option<Signal>,
+    detach: &'a mut DetachKeys,
+    window: watch::Receiver<Window>,
+    sent: u64,
+    interrupts: Vec<Instant>,
+}
+
+impl Send<'_> {
+    /// Sends until we leave.
+    async fn all(mut self, writer: &mut ProcessWriter) -> Result<Relayed, ClientError> {
+        let mut pings = interval(PING_EVERY);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let [stdout_broken, stderr_broken] = &mut *self.broken;
+        let mut unread = std::pin::pin!(when_broken(stdout_broken, stderr_broken));
+        let mut is_unread = false;
+        loop {
+            let raw = self.keys != Keys::Plain;
+            tokio::select! {
+                piece = next_piece(self.input, &mut self.window, self.sent) => match piece {
+                    Some(piece) => {
+                        let (piece, left) = match self.keys {
+                            Keys::RawWithDetach => self.detach.pass(&piece),
+                            Keys::Raw | Keys::Plain => (piece.into(), false),
+                        };
+                        self.sent += piece.len() as u64;
+                        if !piece.is_empty() {
+                            writer.send(ClientMessage::Input(piece.into())).await?;
+                        }
+                        if left {
+                            return Ok(Relayed::Detached);
+                        }
+                    }
+                    None => {
+                        *self.input = None;
+                        control(writer, ProcessControl::End).await?;
+                    }
+                },
+                _ = self.resized.recv(), if raw => {
+                    control(writer, ProcessControl::Resize(terminal::size())).await?;
+                }
+                () = interrupted(self.interrupt) => {
+                    if is_impatient(&mut self.interrupts) {
+                        return Ok(Relayed::Interrupted);
+                    }
+                    let order = SignalOrder { signal: SIGINT };
+                    control(writer, ProcessControl::Signal(order)).await?;
+                }
+                () = &mut unread, if !is_unread => {
+                    if self.leave_unread {
+                        return Ok(Relayed::Unread);
+                    }
+                    is_unread = true;
+                    let order = SignalOrder { signal: SIGPIPE };
+                    control(writer, ProcessControl::Signal(order)).await?;
+                }
+                _ = pings.tick() => writer.ping().await?,
+            }
+        }
+    }
+}
+
+fn is_impatient(interrupts: &mut Vec<Instant>) -> bool {
+    let now = Instant::now();
+    interrupts.retain(|at| now.duration_since(*at) < IMPATIENCE);
+    interrupts.push(now);
+    interrupts.len() >= INTERRUPTS
+}
+
+async fn interrupted(interrupt: &mut Option<Signal>) {
+    match interrupt {
+        Some(interrupt) => {
+            interrupt.recv().await;
+        }
+        None => pending().await,
+    }
+}
+
+async fn control(writer: &mut ProcessWriter, control: ProcessControl) -> Result<(), ClientError> {
+    writer.send(ClientMessage::Control(control)).await
+}
+
+/// The next piece of input once there is room for it, `None` at its end. Never returns where there
+/// is none, or where the process takes no more. Cancellation safe.
+async fn next_piece(
+    input: &mut Option<mpsc::Receiver<Bytes>>,
+    window: &mut watch::Receiver<Window>,
+    sent: u64,
+) -> Option<Bytes> {
+    let Some(input) = input else {
+        return never(pending().await);
+    };
+    let has_room = |window: &Window| {
+        !window.closed && sent.saturating_sub(window.accepted) < INPUT_WINDOW_BYTES as u64
+    };
+    if window.wait_for(has_room).await.is_err() {
+        return never(pending().await);
+    }
+    input.recv().await
+}
+
+fn never<T>(never: Infallible) -> T {
+    match never {}
+}
+
+/// Returns when one of our streams cannot be written any more.
+async fn when_broken(
+    stdout: &mut Option<oneshot::Receiver<io::Error>>,
+    stderr: &mut Option<oneshot::Receiver<io::Error>>,
+) {
+    async fn one(broken: &mut Option<oneshot::Receiver<io::Error>>) {
+        let Some(receiver) = broken else {
+            return pending().await;
+        };
+        let told = receiver.await.is_ok();
+        *broken = None;
+        if !told {
+            pending().await
+        }
+    }
+    tokio::select! {
+        () = one(stdout) => {}
+        () = one(stderr) => {}
+    }
+}
