@@ -40,6 +40,13 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     async fn remove(&self, member: MemberId, directory: &Path)
     -> Result<RemoveReport, EngineError>;
 
+    /// Removes the tree at `path`, a part of the directory of a member that has ended, where its
+    /// owner cannot: files in it belong to ids that only the engine can act for, or the command
+    /// closed its directories. An engine without such files has nothing to do.
+    async fn release(&self, _path: &Path) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// What the container uses now, and used at most.
     async fn usage(&self, member: MemberId) -> Result<Usage, EngineError>;
 

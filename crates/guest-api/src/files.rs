@@ -17,6 +17,10 @@ use crate::protocol::Stream;
 use domain::{ExitRecord, Timestamp};
 use serde::{Deserialize, Serialize};
 
+/// The permissions of these files. Where a guest has an id that its agent's user may not act for,
+/// the directory gives its group to them, and by that the agent reads; others are kept out by the
+/// directory itself.
+pub const FILE_MODE: u32 = 0o640;
 /// The format of the files described here.
 pub const FORMAT: u32 = 1;
 /// The exit record's name.

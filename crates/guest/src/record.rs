@@ -1,7 +1,7 @@
 //! Writing the exit record.
 
 use domain::ExitRecord;
-use guest_api::files::{FORMAT, RECORD, RECORD_TEMPORARY, RecordFile};
+use guest_api::files::{FILE_MODE, FORMAT, RECORD, RECORD_TEMPORARY, RecordFile};
 use rustix::{
     fs::{Mode, OFlags, openat, renameat},
     io::Errno,
@@ -19,7 +19,7 @@ pub(crate) fn write_record(directory: impl AsFd, record: &ExitRecord) -> io::Res
     };
     let body = serde_json::to_vec(&file).map_err(io::Error::from)?;
     let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
-    let mode = Mode::RUSR | Mode::WUSR;
+    let mode = Mode::from_bits_retain(FILE_MODE);
     let temporary = openat(&directory, RECORD_TEMPORARY, flags, mode)?;
     File::from(temporary).write_all(&body)?;
     renameat(&directory, RECORD_TEMPORARY, &directory, RECORD).map_err(|errno: Errno| errno.into())

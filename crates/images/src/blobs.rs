@@ -246,17 +246,7 @@ impl BlobStore {
         temporary::sync_directory(&self.blobs)?;
         let path = self.manifests.join(id.0.hex());
         let already = path.exists();
-        let written = write_file_atomic(&path, &canonical(manifest), 0o600, Durability::Power);
-        written.map_err(|error| match error {
-            process::WriteFileError::Act { act, path, source } => {
-                StoreError::Act { act, path, source }
-            }
-            process::WriteFileError::NoName { path } => StoreError::Act {
-                act: "write",
-                path,
-                source: io::ErrorKind::InvalidInput.into(),
-            },
-        })?;
+        write_file_atomic(&path, &canonical(manifest), 0o600, Durability::Power)?;
         Ok((id, already))
     }
 }

@@ -132,6 +132,25 @@ fn is_full(error: &io::Error) -> bool {
     )
 }
 
+impl From<process::WriteFileError> for StoreError {
+    fn from(error: process::WriteFileError) -> Self {
+        match error {
+            process::WriteFileError::Act { act, path, source } => Self::Act { act, path, source },
+            process::WriteFileError::NoName { path } => Self::Act {
+                act: "write",
+                path,
+                source: io::ErrorKind::InvalidInput.into(),
+            },
+        }
+    }
+}
+
+impl From<process::WriteFileError> for LayerError {
+    fn from(error: process::WriteFileError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
 pub(crate) fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_path_buf();
     move |source| StoreError::Act { act, path, source }

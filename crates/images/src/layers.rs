@@ -10,12 +10,26 @@
 //! user without privileges may make these), opaque directories have `user.overlay.opaque`: the
 //! sandbox mounts overlayfs with `userxattr`.
 
+mod beneath;
+mod turns;
+mod unpacking;
+
+use crate::check::{Budget, Rules};
+use crate::decode::Decoder;
 use crate::errors::failed;
-use crate::{LayerError, Progress, Report, StoreError};
+use crate::fault::{Fault, Input};
+use crate::streams::{Digesting, Watching};
+use crate::walk::{Walked, walk};
+use crate::{LayerError, Limits, NameRule, Progress, Refusal, Report, Stage, StoreError};
 use domain::image::{Digest, Layer};
-use std::fs;
-use std::io::{self, Read};
+use process::{Durability, write_file_atomic};
+use std::fs::{self, DirBuilder};
+use std::io::Read;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use turns::Turns;
+use unpacking::Unpacking;
 
 /// The directory of the files in a layer's directory.
 const ROOT: &str = "root";
@@ -39,6 +53,8 @@ pub enum Ownership {
 pub struct LayerStore {
     directory: PathBuf,
     ownership: Ownership,
+    turns: Turns,
+    next: AtomicU64,
 }
 
 /// A layer that is there.
@@ -67,7 +83,9 @@ impl LayerStore {
     /// Opens the store in `directory`, which is closed to other users; makes it if there is none,
     /// and removes what was being unpacked when a crash came.
     pub fn open(directory: &Path, ownership: Ownership) -> Result<Self, StoreError> {
-        fs::create_dir_all(directory).map_err(failed("create", directory))?;
+        let mut builder = DirBuilder::new();
+        let made = builder.recursive(true).mode(0o700).create(directory);
+        made.map_err(failed("create", directory))?;
         let list = fs::read_dir(directory).map_err(failed("list", directory))?;
         for entry in list {
             let entry = entry.map_err(failed("list", directory))?;
@@ -82,6 +100,8 @@ impl LayerStore {
         Ok(Self {
             directory: directory.into(),
             ownership,
+            turns: Turns::default(),
+            next: AtomicU64::new(1),
         })
     }
 
@@ -100,12 +120,34 @@ impl LayerStore {
     /// that want the same layer at once wait for the first of them.
     pub fn unpack(
         &self,
-        _layer: &Layer,
-        _reader: impl Read,
-        _progress: &mut dyn FnMut(Progress),
+        layer: &Layer,
+        reader: impl Read,
+        progress: &mut dyn FnMut(Progress),
     ) -> Result<Unpacked, LayerError> {
-        Err(LayerError::Input {
-            source: io::ErrorKind::Unsupported.into(),
+        let _turn = self.turns.take(layer.diff_id);
+        let path = self.path(layer);
+        if self.has(layer) {
+            return Ok(Unpacked {
+                path,
+                already: true,
+                report: Report::default(),
+            });
+        }
+        let new = New::create(self)?;
+        let root = new.path.join(ROOT);
+        fs::create_dir(&root).map_err(failed("create", &root))?;
+        let mut unpacking = Unpacking::new(&root, self.ownership)?;
+        let walked = fill(&mut unpacking, layer, reader, progress)?;
+        unpacking.finish()?;
+        new.keep(layer, &self.directory_of(layer.diff_id))?;
+        let report = Report {
+            dropped: walked.dropped,
+            ..Report::default()
+        };
+        Ok(Unpacked {
+            path,
+            already: false,
+            report,
         })
     }
 
@@ -136,6 +178,7 @@ impl LayerStore {
     /// Removes a layer by its `diff_id`; whether it was there. No container may use it. Refuses to
     /// cross a mount point.
     pub fn remove(&self, diff_id: Digest) -> Result<bool, StoreError> {
+        let _turn = self.turns.take(diff_id);
         let path = self.directory_of(diff_id);
         if !path.exists() {
             return Ok(false);
@@ -157,5 +200,108 @@ impl LayerStore {
 
     fn directory_of(&self, diff_id: Digest) -> PathBuf {
         self.directory.join(diff_id.hex())
+    }
+}
+
+/// A directory in which a layer is being unpacked, removed unless it is kept.
+struct New {
+    path: PathBuf,
+    kept: bool,
+}
+
+impl New {
+    fn create(store: &LayerStore) -> Result<Self, StoreError> {
+        let number = store.next.fetch_add(1, Ordering::Relaxed);
+        let path = store.directory.join(format!("{NEW}{number}"));
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(failed("create", &path))?;
+        Ok(Self { path, kept: false })
+    }
+
+    /// Gives it its name; its files are on the disk.
+    fn keep(mut self, layer: &Layer, name: &Path) -> Result<(), StoreError> {
+        let facts = serde_json::to_vec(layer).expect("a layer has only text and numbers");
+        write_file_atomic(&self.path.join(FACTS), &facts, 0o600, Durability::Power)?;
+        fs::rename(&self.path, name).map_err(failed("rename to", name))?;
+        self.kept = true;
+        let directory = name.parent().expect("it lies in the store");
+        fs::File::open(directory)
+            .and_then(|opened| opened.sync_all())
+            .map_err(failed("sync", directory))
+    }
+}
+
+impl Drop for New {
+    fn drop(&mut self) {
+        if !self.kept {
+            // What cannot be removed now is removed when the store is opened next.
+            let _ = process::remove_tree(&self.path);
+        }
+    }
+}
+
+/// Unpacks the stored bytes of a layer, and compares what it is with what it shall be.
+fn fill(
+    unpacking: &mut Unpacking,
+    layer: &Layer,
+    reader: impl Read,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Walked, LayerError> {
+    let mut told = |bytes| {
+        progress(Progress {
+            stage: Stage::Layer {
+                number: 1,
+                count: 1,
+            },
+            bytes,
+            total: Some(layer.stored_bytes),
+        });
+    };
+    let watched = Watching {
+        // One byte more would show that there is more.
+        inner: Input(reader).take(layer.stored_bytes.saturating_add(1)),
+        bytes: 0,
+        watcher: &mut told,
+    };
+    let limits = Limits {
+        image_bytes: layer.bytes,
+        entries: layer.entries,
+        ..Limits::default()
+    };
+    let rules = Rules {
+        limits,
+        names: NameRule::Bytes,
+        is_root: false,
+    };
+    let mut stored = Digesting::new(watched);
+    let decoder = Decoder::new(&mut stored, &limits)?;
+    let mut plain = Digesting::new(decoder);
+    let walked = walk(&mut plain, rules, &mut Budget::default(), unpacking)?;
+    plain.inner().finish()?;
+    let (diff_id, _) = plain.result();
+    drop(plain);
+    let (digest, stored_bytes) = stored.result();
+    let compared = compare(layer.stored_bytes, stored_bytes)
+        .and_then(|()| compare(layer.bytes, walked.bytes))
+        .and_then(|()| compare(layer.entries, walked.entries))
+        .and_then(|()| compare_digests(layer.digest, digest))
+        .and_then(|()| compare_digests(layer.diff_id, diff_id));
+    compared.map_err(Fault::from)?;
+    Ok(walked)
+}
+
+fn compare(expected: u64, found: u64) -> Result<(), Refusal> {
+    if expected == found {
+        Ok(())
+    } else {
+        Err(Refusal::Size { expected, found })
+    }
+}
+
+fn compare_digests(expected: Digest, found: Digest) -> Result<(), Refusal> {
+    if expected == found {
+        Ok(())
+    } else {
+        Err(Refusal::Digest { expected, found })
     }
 }

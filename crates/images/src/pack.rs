@@ -1,7 +1,14 @@
 //! A directory as a tar archive that [`crate::BlobStore::import`] takes.
+//!
+//! The same directory gives the same bytes: entries come in the order of their names, and times
+//! are whole seconds. The format is pax, with what an entry's header cannot hold beside it.
+
+mod header;
+mod walk;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use walk::Packing;
 
 /// To whom the entries of a packed directory belong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,12 +63,8 @@ pub enum PackError {
 /// attributes, hard links, links and holes are kept; mounts below it are not entered.
 pub fn pack_directory(
     path: &Path,
-    _owners: PackOwners,
-    _writer: impl Write,
+    owners: PackOwners,
+    writer: impl Write,
 ) -> Result<Packed, PackError> {
-    Err(PackError::Act {
-        act: "pack",
-        path: path.into(),
-        source: io::ErrorKind::Unsupported.into(),
-    })
+    Packing::new(path, owners, writer).run()
 }

@@ -19,7 +19,6 @@ pub(crate) trait Sink {
 }
 
 /// The content of a file.
-#[expect(dead_code, reason = "unpacking reads it")]
 pub(crate) struct Content<'a> {
     pub(crate) reader: &'a mut dyn Read,
     /// Bytes that `reader` has.

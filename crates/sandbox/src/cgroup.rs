@@ -62,7 +62,8 @@ pub(crate) enum GroupError {
 }
 
 const NONE: &str = "no control group hierarchy is mounted below /sys/fs/cgroup";
-const CLOSED_V1: &str = "the control groups of version 1 cannot be written by this user";
+const CLOSED_V1: &str = "the control groups of version 1 belong to root: run the daemon as root, or \
+     boot with version 2, of which users get a part of their own";
 /// What limits need.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 

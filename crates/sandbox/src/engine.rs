@@ -3,23 +3,27 @@
 mod alive;
 mod directory;
 mod fingerprint;
+mod footing;
 mod launcher_process;
 mod locks;
+mod processes;
 
 use crate::cgroup::{GroupError, Hierarchy};
+use crate::identity::Identity;
 use crate::launcher::{BINDS_LIMIT, LAYERS_LIMIT};
-use crate::message::{Failure, GroupPaths, Outcome};
+use crate::message::{Failure, GroupPaths, Order, Outcome, Start};
 use alive::Guest;
 use async_trait::async_trait;
-use directory::{prepare_directory, remove_parts, socket_member};
+use directory::{NOTE, prepare_directory, remove_parts, socket_member};
 use domain::{Capability, MemberId};
 use engine_api::{
     ContainerSpec, Engine, EngineError, Fingerprint, Found, RemoveReport, StartError, Started,
     Usage, layout,
 };
+use footing::{Footing, remove_inside};
 use launcher_process::LauncherProcess;
 use locks::MemberLocks;
-use process::{FileLock, send_signal};
+use process::{FileLock, remove_tree, send_signal};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -66,6 +70,7 @@ pub struct LauncherCommand {
 #[derive(Debug)]
 pub struct Sandbox {
     inner: Arc<Inner>,
+    footing: Footing,
 }
 
 #[derive(Debug)]
@@ -88,7 +93,17 @@ impl Sandbox {
                 launcher,
                 locks: MemberLocks::default(),
             }),
+            footing: Footing::default(),
         }
+    }
+
+    async fn identity(&self) -> Result<Identity, EngineError> {
+        self.footing.identity(&self.inner).await.cloned()
+    }
+
+    /// Whose files a removal has to do with. Where no container can be made, none of lent ids was.
+    async fn remover(&self) -> Identity {
+        self.identity().await.unwrap_or(Identity::Single)
     }
 
     /// Removes the site's own control group, unless a container lives in it: the last act of a
@@ -129,7 +144,10 @@ impl Sandbox {
 
     async fn begin(&self, container: &ContainerSpec) -> Result<Outcome, StartError> {
         let copy = container.clone();
-        let answer = self.blocking(move |inner| inner.begin(copy)).await??;
+        let identity = self.identity().await?;
+        let answer = self
+            .blocking(move |inner| inner.begin(copy, identity))
+            .await??;
         let outcome = match tokio::time::timeout(ANSWER_LIMIT, answer).await {
             Ok(answered) => answered.map_err(|_| EngineError::LauncherGone),
             Err(_) => {
@@ -154,7 +172,12 @@ impl Engine for Sandbox {
     }
 
     async fn fingerprint(&self) -> Result<Fingerprint, EngineError> {
-        self.blocking(|inner| fingerprint::fingerprint(&inner.groups))
+        let identity = match self.identity().await {
+            Ok(identity) => Ok(identity),
+            Err(EngineError::Act { act, reason }) => Err(format!("to {act} failed: {reason}")),
+            Err(error) => return Err(error),
+        };
+        self.blocking(move |inner| fingerprint::fingerprint(&inner.groups, identity.as_ref()))
             .await
     }
 
@@ -169,6 +192,7 @@ impl Engine for Sandbox {
                 Outcome::Started => return Ok(Started { already: false }),
                 // Somebody took the lock in between; wait for what becomes of it.
                 Outcome::Locked => {}
+                Outcome::Done => return Err(EngineError::LauncherGone.into()),
                 Outcome::Failed(Failure::Act { act, reason }) => {
                     return Err(StartError::Act { act, reason });
                 }
@@ -195,18 +219,20 @@ impl Engine for Sandbox {
     ) -> Result<RemoveReport, EngineError> {
         let _alone = self.inner.locks.take(member).await;
         let directory = directory.to_path_buf();
-        self.blocking(move |inner| inner.remove(member, &directory))
+        let remover = self.remover().await;
+        self.blocking(move |inner| inner.remove(member, &directory, &remover))
+            .await?
+    }
+
+    async fn release(&self, path: &Path) -> Result<(), EngineError> {
+        let path = path.to_path_buf();
+        let remover = self.remover().await;
+        self.blocking(move |inner| inner.remove_tree(&path, &remover))
             .await?
     }
 
     async fn usage(&self, member: MemberId) -> Result<Usage, EngineError> {
-        let usage = self
-            .blocking(move |inner| inner.groups.usage(member))
-            .await?;
-        usage.map_err(|error| match error {
-            GroupError::Absent => EngineError::Absent { member },
-            error => act("read the container's usage", error),
-        })
+        self.blocking(move |inner| inner.usage(member)).await?
     }
 
     async fn wait(&self, _member: MemberId, directory: &Path) -> Result<(), EngineError> {
@@ -227,10 +253,6 @@ impl Engine for Sandbox {
 impl Inner {
     /// Refuses what cannot work before anything is made.
     fn check(&self, container: &ContainerSpec) -> Result<(), StartError> {
-        if !rustix::process::geteuid().is_root() {
-            let reason = "it needs root; this build has no rootless sandbox yet";
-            return Err(act("start a sandbox", reason).into());
-        }
         let refused = |what: &str| StartError::from(act("use the container's specification", what));
         let socket = container.guest.socket.as_os_str().len();
         if socket > SOCKET_PATH_LIMIT {
@@ -276,15 +298,30 @@ impl Inner {
     fn begin(
         &self,
         container: ContainerSpec,
+        identity: Identity,
     ) -> Result<tokio::sync::oneshot::Receiver<Outcome>, StartError> {
         let (member, socket) = (container.member, container.guest.socket.clone());
-        let begun = prepare_directory(&container)
+        let begun = prepare_directory(&container, &identity)
             .and_then(|()| self.make_groups(&container))
-            .and_then(|groups| self.launcher.start(container, groups));
+            .and_then(|groups| {
+                let note = (groups == GroupPaths::default()).then(|| self.note(member));
+                self.launcher.ask(Order::Start(Box::new(Start {
+                    container,
+                    groups,
+                    identity,
+                    note,
+                })))
+            });
         begun.map_err(|error| {
             self.clean(member, &socket);
             error.into()
         })
+    }
+
+    /// Where it is noted who the guest of a member is that has no group.
+    fn note(&self, member: MemberId) -> PathBuf {
+        let name = format!("{member}.{NOTE}");
+        self.settings.runtime_directory.join(name)
     }
 
     fn make_groups(&self, container: &ContainerSpec) -> Result<GroupPaths, EngineError> {
@@ -299,18 +336,22 @@ impl Inner {
         if let Err(error) = self.groups.remove(member) {
             tracing::warn!(member.id = %member, "a failed start left its groups: {error}");
         }
-        let _ = std::fs::remove_file(socket);
+        for path in [socket, &self.note(member)] {
+            let _ = std::fs::remove_file(path);
+        }
     }
 
-    /// Groups and sockets that are there; a group with living processes in it lives.
+    /// Groups, sockets and notes that are there; a group with living processes in it lives.
     fn list(&self) -> Result<Vec<Found>, EngineError> {
         let mut found = BTreeMap::new();
         for member in self.groups.list() {
             let processes = self.groups.processes(member);
             found.insert(member, Guest::any_alive(&processes));
         }
-        for (member, _) in self.sockets()? {
-            found.entry(member).or_insert(false);
+        for (member, path) in self.sockets()? {
+            let alive = found.entry(member).or_insert(false);
+            let is_note = path.extension().is_some_and(|ending| ending == NOTE);
+            *alive = *alive || (is_note && Guest::noted(&path)?.is_some_and(|one| one.is_alive()));
         }
         let found = found.into_iter();
         Ok(found
@@ -345,13 +386,49 @@ impl Inner {
                 return sent.map_err(|error| act("send a signal to the guest", error));
             }
         }
-        Ok(())
+        match Guest::noted(&self.note(member))? {
+            Some(guest) if guest.is_alive() => send_signal(guest.pidfd(), signal)
+                .map_err(|error| act("send a signal to the guest", error)),
+            _ => Ok(()),
+        }
     }
 
-    fn remove(&self, member: MemberId, directory: &Path) -> Result<RemoveReport, EngineError> {
+    /// By its group; without one, by its processes.
+    fn usage(&self, member: MemberId) -> Result<Usage, EngineError> {
+        match self.groups.usage(member) {
+            Ok(usage) => Ok(usage),
+            Err(GroupError::Absent | GroupError::Unsupported { .. }) => {
+                let guest = Guest::noted(&self.note(member))?.filter(Guest::is_alive);
+                let usage = guest.and_then(|guest| processes::usage(guest.pid()));
+                usage.ok_or(EngineError::Absent { member })
+            }
+            Err(error) => Err(act("read the container's usage", error)),
+        }
+    }
+
+    /// Removes a tree, inside a user namespace where this process's user may not.
+    fn remove_tree(&self, path: &Path, remover: &Identity) -> Result<(), EngineError> {
+        match remove_tree(path) {
+            Ok(()) => Ok(()),
+            Err(error) if *remover == Identity::Range => {
+                Err(act(&format!("remove {}", path.display()), chain(&error)))
+            }
+            Err(_) => remove_inside(&self.launcher, remover, path),
+        }
+    }
+
+    fn remove(
+        &self,
+        member: MemberId,
+        directory: &Path,
+        remover: &Identity,
+    ) -> Result<RemoveReport, EngineError> {
         let deadline = Instant::now() + LOCK_LIMIT;
         loop {
             if let Some(guest) = Guest::read(directory)? {
+                guest.kill(LOCK_LIMIT);
+            }
+            if let Some(guest) = Guest::noted(&self.note(member))? {
                 guest.kill(LOCK_LIMIT);
             }
             // A child that was starting is not remembered, but may be in its groups.
@@ -375,7 +452,7 @@ impl Inner {
                 removed.map_err(|error| act("remove the guest's socket", error))?;
             }
         }
-        remove_parts(directory)?;
+        remove_parts(directory, |path| self.remove_tree(path, remover))?;
         Ok(report)
     }
 }

@@ -5,7 +5,7 @@
 //! numbers, so that a C library of tomorrow falls back to what it did before. The second looks at
 //! arguments of a few calls that the first lets through, and answers `EPERM`; the kernel takes the
 //! sterner answer. Where a directory of the node can be written, a third one ([`set_id`]) refuses
-//! set-user-id bits.
+//! set-user-id bits; where guest and command are one user, another one refuses limits on others.
 
 mod numbers;
 mod set_id;
@@ -53,6 +53,8 @@ pub(crate) struct Filters {
     pub(crate) always: [BpfProgram; 2],
     /// For one that can write to a directory of the node.
     pub(crate) set_id: BpfProgram,
+    /// For one whose guest is the same user as its command.
+    pub(crate) others: BpfProgram,
 }
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
@@ -63,6 +65,7 @@ impl Filters {
         Ok(Self {
             always: [numbers::program(), refuse(forbidden_arguments()?)?],
             set_id: refuse(set_id::rules()?)?,
+            others: refuse(limits_of_others()?)?,
         })
     }
 }
@@ -76,6 +79,15 @@ fn refuse(rules: Rules) -> Result<BpfProgram, seccompiler::Error> {
         ARCHITECTURE,
     )?;
     Ok(filter.try_into()?)
+}
+
+/// Limits of another process, which the kernel lets anybody set who has the same user id: with one
+/// on its CPU time a command could end its guest. A process's own are set as number 0.
+fn limits_of_others() -> Result<Rules, seccompiler::Error> {
+    let mut rules = Rules::new();
+    let another = all(&[(0, SeccompCmpOp::Ne, 0)])?;
+    rules.insert(libc::SYS_prlimit64, vec![another]);
+    Ok(rules)
 }
 
 /// The arguments with which calls are refused that are allowed with others.
@@ -148,7 +160,11 @@ mod tests {
     fn the_programs_are_short_enough_for_the_kernel() {
         const PROGRAM_LIMIT: usize = 4096;
         let filters = Filters::compile().expect("compiled");
-        for program in filters.always.iter().chain([&filters.set_id]) {
+        for program in filters
+            .always
+            .iter()
+            .chain([&filters.set_id, &filters.others])
+        {
             assert!(program.len() < PROGRAM_LIMIT, "{}", program.len());
         }
     }

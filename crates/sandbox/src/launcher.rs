@@ -5,13 +5,16 @@
 //! holds up nobody. It ends at the end of file: children without a *go* end with it, guests stay.
 
 mod child;
+mod helper;
+mod maps;
 mod plan;
 mod prepare;
 mod start;
 
 use crate::filter::Filters;
 use crate::kernel::{child_signals, leave_keyring, reserve_low_descriptors};
-use crate::message::{Failure, Outcome, Reply, Request, encode, take};
+use crate::message::{Failure, Order, Outcome, Reply, Request, Start, encode, take};
+use helper::Helper;
 use prepare::{Refusal, prepare};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, memfd_create};
@@ -53,6 +56,7 @@ struct Launcher {
     filters: Filters,
     input: Vec<u8>,
     starting: Vec<Starting>,
+    helpers: Vec<Helper>,
 }
 
 impl Launcher {
@@ -70,6 +74,7 @@ impl Launcher {
             filters: Filters::compile().map_err(io::Error::other)?,
             input: Vec::new(),
             starting: Vec::new(),
+            helpers: Vec::new(),
         })
     }
 
@@ -91,7 +96,9 @@ impl Launcher {
     }
 
     fn wait(&self) -> io::Result<Ready> {
-        let next = self.starting.iter().map(|starting| starting.deadline).min();
+        let starts = self.starting.iter().map(|starting| starting.deadline);
+        let helpers = self.helpers.iter().filter_map(|helper| helper.deadline);
+        let next = starts.chain(helpers).min();
         let timeout = next.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
         let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
         let mut set = vec![
@@ -100,6 +107,8 @@ impl Launcher {
         ];
         let pipes = self.starting.iter().map(|starting| &starting.held.ready);
         set.extend(pipes.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+        let results = self.helpers.iter().map(|helper| &helper.result);
+        set.extend(results.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
         match poll(&mut set, Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -148,6 +157,18 @@ impl Launcher {
             self.starting.swap_remove(index);
             self.reply(&reply)?;
         }
+        for index in (0..self.helpers.len()).rev() {
+            let helper = &self.helpers[index];
+            let (id, late) = (helper.id, helper.deadline.is_some_and(|at| now >= at));
+            let outcome = if is_readable(&helper.result) {
+                self.helpers.swap_remove(index).outcome()
+            } else if late {
+                self.helpers.swap_remove(index).give_up()
+            } else {
+                continue;
+            };
+            self.reply(&Reply { id, outcome })?;
+        }
         Ok(())
     }
 
@@ -169,16 +190,32 @@ impl Launcher {
         Ok(true)
     }
 
-    /// Begins a start; an outcome if it is over already.
+    /// Begins what is asked for; an outcome if it is over already.
     fn begin(&mut self, request: &Request) -> Option<Outcome> {
-        let prepared = match prepare(request, &self.guest) {
+        let id = request.id;
+        let helper = match &request.order {
+            Order::Start(order) => return self.begin_start(id, order),
+            Order::Try { identity } => Helper::trial(id, identity),
+            Order::Remove { identity, path } => Helper::removal(id, identity, path),
+        };
+        match helper {
+            Ok(helper) => {
+                self.helpers.push(helper);
+                None
+            }
+            Err(failure) => Some(Outcome::Failed(failure)),
+        }
+    }
+
+    fn begin_start(&mut self, id: u64, order: &Start) -> Option<Outcome> {
+        let prepared = match prepare(order, &self.guest) {
             Ok(prepared) => prepared,
             Err(Refusal::Locked) => return Some(Outcome::Locked),
             Err(Refusal::Failed(failure)) => {
                 return Some(Outcome::Failed(failure));
             }
         };
-        match start(request, prepared, &self.filters) {
+        match start(id, order, prepared, &self.filters) {
             Ok(starting) => {
                 self.starting.push(starting);
                 None
@@ -211,9 +248,7 @@ struct Ready {
 
 /// What became of a start, if it is over.
 fn outcome(child: &Starting, now: Instant) -> Option<Outcome> {
-    let mut set = [PollFd::new(&child.held.ready, PollFlags::IN)];
-    let readable = poll(&mut set, Some(&Timespec::default())).is_ok_and(|count| count > 0);
-    if !readable {
+    if !is_readable(&child.held.ready) {
         let late = now >= child.deadline;
         return late
             .then(|| Outcome::Failed(Failure::act("wait for the guest", "it took too long")));
@@ -227,6 +262,11 @@ fn outcome(child: &Starting, now: Instant) -> Option<Outcome> {
         Err(Errno::INTR) => None,
         _ => Some(Outcome::Failed(child.failure())),
     }
+}
+
+fn is_readable(pipe: &OwnedFd) -> bool {
+    let mut set = [PollFd::new(pipe, PollFlags::IN)];
+    poll(&mut set, Some(&Timespec::default())).is_ok_and(|count| count > 0)
 }
 
 fn ending(status: WaitStatus) -> String {

@@ -12,7 +12,9 @@
 //! The launcher is a small process with one thread, because a process with many cannot safely
 //! clone and go on. It dies with the agent (end of file on its socket); guests do not.
 //!
-//! Needs root. Control groups are those of version 1 or of version 2 (`cgroup::Hierarchy`).
+//! Without root the child makes the mounts too, for only in its own namespaces it may, and has the
+//! ids of its user (`identity`). Control groups are those of version 1 or of version 2, or none
+//! (`cgroup::Hierarchy`): then a note beside the guest's socket tells which process it is.
 #![allow(
     unsafe_code,
     reason = "namespaces, mounts and filters are system calls that no library wraps safely"
@@ -21,10 +23,14 @@
 mod cgroup;
 mod engine;
 mod filter;
+mod identity;
 mod kernel;
 mod launcher;
 mod message;
+mod namespaces;
 
 pub use cgroup::{ControlGroups, GroupVersion, control_groups};
 pub use engine::{LauncherCommand, Sandbox, SandboxSettings};
+pub use identity::{LentGap, LentRange, lent_range};
 pub use launcher::run_launcher;
+pub use namespaces::{NamespaceGap, user_namespaces};

@@ -1,5 +1,6 @@
 //! What the engine and its launcher say to each other: MessagePack behind a length.
 
+use crate::identity::Identity;
 use engine_api::ContainerSpec;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -11,15 +12,45 @@ pub(crate) const MESSAGE_LIMIT: usize = 16 << 20;
 /// Bytes of the length.
 pub(crate) const LENGTH_BYTES: usize = 4;
 
-/// Start a container.
+/// Something to do.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
     /// Comes back in the answer.
     pub(crate) id: u64,
+    /// What.
+    pub(crate) order: Order,
+}
+
+/// What the launcher does.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// Starts a container.
+    Start(Box<Start>),
+    /// Tries whether containers can be made.
+    Try {
+        /// For whom.
+        identity: Identity,
+    },
+    /// Removes a tree with files of lent ids.
+    Remove {
+        /// Which were lent.
+        identity: Identity,
+        /// The tree.
+        path: PathBuf,
+    },
+}
+
+/// Start a container.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Start {
     /// What to start.
     pub(crate) container: ContainerSpec,
     /// The groups it joins.
     pub(crate) groups: GroupPaths,
+    /// Whose ids it has.
+    pub(crate) identity: Identity,
+    /// Where else to write who the guest is, if there are no groups to find it by.
+    pub(crate) note: Option<PathBuf>,
 }
 
 /// Where a container's groups are.
@@ -50,6 +81,8 @@ pub(crate) enum Outcome {
     Started,
     /// Somebody holds the member's lock.
     Locked,
+    /// What was asked for besides a start is done.
+    Done,
     /// It failed; nothing runs.
     Failed(Failure),
 }

@@ -157,9 +157,22 @@ pub(super) async fn purge(
             .unwrap_or_else(PoisonError::into_inner);
         sizes.remove(&member);
         drop(sizes);
-        remove_tree(&aside).map_err(|error| io::Error::other(chain(&error)))
+        let removed = remove_tree(&aside).map_err(|error| chain(&error));
+        Ok::<_, io::Error>(removed.err().map(|reason| (aside, reason)))
     };
-    match blocking(purging).await {
+    let left = match blocking(purging).await {
+        Ok(None) => return AgentEventKind::Purged { member },
+        Ok(Some(left)) => left,
+        Err(reason) => return tried_again(member, "remove its directory", &reason),
+    };
+    // The command left what this process's user may not touch; the engine may.
+    let (aside, reason) = left;
+    if let Err(error) = shared.engine.release(&aside).await {
+        tracing::info!(member.id = %member, "the engine cannot remove it either: {}", chain(&error));
+        return tried_again(member, "remove its directory", &reason);
+    }
+    let removing = move || remove_tree(&aside).map_err(|error| io::Error::other(chain(&error)));
+    match blocking(removing).await {
         Ok(()) => AgentEventKind::Purged { member },
         Err(reason) => tried_again(member, "remove its directory", &reason),
     }

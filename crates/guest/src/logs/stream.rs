@@ -5,7 +5,7 @@ use super::ring::{Place, Ring, Target};
 use super::times::TimeIndex;
 use domain::Monotonic;
 use guest_api::Stream;
-use guest_api::files::segment_name;
+use guest_api::files::{FILE_MODE, segment_name};
 use rustix::{
     fs::{AtFlags, Mode, OFlags, openat, unlinkat},
     io::{Errno, pread, read, retry_on_intr, write},
@@ -216,7 +216,7 @@ impl StreamLog {
             | OFlags::APPEND
             | OFlags::CLOEXEC
             | OFlags::NOFOLLOW;
-        let mode = Mode::RUSR | Mode::WUSR;
+        let mode = Mode::from_bits_retain(FILE_MODE);
         self.current = None;
         self.current = Some(openat(&*self.directory, name, flags, mode)?);
         self.ring.begin_segment();

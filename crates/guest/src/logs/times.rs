@@ -3,7 +3,9 @@
 use crate::time::{monotonic, wall};
 use domain::Monotonic;
 use guest_api::Stream;
-use guest_api::files::{TIME_AGE_FRACTION, TIME_ENTRY_BYTES, TIME_PAUSE_MICROS, times_name};
+use guest_api::files::{
+    FILE_MODE, TIME_AGE_FRACTION, TIME_ENTRY_BYTES, TIME_PAUSE_MICROS, times_name,
+};
 use rustix::{
     fs::{Mode, OFlags, openat},
     io::{retry_on_intr, write},
@@ -47,7 +49,7 @@ impl TimeIndex {
         place.copy_from_slice(&offset.to_le_bytes());
         if self.file.is_none() {
             let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
-            let mode = Mode::RUSR | Mode::WUSR;
+            let mode = Mode::from_bits_retain(FILE_MODE);
             let name = times_name(self.stream);
             self.file = openat(&*self.directory, name, flags | OFlags::NOFOLLOW, mode).ok();
         }

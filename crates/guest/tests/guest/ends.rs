@@ -36,7 +36,10 @@ fn an_exit_code_and_sizes_are_recorded() {
     let directory = guest.path("record");
     assert!(!directory.join(RECORD_TEMPORARY).exists());
     let metadata = fs::metadata(directory.join(RECORD)).expect("it is there");
-    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        metadata.permissions().mode() & 0o777,
+        guest_api::files::FILE_MODE
+    );
 }
 
 #[test]

@@ -4,5 +4,8 @@
 mod hostile;
 mod import;
 mod layouts;
+mod pack;
 mod site;
 mod tars;
+mod trees;
+mod unpack;

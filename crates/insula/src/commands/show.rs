@@ -62,7 +62,7 @@ fn print_row(
     } else {
         Tone::Plain
     };
-    let label = printer.paint(Tone::Strong, &format!("{label:<12}"));
+    let label = printer.paint(Tone::Strong, &format!("{label:<14}"));
     printer.line(&format!(
         "{label}{}",
         printer.paint(tone, &printable(value))

@@ -15,13 +15,19 @@ use tokio::io::unix::AsyncFd;
 #[derive(Debug)]
 pub(super) struct Guest {
     pidfd: OwnedFd,
+    pid: i32,
 }
 
 impl Guest {
     /// The guest that the launcher remembered in the member's directory; `None` if none was, or
     /// it is gone.
     pub(super) fn read(directory: &Path) -> Result<Option<Self>, EngineError> {
-        let bytes = match std::fs::read(directory.join(layout::GUEST)) {
+        Self::noted(&directory.join(layout::GUEST))
+    }
+
+    /// The guest that the launcher noted in this file.
+    pub(super) fn noted(path: &Path) -> Result<Option<Self>, EngineError> {
+        let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(act("read who the guest is", error)),
@@ -31,7 +37,10 @@ impl Guest {
             serde_json::from_slice(&bytes).map_err(|error| act("read who the guest is", error))?;
         let opened = identity.open();
         let pidfd = opened.map_err(|error| act("open the guest's process", chain(&error)))?;
-        Ok(pidfd.map(|pidfd| Self { pidfd }))
+        Ok(pidfd.map(|pidfd| Self {
+            pidfd,
+            pid: identity.pid,
+        }))
     }
 
     /// The process `pid`, if it is number 1 of a pid namespace below ours.
@@ -44,7 +53,7 @@ impl Guest {
         let numbers: Vec<_> = numbers.split_ascii_whitespace().collect();
         let first = numbers.len() > 1 && numbers.last() == Some(&"1");
         let pidfd = first.then(|| identity.open().ok()?).flatten()?;
-        Some(Self { pidfd })
+        Some(Self { pidfd, pid })
     }
 
     /// Whether any of these processes has not ended. One that has stays listed until it is reaped.
@@ -53,6 +62,16 @@ impl Guest {
             let identity = ProcessIdentity::of(*pid).ok().flatten();
             identity.is_some_and(|identity| identity.is_alive().unwrap_or(true))
         })
+    }
+
+    /// Its number.
+    pub(super) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether it has not ended yet.
+    pub(super) fn is_alive(&self) -> bool {
+        !wait_exit(&self.pidfd, Duration::ZERO)
     }
 
     pub(super) fn pidfd(&self) -> BorrowedFd<'_> {

@@ -1,9 +1,9 @@
 //! The engine's part of a member's directory.
 
-use super::{act, chain};
+use super::act;
+use crate::identity::Identity;
 use domain::MemberId;
 use engine_api::{ContainerSpec, EngineError, UidRange, layout};
-use process::remove_tree;
 use rustix::fs::{Mode, OFlags, fchmod, fchown, openat};
 use rustix::process::{Gid, Uid};
 use std::io;
@@ -21,9 +21,16 @@ const ENTRIES: &[(&str, u32, u32)] = &[
 /// What does not outlive the container.
 const REMOVED: &[&str] = &[layout::UPPER, layout::OVERLAY_WORK, layout::HOME];
 
+/// What a guest writes with a lent id has the group of the directory, by which the user reads it.
+const KEEP_GROUP: u32 = 0o2000;
+
 /// Gives the directory's entries to the ids of the container. What is in them already is not
-/// touched: the agent unpacks with the right owners.
-pub(super) fn prepare_directory(container: &ContainerSpec) -> Result<(), EngineError> {
+/// touched: the agent unpacks with the right owners. Without root they stay the user's own, which
+/// is the command's inside; the guest may write there by its capabilities.
+pub(super) fn prepare_directory(
+    container: &ContainerSpec,
+    identity: &Identity,
+) -> Result<(), EngineError> {
     let failed = |name: &str| {
         let act_words = format!("prepare {}", container.directory.join(name).display());
         move |error: rustix::io::Errno| act(&act_words, io::Error::from(error))
@@ -33,25 +40,36 @@ pub(super) fn prepare_directory(container: &ContainerSpec) -> Result<(), EngineE
     let directory = directory.map_err(failed(""))?;
     for (name, inside, mode) in ENTRIES {
         let entry = openat(&directory, *name, flags, Mode::empty()).map_err(failed(name))?;
-        let id = container.uids.shifted(*inside);
-        let (user, group) = (Uid::from_raw(id), Gid::from_raw(id));
-        fchown(&entry, Some(user), Some(group)).map_err(failed(name))?;
-        fchmod(&entry, Mode::from_raw_mode(*mode)).map_err(failed(name))?;
+        let mut mode = *mode;
+        match identity {
+            Identity::Range => {
+                let id = container.uids.shifted(*inside);
+                let (user, group) = (Uid::from_raw(id), Gid::from_raw(id));
+                fchown(&entry, Some(user), Some(group)).map_err(failed(name))?;
+            }
+            Identity::Lent(_) if *inside == UidRange::GUEST => mode |= KEEP_GROUP,
+            Identity::Lent(_) | Identity::Single => {}
+        }
+        fchmod(&entry, Mode::from_raw_mode(mode)).map_err(failed(name))?;
     }
     Ok(())
 }
 
 /// Removes the writable layer and the home directory. Work, logs and record stay.
-pub(super) fn remove_parts(directory: &Path) -> Result<(), EngineError> {
-    for name in REMOVED {
-        let path = directory.join(name);
-        remove_tree(&path)
-            .map_err(|error| act(&format!("remove {}", path.display()), chain(&error)))?;
-    }
-    Ok(())
+pub(super) fn remove_parts(
+    directory: &Path,
+    remove: impl Fn(&Path) -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
+    REMOVED
+        .iter()
+        .try_for_each(|name| remove(&directory.join(name)))
 }
 
-/// The member whose socket has this name: its id, perhaps with an ending.
+/// The ending of the file beside a member's socket that tells who its guest is, where no control
+/// group does.
+pub(super) const NOTE: &str = "guest";
+
+/// The member whose socket, or note, has this name: its id, perhaps with an ending.
 pub(super) fn socket_member(name: &str) -> Option<MemberId> {
     let whole = name.parse().ok();
     whole.or_else(|| name.rsplit_once('.')?.0.parse().ok())

@@ -1,17 +1,28 @@
 //! What the sandbox can do and enforce on this node, by asking the kernel.
 
 use crate::cgroup::Hierarchy;
+use crate::identity::Identity;
 use domain::Capability;
 use engine_api::{CAPABILITIES, Fingerprint};
 use std::fs;
 use std::path::Path;
 
-const ROOT: &str = "this build's sandbox needs root; run the daemon as root";
+const ONE_ID: &str = "without root a container has one user id, the user's own";
+const SHARED_IDS: &str =
+    "without root all containers share the user's own id and the range that is lent to it";
+/// Idmapped mounts came with Linux 5.12; which file systems have them is decided at each mount.
+const IDMAPPED: (u32, u32) = (5, 12);
+/// Overlays in a user namespace came with Linux 5.11.
+const USERS_OVERLAY: (u32, u32) = (5, 11);
 
-/// Answers every row. What needs a trial is tried where that leaves no trace.
-pub(crate) fn fingerprint(groups: &Hierarchy) -> Fingerprint {
+/// Answers every row, for containers of this identity or, if none can be made, with the reason.
+/// What needs a trial is tried where that leaves no trace.
+pub(crate) fn fingerprint(groups: &Hierarchy, identity: Result<&Identity, &String>) -> Fingerprint {
     let rows = CAPABILITIES.iter().map(|row| {
-        let answer = capability(row.name, groups);
+        let answer = match identity {
+            Ok(identity) => capability(row.name, groups, identity),
+            Err(reason) => no(reason),
+        };
         (row.name.to_owned(), answer)
     });
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -21,10 +32,7 @@ pub(crate) fn fingerprint(groups: &Hierarchy) -> Fingerprint {
     }
 }
 
-fn capability(row: &str, groups: &Hierarchy) -> Capability {
-    if !rustix::process::geteuid().is_root() {
-        return no(ROOT);
-    }
+fn capability(row: &str, groups: &Hierarchy, identity: &Identity) -> Capability {
     match row {
         "limit.cpu" => groups.has("cpu"),
         "limit.memory" | "oom.evidence" => groups.has("memory"),
@@ -34,9 +42,19 @@ fn capability(row: &str, groups: &Hierarchy) -> Capability {
         "devices.filtered" => Capability::Yes,
         "network.none" => namespace("net"),
         "network.host" => Capability::Yes,
-        "root.read-only" | "root.layers" => file_system("overlay"),
-        "identity.range" => namespace("user"),
-        "mount.user" => idmapped(),
+        "root.read-only" | "root.layers" => overlay(identity),
+        "identity.range" => match identity {
+            Identity::Range => namespace("user"),
+            Identity::Lent(_) => no(SHARED_IDS),
+            Identity::Single => no(ONE_ID),
+        },
+        "mount.user" => match identity {
+            Identity::Range if kernel() < IDMAPPED => {
+                no("the kernel is older than 5.12 and has no idmapped mounts")
+            }
+            // The user's own files are the command's own as they are.
+            Identity::Range | Identity::Lent(_) | Identity::Single => Capability::Yes,
+        },
         "system-calls.filtered" => filters(),
         "guest.outlives-agent" => Capability::Yes,
         other => no(&format!("this build does not know the row {other}")),
@@ -76,16 +94,22 @@ fn file_system(name: &str) -> Capability {
     }
 }
 
-/// Idmapped mounts came with Linux 5.12; which file systems have them is decided at each mount.
-fn idmapped() -> Capability {
-    const LEAST: (u32, u32) = (5, 12);
+fn overlay(identity: &Identity) -> Capability {
+    if *identity != Identity::Range && kernel() < USERS_OVERLAY {
+        return no("the kernel is older than 5.11 and has no overlays without root");
+    }
+    file_system("overlay")
+}
+
+/// The version of the kernel; the lowest if it cannot be told.
+fn kernel() -> (u32, u32) {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release
         .split(|c: char| !c.is_ascii_digit())
         .map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= LEAST => Capability::Yes,
-        _ => no("the kernel is older than 5.12 and has no idmapped mounts"),
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+        _ => (0, 0),
     }
 }
 

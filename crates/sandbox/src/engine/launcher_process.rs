@@ -1,8 +1,8 @@
 //! The launcher as the engine sees it: started when it is needed, and again when it has died.
 
 use super::{LauncherCommand, act};
-use crate::message::{GroupPaths, Outcome, Reply, Request, encode, receive};
-use engine_api::{ContainerSpec, EngineError};
+use crate::message::{Order, Outcome, Reply, Request, encode, receive};
+use engine_api::EngineError;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -44,12 +44,8 @@ impl LauncherProcess {
         }
     }
 
-    /// Sends a start to the launcher. The answer's channel is closed without one if it dies.
-    pub(super) fn start(
-        &self,
-        container: ContainerSpec,
-        groups: GroupPaths,
-    ) -> Result<oneshot::Receiver<Outcome>, EngineError> {
+    /// Sends an order to the launcher. The answer's channel is closed without one if it dies.
+    pub(super) fn ask(&self, order: Order) -> Result<oneshot::Receiver<Outcome>, EngineError> {
         let connection = self.connection()?;
         let (answer, answered) = oneshot::channel();
         let id = {
@@ -62,11 +58,7 @@ impl LauncherProcess {
             pending.answers.insert(id, answer);
             id
         };
-        let request = Request {
-            id,
-            container,
-            groups,
-        };
+        let request = Request { id, order };
         let sent = encode(&request).and_then(|bytes| locked(&connection.stream).write_all(&bytes));
         match sent {
             Ok(()) => Ok(answered),

@@ -8,13 +8,14 @@
 mod credentials;
 mod mounts;
 
-use super::plan::{Act, FIRST_INHERITED, Failed, Plan};
+use super::plan::{Act, FIRST_INHERITED, Failed, Ids, Plan};
 use crate::filter::Filters;
 use crate::kernel;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 use std::convert::Infallible;
+use std::io;
 use std::os::fd::BorrowedFd;
 
 /// The guest's name for itself, as `ps` shows it.
@@ -43,8 +44,8 @@ impl<T> During<T> for Result<T, Errno> {
 }
 
 /// Becomes the guest, or tells why not and ends.
-pub(super) fn run(plan: &Plan, kept: &[u32], filters: &Filters) -> ! {
-    let failed = match become_guest(plan, kept, filters) {
+pub(super) fn run(mut plan: Plan, kept: &[u32], filters: &Filters) -> ! {
+    let failed = match become_guest(&mut plan, kept, filters) {
         Ok(never) => match never {},
         Err(failed) => failed,
     };
@@ -53,7 +54,7 @@ pub(super) fn run(plan: &Plan, kept: &[u32], filters: &Filters) -> ! {
     kernel::exit_now(1)
 }
 
-fn become_guest(plan: &Plan, kept: &[u32], filters: &Filters) -> Result<Infallible, Failed> {
+fn become_guest(plan: &mut Plan, kept: &[u32], filters: &Filters) -> Result<Infallible, Failed> {
     kernel::reset_signals();
     close_others(kept);
     for (index, group) in plan.groups.iter().enumerate() {
@@ -61,14 +62,16 @@ fn become_guest(plan: &Plan, kept: &[u32], filters: &Filters) -> Result<Infallib
     }
     // SAFETY: unsharing the cgroup namespace touches no memory and no descriptor.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWCGROUP) }.during(Act::HideGroups)?;
+    // As the user still, whose way to these may lead by a group that is left in a moment.
+    mounts::open_sources(&mut plan.mounts)?;
     wait_for_launcher(plan)?;
-    credentials::become_root().during(Act::BecomeRoot)?;
+    credentials::become_root(plan.ids).during(Act::BecomeRoot)?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     rustix::system::sethostname(plan.hostname.as_bytes()).during(Act::SetHostname)?;
     if plan.own_network {
         kernel::loopback_up().during(Act::RaiseLoopback)?;
     }
-    mounts::build(&plan.mounts)?;
+    mounts::build(&plan.mounts, plan.ids)?;
     for (number, descriptor) in (FIRST_INHERITED..).zip(&plan.inherited) {
         kernel::duplicate(descriptor, number).during(Act::PassDescriptors)?;
     }
@@ -77,12 +80,19 @@ fn become_guest(plan: &Plan, kept: &[u32], filters: &Filters) -> Result<Infallib
     let null = unsafe { BorrowedFd::borrow_raw(0) };
     kernel::duplicate(null, 2).during(Act::PassDescriptors)?;
     kernel::close_on_exec_from(FIRST_CLOSED).during(Act::PassDescriptors)?;
-    credentials::become_guest().during(Act::GiveUpPrivileges)?;
+    credentials::become_guest(plan.ids).during(Act::GiveUpPrivileges)?;
     let set_id = plan.refuse_set_id.then_some(&filters.set_id);
-    for filter in filters.always.iter().chain(set_id) {
+    let others = (plan.ids == Ids::One).then_some(&filters.others);
+    for filter in filters.always.iter().chain(set_id).chain(others) {
         kernel::install_filter(filter).during(Act::FilterCalls)?;
     }
     Err(kernel::execute(&plan.guest, GUEST_NAME)).during(Act::RunGuest)
+}
+
+/// What a container's child does that kernels and administrators forbid to users, and its words;
+/// for a trial. Nothing of it outlives the calling process.
+pub(super) fn attempt() -> Result<(), (&'static str, io::Error)> {
+    mounts::attempt().map_err(|(act, error)| (act, error.into()))
 }
 
 /// Closes everything from 3 on that is not in `kept`, which is sorted.

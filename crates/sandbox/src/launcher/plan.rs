@@ -6,6 +6,46 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 /// Longest reason of a failed act in the child: an act, an index, an errno.
 pub(super) const FAILURE_BYTES: usize = 8;
 
+/// A mount that is not attached yet.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// Made by the launcher with root's rights.
+    Made(OwnedFd),
+    /// To be made by the child, which has the right in its own namespaces only.
+    Path(SourcePath),
+}
+
+/// Where the child finds a file system, and what it makes of it.
+#[derive(Debug)]
+pub(super) struct SourcePath {
+    pub(super) path: CString,
+    /// With all that is mounted below.
+    pub(super) recursive: bool,
+    /// A link is not followed.
+    pub(super) no_follow: bool,
+    /// Attributes of the mount.
+    pub(super) attributes: u64,
+}
+
+impl Source {
+    /// The launcher's mount.
+    pub(super) fn made(&self) -> Option<&OwnedFd> {
+        match self {
+            Self::Made(mount) => Some(mount),
+            Self::Path(_) => None,
+        }
+    }
+}
+
+/// How the child gets its ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ids {
+    /// All numbers below 65,536 are mapped: it becomes root, and then the guest's user.
+    Many,
+    /// One is mapped, which it has already.
+    One,
+}
+
 /// Descriptors, names and texts for the child.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -19,6 +59,8 @@ pub(super) struct Plan {
     pub(super) mounts: MountPlan,
     /// Name of the host inside.
     pub(super) hostname: String,
+    /// How it gets its ids.
+    pub(super) ids: Ids,
     /// A network namespace of its own, whose loopback device has to be brought up.
     pub(super) own_network: bool,
     /// A directory of the node can be written: set-id bits would be real there.
@@ -32,11 +74,15 @@ pub(super) struct Plan {
 /// The number of the first descriptor that the guest inherits.
 pub(super) const FIRST_INHERITED: i32 = guest_api::descriptors::CONFIG;
 
+/// The numbers of the writable layer and the scratch directory where the child opens them: among
+/// the low ones that are free.
+pub(super) const WRITABLE_NUMBERS: [i32; 2] = [20, 21];
+
 /// The file systems of a container, in the order they are mounted.
 #[derive(Debug)]
 pub(super) struct MountPlan {
     /// Lower layers, the lowest first: a detached mount and a name to attach it by.
-    pub(super) layers: Vec<(OwnedFd, CString)>,
+    pub(super) layers: Vec<(Source, CString)>,
     /// How the layers become the root. `None`: there is one layer, nothing of it is written, and
     /// it has every mount point, so it is the root itself. On a disk an overlay costs a start
     /// some milliseconds, and its removal again.
@@ -44,7 +90,9 @@ pub(super) struct MountPlan {
     /// Nothing of the root can be written.
     pub(super) read_only: bool,
     /// The node's sysfs, where the network is the node's: a new one cannot be mounted then.
-    pub(super) sys: Option<OwnedFd>,
+    pub(super) sys: Option<Source>,
+    /// `sys` comes with all that is mounted in it.
+    pub(super) sys_is_whole: bool,
     /// `/work`, `/home/user`, and what was asked for.
     pub(super) binds: Vec<BindPlan>,
     /// Size of `/tmp` and of `/dev/shm`, in bytes.
@@ -59,10 +107,10 @@ pub(super) struct MountPlan {
 #[derive(Debug)]
 pub(super) struct Overlay {
     /// The member's directory, which holds the writable layer.
-    pub(super) member: OwnedFd,
+    pub(super) member: Source,
     /// The writable layer and overlayfs's scratch directory, on the mount of `member`; named in
-    /// `options` by their numbers.
-    pub(super) writable: [OwnedFd; 2],
+    /// `options` by their numbers. `None`: the child opens them, as [`WRITABLE_NUMBERS`].
+    pub(super) writable: Option<[OwnedFd; 2]>,
     /// Options of the overlay.
     pub(super) options: CString,
 }
@@ -70,7 +118,7 @@ pub(super) struct Overlay {
 /// A detached mount and where it goes.
 #[derive(Debug)]
 pub(super) struct BindPlan {
-    pub(super) mount: OwnedFd,
+    pub(super) mount: Source,
     pub(super) target: Target,
 }
 
@@ -104,10 +152,13 @@ impl Plan {
             .into_iter()
             .chain(&self.groups)
             .chain(&self.inherited)
-            .chain(overlay.flat_map(|overlay| overlay.writable.iter().chain([&overlay.member])))
-            .chain(mounts.layers.iter().map(|(mount, _)| mount))
-            .chain(mounts.sys.iter())
-            .chain(mounts.binds.iter().map(|bind| &bind.mount))
+            .chain(overlay.flat_map(|overlay| {
+                let writable = overlay.writable.iter().flatten();
+                writable.chain(overlay.member.made())
+            }))
+            .chain(mounts.layers.iter().filter_map(|(mount, _)| mount.made()))
+            .chain(mounts.sys.iter().filter_map(Source::made))
+            .chain(mounts.binds.iter().filter_map(|bind| bind.mount.made()))
             .filter_map(|descriptor| u32::try_from(descriptor.as_raw_fd()).ok())
             .collect();
         kept.sort_unstable();
@@ -126,6 +177,10 @@ pub(super) enum Act {
     SetHostname,
     RaiseLoopback,
     DetachMounts,
+    OpenLayer,
+    OpenBind,
+    OpenMember,
+    OpenSys,
     MakeStaging,
     AttachLayer,
     MountRoot,
@@ -154,6 +209,10 @@ const ACTS: &[(Act, &str)] = &[
     (Act::SetHostname, "set the host name"),
     (Act::RaiseLoopback, "bring the loopback device up"),
     (Act::DetachMounts, "make all mounts private"),
+    (Act::OpenLayer, "open a layer of the image"),
+    (Act::OpenBind, "open what is mounted"),
+    (Act::OpenMember, "open the member's directory"),
+    (Act::OpenSys, "open /sys"),
     (Act::MakeStaging, "mount a staging directory on /tmp"),
     (Act::AttachLayer, "attach a layer of the image"),
     (Act::MountRoot, "mount the root file system"),

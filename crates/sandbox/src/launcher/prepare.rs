@@ -1,23 +1,26 @@
 //! The launcher's part of a start before the clone: lock, socket, mounts, plan.
 
-use super::plan::{BindPlan, MountPlan, Overlay, Plan, SmallFile, Target};
-use crate::kernel::{MOUNT_NO_DEVICES, MOUNT_NO_SUID, MOUNT_READ_ONLY, RECURSIVE, mount_setattr};
-use crate::message::{Failure, Request};
+mod sources;
+
+use super::plan::{
+    BindPlan, Ids, MountPlan, Overlay, Plan, SmallFile, Source, Target, WRITABLE_NUMBERS,
+};
+use crate::identity::Identity;
+use crate::message::{Failure, Start};
 use domain::Network;
 use engine_api::{BindOwner, ContainerSpec, layout};
 use process::{FileLock, LockMode};
 use rustix::fs::{
-    AtFlags, CWD, FileType, MemfdFlags, Mode, OFlags, ResolveFlags, fstat, memfd_create, open,
-    openat, openat2,
+    FileType, MemfdFlags, Mode, OFlags, ResolveFlags, memfd_create, open, openat, openat2,
 };
 use rustix::io::Errno;
-use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::pipe::{PipeFlags, pipe_with};
+use sources::Sources;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -38,6 +41,9 @@ const BYTES_PER_INODE: u64 = 4096;
 const LOCK_TRIES: u32 = 20;
 /// Pause between two tries.
 const LOCK_PAUSE: Duration = Duration::from_micros(500);
+/// What a start says of a mount that belongs to another user, where nothing can be translated.
+const NOT_OWN: &str = "without root only directories of the user who runs this site can be shown \
+     as the command's own";
 /// What a start says where a file system cannot be idmapped.
 pub(super) const NOT_IDMAPPED: &str = "files on its file system cannot be shown under another \
      owner (no idmapped mounts); copy them in with --upload instead";
@@ -103,7 +109,7 @@ fn failed(act: &str, path: &Path) -> impl FnOnce(Errno) -> Failure {
     move |error| Failure::act(act, io::Error::from(error))
 }
 
-pub(super) fn prepare(request: &Request, guest: &OwnedFd) -> Result<Prepared, Refusal> {
+pub(super) fn prepare(request: &Start, guest: &OwnedFd) -> Result<Prepared, Refusal> {
     let container = &request.container;
     let lock = lock(&container.directory.join(layout::LOCK))?;
     refuse_second_life(container)?;
@@ -129,7 +135,11 @@ pub(super) fn prepare(request: &Request, guest: &OwnedFd) -> Result<Prepared, Re
         groups: open_groups(&request.groups.tasks)?,
         sync,
         error: error_write,
-        mounts: mount_plan(container, own_network, &mut idmaps)?,
+        mounts: mount_plan(container, Sources::of(&request.identity), &mut idmaps)?,
+        ids: match request.identity {
+            Identity::Range | Identity::Lent(_) => Ids::Many,
+            Identity::Single => Ids::One,
+        },
         hostname: container.hostname.clone(),
         own_network,
         refuse_set_id: container.binds.iter().any(|bind| !bind.read_only),
@@ -236,15 +246,16 @@ fn open_groups(tasks: &[PathBuf]) -> Result<Vec<OwnedFd>, Failure> {
 
 fn mount_plan(
     container: &ContainerSpec,
-    own_network: bool,
+    sources: Sources,
     idmaps: &mut Vec<Idmap>,
 ) -> Result<MountPlan, Failure> {
-    let layers = layers(container, idmaps)?;
-    let binds = binds(container, idmaps)?;
-    let overlay = if is_root_itself(container, &layers, &binds) {
+    let own_network = container.network == Network::None;
+    let layers = layers(container, sources, idmaps)?;
+    let binds = binds(container, sources, idmaps)?;
+    let overlay = if is_root_itself(container, &binds) {
         None
     } else {
-        Some(overlay(container, &layers)?)
+        Some(overlay(container, sources, &layers)?)
     };
     let size = container.limits.tmpfs_bytes;
     let inodes = (size / BYTES_PER_INODE).max(INODES_LEAST);
@@ -253,7 +264,12 @@ fn mount_plan(
         binds,
         overlay,
         read_only: container.root.read_only,
-        sys: if own_network { None } else { Some(node_sys()?) },
+        sys: if own_network {
+            None
+        } else {
+            Some(sources.node_sys()?)
+        },
+        sys_is_whole: sources == Sources::ByChild,
         tmpfs_size: text(size.to_string())?,
         tmpfs_inodes: text(inodes.to_string())?,
         small_files: small_files(&container.hostname, own_network)?,
@@ -262,19 +278,19 @@ fn mount_plan(
 
 /// Whether the only layer can be the root as it is: nothing of it is written, and every mount
 /// point is there.
-fn is_root_itself(
-    container: &ContainerSpec,
-    layers: &[(OwnedFd, CString)],
-    binds: &[BindPlan],
-) -> bool {
-    let [(layer, _)] = layers else {
+fn is_root_itself(container: &ContainerSpec, binds: &[BindPlan]) -> bool {
+    let [layer] = container.root.layers.as_slice() else {
+        return false;
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(layer) = open(layer, flags, Mode::empty()) else {
         return false;
     };
     let has = |path: &CStr, directory: bool| {
         let mut flags = OFlags::PATH | OFlags::CLOEXEC;
         flags.set(OFlags::DIRECTORY, directory);
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        openat2(layer, path, flags, Mode::empty(), resolve).is_ok()
+        openat2(&layer, path, flags, Mode::empty(), resolve).is_ok()
     };
     container.root.read_only
         && [c"dev", c"proc", c"sys", c"tmp"]
@@ -286,16 +302,27 @@ fn is_root_itself(
 }
 
 /// The writable layer above `layers`.
-fn overlay(container: &ContainerSpec, layers: &[(OwnedFd, CString)]) -> Result<Overlay, Failure> {
+fn overlay(
+    container: &ContainerSpec,
+    sources: Sources,
+    layers: &[(Source, CString)],
+) -> Result<Overlay, Failure> {
     let directory = &container.directory;
-    let member = detach(CWD, directory, 0)?;
-    mount_setattr(&member, 0, MOUNT_NO_SUID | MOUNT_NO_DEVICES)
-        .map_err(failed("mount", directory))?;
+    let member = sources.own_directory(directory)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = |name: &str| {
-        openat(&member, name, flags, Mode::empty()).map_err(failed("open", &directory.join(name)))
+    let open = |mount: &OwnedFd, name: &str| {
+        openat(mount, name, flags, Mode::empty()).map_err(failed("open", &directory.join(name)))
     };
-    let writable = [open(layout::UPPER)?, open(layout::OVERLAY_WORK)?];
+    let writable = match member.made() {
+        Some(mount) => Some([
+            open(mount, layout::UPPER)?,
+            open(mount, layout::OVERLAY_WORK)?,
+        ]),
+        None => None,
+    };
+    let numbers = writable.as_ref().map_or(WRITABLE_NUMBERS, |opened| {
+        [opened[0].as_raw_fd(), opened[1].as_raw_fd()]
+    });
     let names: Vec<_> = layers
         .iter()
         .rev()
@@ -304,8 +331,8 @@ fn overlay(container: &ContainerSpec, layers: &[(OwnedFd, CString)]) -> Result<O
     let options = format!(
         "lowerdir={},upperdir=/proc/self/fd/{},workdir=/proc/self/fd/{},userxattr",
         names.join(":"),
-        writable[0].as_raw_fd(),
-        writable[1].as_raw_fd(),
+        numbers[0],
+        numbers[1],
     );
     Ok(Overlay {
         member,
@@ -314,28 +341,17 @@ fn overlay(container: &ContainerSpec, layers: &[(OwnedFd, CString)]) -> Result<O
     })
 }
 
-/// A copy of the mount at `path`, attached nowhere.
-fn detach(directory: impl AsFd, path: &Path, flags: u32) -> Result<OwnedFd, Failure> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::from_bits_retain(flags);
-    open_tree(directory, path, flags).map_err(failed("open", path))
-}
-
 fn layers(
     container: &ContainerSpec,
+    sources: Sources,
     idmaps: &mut Vec<Idmap>,
-) -> Result<Vec<(OwnedFd, CString)>, Failure> {
+) -> Result<Vec<(Source, CString)>, Failure> {
     let mut layers = Vec::new();
     for (index, path) in container.root.layers.iter().enumerate() {
-        let layer = detach(CWD, path, 0)?;
-        mount_setattr(
-            &layer,
-            0,
-            MOUNT_READ_ONLY | MOUNT_NO_SUID | MOUNT_NO_DEVICES,
-        )
-        .map_err(failed("mount", path))?;
-        layers.push((layer, text(format!("l{index}"))?));
+        layers.push((sources.layer(path)?, text(format!("l{index}"))?));
+        if sources == Sources::ByChild {
+            continue;
+        }
         idmaps.push(Idmap {
             mount: MountPlace::Layer(index),
             owner: BindOwner::System,
@@ -348,15 +364,15 @@ fn layers(
     Ok(layers)
 }
 
-fn binds(container: &ContainerSpec, idmaps: &mut Vec<Idmap>) -> Result<Vec<BindPlan>, Failure> {
+fn binds(
+    container: &ContainerSpec,
+    sources: Sources,
+    idmaps: &mut Vec<Idmap>,
+) -> Result<Vec<BindPlan>, Failure> {
     let mut plans = Vec::new();
     let own = [(layout::WORK, "/work"), (layout::HOME, "/home/user")];
     for (name, inside) in own {
-        let flags = AtFlags::SYMLINK_NOFOLLOW.bits();
-        let path = container.directory.join(name);
-        let mount = detach(CWD, &path, flags)?;
-        mount_setattr(&mount, 0, MOUNT_NO_SUID | MOUNT_NO_DEVICES)
-            .map_err(failed("mount", &path))?;
+        let mount = sources.own_directory(&container.directory.join(name))?;
         let target = target(Path::new(inside), true)?;
         plans.push(BindPlan { mount, target });
     }
@@ -366,30 +382,35 @@ fn binds(container: &ContainerSpec, idmaps: &mut Vec<Idmap>) -> Result<Vec<BindP
             reason,
         };
         let said = |error: Errno| refused(io::Error::from(error).to_string());
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_RECURSIVE;
-        let mount = open_tree(CWD, &bind.source, flags).map_err(said)?;
-        let mut attributes = MOUNT_NO_SUID | MOUNT_NO_DEVICES;
-        if bind.read_only {
-            attributes |= MOUNT_READ_ONLY;
+        if sources == Sources::ByChild && !is_own(bind.owner) {
+            return Err(refused(NOT_OWN.to_owned()));
         }
-        mount_setattr(&mount, RECURSIVE, attributes).map_err(said)?;
-        let kind = FileType::from_raw_mode(fstat(&mount).map_err(said)?.st_mode);
+        let (mount, kind) = sources.bind(&bind.source, bind.read_only).map_err(said)?;
         if kind != FileType::Directory && kind != FileType::RegularFile {
             return Err(refused("it is neither a directory nor a file".to_owned()));
         }
         let target = target(&bind.target, kind == FileType::Directory)
             .map_err(|_| refused(format!("{} is no place for it", bind.target.display())))?;
-        idmaps.push(Idmap {
-            mount: MountPlace::Bind(plans.len()),
-            owner: bind.owner,
-            optional: bind.owner == BindOwner::System && bind.read_only,
-            path: bind.source.clone(),
-        });
+        if sources == Sources::ByLauncher {
+            idmaps.push(Idmap {
+                mount: MountPlace::Bind(plans.len()),
+                owner: bind.owner,
+                optional: bind.owner == BindOwner::System && bind.read_only,
+                path: bind.source.clone(),
+            });
+        }
         plans.push(BindPlan { mount, target });
     }
     Ok(plans)
+}
+
+/// The system's files are shown as they are, and of users' only this one's: its id is the
+/// command's inside.
+fn is_own(owner: BindOwner) -> bool {
+    match owner {
+        BindOwner::System => true,
+        BindOwner::User { uid, gid: _ } => uid == rustix::process::geteuid().as_raw(),
+    }
 }
 
 /// An absolute path without `..`, in components.
@@ -422,15 +443,6 @@ fn target(path: &Path, directory: bool) -> Result<Target, Failure> {
 
 fn text(bytes: impl Into<Vec<u8>>) -> Result<CString, Failure> {
     CString::new(bytes).map_err(|error| Failure::act("use a path with a zero byte", error))
-}
-
-/// The node's sysfs without what is mounted in it (control groups, debug file systems).
-fn node_sys() -> Result<OwnedFd, Failure> {
-    let path = Path::new("/sys");
-    let sys = detach(CWD, path, 0)?;
-    mount_setattr(&sys, 0, MOUNT_READ_ONLY | MOUNT_NO_SUID | MOUNT_NO_DEVICES)
-        .map_err(failed("mount", path))?;
-    Ok(sys)
 }
 
 /// A program that looks up its own host's name finds it, also without a network. With the node's

@@ -1,12 +1,14 @@
 //! The launcher's part of a start from the clone on.
 
 use super::child;
-use super::plan::{FAILURE_BYTES, Failed};
+use super::maps::{write_maps, write_own, write_range};
+use super::plan::{Act, FAILURE_BYTES, Failed, MountPlan};
 use super::prepare::{Held, Idmap, MountPlace, NOT_IDMAPPED, Prepared};
 use crate::filter::Filters;
+use crate::identity::{Command, Identity};
 use crate::kernel::{Cloned, RECURSIVE, clone_process, close_range, exit_now, mount_idmap};
-use crate::message::{Failure, Request};
-use engine_api::{BindOwner, UidRange, layout};
+use crate::message::{Failure, Start};
+use engine_api::{BindOwner, ContainerSpec, UidRange, layout};
 use process::{Durability, ProcessIdentity, send_signal, write_file_atomic};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -15,7 +17,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -40,6 +42,8 @@ pub(super) struct Starting {
     pidfd: OwnedFd,
     directory: PathBuf,
     socket: PathBuf,
+    /// Where else the guest is noted.
+    note: Option<PathBuf>,
     /// What the indices of a failed act stand for.
     names: Names,
 }
@@ -48,12 +52,16 @@ pub(super) struct Starting {
 #[derive(Debug)]
 struct Names {
     layers: Vec<String>,
+    /// Places inside.
     binds: Vec<String>,
+    /// What is shown there.
+    sources: Vec<String>,
 }
 
-/// Clones the child and does the launcher's part for it.
+/// Clones the child and does the launcher's part for it. `id` comes back in the answer.
 pub(super) fn start(
-    request: &Request,
+    id: u64,
+    request: &Start,
     prepared: Prepared,
     filters: &Filters,
 ) -> Result<Starting, Failure> {
@@ -74,11 +82,11 @@ pub(super) fn start(
     let cloned = unsafe { clone_process(u64::from(flags.cast_unsigned()), group) };
     let cloned = cloned.map_err(|e| Failure::act("clone the container", io::Error::from(e)))?;
     let Some(Cloned { pid, pidfd }) = cloned else {
-        child::run(&plan, &kept, filters)
+        child::run(plan, &kept, filters)
     };
     let container = &request.container;
     let starting = Starting {
-        id: request.id,
+        id,
         held,
         deadline: Instant::now() + START_LIMIT,
         ended: None,
@@ -86,24 +94,10 @@ pub(super) fn start(
         pidfd,
         directory: container.directory.clone(),
         socket: container.guest.socket.clone(),
-        names: Names {
-            layers: shown(&container.root.layers),
-            binds: ["/work".to_owned(), "/home/user".to_owned()]
-                .into_iter()
-                .chain(
-                    container
-                        .binds
-                        .iter()
-                        .map(|b| b.target.display().to_string()),
-                )
-                .collect(),
-        },
+        note: request.note.clone(),
+        names: Names::of(container),
     };
-    let mounts = |place| match place {
-        MountPlace::Layer(index) => plan.mounts.layers[index].0.as_fd(),
-        MountPlace::Bind(index) => plan.mounts.binds[index].mount.as_fd(),
-    };
-    let done = serve_child(pid, container.uids, &idmaps, mounts).and_then(|()| {
+    let done = serve_child(pid, request, &idmaps, &plan.mounts).and_then(|()| {
         rustix::io::write(&starting.held.sync, b"1")
             .map_err(|e| Failure::act("let the container go on", io::Error::from(e)))
     });
@@ -116,22 +110,43 @@ pub(super) fn start(
     }
 }
 
-fn shown(paths: &[PathBuf]) -> Vec<String> {
-    paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect()
+impl Names {
+    fn of(container: &ContainerSpec) -> Self {
+        let shown = |path: &PathBuf| path.display().to_string();
+        let own = ["/work".to_owned(), "/home/user".to_owned()];
+        let binds = container.binds.iter();
+        let targets = binds.clone().map(|bind| shown(&bind.target));
+        let sources = binds.map(|bind| shown(&bind.source));
+        Self {
+            layers: container.root.layers.iter().map(shown).collect(),
+            binds: own.iter().cloned().chain(targets).collect(),
+            sources: own.iter().cloned().chain(sources).collect(),
+        }
+    }
 }
 
-/// Writes the child's id maps, and translates its mounts by them.
-fn serve_child<'a>(
+/// Writes the child's id maps, and translates its mounts by them where root made them.
+fn serve_child(
+    pid: i32,
+    request: &Start,
+    idmaps: &[Idmap],
+    mounts: &MountPlan,
+) -> Result<(), Failure> {
+    let command = || Command::of(&request.container.guest.config);
+    match &request.identity {
+        Identity::Range => write_range(pid, request.container.uids)?,
+        Identity::Lent(lent) => return write_own(pid, Some(lent), command()),
+        Identity::Single => return write_own(pid, None, command()),
+    }
+    translate(pid, request.container.uids, idmaps, mounts)
+}
+
+fn translate(
     pid: i32,
     uids: UidRange,
     idmaps: &[Idmap],
-    mounts: impl Fn(MountPlace) -> BorrowedFd<'a>,
+    mounts: &MountPlan,
 ) -> Result<(), Failure> {
-    let map = format!("0 {} {}\n", uids.base, UidRange::LENGTH);
-    write_maps(pid, &map, &map)?;
     let namespace = user_namespace(pid)?;
     let mut others = HashMap::new();
     for idmap in idmaps {
@@ -150,7 +165,10 @@ fn serve_child<'a>(
             MountPlace::Layer(_) => 0,
             MountPlace::Bind(_) => RECURSIVE,
         };
-        match mount_idmap(mounts(idmap.mount), recursive, by) {
+        let Some(mount) = mount_at(mounts, idmap.mount) else {
+            continue;
+        };
+        match mount_idmap(mount, recursive, by) {
             Ok(()) => {}
             Err(Errno::INVAL | Errno::OPNOTSUPP) if idmap.optional => {}
             Err(error) => {
@@ -166,12 +184,11 @@ fn serve_child<'a>(
     Ok(())
 }
 
-fn write_maps(pid: i32, uids: &str, gids: &str) -> Result<(), Failure> {
-    for (name, map) in [("uid_map", uids), ("gid_map", gids)] {
-        std::fs::write(format!("/proc/{pid}/{name}"), map)
-            .map_err(|error| Failure::act(format!("write the {name}"), error))?;
+fn mount_at(mounts: &MountPlan, place: MountPlace) -> Option<&OwnedFd> {
+    match place {
+        MountPlace::Layer(index) => mounts.layers[index].0.made(),
+        MountPlace::Bind(index) => mounts.binds[index].mount.made(),
     }
-    Ok(())
 }
 
 fn user_namespace(pid: i32) -> Result<OwnedFd, Failure> {
@@ -240,13 +257,15 @@ impl Starting {
         let bytes = serde_json::to_vec(&identity)
             .map_err(|error| Failure::act("describe the guest", error))?;
         let path = self.directory.join(layout::GUEST);
-        write_file_atomic(&path, &bytes, 0o600, Durability::Process).map_err(|error| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            Failure::act(
-                "remember the guest",
-                format!("{error}: {}", cause.unwrap_or_default()),
-            )
-        })?;
+        for path in [Some(&path), self.note.as_ref()].into_iter().flatten() {
+            write_file_atomic(path, &bytes, 0o600, Durability::Process).map_err(|error| {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                Failure::act(
+                    "remember the guest",
+                    format!("{error}: {}", cause.unwrap_or_default()),
+                )
+            })?;
+        }
         if let Some((file, quota)) = &self.held.quota {
             rustix::io::write(file, quota.to_string().as_bytes())
                 .map_err(|e| Failure::act("limit the CPU time", io::Error::from(e)))?;
@@ -267,9 +286,10 @@ impl Starting {
             let ended = self.ended.as_deref().unwrap_or("it ended without a word");
             return Failure::act("wait for the guest", ended);
         };
-        let names = match failed.words() {
-            "attach a layer of the image" => &self.names.layers,
-            "make the mount point" | "attach the mount" => &self.names.binds,
+        let names = match failed.act {
+            Act::AttachLayer | Act::OpenLayer => &self.names.layers,
+            Act::MakeMountPoint | Act::AttachBind => &self.names.binds,
+            Act::OpenBind => &self.names.sources,
             _ => return Failure::act(failed.words(), io::Error::from_raw_os_error(failed.errno)),
         };
         let name = names
@@ -281,6 +301,10 @@ impl Starting {
         } else {
             reason
         };
+        if failed.act == Act::OpenBind {
+            let path = name.to_owned();
+            return Failure::Bind { path, reason };
+        }
         Failure::act(format!("{} {name}", failed.words()), reason)
     }
 
@@ -290,5 +314,8 @@ impl Starting {
         let _ = send_signal(&self.pidfd, Signal::KILL);
         let _ = rustix::fs::unlink(self.directory.join(layout::GUEST));
         let _ = rustix::fs::unlink(&self.socket);
+        if let Some(note) = &self.note {
+            let _ = rustix::fs::unlink(note);
+        }
     }
 }

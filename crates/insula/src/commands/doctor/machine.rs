@@ -2,21 +2,25 @@
 
 use super::Check;
 use crate::settings::{Settings, file_system_of};
+use domain::Capability;
 use domain::amounts::show_bytes;
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use sandbox::{
+    ControlGroups, GroupVersion, LentGap, LentRange, control_groups, lent_range, user_namespaces,
+};
+use std::path::Path;
 
 /// The oldest kernel whose mounts can map user ids (mount_setattr, idmapped mounts).
 const OLDEST_KERNEL: (u32, u32) = (5, 12);
 /// Below this much free space on the home's file system there is a warning, in bytes.
 const LITTLE_SPACE: u64 = 1 << 30;
-/// What the limits of a session need.
-const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+/// The name of the check of control groups.
+pub(super) const GROUPS: &str = "cgroups";
 
 /// Looks at this machine.
 pub(super) fn checks(settings: &Settings) -> Vec<Check> {
-    let mut checks = vec![kernel(), user(), cgroups(), user_namespaces()];
+    let mut checks = vec![kernel()];
+    checks.extend(user());
+    checks.extend([cgroups(settings), namespaces()]);
     checks.extend(home(settings));
     checks.push(runtime_directory(settings));
     checks
@@ -42,99 +46,84 @@ fn version_of(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-fn user() -> Check {
+fn user() -> Vec<Check> {
     let uid = rustix::process::geteuid();
     if uid.is_root() {
-        return Check::ok("user", "root: sessions get user ids of their own");
+        return vec![Check::ok(
+            "user",
+            "root: sessions get user ids of their own",
+        )];
     }
-    let found = format!("user {}, not root", uid.as_raw());
-    Check::fail(
-        "user",
-        found,
-        "the sandbox of this release needs root: use sudo",
-    )
+    let found = format!("{}, not root: sessions run as this user", uid.as_raw());
+    vec![Check::ok("user", found), user_ids(lent_range())]
 }
 
-fn cgroups() -> Check {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let found = Cgroups::of(&mounts, |path| fs::read_to_string(path).unwrap_or_default());
-    found.check()
-}
-
-/// Which controllers there are, by version of the hierarchy.
-#[derive(Debug, Default)]
-struct Cgroups {
-    version_1: BTreeSet<String>,
-    version_2: BTreeSet<String>,
-    unified: bool,
-}
-
-impl Cgroups {
-    fn of(mounts: &str, read: impl Fn(&Path) -> String) -> Self {
-        let mut found = Self::default();
-        for line in mounts.lines() {
-            let fields: Vec<&str> = line.split(' ').collect();
-            let [_, path, kind, options, ..] = fields.as_slice() else {
-                continue;
-            };
-            if *kind == "cgroup" {
-                found
-                    .version_1
-                    .extend(options.split(',').map(str::to_owned));
-            }
-            if *kind == "cgroup2" {
-                found.unified = true;
-                let controllers = read(&PathBuf::from(path).join("cgroup.controllers"));
-                found
-                    .version_2
-                    .extend(controllers.split_whitespace().map(str::to_owned));
-            }
+/// Which ids the sessions of an ordinary user have.
+fn user_ids(lent: Result<LentRange, LentGap>) -> Check {
+    let name = "user ids";
+    match lent {
+        Ok(LentRange {
+            first_uid,
+            first_gid,
+        }) => {
+            let found = format!("your own, and those lent to you (from {first_uid}, {first_gid})");
+            Check::ok(name, found)
         }
-        found
-    }
-
-    fn check(&self) -> Check {
-        let has = |set: &BTreeSet<String>| {
-            let there = CONTROLLERS.into_iter().filter(|name| set.contains(*name));
-            there.collect::<Vec<_>>().join(", ")
-        };
-        let missing: Vec<&str> = CONTROLLERS
-            .into_iter()
-            .filter(|name| !self.version_1.contains(*name) && !self.version_2.contains(*name))
-            .collect();
-        let found = match (has(&self.version_1), has(&self.version_2)) {
-            (one, two) if one.is_empty() && two.is_empty() && !self.unified => {
-                "none are mounted".to_owned()
-            }
-            (one, two) if one.is_empty() => format!("version 2: {two}"),
-            (one, two) if two.is_empty() => format!("version 1: {one}"),
-            (one, two) => format!("version 1: {one}; version 2: {two}"),
-        };
-        if missing.is_empty() {
-            return Check::ok("cgroups", found);
+        Err(gap) => {
+            let remedy = format!("to have other users inside: {}", gap.remedy());
+            Check::warn(name, format!("your own only: {gap}"), remedy)
         }
-        let missing = missing.join(", ");
-        Check::fail(
-            "cgroups",
-            format!("{found}; missing: {missing}"),
-            format!("limits need the controllers {missing}: boot with systemd, or mount them"),
-        )
     }
 }
 
-fn user_namespaces() -> Check {
+/// What the daemon could limit if it was started by this process; the one that runs may stand in
+/// another group, and tells by its node.
+fn cgroups(settings: &Settings) -> Check {
+    let group = settings.runtime_directory.file_name().unwrap_or_default();
+    let found = control_groups(&group.to_string_lossy());
+    group_check(&found, rustix::process::geteuid().is_root())
+}
+
+fn group_check(groups: &ControlGroups, is_root: bool) -> Check {
+    let mut has = Vec::new();
+    let mut lacks: Vec<(&str, &str)> = Vec::new();
+    for (name, capability) in &groups.controllers {
+        match capability {
+            Capability::Yes => has.push(*name),
+            Capability::No { reason } => lacks.push((name, reason)),
+        }
+    }
+    let has = has.join(", ");
+    let found = match groups.version {
+        Some(GroupVersion::One) => format!("version 1: {has}"),
+        Some(GroupVersion::Two) => format!("version 2: {has}"),
+        None => "none can be used".to_owned(),
+    };
+    let Some((_, first)) = lacks.first() else {
+        return Check::ok(GROUPS, found);
+    };
+    let names: Vec<&str> = lacks.iter().map(|(name, _)| *name).collect();
+    let found = format!("{found}; no limits on {}", names.join(", "));
+    let remedy = lacks
+        .iter()
+        .find(|(_, reason)| reason != first)
+        .map_or_else(
+            || (*first).to_owned(),
+            |(_, other)| format!("{first}; {other}"),
+        );
+    if is_root {
+        Check::fail(GROUPS, found, remedy)
+    } else {
+        Check::warn(GROUPS, found, remedy)
+    }
+}
+
+fn namespaces() -> Check {
     let name = "user namespaces";
-    let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    if number("/proc/sys/user/max_user_namespaces") == Some(0) {
-        let remedy = "set sysctl user.max_user_namespaces to a number such as 65536";
-        return Check::fail(name, "switched off", remedy);
+    match user_namespaces() {
+        Ok(()) => Check::ok(name, "allowed"),
+        Err(gap) => Check::fail(name, gap.to_string(), gap.remedy()),
     }
-    let restricted = number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1);
-    if restricted && !rustix::process::geteuid().is_root() {
-        let remedy = "run as root, or give this executable an AppArmor profile with `userns,`";
-        return Check::fail(name, "restricted by AppArmor", remedy);
-    }
-    Check::ok(name, "allowed")
 }
 
 fn home(settings: &Settings) -> Vec<Check> {
@@ -179,8 +168,10 @@ fn runtime_directory(settings: &Settings) -> Check {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cgroups, version_of};
-    use crate::commands::doctor::Level;
+    use super::{group_check, user_ids, version_of};
+    use crate::commands::doctor::{Check, Level};
+    use domain::Capability;
+    use sandbox::{ControlGroups, GroupVersion, LentGap, LentRange};
 
     #[test]
     fn kernels_are_compared_by_number() {
@@ -190,29 +181,68 @@ mod tests {
     }
 
     #[test]
-    fn controllers_count_in_either_version() {
-        let line =
-            |kind: &str, path: &str, options: &str| format!("x {path} {kind} {options} 0 0\n");
-        let check = |mounts: String, controllers: &'static str| {
-            Cgroups::of(&mounts, |_| controllers.to_owned()).check()
+    fn what_cannot_be_limited_is_a_failure_for_root_and_a_gap_for_users() {
+        let check = |version, lacking: &[(&'static str, &str)], is_root| {
+            let controllers = ["cpu", "memory", "pids"].map(|name| {
+                let lacked = lacking.iter().find(|(lacked, _)| *lacked == name);
+                let answer = lacked.map_or(Capability::Yes, |(_, reason)| Capability::No {
+                    reason: (*reason).to_owned(),
+                });
+                (name, answer)
+            });
+            let groups = ControlGroups {
+                version,
+                place: None,
+                controllers: controllers.into(),
+            };
+            let Check {
+                level,
+                found,
+                remedy,
+                ..
+            } = group_check(&groups, is_root);
+            (level, found, remedy.unwrap_or_default())
         };
-        let one = line("cgroup", "/c/cpu", "rw,cpu,cpuacct") + &line("cgroup", "/c/m", "rw,memory");
-        let two = line("cgroup2", "/c/u", "rw");
-        let mixed = check(one.clone() + &two, "pids hugetlb");
+        let expect = |level, found: &str, remedy: &str| (level, found.into(), remedy.into());
         assert_eq!(
-            (mixed.level, mixed.found.as_str()),
-            (Level::Ok, "version 1: cpu, memory; version 2: pids")
+            check(Some(GroupVersion::One), &[], true),
+            expect(Level::Ok, "version 1: cpu, memory, pids", "")
         );
-        let missing = check(one, "");
         assert_eq!(
-            (missing.level, missing.found.as_str()),
-            (Level::Fail, "version 1: cpu, memory; missing: pids")
+            check(Some(GroupVersion::Two), &[("pids", "why")], true),
+            expect(
+                Level::Fail,
+                "version 2: cpu, memory; no limits on pids",
+                "why"
+            )
         );
-        assert_eq!(check(two, "cpuset cpu io memory pids").level, Level::Ok);
+        let all = [("cpu", "a"), ("memory", "a"), ("pids", "b")];
+        assert_eq!(
+            check(None, &all, false),
+            expect(
+                Level::Warn,
+                "none can be used; no limits on cpu, memory, pids",
+                "a; b"
+            )
+        );
+    }
+
+    #[test]
+    fn a_lent_range_is_told_and_its_lack_has_a_remedy() {
+        let lent = user_ids(Ok(LentRange {
+            first_uid: 7,
+            first_gid: 9,
+        }));
+        assert_eq!((lent.level, lent.remedy), (Level::Ok, None));
+        let missing = user_ids(Err(LentGap::NoProgram {
+            program: "newuidmap",
+        }));
+        assert_eq!(missing.level, Level::Warn);
+        assert_eq!(missing.found, "your own only: newuidmap is not installed");
         assert!(
-            check(String::new(), "")
-                .found
-                .starts_with("none are mounted")
+            missing
+                .remedy
+                .is_some_and(|remedy| remedy.contains("uidmap"))
         );
     }
 }

@@ -83,12 +83,8 @@ fn node(node: &NodeView) -> Vec<Check> {
     if !has.is_empty() {
         checks.push(Check::ok("  can", has.join(", ")));
     }
-    for row in node.capabilities.iter().filter(|row| !row.has) {
-        let remedy = row
-            .reason
-            .clone()
-            .unwrap_or_else(|| "this engine does not have it".to_owned());
-        checks.push(Check::warn("  cannot", row.name.clone(), remedy));
+    for (reason, rows) in lacks(node) {
+        checks.push(Check::warn("  cannot", rows.join(", "), reason));
     }
     for member in &node.unclaimed {
         let remedy =
@@ -96,6 +92,20 @@ fn node(node: &NodeView) -> Vec<Check> {
         checks.push(Check::warn("  unclaimed", member.clone(), remedy));
     }
     checks
+}
+
+/// What its engine does not have: each reason once, in the order of the rows, with its rows.
+fn lacks(node: &NodeView) -> Vec<(String, Vec<&str>)> {
+    let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
+    for row in node.capabilities.iter().filter(|row| !row.has) {
+        let reason = row.reason.as_deref();
+        let reason = reason.unwrap_or("this engine does not have it");
+        match reasons.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, rows)) => rows.push(&row.name),
+            None => reasons.push((reason.to_owned(), vec![&row.name])),
+        }
+    }
+    reasons
 }
 
 /// No daemon runs: whether the next command will start one.

@@ -1,5 +1,6 @@
 //! From the creator's credentials to root of the namespace, and from there to the guest's.
 
+use super::super::plan::Ids;
 use engine_api::UidRange;
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
@@ -27,10 +28,16 @@ const COMMAND: CapabilitySet = CapabilitySet::FSETID
 const CAPABILITY_LIMIT: u32 = 63;
 
 /// Root of the user namespace, whose map is written. The capabilities stay: they were all given
-/// with the namespace, and no user id was its root before.
-pub(super) fn become_root() -> Result<(), Errno> {
-    set_thread_groups(&[])?;
-    set_ids(0)
+/// with the namespace, and no user id was its root before. Where there is one id only, it has the
+/// capabilities without being root, and its groups cannot be left: they are nobody's inside.
+pub(super) fn become_root(ids: Ids) -> Result<(), Errno> {
+    match ids {
+        Ids::Many => {
+            set_thread_groups(&[])?;
+            set_ids(0)
+        }
+        Ids::One => Ok(()),
+    }
 }
 
 fn set_ids(id: u32) -> Result<(), Errno> {
@@ -40,7 +47,7 @@ fn set_ids(id: u32) -> Result<(), Errno> {
 }
 
 /// The guest's user, with the capabilities it and a command may need and no way to any other.
-pub(super) fn become_guest() -> Result<(), Errno> {
+pub(super) fn become_guest(ids: Ids) -> Result<(), Errno> {
     let kept = GUEST.union(COMMAND);
     for number in 0..=CAPABILITY_LIMIT {
         let capability = CapabilitySet::from_bits_retain(1 << number);
@@ -53,8 +60,10 @@ pub(super) fn become_guest() -> Result<(), Errno> {
             result => result?,
         }
     }
-    set_keep_capabilities(true)?;
-    set_ids(UidRange::GUEST)?;
+    if ids == Ids::Many {
+        set_keep_capabilities(true)?;
+        set_ids(UidRange::GUEST)?;
+    }
     let sets = CapabilitySets {
         effective: kept,
         permitted: kept,

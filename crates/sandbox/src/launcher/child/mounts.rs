@@ -4,9 +4,13 @@
 //! Paths below the image's root are never followed as they are: an image may be hostile, so each
 //! mount point is opened beneath the root without following links, and mounted on by descriptor.
 
-use super::super::plan::{Act, Failed, MountPlan, SmallFile, Target};
+use super::super::plan::{
+    Act, Failed, Ids, MountPlan, SmallFile, Source, SourcePath, Target, WRITABLE_NUMBERS,
+};
 use super::During;
-use crate::kernel::{MOUNT_NO_DEVICES, MOUNT_NO_SUID, MOUNT_READ_ONLY, mount_setattr};
+use crate::kernel::{
+    self, MOUNT_NO_DEVICES, MOUNT_NO_SUID, MOUNT_READ_ONLY, RECURSIVE, mount_setattr,
+};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -17,6 +21,9 @@ use rustix::mount::{
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+/// Entries of a member's directory: see [`engine_api::layout`].
+const UPPER: &str = engine_api::layout::UPPER;
+const OVERLAY_WORK: &str = engine_api::layout::OVERLAY_WORK;
 /// Where the staging file system goes: a directory that every system has.
 const STAGING: &CStr = c"/tmp";
 /// Parts of /proc that are hidden: files show nothing, directories are empty.
@@ -57,6 +64,14 @@ const HIDDEN_SYS: &[&CStr] = &[
     c"kernel/tracing",
     c"kernel/vmcoreinfo",
 ];
+/// What is mounted in the node's /sys, where that can only be shown with all of it.
+const MOUNTED_IN_SYS: &[&CStr] = &[
+    c"fs/bpf",
+    c"fs/cgroup",
+    c"fs/fuse/connections",
+    c"fs/pstore",
+    c"fs/resctrl",
+];
 /// Devices of the node that are shown.
 const DEVICES: &[(&CStr, &CStr)] = &[
     (c"/dev/null", c"null"),
@@ -77,10 +92,83 @@ const DEVICE_LINKS: &[(&CStr, &CStr)] = &[
 const HARMLESS: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 
+/// Makes the mounts that the launcher could not make: an ordinary user may only in the container's
+/// own namespaces. Nothing to do where root made them.
+pub(super) fn open_sources(plan: &mut MountPlan) -> Result<(), Failed> {
+    if plan.layers.iter().all(|(layer, _)| layer.made().is_some()) {
+        return Ok(());
+    }
+    detach_all().during(Act::DetachMounts)?;
+    for (index, (layer, _)) in plan.layers.iter_mut().enumerate() {
+        open_source(layer).during_each(Act::OpenLayer, index)?;
+    }
+    for (index, bind) in plan.binds.iter_mut().enumerate() {
+        open_source(&mut bind.mount).during_each(Act::OpenBind, index)?;
+    }
+    if let Some(sys) = &mut plan.sys {
+        open_source(sys).during(Act::OpenSys)?;
+    }
+    let Some(overlay) = &mut plan.overlay else {
+        return Ok(());
+    };
+    open_source(&mut overlay.member).during(Act::OpenMember)?;
+    let member = mount_of(&overlay.member).during(Act::OpenMember)?;
+    for (name, number) in [UPPER, OVERLAY_WORK].into_iter().zip(WRITABLE_NUMBERS) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = openat(member, name, flags, Mode::empty()).during(Act::OpenMember)?;
+        kernel::duplicate(&opened, number).during(Act::OpenMember)?;
+    }
+    Ok(())
+}
+
+fn open_source(source: &mut Source) -> Result<(), Errno> {
+    let Source::Path(SourcePath {
+        path,
+        recursive,
+        no_follow,
+        attributes,
+    }) = source
+    else {
+        return Ok(());
+    };
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, *recursive);
+    flags.set(OpenTreeFlags::AT_SYMLINK_NOFOLLOW, *no_follow);
+    let mount = open_tree(CWD, path.as_c_str(), flags)?;
+    let reach = if *recursive { RECURSIVE } else { 0 };
+    mount_setattr(&mount, reach, *attributes)?;
+    *source = Source::Made(mount);
+    Ok(())
+}
+
+/// The mount of a source, which the launcher or [`open_sources`] made.
+fn mount_of(source: &Source) -> Result<BorrowedFd<'_>, Errno> {
+    source.made().map(|mount| mount.as_fd()).ok_or(Errno::BADF)
+}
+
+fn detach_all() -> Result<(), Errno> {
+    mount_change(
+        c"/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+}
+
+/// The mounts of a container that an ordinary user may be kept from making, in a namespace of the
+/// calling process's own.
+pub(super) fn attempt() -> Result<(), (&'static str, Errno)> {
+    let words = |act| move |error| (act, error);
+    detach_all().map_err(words("make all mounts private"))?;
+    stage().map_err(words("mount a tmpfs"))?;
+    let attributes = HARMLESS | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    create(c"proc", &[], attributes).map_err(words("mount /proc"))?;
+    create(c"sysfs", &[], attributes).map_err(words("mount /sys"))?;
+    copy_of(CWD, c"/dev/null").map_err(words("bind /dev/null"))?;
+    Ok(())
+}
+
 /// Builds everything of `plan` and makes it this process's root.
-pub(super) fn build(plan: &MountPlan) -> Result<(), Failed> {
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change(c"/", private).during(Act::DetachMounts)?;
+pub(super) fn build(plan: &MountPlan, ids: Ids) -> Result<(), Failed> {
+    detach_all().during(Act::DetachMounts)?;
     stage().during(Act::MakeStaging)?;
     mount_root(plan)?;
     let root = open(
@@ -92,11 +180,12 @@ pub(super) fn build(plan: &MountPlan) -> Result<(), Failed> {
     let root = root.as_fd();
     mount_proc(root)?;
     mount_sys(root, plan)?;
-    mount_devices(root, plan)?;
+    mount_devices(root, plan, ids)?;
     mount_tmp(root, plan).during(Act::MountTmp)?;
     for (index, bind) in plan.binds.iter().enumerate() {
         let target = target(root, &bind.target).during_each(Act::MakeMountPoint, index)?;
-        attach(&bind.mount, &target).during_each(Act::AttachBind, index)?;
+        let mount = mount_of(&bind.mount).during_each(Act::AttachBind, index)?;
+        attach(mount, &target).during_each(Act::AttachBind, index)?;
     }
     for file in &plan.small_files {
         cover_file(root, file).during(Act::WriteSmallFile)?;
@@ -135,15 +224,17 @@ fn stage() -> Result<(), Errno> {
 fn mount_root(plan: &MountPlan) -> Result<(), Failed> {
     let attached = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     let Some(overlay) = &plan.overlay else {
-        let (layer, _) = &plan.layers[0];
+        let layer = mount_of(&plan.layers[0].0).during(Act::MountRoot)?;
         return move_mount(layer, c"", CWD, c"root", attached).during(Act::MountRoot);
     };
     for (index, (layer, name)) in plan.layers.iter().enumerate() {
         mkdirat(CWD, name.as_c_str(), Mode::RWXU).during_each(Act::AttachLayer, index)?;
+        let layer = mount_of(layer).during_each(Act::AttachLayer, index)?;
         move_mount(layer, c"", CWD, name.as_c_str(), attached)
             .during_each(Act::AttachLayer, index)?;
     }
-    move_mount(&overlay.member, c"", CWD, c"member", attached).during(Act::MountRoot)?;
+    let member = mount_of(&overlay.member).during(Act::MountRoot)?;
+    move_mount(member, c"", CWD, c"member", attached).during(Act::MountRoot)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     let options = Some(overlay.options.as_c_str());
     mount(c"overlay", c"root", c"overlay", flags, options).during(Act::MountRoot)
@@ -276,27 +367,32 @@ fn read_only(directory: impl AsFd, name: &CStr) -> Result<(), Errno> {
 fn mount_sys(root: BorrowedFd<'_>, plan: &MountPlan) -> Result<(), Failed> {
     let made;
     let sys = match &plan.sys {
-        Some(sys) => sys,
+        Some(sys) => mount_of(sys).during(Act::MountSys)?,
         None => {
             let attributes =
                 HARMLESS | MountAttrFlags::MOUNT_ATTR_NOEXEC | MountAttrFlags::MOUNT_ATTR_RDONLY;
             made = create(c"sysfs", &[], attributes).during(Act::MountSys)?;
-            &made
+            made.as_fd()
         }
     };
     let target = top(root, c"sys").during(Act::MountSys)?;
     attach(sys, &target).during(Act::MountSys)?;
-    for (index, name) in HIDDEN_SYS.iter().enumerate() {
+    let mounted = if plan.sys_is_whole {
+        MOUNTED_IN_SYS
+    } else {
+        &[]
+    };
+    for (index, name) in HIDDEN_SYS.iter().chain(mounted).enumerate() {
         hide(sys, name).during_each(Act::MountSys, index)?;
     }
     Ok(())
 }
 
-fn mount_devices(root: BorrowedFd<'_>, plan: &MountPlan) -> Result<(), Failed> {
-    devices(root, plan).during(Act::MountDevices)
+fn mount_devices(root: BorrowedFd<'_>, plan: &MountPlan, ids: Ids) -> Result<(), Failed> {
+    devices(root, plan, ids).during(Act::MountDevices)
 }
 
-fn devices(root: BorrowedFd<'_>, plan: &MountPlan) -> Result<(), Errno> {
+fn devices(root: BorrowedFd<'_>, plan: &MountPlan, ids: Ids) -> Result<(), Errno> {
     let options = [(c"mode", c"0755"), (c"size", c"64k"), (c"nr_inodes", c"64")];
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let dev = create(c"tmpfs", &options, attributes)?;
@@ -321,8 +417,13 @@ fn devices(root: BorrowedFd<'_>, plan: &MountPlan) -> Result<(), Errno> {
     ];
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    // The group of terminals is one number of many; where there is one, they are the user's.
+    let options = match ids {
+        Ids::Many => &options[..],
+        Ids::One => &options[..options.len() - 1],
+    };
     move_mount(
-        create(c"devpts", &options, attributes)?,
+        create(c"devpts", options, attributes)?,
         c"",
         &dev,
         c"pts",
