@@ -3,18 +3,24 @@
 mod download;
 
 use crate::background::connection;
+use crate::clock;
 use crate::guest;
 use crate::shared::{Shared, Stage, failed};
 use crate::streams;
 use async_trait::async_trait;
 use domain::MemberId;
+use engine_api::EngineError;
+use futures::{StreamExt, stream};
 use guest_api::Request;
 use node_api::{
-    ByteStream, Desired, DownloadRequest, JoinRequest, LogChunkStream, LogRequest, MemberUsage,
-    NodeApi, NodeError, ProcessInputStream, ProcessOutputStream, SignalRequest, StdinReply,
-    StdinRequest,
+    ByteStream, Desired, DownloadRequest, JoinRequest, LogChunkStream, LogRequest, MemberSample,
+    MemberUsage, NodeApi, NodeError, ProcessInputStream, ProcessOutputStream, SignalRequest,
+    StdinReply, StdinRequest,
 };
 use std::sync::Arc;
+
+/// Members whose use is read at the same time: it is a dozen small files each, read by a thread.
+const SAMPLES_AT_ONCE: usize = 4;
 
 /// The agent as the manager sees it.
 #[derive(Debug)]
@@ -37,6 +43,23 @@ impl NodeService {
                 state: state.word().to_owned(),
             }),
         }
+    }
+}
+
+impl NodeService {
+    async fn sample(&self, member: MemberId) -> Result<MemberUsage, EngineError> {
+        let usage = self.shared.engine.usage(member).await?;
+        Ok(MemberUsage {
+            cpu_micros: usage.cpu_micros,
+            memory_bytes: usage.memory_bytes,
+            memory_peak_bytes: usage.memory_peak_bytes,
+            pids: usage.pids,
+            out_of_memory_kills: usage.out_of_memory.map_or(0, |evidence| evidence.kills),
+            disk_bytes: self.shared.disk_bytes_of(member),
+            read_bytes: usage.read_bytes,
+            write_bytes: usage.write_bytes,
+            sampled_micros: clock::now().monotonic.0,
+        })
     }
 }
 
@@ -76,14 +99,17 @@ impl NodeApi for NodeService {
 
     async fn usage(&self, member: MemberId) -> Result<MemberUsage, NodeError> {
         self.require_running(member)?;
-        let usage = self.shared.engine.usage(member).await.map_err(failed)?;
-        Ok(MemberUsage {
-            cpu_micros: usage.cpu_micros,
-            memory_bytes: usage.memory_bytes,
-            memory_peak_bytes: usage.memory_peak_bytes,
-            pids: usage.pids,
-            out_of_memory_kills: usage.out_of_memory.map_or(0, |evidence| evidence.kills),
-            disk_bytes: self.shared.disk_bytes_of(member),
-        })
+        self.sample(member).await.map_err(failed)
+    }
+
+    async fn all_usage(&self) -> Result<Vec<MemberSample>, NodeError> {
+        let running = self.shared.running();
+        let samples = stream::iter(running).map(|member| async move {
+            // It may have ended since: then there is nothing to tell of it.
+            let usage = self.sample(member).await.ok()?;
+            Some(MemberSample { member, usage })
+        });
+        let samples = samples.buffered(SAMPLES_AT_ONCE);
+        Ok(samples.filter_map(std::future::ready).collect().await)
     }
 }

@@ -79,6 +79,15 @@ impl Shared {
         stage_in(&self.report.borrow(), member)
     }
 
+    /// Every member whose command runs, or is being stopped, as last reported.
+    pub(crate) fn running(&self) -> Vec<MemberId> {
+        let report = self.report.borrow();
+        let running = report.members.iter().filter(|reported| {
+            matches!(Stage::of(&reported.state), Stage::Running | Stage::Stopping)
+        });
+        running.map(|reported| reported.id).collect()
+    }
+
     /// The directory of a member that has one; refused for one that has not.
     pub(crate) async fn existing(&self, member: MemberId) -> Result<MemberDirectory, NodeError> {
         let directory = self.member(member);

@@ -9,11 +9,12 @@ use crate::transport::{Client, REQUEST_TIMEOUT, array_path, session_path, unclai
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use public_api::{
-    ArrayPage, ArrayQuery, ArrayView, AttachOrder, CreateArray, CreateSession, Created,
-    CreatedArray, ElementPage, ElementQuery, EventQuery, ExecOrder, FilesQuery, IDEMPOTENCY_HEADER,
-    ListQuery, LogQuery, NodeView, OutputStream, ProcessControl, RemoveQuery, SessionPage,
-    SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteView, StdinQuery, StdinView,
-    StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
+    ArrayPage, ArrayQuery, ArrayView, AttachOrder, ChangeSession, CreateArray, CreateSession,
+    Created, CreatedArray, ElementPage, ElementQuery, EventPage, EventPageQuery, EventQuery,
+    ExecOrder, FilesQuery, IDEMPOTENCY_HEADER, ListQuery, LogQuery, NodeView, OutputStream,
+    ProcessControl, RemoveQuery, SessionPage, SessionView, ShutdownOrder, ShutdownView,
+    SignalOrder, SiteUsageView, SiteView, StdinQuery, StdinView, StopSession, ThrottleOrder,
+    UnclaimedView, UploadView, UsageView, Why,
 };
 use reqwest::{Body, Method};
 use std::io;
@@ -197,6 +198,19 @@ impl Client {
             .await
     }
 
+    /// Gives a session another name; returns when that is durable.
+    pub async fn change(
+        &self,
+        session: &str,
+        change: &ChangeSession,
+    ) -> Result<SessionView, ClientError> {
+        let path = session_path(session, "")?;
+        self.request(Method::PATCH, &path)
+            .change(|request| request.json(change))
+            .json()
+            .await
+    }
+
     /// Signals a session's command.
     pub async fn signal(&self, session: &str, order: SignalOrder) -> Result<(), ClientError> {
         let path = session_path(session, "/signal")?;
@@ -217,6 +231,11 @@ impl Client {
     pub async fn usage(&self, session: &str) -> Result<UsageView, ClientError> {
         let path = session_path(session, "/usage")?;
         self.request(Method::GET, &path).json().await
+    }
+
+    /// What every session uses now, and for operators the nodes.
+    pub async fn site_usage(&self) -> Result<SiteUsageView, ClientError> {
+        self.request(Method::GET, "/usage").json().await
     }
 
     /// A session's output as frames; `raw` is ignored. The stream ends after
@@ -296,6 +315,14 @@ impl Client {
             part.map_err(|error| broken(&act, BrokenAnswer::Transport(error.without_url())))
         });
         Ok(parts.boxed())
+    }
+
+    /// A page of what has happened.
+    pub async fn event_page(&self, query: &EventPageQuery) -> Result<EventPage, ClientError> {
+        self.request(Method::GET, "/events/page")
+            .change(|request| request.query(query))
+            .json()
+            .await
     }
 
     /// What happened after `query.after` and happens. The stream ends when the site goes down;

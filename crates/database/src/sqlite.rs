@@ -146,6 +146,19 @@ impl Store for SqliteStore {
         read::events(&self.connection, after, limit)
     }
 
+    fn session_events(
+        &mut self,
+        session: SessionId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<SiteEvent>, StoreError> {
+        read::session_events(&self.connection, session, after, limit)
+    }
+
+    fn first_event_since(&mut self, at: Timestamp) -> Result<Option<u64>, StoreError> {
+        read::first_event_since(&self.connection, at)
+    }
+
     fn prune(&mut self, limits: &Retention, now: Timestamp) -> Result<PruneReport, StoreError> {
         if self.doubtful {
             return Err(StoreError::Doubtful);

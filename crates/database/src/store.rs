@@ -41,6 +41,17 @@ pub trait Store: Send + std::fmt::Debug {
     /// Events with a number above `after`, ascending.
     fn events(&mut self, after: u64, limit: u32) -> Result<Vec<SiteEvent>, StoreError>;
 
+    /// Events of one session with a number above `after`, ascending.
+    fn session_events(
+        &mut self,
+        session: SessionId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<SiteEvent>, StoreError>;
+
+    /// The number of the first event, by time, at or after `at`.
+    fn first_event_since(&mut self, at: Timestamp) -> Result<Option<u64>, StoreError>;
+
     /// Deletes rows that are older than their retention, at most `limits.rows_per_call` of each
     /// kind; [`PruneReport::more`] says that there is more to do.
     fn prune(&mut self, limits: &Retention, now: Timestamp) -> Result<PruneReport, StoreError>;

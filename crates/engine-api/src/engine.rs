@@ -96,6 +96,14 @@ pub struct Usage {
     /// How often a process or thread was refused so far because the limit was reached.
     #[serde(default)]
     pub pids_limit_hits: u64,
+    /// Bytes read from block devices so far, where the engine knows. Reads that the page cache
+    /// answers are not among them.
+    #[serde(default)]
+    pub read_bytes: Option<u64>,
+    /// Bytes written to block devices so far, where the engine knows. Cgroup v1 only counts those
+    /// that the program waited for: what the kernel writes back later is nobody's there.
+    #[serde(default)]
+    pub write_bytes: Option<u64>,
 }
 
 /// A container could not be started.

@@ -5,12 +5,16 @@ use public_api::MountView;
 use std::path::{Component, Path};
 use std::str::FromStr as _;
 
-/// Signals by name, as `kill -l` has them.
-const SIGNALS: [(&str, i32); 14] = [
+/// Signals by name, as `kill -l` has them; those for real-time use have numbers only.
+const SIGNALS: [(&str, i32); 31] = [
     ("HUP", 1),
     ("INT", 2),
     ("QUIT", 3),
+    ("ILL", 4),
+    ("TRAP", 5),
     ("ABRT", 6),
+    ("BUS", 7),
+    ("FPE", 8),
     ("KILL", 9),
     ("USR1", 10),
     ("SEGV", 11),
@@ -18,9 +22,22 @@ const SIGNALS: [(&str, i32); 14] = [
     ("PIPE", 13),
     ("ALRM", 14),
     ("TERM", 15),
+    ("STKFLT", 16),
+    ("CHLD", 17),
     ("CONT", 18),
     ("STOP", 19),
+    ("TSTP", 20),
+    ("TTIN", 21),
+    ("TTOU", 22),
+    ("URG", 23),
+    ("XCPU", 24),
+    ("XFSZ", 25),
+    ("VTALRM", 26),
+    ("PROF", 27),
     ("WINCH", 28),
+    ("IO", 29),
+    ("PWR", 30),
+    ("SYS", 31),
 ];
 
 /// A number of CPUs, as text.
@@ -44,6 +61,15 @@ pub(crate) fn span(text: &str) -> Result<String, String> {
     Span::from_str(text)
         .map(|span| span.to_string())
         .map_err(|error| error.to_string())
+}
+
+/// A length of time, as text, or an instant.
+pub(crate) fn since(text: &str) -> Result<String, String> {
+    match text.parse::<jiff::Timestamp>() {
+        Ok(instant) => Ok(instant.to_string()),
+        Err(_) => span(text)
+            .map_err(|error| format!("{error}; an instant is written as in 2026-11-21T08:00:00Z")),
+    }
 }
 
 /// The name of a new session.
@@ -142,7 +168,13 @@ mod tests {
 
     #[test]
     fn signals_have_names_and_numbers() {
-        for (text, number) in [("TERM", 15), ("sigint", 2), ("9", 9), ("64", 64)] {
+        for (text, number) in [
+            ("TERM", 15),
+            ("sigint", 2),
+            ("9", 9),
+            ("64", 64),
+            ("SIGCHLD", 17),
+        ] {
             assert_eq!(signal(text), Ok(number));
         }
         assert_eq!(

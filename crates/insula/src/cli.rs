@@ -1,8 +1,8 @@
 //! The command line: its verbs and the options that all of them have.
 
 use crate::commands::{
-    attach, completion, config, doctor, down, download, exec, logs, ls, rm, run, show, stop,
-    unclaimed, up, why,
+    attach, completion, config, doctor, down, download, events, exec, logs, ls, rename, rm, run,
+    show, stop, top, unclaimed, up, why,
 };
 use crate::daemon::serve_command;
 use crate::exit_codes;
@@ -69,6 +69,9 @@ enum Verb {
     Stop(stop::StopArguments),
     Rm(rm::RmArguments),
     Why(why::WhyArguments),
+    Top(top::TopArguments),
+    Events(events::EventsArguments),
+    Rename(rename::RenameArguments),
     Up(up::UpArguments),
     Down(down::DownArguments),
     Doctor(doctor::DoctorArguments),
@@ -90,6 +93,9 @@ impl Verb {
             Self::Stop(arguments) => arguments.json,
             Self::Rm(arguments) => arguments.json,
             Self::Why(arguments) => arguments.json,
+            Self::Top(arguments) => arguments.json,
+            Self::Events(arguments) => arguments.json,
+            Self::Rename(arguments) => arguments.json,
             Self::Up(arguments) => arguments.json,
             Self::Down(arguments) => arguments.json,
             Self::Doctor(arguments) => arguments.json,
@@ -174,6 +180,9 @@ fn act(cli: Cli, environment: Environment, printer: &Printer) -> Result<u8, Fail
             Verb::Stop(arguments) => Box::pin(stop::stop(context, arguments)).await,
             Verb::Rm(arguments) => Box::pin(rm::rm(context, arguments)).await,
             Verb::Why(arguments) => Box::pin(why::why(context, arguments)).await,
+            Verb::Top(arguments) => Box::pin(top::top(context, arguments)).await,
+            Verb::Events(arguments) => Box::pin(events::events(context, arguments)).await,
+            Verb::Rename(arguments) => Box::pin(rename::rename(context, arguments)).await,
             Verb::Up(arguments) => Box::pin(up::up(context, arguments)).await,
             Verb::Down(arguments) => Box::pin(down::down(context, arguments)).await,
             Verb::Unclaimed(arguments) => Box::pin(unclaimed::unclaimed(context, arguments)).await,

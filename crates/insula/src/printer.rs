@@ -59,9 +59,11 @@ impl Tone {
 #[derive(Clone, Debug)]
 pub(crate) struct Printer {
     stdout_colour: bool,
+    stdout_terminal: bool,
     stderr_colour: bool,
     stderr_terminal: bool,
     verbose: bool,
+    silent: bool,
     width: usize,
 }
 
@@ -84,10 +86,21 @@ impl Printer {
             });
         Self {
             stdout_colour: colour(stdout_terminal),
+            stdout_terminal,
             stderr_colour: colour(stderr_terminal),
             stderr_terminal,
             verbose,
+            silent: false,
             width,
+        }
+    }
+
+    /// The same printer, which says nothing on stderr: the terminal shows a picture that words
+    /// would break.
+    pub(crate) fn silenced(&self) -> Self {
+        Self {
+            silent: true,
+            ..self.clone()
         }
     }
 
@@ -99,6 +112,11 @@ impl Printer {
     /// `-v` was given.
     pub(crate) fn is_verbose(&self) -> bool {
         self.verbose
+    }
+
+    /// Somebody looks at stdout.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.stdout_terminal
     }
 
     /// Columns of the terminal behind stdout; without one, more than any table has.
@@ -135,7 +153,9 @@ impl Printer {
 
     /// A line on stderr.
     pub(crate) fn note(&self, text: &str) {
-        write_stderr(&format!("{text}\n"));
+        if !self.silent {
+            write_stderr(&format!("{text}\n"));
+        }
     }
 
     /// A line on stderr for `-v` only.

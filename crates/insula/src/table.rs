@@ -65,7 +65,12 @@ impl Table {
 
     /// The lines of the table, headings first.
     pub(crate) fn lines(&self, printer: &Printer) -> Vec<String> {
-        let columns = self.columns(printer.width());
+        self.lines_within(printer, printer.width())
+    }
+
+    /// The lines of the table, at most `width` characters long where that can be.
+    pub(crate) fn lines_within(&self, printer: &Printer, width: usize) -> Vec<String> {
+        let columns = self.columns(width);
         let headings: Vec<Cell> = self
             .headings
             .iter()

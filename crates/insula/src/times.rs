@@ -21,6 +21,18 @@ pub(crate) fn length(seconds: i64) -> String {
     format!("{seconds}s")
 }
 
+/// A length of time as a clock shows it: `0:07`, `12:34`, `1:02:03`, `2d 03:04:05`.
+pub(crate) fn clock(seconds: i64) -> String {
+    let seconds = seconds.max(0);
+    let (days, hours) = (seconds / 86_400, seconds / 3_600 % 24);
+    let (minutes, seconds) = (seconds / 60 % 60, seconds % 60);
+    match (days, hours) {
+        (0, 0) => format!("{minutes}:{seconds:02}"),
+        (0, hours) => format!("{hours}:{minutes:02}:{seconds:02}"),
+        (days, hours) => format!("{days}d {hours:02}:{minutes:02}:{seconds:02}"),
+    }
+}
+
 /// An instant (RFC 3339 in UTC) in the zone of this machine, to the second.
 pub(crate) fn local(text: &str) -> String {
     let Ok(then) = text.parse::<Timestamp>() else {
@@ -34,7 +46,13 @@ pub(crate) fn local(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{age, length};
+    use super::{age, clock, length};
+
+    #[test]
+    fn clocks_have_as_many_parts_as_they_need() {
+        let shown = [7, 754, 3_723, 183_845].map(clock);
+        assert_eq!(shown, ["0:07", "12:34", "1:02:03", "2d 03:04:05"]);
+    }
 
     #[test]
     fn ages_have_one_unit() {

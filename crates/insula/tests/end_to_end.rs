@@ -24,3 +24,5 @@ mod files;
 mod limits;
 #[path = "end_to_end/streams.rs"]
 mod streams;
+#[path = "end_to_end/watching.rs"]
+mod watching;

@@ -87,6 +87,15 @@ pub enum EventKind {
         /// Which, and how.
         asked: Box<UnclaimedOrder>,
     },
+    /// A user gives a session another name.
+    Rename {
+        /// Who waits for the answer.
+        token: RequestToken,
+        /// Which.
+        session: SessionId,
+        /// The new one.
+        name: SessionName,
+    },
     /// An agent has connected.
     NodeConnected {
         /// Who it is.

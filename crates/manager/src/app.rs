@@ -13,6 +13,7 @@ mod mounts;
 mod nodes;
 mod problems;
 mod processes;
+mod rename;
 mod resolve;
 mod shutdown;
 mod stop;
@@ -29,12 +30,13 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use node_api::NodeApi;
 use public_api::{
-    ArrayPage, ArrayQuery, ArrayView, AttachOrder, ByteStream, Caller, ClientMessageStream,
-    CreateArray, CreateSession, Created, CreatedArray, ElementPage, ElementQuery, EventQuery,
-    EventStream, ExecOrder, FilesQuery, ListQuery, LogFrameStream, LogQuery, NodeView,
-    OutputStream, Problem, ProblemCode, ServerMessageStream, Service, SessionPage, SessionView,
-    ShutdownOrder, ShutdownView, SignalOrder, SiteView, StdinQuery, StdinView, StopSession,
-    ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
+    ArrayPage, ArrayQuery, ArrayView, AttachOrder, ByteStream, Caller, ChangeSession,
+    ClientMessageStream, CreateArray, CreateSession, Created, CreatedArray, ElementPage,
+    ElementQuery, EventPage, EventPageQuery, EventQuery, EventStream, ExecOrder, FilesQuery,
+    ListQuery, LogFrameStream, LogQuery, NodeView, OutputStream, Problem, ProblemCode,
+    ServerMessageStream, Service, SessionPage, SessionView, ShutdownOrder, ShutdownView,
+    SignalOrder, SiteUsageView, SiteView, StdinQuery, StdinView, StopSession, ThrottleOrder,
+    UnclaimedView, UploadView, UsageView, Why,
 };
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -221,6 +223,15 @@ impl Service for SiteService {
         self.remove_elements(caller, array, living).await
     }
 
+    async fn change(
+        &self,
+        caller: &Caller,
+        session: &str,
+        change: ChangeSession,
+    ) -> Result<SessionView, Problem> {
+        self.rename_session(caller, session, change).await
+    }
+
     async fn signal(
         &self,
         caller: &Caller,
@@ -236,6 +247,10 @@ impl Service for SiteService {
 
     async fn usage(&self, caller: &Caller, session: &str) -> Result<UsageView, Problem> {
         self.usage_of(caller, session).await
+    }
+
+    async fn site_usage(&self, caller: &Caller) -> Result<SiteUsageView, Problem> {
+        Ok(self.usage_of_all(caller).await)
     }
 
     async fn logs(
@@ -286,6 +301,14 @@ impl Service for SiteService {
         query: FilesQuery,
     ) -> Result<ByteStream, Problem> {
         self.read_files(caller, session, query).await
+    }
+
+    async fn event_page(
+        &self,
+        caller: &Caller,
+        query: EventPageQuery,
+    ) -> Result<EventPage, Problem> {
+        self.page_of_events(caller, query).await
     }
 
     async fn events(&self, caller: &Caller, query: EventQuery) -> Result<EventStream, Problem> {

@@ -11,7 +11,7 @@ use crate::nodes::Nodes;
 use crate::shared::{LeaderError, Shared};
 use crate::uploads::Uploads;
 use database::Store;
-use domain::{NodeId, SessionId, StopOrder};
+use domain::{NodeId, SessionId, SessionName, StopOrder};
 use lifecycle::manager::{Answer, CreateRequest, EventKind, Site, UnclaimedOrder};
 use node_api::{Hello, Welcome};
 use std::collections::BTreeMap;
@@ -56,6 +56,7 @@ pub(crate) enum Request {
     Stop(SessionId, StopOrder),
     Remove(SessionId, StopOrder),
     EndUnclaimed(Box<UnclaimedOrder>),
+    Rename(SessionId, SessionName),
 }
 
 /// The sending side.

@@ -3,8 +3,8 @@
 
 use crate::error::NodeError;
 use crate::messages::{
-    Desired, DownloadRequest, Hello, LogRequest, MemberUsage, Report, SignalRequest, StdinReply,
-    StdinRequest, Welcome,
+    Desired, DownloadRequest, Hello, LogRequest, MemberSample, MemberUsage, Report, SignalRequest,
+    StdinReply, StdinRequest, Welcome,
 };
 use crate::processes::JoinRequest;
 use crate::traits::{
@@ -80,6 +80,10 @@ impl NodeApi for EncodedNode {
 
     async fn usage(&self, member: MemberId) -> Result<MemberUsage, NodeError> {
         answered(self.0.usage(carried(&member)?).await)
+    }
+
+    async fn all_usage(&self) -> Result<Vec<MemberSample>, NodeError> {
+        answered(self.0.all_usage().await)
     }
 }
 

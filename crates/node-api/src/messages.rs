@@ -38,7 +38,7 @@ pub struct DesiredMember {
     pub id: MemberId,
     /// What should become of it.
     pub want: Want,
-    /// What it is; the same for the whole life of `id`.
+    /// What it is; the same for the whole life of `id`, but for the name, which may be changed.
     pub spec: MemberSpec,
 }
 
@@ -265,4 +265,23 @@ pub struct MemberUsage {
     pub out_of_memory_kills: u64,
     /// Bytes of `/work` and logs on disk, as last measured.
     pub disk_bytes: Option<u64>,
+    /// Bytes read from block devices so far, where the engine knows.
+    #[serde(default)]
+    pub read_bytes: Option<u64>,
+    /// Bytes written to block devices so far, where the engine knows.
+    #[serde(default)]
+    pub write_bytes: Option<u64>,
+    /// When it was looked at, in microseconds of the node's clock that is never set: rates come
+    /// from the difference of two samples of one node.
+    #[serde(default)]
+    pub sampled_micros: u64,
+}
+
+/// What one of a node's members uses now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberSample {
+    /// Whose.
+    pub member: MemberId,
+    /// What.
+    pub usage: MemberUsage,
 }

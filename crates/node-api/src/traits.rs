@@ -2,8 +2,8 @@
 
 use crate::error::NodeError;
 use crate::messages::{
-    Desired, DownloadRequest, Hello, LogChunk, LogRequest, MemberUsage, Report, SignalRequest,
-    StdinReply, StdinRequest, Welcome,
+    Desired, DownloadRequest, Hello, LogChunk, LogRequest, MemberSample, MemberUsage, Report,
+    SignalRequest, StdinReply, StdinRequest, Welcome,
 };
 use crate::processes::{JoinRequest, ProcessInput, ProcessOutput};
 use async_trait::async_trait;
@@ -47,6 +47,8 @@ pub trait NodeApi: Send + Sync + std::fmt::Debug {
     async fn download(&self, request: DownloadRequest) -> Result<ByteStream, NodeError>;
     /// What a member uses.
     async fn usage(&self, member: MemberId) -> Result<MemberUsage, NodeError>;
+    /// What each member uses that runs or is being stopped. One that ends meanwhile is left out.
+    async fn all_usage(&self) -> Result<Vec<MemberSample>, NodeError>;
 }
 
 /// What an agent asks of the manager.

@@ -15,6 +15,7 @@ pub mod processes;
 pub mod service;
 pub mod sessions;
 pub mod site;
+pub mod usage;
 pub mod why;
 
 pub use arrays::{
@@ -22,7 +23,7 @@ pub use arrays::{
     ElementQuery, ElementView, ThrottleOrder,
 };
 pub use caller::Caller;
-pub use events::{EventQuery, PublicEvent};
+pub use events::{EventPage, EventPageQuery, EventQuery, PublicEvent};
 pub use log_frames::{LOG_CONTENT_TYPE, LogFrame, LogFrameDecoder, encode_log_frame};
 pub use nodes::{CapabilityView, NodeView, UnclaimedView};
 pub use problem::{Problem, ProblemCode};
@@ -35,12 +36,13 @@ pub use service::{
     ByteStream, ClientMessageStream, EventStream, LogFrameStream, ServerMessageStream, Service,
 };
 pub use sessions::{
-    AfterNeed, AfterOrder, AfterView, AttemptView, CreateSession, Created, FilesQuery, KindView,
-    ListQuery, LogQuery, MemberView, MountView, NetworkView, OutcomeView, OutputStream,
-    RemoveQuery, ResourcesView, SessionPage, SessionView, SignalOrder, StdinQuery, StdinView,
-    StopSession, UploadView, UsageView,
+    AfterNeed, AfterOrder, AfterView, AttemptView, ChangeSession, CreateSession, Created,
+    FilesQuery, KindView, ListQuery, LogQuery, MemberView, MountView, NetworkView, OutcomeView,
+    OutputStream, RemoveQuery, ResourcesView, SessionPage, SessionView, SignalOrder, StdinQuery,
+    StdinView, StopSession, UploadView, UsageView,
 };
 pub use site::{Build, ShutdownMode, ShutdownOrder, ShutdownView, SiteView};
+pub use usage::{NodeUsageView, SessionUsageView, SiteUsageView};
 pub use why::{NodeReason, Why, WhyReason};
 
 /// Path under which everything is served.

@@ -5,16 +5,18 @@ use crate::arrays::{
     ThrottleOrder,
 };
 use crate::caller::Caller;
-use crate::events::{EventQuery, PublicEvent};
+use crate::events::{EventPage, EventPageQuery, EventQuery, PublicEvent};
 use crate::log_frames::LogFrame;
 use crate::nodes::{NodeView, UnclaimedView};
 use crate::problem::Problem;
 use crate::processes::{AttachOrder, ClientMessage, ExecOrder, ServerMessage};
 use crate::sessions::{
-    CreateSession, Created, FilesQuery, ListQuery, LogQuery, OutputStream, SessionPage,
-    SessionView, SignalOrder, StdinQuery, StdinView, StopSession, UploadView, UsageView,
+    ChangeSession, CreateSession, Created, FilesQuery, ListQuery, LogQuery, OutputStream,
+    SessionPage, SessionView, SignalOrder, StdinQuery, StdinView, StopSession, UploadView,
+    UsageView,
 };
 use crate::site::{ShutdownOrder, ShutdownView, SiteView};
+use crate::usage::SiteUsageView;
 use crate::why::Why;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -121,6 +123,13 @@ pub trait Service: Send + Sync + std::fmt::Debug {
         array: &str,
         force: bool,
     ) -> Result<ArrayView, Problem>;
+    /// Gives a session another name; returns when that is durable.
+    async fn change(
+        &self,
+        caller: &Caller,
+        session: &str,
+        change: ChangeSession,
+    ) -> Result<SessionView, Problem>;
     /// Signals a session's command.
     async fn signal(
         &self,
@@ -132,6 +141,8 @@ pub trait Service: Send + Sync + std::fmt::Debug {
     async fn why(&self, caller: &Caller, session: &str) -> Result<Why, Problem>;
     /// What a session uses now.
     async fn usage(&self, caller: &Caller, session: &str) -> Result<UsageView, Problem>;
+    /// What every session of the caller uses now.
+    async fn site_usage(&self, caller: &Caller) -> Result<SiteUsageView, Problem>;
     /// A session's output. With `follow` it waits for a session that has not started, and goes on
     /// until the session has ended. Either way its last frame is [`LogFrame::End`], without
     /// `follow` where the output stands: whoever reads takes a stream without it for cut off.
@@ -176,6 +187,12 @@ pub trait Service: Send + Sync + std::fmt::Debug {
         session: &str,
         query: FilesQuery,
     ) -> Result<ByteStream, Problem>;
+    /// A page of what has happened.
+    async fn event_page(
+        &self,
+        caller: &Caller,
+        query: EventPageQuery,
+    ) -> Result<EventPage, Problem>;
     /// What happened and happens.
     async fn events(&self, caller: &Caller, query: EventQuery) -> Result<EventStream, Problem>;
     /// Takes the site down; operators only.

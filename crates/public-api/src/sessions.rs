@@ -473,4 +473,23 @@ pub struct UsageView {
     /// Bytes on disk, as last measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_bytes: Option<u64>,
+    /// Bytes read from block devices so far, where the engine knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_bytes: Option<u64>,
+    /// Bytes written to block devices so far, where the engine knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_bytes: Option<u64>,
+    /// When it was looked at, in microseconds of a clock of the node that is never set. A rate is
+    /// the difference of two samples over the difference of these; 0 if not known.
+    #[serde(default)]
+    pub sampled_micros: u64,
+}
+
+/// Gives a session another name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeSession {
+    /// The new name: 1 to 63 of a-z, 0-9 and inner hyphens, not the name of another living session
+    /// of its owner.
+    pub name: String,
 }

@@ -86,6 +86,12 @@ async fn input_arrives_once_and_in_order() {
     node.api.signal(signal).await.expect("sent");
     assert_eq!(guest.now.borrow().signals, [2]);
     assert_eq!(node.api.usage(id(1)).await.expect("told").pids, 2);
+    let all = node.api.all_usage().await.expect("told");
+    let [sample] = all.as_slice() else {
+        panic!("one runs: {all:?}")
+    };
+    assert_eq!((sample.member, sample.usage.pids), (id(1), 2));
+    assert!(sample.usage.sampled_micros > 0, "rates need it");
     guest.exit(0, ExitCause::Own);
     node.wait_for(1, "exited").await;
     assert!(send(input(b"later", 0, false)).await.closed);

@@ -51,6 +51,13 @@ pub(super) const EVENTS_AFTER: &str =
     "SELECT number, at, project, session_id, node_id, code, message FROM events
      WHERE number > ?1 ORDER BY number LIMIT ?2";
 
+pub(super) const SESSION_EVENTS_AFTER: &str =
+    "SELECT number, at, project, session_id, node_id, code, message FROM events
+     WHERE session_id = ?1 AND number > ?2 ORDER BY number LIMIT ?3";
+
+pub(super) const FIRST_EVENT_SINCE: &str =
+    "SELECT number FROM events WHERE at >= ?1 ORDER BY at, number LIMIT 1";
+
 pub(super) const KEYS_SINCE: &str = "SELECT user_name, key, digest, session_id, at FROM idempotency_keys WHERE at >= ?1 ORDER BY at";
 
 /// Everything that a leader keeps in memory, as of one moment.
@@ -111,6 +118,40 @@ pub(super) fn events(
         params![after, limit.min(PAGE_LIMIT)],
         event_of,
     )
+}
+
+pub(super) fn session_events(
+    connection: &Connection,
+    session: SessionId,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<SiteEvent>, StoreError> {
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let rows = Rows {
+        connection,
+        table: "events",
+        act: "read a session's events",
+    };
+    rows.all(
+        SESSION_EVENTS_AFTER,
+        params![session.to_string(), after, limit.min(PAGE_LIMIT)],
+        event_of,
+    )
+}
+
+pub(super) fn first_event_since(
+    connection: &Connection,
+    at: Timestamp,
+) -> Result<Option<u64>, StoreError> {
+    let rows = Rows {
+        connection,
+        table: "events",
+        act: "find the first event since a time",
+    };
+    let found = rows.all(FIRST_EVENT_SINCE, params![at.0], |row| {
+        unsigned(row, 0, "number")
+    })?;
+    Ok(found.first().copied())
 }
 
 /// Runs a query whose columns are [`session_columns`] and adds each session's members.

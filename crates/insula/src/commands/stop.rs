@@ -8,7 +8,7 @@ use crate::exit_codes;
 use crate::failure::Failure;
 use crate::progress::Spinner;
 use clap::Args;
-use public_api::{ProblemCode, SessionView, StopSession};
+use public_api::{ListQuery, PAGE_LIMIT, ProblemCode, SessionView, StopSession};
 use std::time::Duration;
 
 /// Longest wait between two looks.
@@ -17,13 +17,17 @@ const LONGEST_LOOK: Duration = Duration::from_millis(200);
 /// Stop sessions
 ///
 /// The command gets a signal, and SIGKILL if it still runs after the grace. Returns when each
-/// session has ended; one that has ended already is no error.
+/// session has ended; one that has ended already is no error. If one cannot be stopped, the others
+/// are all the same.
 #[derive(Debug, Args)]
 #[command(after_long_help = help())]
 pub(crate) struct StopArguments {
     /// Names or ids of sessions
-    #[arg(required = true, value_name = "SESSION")]
+    #[arg(required_unless_present = "all", value_name = "SESSION")]
     sessions: Vec<String>,
+    /// Every session that has not ended
+    #[arg(short, long, conflicts_with = "sessions")]
+    all: bool,
     /// The first signal: a name or a number [default: TERM]
     #[arg(short, long, value_parser = arguments::signal)]
     signal: Option<i32>,
@@ -40,7 +44,7 @@ pub(crate) struct StopArguments {
 
 fn help() -> String {
     format!(
-        "Examples:\n  insula stop train\n  insula stop --signal INT --grace 1m train\n\n{}",
+        "Examples:\n  insula stop train\n  insula stop --signal INT --grace 1m night noon\n  insula stop --all\n\n{}",
         exit_codes::USUAL_HELP
     )
 }
@@ -53,9 +57,21 @@ pub(crate) async fn stop(context: Context, arguments: StopArguments) -> Result<u
         signal: arguments.signal,
         grace: arguments.grace.clone(),
     };
+    let names = if arguments.all {
+        living(&site).await?
+    } else {
+        arguments.sessions.clone()
+    };
     let mut stopping = Vec::new();
-    for name in &arguments.sessions {
-        stopping.push(ask(&site, name, &order).await?);
+    let mut code = exit_codes::SUCCESS;
+    for name in &names {
+        match ask(&site, name, &order).await {
+            Ok(session) => stopping.push(session),
+            Err(failure) => {
+                printer.failure(&failure, arguments.json);
+                code = failure.exit_code;
+            }
+        }
     }
     if !arguments.no_wait {
         let _spinner = Spinner::new(&printer, "stopping");
@@ -69,8 +85,28 @@ pub(crate) async fn stop(context: Context, arguments: StopArguments) -> Result<u
         for session in &stopping {
             printer.line(&format!("{}: {}", session.name, state_word(session)))?;
         }
+        if names.is_empty() {
+            printer.note("no session lives");
+        }
     }
-    Ok(exit_codes::SUCCESS)
+    Ok(code)
+}
+
+/// The ids of all sessions that have not ended.
+async fn living(site: &Site) -> Result<Vec<String>, Failure> {
+    let mut ids = Vec::new();
+    let mut query = ListQuery {
+        limit: Some(PAGE_LIMIT),
+        ..ListQuery::default()
+    };
+    loop {
+        let page = site.call(async |client| client.list(&query).await).await?;
+        ids.extend(page.sessions.into_iter().map(|session| session.id));
+        match page.next_cursor {
+            Some(cursor) => query.cursor = Some(cursor),
+            None => return Ok(ids),
+        }
+    }
 }
 
 async fn ask(site: &Site, name: &str, order: &StopSession) -> Result<SessionView, Failure> {

@@ -1,8 +1,9 @@
-//! Names that nobody gave.
+//! Names that nobody gave, and other names for sessions that have one.
 
 use super::site::Site;
+use super::{Answer, Refusal, RequestToken};
 use domain::names::{NAME_LIMIT, nearest_name};
-use domain::{Owner, SessionId, SessionName};
+use domain::{Now, Owner, SessionId, SessionName};
 
 /// Programs that run a script: a session is named after the script.
 const INTERPRETERS: [&str; 8] = [
@@ -30,6 +31,54 @@ fn file_name(path: &str) -> &str {
 }
 
 impl Site {
+    /// A session's new name is free if no other living one of its owner has it. That holds for one
+    /// that has ended too: under the name of a living one it could not be found any more.
+    pub(super) fn rename(
+        &mut self,
+        token: RequestToken,
+        session: SessionId,
+        name: SessionName,
+        now: Now,
+    ) {
+        let answer = match self.try_rename(session, name, now) {
+            Ok(()) => Answer::Accepted { session },
+            Err(refusal) => Answer::Refused { refusal },
+        };
+        self.answer(token, answer);
+    }
+
+    fn try_rename(
+        &mut self,
+        session: SessionId,
+        name: SessionName,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let Some(record) = self.session(session) else {
+            return Err(Refusal::NoSuchSession { session });
+        };
+        if record.name == name {
+            return Ok(());
+        }
+        let owner = record.owner.clone();
+        if let Some(other) = self.names.get(&(owner.clone(), name.clone())) {
+            return Err(Refusal::NameTaken {
+                session: *other,
+                free: self.free_name(&owner, name.as_str(), session),
+                name,
+            });
+        }
+        let living = record.state.is_living();
+        let record = self.record_mut(session);
+        let before = std::mem::replace(&mut record.name, name.clone());
+        if living {
+            self.names.remove(&(owner.clone(), before.clone()));
+            self.names.insert((owner, name.clone()), session);
+        }
+        let message = format!("session {before} is now called {name}");
+        self.note_session(session, now, "session.renamed", message);
+        Ok(())
+    }
+
     /// `stem`, or `stem-2` and so on, or `stem` with the end of `id`: the first that no living
     /// session of `owner` has.
     pub(super) fn free_name(&self, owner: &Owner, stem: &str, id: SessionId) -> SessionName {

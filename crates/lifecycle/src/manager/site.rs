@@ -210,6 +210,11 @@ impl Site {
                 order,
             } => self.remove(token, session, order, now),
             EventKind::EndUnclaimed { token, asked } => self.end_unclaimed(token, *asked, now),
+            EventKind::Rename {
+                token,
+                session,
+                name,
+            } => self.rename(token, session, name, now),
             EventKind::NodeConnected { hello } => self.node_connected(*hello, now),
             EventKind::NodeDisconnected { node } => self.node_disconnected(node, now),
             EventKind::Report { report } => self.report(&report, now),

@@ -74,6 +74,14 @@ impl View {
 
     fn put(&mut self, session: &SessionRecord) {
         let name = (session.owner.clone(), session.name.clone());
+        if let Some(before) = self.sessions.get(&session.id)
+            && before.name != session.name
+        {
+            let before = (before.owner.clone(), before.name.clone());
+            if self.names.get(&before) == Some(&session.id) {
+                self.names.remove(&before);
+            }
+        }
         if session.state.is_living() {
             self.names.insert(name, session.id);
         } else if self.names.get(&name) == Some(&session.id) {

@@ -23,6 +23,7 @@ bearer token.";
     paths(
         site::site,
         site::nodes,
+        site::usage,
         site::shutdown,
         site::description,
         unclaimed::list,
@@ -34,6 +35,7 @@ bearer token.";
         sessions::session,
         sessions::stop,
         sessions::remove,
+        sessions::change,
         sessions::signal,
         sessions::why,
         sessions::usage,
@@ -49,6 +51,7 @@ bearer token.";
         arrays::stop,
         arrays::remove,
         logs::logs,
+        events::page,
         events::events,
     ),
     components(schemas(Problem, ProcessControl, ProcessEvent)),
@@ -88,6 +91,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
         &mut item.put,
         &mut item.post,
         &mut item.delete,
+        &mut item.patch,
     ]
     .into_iter()
     .flatten()

@@ -36,6 +36,7 @@ pub(super) fn table() -> Table {
     empty
         .add::<site::__path_site, _, _>(site::site)
         .add::<site::__path_nodes, _, _>(site::nodes)
+        .add::<site::__path_usage, _, _>(site::usage)
         .add::<site::__path_shutdown, _, _>(site::shutdown)
         .add::<site::__path_description, _, _>(site::description)
         .add::<unclaimed::__path_list, _, _>(unclaimed::list)
@@ -47,6 +48,7 @@ pub(super) fn table() -> Table {
         .add::<sessions::__path_session, _, _>(sessions::session)
         .add::<sessions::__path_stop, _, _>(sessions::stop)
         .add::<sessions::__path_remove, _, _>(sessions::remove)
+        .add::<sessions::__path_change, _, _>(sessions::change)
         .add::<sessions::__path_signal, _, _>(sessions::signal)
         .add::<sessions::__path_why, _, _>(sessions::why)
         .add::<sessions::__path_usage, _, _>(sessions::usage)
@@ -62,6 +64,7 @@ pub(super) fn table() -> Table {
         .add::<arrays::__path_stop, _, _>(arrays::stop)
         .add::<arrays::__path_remove, _, _>(arrays::remove)
         .add::<logs::__path_logs, _, _>(logs::logs)
+        .add::<events::__path_page, _, _>(events::page)
         .add::<events::__path_events, _, _>(events::events)
 }
 

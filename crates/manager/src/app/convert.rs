@@ -5,7 +5,7 @@ use domain::{
     Capability, Cause, Intention, MemberRecord, Mount, Network, NodeId, NodeRecord, Outcome,
     SessionKind, SessionRecord, SessionSpec, SessionState, StdinMode, Timestamp,
 };
-use lifecycle::manager::LIMIT_ROWS;
+use lifecycle::manager::{LIMIT_ROWS, View};
 use lifecycle::rows::SiteEvent;
 use public_api::{
     KindView, MemberView, MountView, NetworkView, OutcomeView, PublicEvent, ResourcesView,
@@ -142,7 +142,7 @@ fn mount_view(mount: &Mount) -> MountView {
     }
 }
 
-fn resources_view(spec: &SessionSpec) -> ResourcesView {
+pub(crate) fn resources_view(spec: &SessionSpec) -> ResourcesView {
     ResourcesView {
         cpu: show_decimal(spec.slots.cpu().into()),
         memory_bytes: spec.slots.memory(),
@@ -216,13 +216,34 @@ fn cause_code(cause: &Cause) -> &'static str {
     }
 }
 
-pub(crate) fn public_event(event: &SiteEvent) -> PublicEvent {
+/// The names that what an event is about has now, as far as they are known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EventNames {
+    pub(crate) session: Option<String>,
+    pub(crate) node: Option<String>,
+}
+
+impl EventNames {
+    /// As a view shows them.
+    pub(crate) fn of(event: &SiteEvent, view: &View) -> Self {
+        let session = event.session.and_then(|id| view.sessions.get(&id));
+        let node = event.node.and_then(|id| view.nodes.get(&id));
+        Self {
+            session: session.map(|record| record.name.to_string()),
+            node: node.map(|record| record.name.clone()),
+        }
+    }
+}
+
+pub(crate) fn public_event(event: &SiteEvent, names: EventNames) -> PublicEvent {
     PublicEvent {
         number: event.number,
         at: time_text(event.at),
         session: event.session.map(|id| id.to_string()),
         array: None,
+        session_name: names.session,
         node: event.node.map(|id| id.to_string()),
+        node_name: names.node,
         code: event.code.clone(),
         message: event.message.clone(),
     }

@@ -1,10 +1,17 @@
 //! What happened and happens, without a gap between the two.
 
-use crate::app::convert::public_event;
+use crate::app::convert::{EventNames, public_event};
+use crate::app::logs::parse_since;
+use crate::app::problems::field;
 use crate::app::{SiteService, stream_of};
-use domain::SessionId;
+use crate::leader::LeaderHandle;
+use crate::shared::LeaderError;
+use domain::{SessionId, Timestamp};
 use lifecycle::rows::SiteEvent;
-use public_api::{Caller, EventQuery, EventStream, Problem, PublicEvent};
+use public_api::{
+    Caller, EventPage, EventPageQuery, EventQuery, EventStream, PAGE_LIMIT, Problem, PublicEvent,
+};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -14,6 +21,8 @@ use tokio::sync::mpsc;
 const QUEUE_LIMIT: usize = 64;
 /// Events that are read from the store at a time.
 const PAGE: u32 = 500;
+/// Events on a page that does not say.
+const DEFAULT_LIMIT: u32 = 100;
 
 /// One watcher.
 struct Watcher {
@@ -38,11 +47,7 @@ impl SiteService {
         // From here on nothing is missed: what comes between this line and the first read of the
         // store is in both, and told once because numbers ascend.
         let live = self.manager.shared.events();
-        let newest = self
-            .manager
-            .shared
-            .read(|view| view.site.next_event)
-            .saturating_sub(1);
+        let newest = self.newest_event();
         let (out, events) = mpsc::channel(QUEUE_LIMIT);
         let watcher = Watcher {
             service: self.clone(),
@@ -57,6 +62,126 @@ impl SiteService {
             .spawn_cancellable("watch events", watcher.watch(live, replay));
         Ok(stream_of(events))
     }
+}
+
+impl SiteService {
+    pub(crate) async fn page_of_events(
+        &self,
+        caller: &Caller,
+        query: EventPageQuery,
+    ) -> Result<EventPage, Problem> {
+        let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=PAGE_LIMIT).contains(&limit) {
+            let detail = format!("{limit} is not between 1 and {PAGE_LIMIT}");
+            return Err(field("limit", detail));
+        }
+        let session = match &query.session {
+            Some(session) => Some(self.resolve(caller, session).await?.id),
+            None => None,
+        };
+        // Read before the store is: up to here nothing can be missing on the page.
+        let newest = self.newest_event();
+        let since = query.since.as_deref().map(since).transpose()?;
+        let leader = &self.manager.leader;
+        let after = query.after.unwrap_or(0);
+        let found = read_page(leader, session, after, since, limit).await?;
+        let more = found.len() == usize::try_from(limit).expect("a small limit");
+        let last = found.last().map(|event| event.number);
+        let looked_until = match last {
+            Some(last) if more => last,
+            _ => newest.max(last.unwrap_or(0)),
+        };
+        let seen: Vec<SiteEvent> = found
+            .into_iter()
+            .filter(|event| may_see(caller, event))
+            .collect();
+        let named = self.with_names(seen).await?;
+        let events = named.into_iter();
+        let events = events.map(|(event, names)| public_event(&event, names));
+        Ok(EventPage {
+            events: events.collect(),
+            looked_until,
+            more,
+        })
+    }
+
+    fn newest_event(&self) -> u64 {
+        let shared = &self.manager.shared;
+        shared.read(|view| view.site.next_event).saturating_sub(1)
+    }
+
+    /// Events with the names that what they are about has now. Of sessions that memory has
+    /// forgotten these come from the store; those that were removed have none.
+    async fn with_names(
+        &self,
+        events: Vec<SiteEvent>,
+    ) -> Result<Vec<(SiteEvent, EventNames)>, Problem> {
+        let mut named: Vec<(SiteEvent, EventNames)> = self.manager.shared.read(|view| {
+            let events = events.into_iter();
+            events
+                .map(|event| {
+                    let names = EventNames::of(&event, view);
+                    (event, names)
+                })
+                .collect()
+        });
+        let unnamed = named.iter().filter(|(_, names)| names.session.is_none());
+        let unnamed: BTreeSet<SessionId> = unnamed.filter_map(|(event, _)| event.session).collect();
+        if unnamed.is_empty() {
+            return Ok(named);
+        }
+        let read = move |store: &mut dyn database::Store| {
+            let mut found = BTreeMap::new();
+            for id in unnamed {
+                let record = store.session(id)?;
+                found.extend(record.map(|record| (id, record.name.to_string())));
+            }
+            Ok(found)
+        };
+        let found = self.manager.leader.read(read).await?;
+        for (event, names) in &mut named {
+            let stored = event.session.and_then(|id| found.get(&id).cloned());
+            names.session = names.session.take().or(stored);
+        }
+        Ok(named)
+    }
+}
+
+/// Events from the store, of one session or of all.
+async fn read_page(
+    leader: &LeaderHandle,
+    session: Option<SessionId>,
+    after: u64,
+    since: Option<Timestamp>,
+    limit: u32,
+) -> Result<Vec<SiteEvent>, LeaderError> {
+    let read = move |store: &mut dyn database::Store| {
+        let mut after = after;
+        if let Some(since) = since {
+            match store.first_event_since(since)? {
+                Some(first) => after = after.max(first.saturating_sub(1)),
+                None => return Ok(Vec::new()),
+            }
+        }
+        match session {
+            Some(session) => store.session_events(session, after, limit),
+            None => store.events(after, limit),
+        }
+    };
+    leader.read(read).await
+}
+
+/// An instant, or a length of time before now.
+fn since(text: &str) -> Result<Timestamp, Problem> {
+    match text.parse::<jiff::Timestamp>() {
+        Ok(instant) => Ok(Timestamp(instant.as_microsecond())),
+        Err(_) => parse_since(text),
+    }
+}
+
+/// Events about sessions are for their project; those without one are for operators.
+fn may_see(caller: &Caller, event: &SiteEvent) -> bool {
+    caller.operator || event.project.as_ref() == Some(&caller.project)
 }
 
 impl Watcher {
@@ -114,14 +239,11 @@ impl Watcher {
         let concerns = self
             .session
             .is_none_or(|session| event.session == Some(session));
-        if !concerns || !self.may_see(event) {
+        if !concerns || !may_see(&self.caller, event) {
             return true;
         }
-        self.out.send(Ok(public_event(event))).await.is_ok()
-    }
-
-    /// Events about sessions are for their project; those without one are for operators.
-    fn may_see(&self, event: &SiteEvent) -> bool {
-        self.caller.operator || event.project.as_ref() == Some(&self.caller.project)
+        let shared = &self.service.manager.shared;
+        let names = shared.read(|view| EventNames::of(event, view));
+        self.out.send(Ok(public_event(event, names))).await.is_ok()
     }
 }

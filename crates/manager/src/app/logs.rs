@@ -88,7 +88,7 @@ async fn after_first(
     }
 }
 
-fn parse_since(text: &str) -> Result<Timestamp, Problem> {
+pub(crate) fn parse_since(text: &str) -> Result<Timestamp, Problem> {
     let length: Span = text.parse().map_err(|error| field("since", error))?;
     Ok(before(clock::now().wall, length.0))
 }

@@ -31,7 +31,7 @@ fn node_view(
     used: &BTreeMap<SlotName, u128>,
     unclaimed: Vec<String>,
 ) -> NodeView {
-    let sum = |slot: SlotName| used.get(&slot).copied().unwrap_or(0);
+    let (offers, used) = node_resources(node, used);
     let capabilities = node.capabilities.iter().map(|(name, capability)| {
         let (has, reason) = match capability {
             Capability::Yes => (true, None),
@@ -48,11 +48,23 @@ fn node_view(
         name: node.name.clone(),
         pool: node.pool.clone(),
         connected: node.status == NodeStatus::Connected,
-        offers: resources(node.offers.cpu().into(), node.offers.memory().into()),
-        used: resources(sum(SlotName::cpu()), sum(SlotName::memory())),
+        offers,
+        used,
         capabilities: capabilities.collect(),
         unclaimed,
     }
+}
+
+/// What a node offers, and what of it is given.
+pub(crate) fn node_resources(
+    node: &NodeRecord,
+    used: &BTreeMap<SlotName, u128>,
+) -> (ResourcesView, ResourcesView) {
+    let sum = |slot: SlotName| used.get(&slot).copied().unwrap_or(0);
+    (
+        resources(node.offers.cpu().into(), node.offers.memory().into()),
+        resources(sum(SlotName::cpu()), sum(SlotName::memory())),
+    )
 }
 
 /// Nodes do not count processes: that limit is each session's own.

@@ -95,7 +95,10 @@ impl SiteService {
     }
 
     /// A session as it is now; as it was if it is gone by now.
-    async fn show_now(&self, before: &Arc<SessionRecord>) -> Result<SessionView, Problem> {
+    pub(crate) async fn show_now(
+        &self,
+        before: &Arc<SessionRecord>,
+    ) -> Result<SessionView, Problem> {
         let now = self.record(before.id).await?;
         if let Some(record) = now {
             return Ok(self.show(&record));

@@ -1,10 +1,25 @@
-//! What a session uses now.
+//! What a session uses now, and what all of them do.
 
 use crate::app::SiteService;
+use crate::app::convert::{node_name, resources_view, time_text};
+use crate::app::nodes::node_resources;
 use crate::app::problems::of_node;
-use domain::{MemberRecord, MemberState, SessionRecord};
+use crate::app::resolve::may_see;
+use domain::{MemberId, MemberRecord, MemberState, NodeId, NodeStatus, SessionRecord};
+use lifecycle::manager::View;
 use node_api::MemberUsage;
-use public_api::{Caller, Problem, ProblemCode, UsageView};
+use public_api::{
+    Caller, NodeUsageView, Problem, ProblemCode, SessionUsageView, SiteUsageView, UsageView,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest wait for a node: one that is slower is shown without what its members use.
+const NODE_LIMIT: Duration = Duration::from_secs(3);
+
+/// What nodes answered, by member; a node that did not is not there.
+type Samples = BTreeMap<NodeId, BTreeMap<MemberId, MemberUsage>>;
 
 impl SiteService {
     pub(crate) async fn usage_of(
@@ -37,6 +52,97 @@ impl SiteService {
     }
 }
 
+impl SiteService {
+    pub(crate) async fn usage_of_all(&self, caller: &Caller) -> SiteUsageView {
+        let mine = |record: &&Arc<SessionRecord>| {
+            !record.members.is_empty() && record.state.is_living() && may_see(caller, &record.owner)
+        };
+        let (mut records, all_nodes): (Vec<Arc<SessionRecord>>, Vec<NodeId>) =
+            self.manager.shared.read(|view| {
+                let records = view.sessions.values().filter(mine).cloned().collect();
+                (records, view.nodes.keys().copied().collect())
+            });
+        records.sort_by_key(|record| (record.created_at, record.id));
+        let members = records.iter().flat_map(|record| &record.members);
+        let asked: BTreeSet<NodeId> = if caller.operator {
+            all_nodes.into_iter().collect()
+        } else {
+            members.map(|member| member.node).collect()
+        };
+        let samples = self.sample(asked).await;
+        self.manager.shared.read(|view| SiteUsageView {
+            sessions: records
+                .iter()
+                .map(|record| session_usage(record, view, &samples))
+                .collect(),
+            nodes: if caller.operator {
+                node_usages(view, &samples)
+            } else {
+                Vec::new()
+            },
+        })
+    }
+
+    async fn sample(&self, nodes: BTreeSet<NodeId>) -> Samples {
+        let asked = nodes.into_iter().map(|node| async move {
+            let api = self.node(node).ok()?;
+            let answer = tokio::time::timeout(NODE_LIMIT, api.all_usage()).await;
+            let samples = answer.ok()?.ok()?.into_iter();
+            let usages = samples.map(|sample| (sample.member, sample.usage));
+            Some((node, usages.collect()))
+        });
+        let answers = futures::future::join_all(asked).await;
+        answers.into_iter().flatten().collect()
+    }
+}
+
+fn session_usage(record: &SessionRecord, view: &View, samples: &Samples) -> SessionUsageView {
+    let mut sum = None;
+    let mut nodes = BTreeSet::new();
+    for member in &record.members {
+        nodes.insert(node_name(member.node, &view.nodes));
+        let usage = samples
+            .get(&member.node)
+            .and_then(|all| all.get(&member.id));
+        if let Some(usage) = usage {
+            add(sum.get_or_insert_default(), usage);
+        }
+    }
+    SessionUsageView {
+        id: record.id.to_string(),
+        name: record.name.to_string(),
+        user: record.owner.user.clone(),
+        state: record.state.word().to_owned(),
+        resources: resources_view(&record.spec),
+        members: record.spec.members,
+        nodes: nodes.into_iter().collect(),
+        started_at: record.started_at.map(time_text),
+        usage: sum,
+    }
+}
+
+fn node_usages(view: &View, samples: &Samples) -> Vec<NodeUsageView> {
+    let mut used = view.used();
+    let nodes = view.nodes.values().map(|node| {
+        let (offers, used) = node_resources(node, &used.remove(&node.id).unwrap_or_default());
+        let usage = samples.get(&node.id).map(|members| {
+            let mut sum = UsageView::default();
+            for usage in members.values() {
+                add(&mut sum, usage);
+            }
+            sum
+        });
+        NodeUsageView {
+            name: node.name.clone(),
+            connected: node.status == NodeStatus::Connected,
+            offers,
+            used,
+            usage,
+        }
+    });
+    nodes.collect()
+}
+
 fn runs(member: &MemberRecord) -> bool {
     matches!(
         member.state,
@@ -55,7 +161,14 @@ fn add(sum: &mut UsageView, usage: &MemberUsage) {
     sum.out_of_memory_kills = sum
         .out_of_memory_kills
         .saturating_add(usage.out_of_memory_kills);
-    if let Some(bytes) = usage.disk_bytes {
-        *sum.disk_bytes.get_or_insert(0) += bytes;
+    for (sum, part) in [
+        (&mut sum.disk_bytes, usage.disk_bytes),
+        (&mut sum.read_bytes, usage.read_bytes),
+        (&mut sum.write_bytes, usage.write_bytes),
+    ] {
+        if let Some(part) = part {
+            *sum = Some(sum.unwrap_or(0).saturating_add(part));
+        }
     }
+    sum.sampled_micros = sum.sampled_micros.max(usage.sampled_micros);
 }

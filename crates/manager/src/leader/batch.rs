@@ -51,7 +51,7 @@ impl Leader {
                 self.next_token += 1;
                 let token = RequestToken(self.next_token);
                 waiting.answers.insert(token, reply);
-                if let Request::Remove(session, _) = &request {
+                if let Request::Remove(session, _) | Request::Rename(session, _) = &request {
                     events.extend(self.recall(*session));
                 }
                 let kind = match request {
@@ -67,6 +67,11 @@ impl Leader {
                         order,
                     },
                     Request::EndUnclaimed(asked) => EventKind::EndUnclaimed { token, asked },
+                    Request::Rename(session, name) => EventKind::Rename {
+                        token,
+                        session,
+                        name,
+                    },
                 };
                 events.push(Event { now, kind });
             }

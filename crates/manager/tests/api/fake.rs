@@ -4,14 +4,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use public_api::{
-    ArrayPage, ArrayQuery, ArrayView, AttachOrder, Build, ByteStream, Caller, ClientMessage,
-    ClientMessageStream, CreateArray, CreateSession, Created, CreatedArray, ElementPage,
-    ElementQuery, EventQuery, EventStream, ExecOrder, FilesQuery, JoinedView, KindView, ListQuery,
-    LogFrame, LogFrameStream, LogQuery, NetworkView, NodeView, OutputStream, Problem, ProblemCode,
-    ProcessControl, ProcessEnd, ProcessEvent, PublicEvent, ResourcesView, ServerMessage,
-    ServerMessageStream, Service, SessionPage, SessionView, ShutdownOrder, ShutdownView,
-    SignalOrder, SiteView, StdinQuery, StdinView, StopSession, ThrottleOrder, UnclaimedView,
-    UploadView, UsageView, Why,
+    ArrayPage, ArrayQuery, ArrayView, AttachOrder, Build, ByteStream, Caller, ChangeSession,
+    ClientMessage, ClientMessageStream, CreateArray, CreateSession, Created, CreatedArray,
+    ElementPage, ElementQuery, EventPage, EventPageQuery, EventQuery, EventStream, ExecOrder,
+    FilesQuery, JoinedView, KindView, ListQuery, LogFrame, LogFrameStream, LogQuery, NetworkView,
+    NodeView, OutputStream, Problem, ProblemCode, ProcessControl, ProcessEnd, ProcessEvent,
+    PublicEvent, ResourcesView, ServerMessage, ServerMessageStream, Service, SessionPage,
+    SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView, StdinQuery,
+    StdinView, StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -361,6 +361,21 @@ impl Service for Fake {
         Ok(self.array_view(array))
     }
 
+    async fn change(
+        &self,
+        caller: &Caller,
+        session: &str,
+        change: ChangeSession,
+    ) -> Result<SessionView, Problem> {
+        note!(self, caller, "change {session} {}", change.name);
+        Ok(self.view(session))
+    }
+
+    async fn site_usage(&self, caller: &Caller) -> Result<SiteUsageView, Problem> {
+        note!(self, caller, "site usage");
+        Ok(SiteUsageView::default())
+    }
+
     async fn signal(
         &self,
         caller: &Caller,
@@ -485,6 +500,15 @@ impl Service for Fake {
         Ok(stream::iter(parts).boxed())
     }
 
+    async fn event_page(
+        &self,
+        caller: &Caller,
+        query: EventPageQuery,
+    ) -> Result<EventPage, Problem> {
+        note!(self, caller, "event page {query:?}");
+        Ok(EventPage::default())
+    }
+
     async fn events(&self, caller: &Caller, query: EventQuery) -> Result<EventStream, Problem> {
         note!(self, caller, "events {query:?}");
         let first = query.after.unwrap_or(0);
@@ -493,7 +517,9 @@ impl Service for Fake {
             at: "2026-01-01T00:00:00Z".to_owned(),
             session: Some("one".to_owned()),
             array: None,
+            session_name: Some("a".to_owned()),
             node: None,
+            node_name: None,
             code: "session.running".to_owned(),
             message: "it runs\nwell".to_owned(),
         };

@@ -53,7 +53,7 @@ const BODIES: &[&[u8]] = &[
 ];
 
 fn takes_json(method: &str, path: &str) -> bool {
-    method == "post" && !path.ends_with("/uploads")
+    matches!(method, "post" | "patch") && !path.ends_with("/uploads")
 }
 
 fn takes_query(method: &str, path: &str) -> bool {
@@ -64,6 +64,7 @@ fn takes_query(method: &str, path: &str) -> bool {
         "/stdin",
         "/files",
         "/events",
+        "/page",
         "/logs/{stream}",
     ];
     (method != "post" && ends.iter().any(|end| path.ends_with(end))) || method == "delete"
@@ -159,7 +160,7 @@ async fn odd_methods_and_headers_are_answered() {
             .replace("{session}", "one")
             .replace("{array}", "one")
             .replace("{stream}", "stdout");
-        for method in ["PATCH", "OPTIONS", "TRACE", "BREW"] {
+        for method in ["PROPFIND", "OPTIONS", "TRACE", "BREW"] {
             let answer = site.ask(method, &target).send().await;
             answer.problem();
             assert_eq!(answer.status, 405, "{answer:?}");

@@ -10,9 +10,9 @@ use domain::{
 use futures::stream::{self, StreamExt};
 use node_api::{
     ByteStream, Desired, DownloadRequest, Hello, JoinRequest, JoinedProcess, LogChunk,
-    LogChunkStream, LogRequest, LogStream, ManagerApi, MemberUsage, NodeApi, NodeError,
-    ProcessInput, ProcessInputStream, ProcessOutput, ProcessOutputStream, Report, ReportedMember,
-    SignalRequest, StdinReply, StdinRequest, Want,
+    LogChunkStream, LogRequest, LogStream, ManagerApi, MemberSample, MemberUsage, NodeApi,
+    NodeError, ProcessInput, ProcessInputStream, ProcessOutput, ProcessOutputStream, Report,
+    ReportedMember, SignalRequest, StdinReply, StdinRequest, Want,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -373,7 +373,23 @@ impl NodeApi for FakeAgent {
             cpu_micros: 1_500_000,
             memory_bytes: 5 << 20,
             pids: 2,
+            read_bytes: Some(7),
+            sampled_micros: 1_000,
             ..Default::default()
         })
+    }
+
+    async fn all_usage(&self) -> Result<Vec<MemberSample>, NodeError> {
+        let running: Vec<MemberId> = {
+            let state = self.state.lock().expect("not poisoned");
+            let running = state.members.iter().filter(|(_, m)| m.state.occupies());
+            running.map(|(id, _)| *id).collect()
+        };
+        let mut samples = Vec::new();
+        for member in running {
+            let usage = self.usage(member).await?;
+            samples.push(MemberSample { member, usage });
+        }
+        Ok(samples)
     }
 }

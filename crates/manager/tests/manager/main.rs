@@ -2,6 +2,7 @@
 //! commits that fail.
 
 mod agent;
+mod daily;
 mod failures;
 mod processes;
 mod site;

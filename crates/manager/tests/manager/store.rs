@@ -151,6 +151,23 @@ impl Store for FakeStore {
             .collect())
     }
 
+    fn session_events(
+        &mut self,
+        session: SessionId,
+        after: u64,
+        _: u32,
+    ) -> Result<Vec<SiteEvent>, StoreError> {
+        let mut events = self.events(after, 0)?;
+        events.retain(|event| event.session == Some(session));
+        Ok(events)
+    }
+
+    fn first_event_since(&mut self, at: Timestamp) -> Result<Option<u64>, StoreError> {
+        let events = self.events(0, 0)?;
+        let found = events.iter().find(|event| event.at >= at);
+        Ok(found.map(|event| event.number))
+    }
+
     fn prune(&mut self, _: &Retention, _: Timestamp) -> Result<PruneReport, StoreError> {
         Ok(PruneReport::default())
     }

@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 /// The character devices that can be opened: null, zero, full, random, urandom, tty, ptmx, pts.
 const DEVICES: &[&str] = &[
@@ -29,16 +30,29 @@ const DEVICES: &[&str] = &[
     "c 136:* rw",
 ];
 
+/// Limits bytes read in a second, by device.
+const BLOCK_RULE_FILE: &str = "blkio.throttle.read_bps_device";
+/// Names of block devices that are no disks of their own begin so.
+const MEMORY_DISKS: [&str; 3] = ["loop", "ram", "zram"];
+/// Counts bytes by device and direction, those of descendant groups included.
+const BLOCK_BYTES_FILE: &str = "blkio.throttle.io_service_bytes_recursive";
+
 /// The groups of version 1.
 #[derive(Debug)]
 pub(crate) struct V1 {
     mounts: GroupMounts,
     group: String,
+    counting: Once,
 }
 
 impl V1 {
     pub(super) fn new(mounts: GroupMounts, group: String) -> Self {
-        Self { mounts, group }
+        let counting = Once::new();
+        Self {
+            mounts,
+            group,
+            counting,
+        }
     }
 
     pub(super) fn has(&self, controller: &str) -> bool {
@@ -76,6 +90,7 @@ impl V1 {
             let is_cpuset = Some(&own) == cpuset.as_ref();
             make_both(&own, &own.join(member.to_string()), is_cpuset)?;
         }
+        self.counting.call_once(|| self.count_block_bytes());
         self.limit(member, limits)?;
         let groups: BTreeSet<PathBuf> = self
             .mounts
@@ -140,7 +155,40 @@ impl V1 {
             pids: read("pids", "pids.current").unwrap_or(0),
             out_of_memory: self.evidence(member),
             pids_limit_hits: self.pids_limit_hits(member),
+            read_bytes: self.block_bytes(member, "Read"),
+            write_bytes: self.block_bytes(member, "Write"),
         })
+    }
+
+    /// Newer kernels count a disk's bytes by group only once any group has had a rule for that
+    /// disk; a rule that limits nothing (0) will do, and outlives nothing but the counting. Where
+    /// it cannot be written, the counters may stay 0.
+    fn count_block_bytes(&self) {
+        let Some(point) = self.mounts.v1.get("blkio") else {
+            return;
+        };
+        let rules = point.join(&self.group).join(BLOCK_RULE_FILE);
+        for disk in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
+            let name = disk.file_name();
+            let name = name.to_string_lossy();
+            if MEMORY_DISKS.iter().any(|other| name.starts_with(other)) {
+                continue;
+            }
+            if let Ok(number) = fs::read_to_string(disk.path().join("dev")) {
+                let _ = fs::write(&rules, format!("{} 0", number.trim()));
+            }
+        }
+    }
+
+    /// Bytes that went to or came from all block devices: lines are `MAJOR:MINOR ACT BYTES`.
+    fn block_bytes(&self, member: MemberId, act: &str) -> Option<u64> {
+        let file = self.path("blkio", member)?.join(BLOCK_BYTES_FILE);
+        let text = fs::read_to_string(file).ok()?;
+        let amounts = text.lines().filter_map(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            (words.next()? == act).then(|| words.next()?.parse::<u64>().ok())?
+        });
+        Some(amounts.fold(0, u64::saturating_add))
     }
 
     /// How often the limit of processes refused one.

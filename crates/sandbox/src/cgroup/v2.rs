@@ -133,6 +133,8 @@ impl V2 {
             pids: read("pids.current"),
             out_of_memory: evidence(&group),
             pids_limit_hits: read_keyed(&group.join("pids.events"), "max").unwrap_or(0),
+            read_bytes: block_bytes(&group, "rbytes="),
+            write_bytes: block_bytes(&group, "wbytes="),
         })
     }
 
@@ -196,6 +198,16 @@ fn limit(group: &Path, limits: &Limits) -> Result<(), GroupError> {
         }
     }
     Ok(())
+}
+
+/// Bytes that went to or came from all block devices, those of groups within this one included:
+/// lines are `MAJOR:MINOR rbytes=BYTES wbytes=BYTES ...`.
+fn block_bytes(group: &Path, key: &str) -> Option<u64> {
+    let text = fs::read_to_string(group.join("io.stat")).ok()?;
+    let amounts = text
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix(key)?.parse::<u64>().ok());
+    Some(amounts.fold(0, u64::saturating_add))
 }
 
 /// The out-of-memory kills that the kernel counted; `None` where there were none.

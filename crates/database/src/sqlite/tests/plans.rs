@@ -57,6 +57,8 @@ fn growing_tables_are_searched_by_index() {
         ("one session", read::ONE_SESSION),
         ("current members", read::CURRENT_MEMBERS),
         ("events after", read::EVENTS_AFTER),
+        ("a session's events after", read::SESSION_EVENTS_AFTER),
+        ("first event since", read::FIRST_EVENT_SINCE),
         ("keys since", read::KEYS_SINCE),
         ("old sessions", prune::OLD_SESSIONS),
         ("delete old events", prune::DELETE_EVENTS),

@@ -399,6 +399,14 @@ fn events_come_back_after_a_number() {
     assert_eq!(store.events(1, 10).expect("read"), events[1..]);
     assert_eq!(store.events(0, 1).expect("read"), events[..1]);
     assert!(store.events(u64::MAX, 10).expect("read").is_empty());
+    let mut of = |session, after| {
+        let found = store.session_events(SessionId(session), after, 10);
+        found.expect("read")
+    };
+    assert_eq!(of(1, 0), events[..1]);
+    assert!(of(1, 1).is_empty() && of(2, 0).is_empty());
+    let mut first = |at| store.first_event_since(Timestamp(at)).expect("read");
+    assert_eq!((first(6), first(7)), (Some(1), None));
 }
 
 #[test]

@@ -389,6 +389,15 @@ impl Bench {
         });
     }
 
+    pub(super) fn rename(&mut self, session: SessionId, name: &str) -> Answer {
+        self.step(EventKind::Rename {
+            token: RequestToken(0),
+            session,
+            name: name.parse().expect("a good name"),
+        });
+        self.answer()
+    }
+
     pub(super) fn remove(&mut self, session: SessionId) {
         let token = RequestToken(0);
         self.step(EventKind::Remove {

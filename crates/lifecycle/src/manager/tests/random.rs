@@ -21,6 +21,10 @@ enum Act {
     Remove {
         which: usize,
     },
+    Rename {
+        which: usize,
+        name: u8,
+    },
     Connect {
         node: u64,
     },
@@ -47,6 +51,7 @@ fn act() -> impl Strategy<Value = Act> {
         }),
         2 => (0_usize..20).prop_map(|which| Act::Stop { which }),
         2 => (0_usize..20).prop_map(|which| Act::Remove { which }),
+        2 => (0_usize..20, 0_u8..4).prop_map(|(which, name)| Act::Rename { which, name }),
         2 => (1_u64..4).prop_map(|node| Act::Connect { node }),
         1 => (1_u64..4).prop_map(|node| Act::Disconnect { node }),
         9 => (1_u64..4, fates, any::<bool>())
@@ -74,6 +79,15 @@ fn fate(member: MemberId, draw: u8) -> Option<MemberState> {
 fn nth(bench: &Bench, which: usize) -> Option<SessionId> {
     let ids: Vec<SessionId> = bench.view.sessions.keys().copied().collect();
     ids.get(which % ids.len().max(1)).copied()
+}
+
+fn remove(bench: &mut Bench, session: SessionId) {
+    let (token, order) = (RequestToken(0), order("ada"));
+    bench.step(EventKind::Remove {
+        token,
+        session,
+        order,
+    });
 }
 
 fn perform(bench: &mut Bench, act: Act) {
@@ -107,12 +121,12 @@ fn perform(bench: &mut Bench, act: Act) {
         }
         Act::Remove { which } => {
             if let Some(session) = nth(bench, which) {
-                let (token, order) = (RequestToken(0), order("ada"));
-                bench.step(EventKind::Remove {
-                    token,
-                    session,
-                    order,
-                });
+                remove(bench, session);
+            }
+        }
+        Act::Rename { which, name } => {
+            if let Some(session) = nth(bench, which) {
+                bench.rename(session, &format!("other-{name}"));
             }
         }
         Act::Connect { node } => bench.connect(node),

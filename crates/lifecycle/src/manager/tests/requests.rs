@@ -184,3 +184,60 @@ fn what_cannot_be_enforced_is_refused_by_its_row_and_accepted_by_best_effort() {
     let session = bench.create(spec());
     assert_eq!(bench.record(session).members[0].node, NodeId(2));
 }
+
+#[test]
+fn a_session_gets_another_name_and_its_old_one_is_free() {
+    let mut bench = Bench::new();
+    let (train, other) = (SessionId(100), SessionId(101));
+    bench.create_request(request(100, Some("train"), None));
+    bench.create_request(request(101, Some("other"), None));
+    let Answer::Refused { refusal } = bench.rename(train, "other") else {
+        panic!("the name is taken")
+    };
+    let Refusal::NameTaken { session, free, .. } = refusal else {
+        panic!("{refusal}")
+    };
+    assert_eq!((session, free.as_str()), (other, "other-2"));
+    assert_eq!(bench.record(train).name.as_str(), "train");
+    let accepted = Answer::Accepted { session: train };
+    assert_eq!(bench.rename(train, "night"), accepted);
+    assert_eq!(
+        bench.last.rows.len(),
+        3,
+        "the session, the event, the site's next number"
+    );
+    assert_eq!(bench.rename(train, "night"), accepted);
+    assert!(bench.last.rows.is_empty(), "it has that name already");
+    let named = |bench: &Bench, name: &str| {
+        let found = bench
+            .view
+            .living_named(&owner(), &name.parse().expect("a name"));
+        found.map(|record| record.id)
+    };
+    assert_eq!(named(&bench, "night"), Some(train));
+    assert_eq!(named(&bench, "train"), None);
+    bench.restart();
+    assert_eq!(named(&bench, "night"), Some(train));
+    let made = bench.create_request(request(102, Some("train"), None));
+    assert!(matches!(made, Answer::Created { .. }), "{made:?}");
+}
+
+#[test]
+fn one_that_has_ended_is_renamed_too_but_not_after_one_that_lives() {
+    let mut bench = Bench::new();
+    bench.create_request(request(100, Some("train"), None));
+    let member = bench.member(SessionId(100), 0);
+    bench.report(1, &[(member, exited(member, 0))]);
+    bench.create_request(request(101, Some("train"), None));
+    bench.create_request(request(102, Some("other"), None));
+    let session = SessionId(100);
+    let refused = bench.rename(session, "other");
+    assert!(matches!(refused, Answer::Refused { .. }), "{refused:?}");
+    assert_eq!(bench.rename(session, "first"), Answer::Accepted { session });
+    let name = "train".parse().expect("a name");
+    let living = bench.view.living_named(&owner(), &name);
+    assert_eq!(living.map(|record| record.id), Some(SessionId(101)));
+    let session = SessionId(999);
+    let refusal = Refusal::NoSuchSession { session };
+    assert_eq!(bench.rename(session, "any"), Answer::Refused { refusal });
+}

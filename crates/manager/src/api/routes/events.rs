@@ -3,11 +3,31 @@
 use crate::api::extract::{Context, QueryOf};
 use crate::api::problems::{Refusal, invalid_request};
 use crate::api::streams;
+use axum::Json;
 use axum::http::HeaderMap;
 use axum::response::IntoResponse;
-use public_api::{EventQuery, PublicEvent};
+use public_api::{EventPage, EventPageQuery, EventQuery, PublicEvent};
 
 const LAST_EVENT_HEADER: &str = "last-event-id";
+
+/// A page of events
+///
+/// What has happened, in order. To go on with what happens, ask for the stream after
+/// `looked_until`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/events/page",
+    tag = "events",
+    params(EventPageQuery),
+    responses((status = 200, description = "A page.", body = EventPage))
+)]
+pub(in crate::api) async fn page(
+    context: Context,
+    QueryOf(query): QueryOf<EventPageQuery>,
+) -> Result<Json<EventPage>, Refusal> {
+    let Context { service, caller } = context;
+    Ok(Json(service.event_page(&caller, query).await?))
+}
 
 /// Events
 ///

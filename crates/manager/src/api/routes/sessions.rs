@@ -10,9 +10,9 @@ use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use public_api::{
-    CreateSession, Created, FilesQuery, ListQuery, PAGE_LIMIT, Problem, ProblemCode, RemoveQuery,
-    STDIN_LIMIT_BYTES, SessionPage, SessionView, SignalOrder, StdinQuery, StdinView, StopSession,
-    UsageView, Why,
+    ChangeSession, CreateSession, Created, FilesQuery, ListQuery, PAGE_LIMIT, Problem, ProblemCode,
+    RemoveQuery, STDIN_LIMIT_BYTES, SessionPage, SessionView, SignalOrder, StdinQuery, StdinView,
+    StopSession, UsageView, Why,
 };
 use std::hash::{DefaultHasher, Hasher};
 
@@ -147,6 +147,28 @@ pub(in crate::api) async fn remove(
     let Context { service, caller } = context;
     let view = service.remove(&caller, &session, query.force).await?;
     Ok((StatusCode::ACCEPTED, Json(view)))
+}
+
+/// Rename a session
+///
+/// Answers when that is durable. Inside, it keeps the name it was started with.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/sessions/{session}",
+    tag = "sessions",
+    params(("session" = String, Path, description = "Id or name.")),
+    request_body = ChangeSession,
+    responses((status = 200, description = "It has the name.", body = SessionView))
+)]
+pub(in crate::api) async fn change(
+    context: Context,
+    SessionReference(session): SessionReference,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<SessionView>, Refusal> {
+    let Context { service, caller } = context;
+    let change: ChangeSession = bodies::json(&headers, body).await?;
+    Ok(Json(service.change(&caller, &session, change).await?))
 }
 
 /// Signal a session's command

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
-use public_api::{NodeView, ShutdownOrder, ShutdownView, SiteView};
+use public_api::{NodeView, ShutdownOrder, ShutdownView, SiteUsageView, SiteView};
 
 /// The site
 #[utoipa::path(
@@ -20,6 +20,20 @@ use public_api::{NodeView, ShutdownOrder, ShutdownView, SiteView};
 pub(in crate::api) async fn site(context: Context) -> Result<Json<SiteView>, Refusal> {
     let Context { service, caller } = context;
     Ok(Json(service.site(&caller).await?))
+}
+
+/// What everything uses now
+///
+/// Your sessions that run, and for operators all of them and the nodes. Ask again for rates.
+#[utoipa::path(
+    get,
+    path = "/api/v1/usage",
+    tag = "site",
+    responses((status = 200, description = "A sample.", body = SiteUsageView))
+)]
+pub(in crate::api) async fn usage(context: Context) -> Result<Json<SiteUsageView>, Refusal> {
+    let Context { service, caller } = context;
+    Ok(Json(service.site_usage(&caller).await?))
 }
 
 /// The nodes
