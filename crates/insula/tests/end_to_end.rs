@@ -1,14 +1,17 @@
 //! The executable as people use it: each test has a site of its own, in a home and a runtime
 //! directory of its own, and checks from outside that nothing is left when it is gone.
 //!
-//! They need root and cgroup v1, as the sandbox of this release does; elsewhere each says so and
-//! ends.
+//! They need root: most run the site as root, on cgroup v1, and [`without_root`] makes a fresh
+//! ordinary user. Elsewhere each says so and ends.
 
 #![allow(
     clippy::print_stdout,
     reason = "a test says why it was skipped, and shows the log"
 )]
 
+#[path = "../../sandbox/tests/sandbox/ordinary_user.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod ordinary_user;
 #[path = "end_to_end/site.rs"]
 mod site;
 
@@ -26,3 +29,5 @@ mod limits;
 mod streams;
 #[path = "end_to_end/watching.rs"]
 mod watching;
+#[path = "end_to_end/without_root.rs"]
+mod without_root;

@@ -163,6 +163,15 @@ impl Hierarchy {
         }
     }
 
+    /// Takes the place that this process divides, before it has children, which would stand in the
+    /// way of that. What fails is told by the first group that cannot be made.
+    pub(crate) fn settle(&self) {
+        match self {
+            Self::V2(v2) => v2.settle(),
+            Self::V1(_) | Self::Unsupported { .. } => {}
+        }
+    }
+
     /// Makes the groups of `member` with `limits`; that they exist already is success.
     pub(crate) fn create(
         &self,
@@ -203,6 +212,15 @@ impl Hierarchy {
             Self::Unsupported { reason } => Err(GroupError::Unsupported {
                 reason: reason.clone(),
             }),
+        }
+    }
+
+    /// Lifts the limit on CPU time, because `member` is about to be killed: to end takes time too,
+    /// and would take seconds at 1 % of a CPU.
+    pub(crate) fn unthrottle(&self, member: MemberId) {
+        match self {
+            Self::V2(v2) => v2.unthrottle(member),
+            Self::V1(_) | Self::Unsupported { .. } => {}
         }
     }
 

@@ -424,6 +424,7 @@ impl Inner {
         remover: &Identity,
     ) -> Result<RemoveReport, EngineError> {
         let deadline = Instant::now() + LOCK_LIMIT;
+        self.groups.unthrottle(member);
         loop {
             if let Some(guest) = Guest::read(directory)? {
                 guest.kill(LOCK_LIMIT);

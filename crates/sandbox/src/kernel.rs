@@ -252,6 +252,58 @@ pub(crate) fn loopback_up() -> Result<(), Errno> {
     check(c_long::from(result)).map(drop)
 }
 
+/// How `landlock_create_ruleset` is told what to restrict: see landlock(7).
+#[repr(C)]
+struct Ruleset {
+    file_access: u64,
+    network_access: u64,
+    scoped: u64,
+}
+
+/// Whether the kernel can keep a process from abstract Unix sockets that others made: Linux 6.12,
+/// if it was built and booted with Landlock.
+pub(crate) fn can_close_abstract_sockets() -> bool {
+    const CREATE_RULESET_VERSION: c_long = 1;
+    const LEAST_VERSION: c_long = 6;
+    let nothing = std::ptr::null::<Ruleset>();
+    // SAFETY: asked for its version it reads no memory.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            nothing,
+            0_usize,
+            CREATE_RULESET_VERSION,
+        )
+    };
+    version >= LEAST_VERSION
+}
+
+/// Keeps this process and all it starts from abstract Unix sockets that others made. Needs
+/// no-new-privileges.
+pub(crate) fn close_abstract_sockets() -> Result<(), Errno> {
+    const SCOPE_ABSTRACT_UNIX_SOCKET: u64 = 1;
+    let ruleset = Ruleset {
+        file_access: 0,
+        network_access: 0,
+        scoped: SCOPE_ABSTRACT_UNIX_SOCKET,
+    };
+    // SAFETY: the ruleset is read for its size; no flags.
+    let made = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            &raw const ruleset,
+            size_of::<Ruleset>(),
+            0,
+        )
+    };
+    let made = RawFd::try_from(check(made)?).map_err(|_| Errno::RANGE)?;
+    // SAFETY: the kernel gave us a new descriptor, which nobody else owns.
+    let made = unsafe { OwnedFd::from_raw_fd(made) };
+    // SAFETY: no memory is involved.
+    let result = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, made.as_raw_fd(), 0) };
+    check(result).map(drop)
+}
+
 /// Makes every later open give a number above the ones the guest inherits (and their kin), by
 /// keeping all below `count` open on /dev/null. The child may then copy onto low numbers freely.
 pub(crate) fn reserve_low_descriptors(count: RawFd) -> Result<(), Errno> {

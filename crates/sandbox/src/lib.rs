@@ -33,4 +33,4 @@ pub use cgroup::{ControlGroups, GroupVersion, control_groups};
 pub use engine::{LauncherCommand, Sandbox, SandboxSettings};
 pub use identity::{LentGap, LentRange, lent_range};
 pub use launcher::run_launcher;
-pub use namespaces::{NamespaceGap, user_namespaces};
+pub use namespaces::{NamespaceGap, closes_abstract_sockets, user_namespaces};

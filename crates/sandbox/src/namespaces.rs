@@ -1,6 +1,7 @@
 //! Whether the system's settings let this user make user namespaces at all.
 
 use crate::identity::Identity;
+use crate::kernel::can_close_abstract_sockets;
 use std::fs;
 
 /// A setting that forbids user namespaces.
@@ -36,6 +37,12 @@ impl NamespaceGap {
             }
         }
     }
+}
+
+/// Whether a session on the node's network can be kept from the abstract Unix sockets of the user
+/// it runs as, which take it for that user: an X server, for example.
+pub fn closes_abstract_sockets() -> bool {
+    can_close_abstract_sockets()
 }
 
 /// Looks at the settings; whether it then works, only a trial tells. Two of them do not concern

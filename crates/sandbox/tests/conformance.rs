@@ -1,7 +1,11 @@
-//! The conformance cases on the sandbox, as root, on the version of cgroups that is here.
+//! The conformance cases on the sandbox: as root, and as a fresh ordinary user whom root makes, on
+//! the version of cgroups that is here.
 
 #[path = "../../engine-api/tests/conformance/checked_in.rs"]
 mod checked_in;
+#[path = "sandbox/ordinary_user.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod ordinary_user;
 
 use async_trait::async_trait;
 use domain::{AskedLimits, ExitRecord, MemberId, SessionId};
@@ -9,16 +13,22 @@ use engine_api::conformance::{CASES, Harness, Kept, Plan, Report};
 use engine_api::{ContainerSpec, Engine, GuestSpec, Limits, UidRange, layout};
 use guest_api::files::{LOG_LIMIT_BYTES, RECORD, RecordFile, parse_segment_name};
 use guest_api::{GuestConfig, PROTOCOL_VERSION, RunAs, Stream};
+use ordinary_user::{Lent, OrdinaryUser};
 use sandbox::{GroupVersion, LauncherCommand, Sandbox, SandboxSettings, control_groups};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 /// Far from what a site on this machine gives to its sessions.
 const UID_BASE: u32 = 3_000_000_000;
 /// A file that must still be in the working directory after a removal.
 const MARK: &str = "kept";
+/// The launcher's name beside tests that were installed.
+const INSTALLED_LAUNCHER: &str = "sandbox-launcher";
+/// Before the name of a report and the report itself.
+const TOLD: &str = "report: ";
 /// Ends what a broken case leaves running.
 const TIME_LIMIT_MS: u64 = 120_000;
 
@@ -42,7 +52,7 @@ impl Root {
             cgroup_group: format!("insula-conformance-{}", std::process::id()),
             runtime_directory: path.join("sockets"),
             launcher: LauncherCommand {
-                executable: env!("CARGO_BIN_EXE_sandbox-launcher").into(),
+                executable: installed().unwrap_or_else(built),
                 arguments: Vec::new(),
             },
         };
@@ -76,7 +86,9 @@ fn make_directory(directory: &Path, uids: UidRange) {
         let path = directory.join(name);
         fs::create_dir(&path).expect("made");
         let id = uids.shifted(inside);
-        chown(&path, Some(id), Some(id)).expect("given away");
+        if is_root() {
+            chown(&path, Some(id), Some(id)).expect("given away");
+        }
     }
     fs::write(directory.join(layout::WORK).join(MARK), "kept").expect("written");
 }
@@ -194,20 +206,74 @@ impl Harness for Root {
     }
 
     async fn discard(&self, container: &ContainerSpec) {
+        let released = self.sandbox.release(&container.directory).await;
+        released.expect("released");
         process::remove_tree(&container.directory).expect("nothing is mounted there");
     }
 }
 
 /// The name of the report and of the kind of node, or why the cases cannot run here.
 fn kind() -> Result<(&'static str, &'static str), &'static str> {
-    if !rustix::process::geteuid().is_root() {
-        return Err("this user is not root");
+    let version = control_groups("insula-conformance").version;
+    match (is_root(), version) {
+        (true, Some(GroupVersion::One)) => Ok(("sandbox-root-v1", "sandbox (root, cgroup v1)")),
+        (true, Some(GroupVersion::Two)) => Ok(("sandbox-root-v2", "sandbox (root, cgroup v2)")),
+        (false, Some(GroupVersion::Two)) => {
+            Ok(("sandbox-user-v2", "sandbox (rootless, cgroup v2)"))
+        }
+        (false, _) if Path::new("/sys/fs/cgroup/memory").exists() => {
+            Ok(("sandbox-user-v1", "sandbox (rootless, cgroup v1)"))
+        }
+        (_, _) => Err("no control groups can be used"),
     }
-    match control_groups("insula-conformance").version {
-        Some(GroupVersion::One) => Ok(("sandbox-root-v1", "sandbox (root, cgroup v1)")),
-        Some(GroupVersion::Two) => Ok(("sandbox-root-v2", "sandbox (root, cgroup v2)")),
-        None => Err("no control groups can be used"),
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// The launcher as cargo built it.
+fn built() -> PathBuf {
+    env!("CARGO_BIN_EXE_sandbox-launcher").into()
+}
+
+/// The launcher beside this program, where both were installed for another user.
+fn installed() -> Option<PathBuf> {
+    let own = std::env::current_exe().expect("this test");
+    let path = own.with_file_name(INSTALLED_LAUNCHER);
+    path.exists().then_some(path)
+}
+
+/// The cases once more as a user who has nothing but an account.
+#[test]
+fn the_sandbox_of_an_ordinary_user_conforms() {
+    let Some(user) = OrdinaryUser::make(Lent::Nothing) else {
+        return;
+    };
+    let own = std::env::current_exe().expect("this test");
+    let tests = user.install(&own, "conformance");
+    user.install(&built(), INSTALLED_LAUNCHER);
+    let output = user
+        .command_with_groups(&tests)
+        .args(["--exact", "the_sandbox_conforms", "--nocapture"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .output()
+        .expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}{errors}");
+    if let Some(line) = text.lines().find(|line| line.starts_with("skipped")) {
+        println!("{line}");
+        return;
     }
+    let told = text.lines().find_map(|line| line.strip_prefix(TOLD));
+    let (name, report) = told
+        .and_then(|told| told.split_once(' '))
+        .unwrap_or_else(|| panic!("no report: {text}"));
+    let report: Report = serde_json::from_str(report).expect("a report");
+    checked_in::compare(name, &report);
+    assert_eq!(user.processes(), [0; 0], "processes are left");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -233,5 +299,11 @@ async fn the_sandbox_conforms() {
     assert!(violations.is_empty(), "{violations:#?}");
     assert!(left.is_empty(), "the cases clean up: {left:?}");
     assert_eq!(report.cases.len(), CASES.len());
+    if installed().is_some() {
+        // Whoever installed it knows where the reports are.
+        let report = serde_json::to_string(&report).expect("plain data");
+        println!("{TOLD}{name} {report}");
+        return;
+    }
     checked_in::compare(name, &report);
 }

@@ -1,12 +1,15 @@
 //! What the sandbox promises beyond the conformance cases, seen from inside and from the node.
 //!
-//! Root only: without it every test says that it is skipped. Each test needs a process of its own,
-//! as nextest gives it.
+//! As root they make a fresh ordinary user and run once more as that (`as_a_user`), with a range of
+//! ids lent to it and without. What needs root, or limits that a user cannot enforce, says that it
+//! is skipped there. Each test needs a process of its own, as nextest gives it.
 #![allow(
     clippy::print_stdout,
     reason = "a test that cannot run says why, and the price is printed"
 )]
 
+#[path = "sandbox/as_a_user.rs"]
+mod as_a_user;
 #[path = "sandbox/bench.rs"]
 mod bench;
 #[path = "sandbox/cleaning.rs"]
@@ -19,7 +22,12 @@ mod files;
 mod identity;
 #[path = "sandbox/limits.rs"]
 mod limits;
+#[path = "sandbox/ordinary_user.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod ordinary_user;
 #[path = "sandbox/price.rs"]
 mod price;
 #[path = "sandbox/system_calls.rs"]
 mod system_calls;
+#[path = "sandbox/user.rs"]
+mod user;

@@ -27,6 +27,10 @@ const NEEDS: &[Need] = &[
         package: "python3",
         is_there: || Path::new("/usr/bin/python3").exists(),
     },
+    Need {
+        package: "uidmap",
+        is_there: || Path::new("/usr/bin/newuidmap").exists(),
+    },
 ];
 
 /// What the guest with control groups of version 2 is made of, beside the above.

@@ -3,6 +3,7 @@
 use super::aborts::{chained, read_aborts, record_abort, refuse_after_aborts};
 use super::down_mark::clear_stale_mark;
 use super::last_words::{LastWords, full_disk_hint};
+use super::scope;
 use crate::failure::Failure;
 use crate::printer::Printer;
 use crate::progress::Spinner;
@@ -68,6 +69,7 @@ pub(crate) async fn ensure(
         replaced: 0,
         log_start: 0,
         words: None,
+        scope: Scope::of(settings),
     };
     starter.run().await
 }
@@ -150,6 +152,25 @@ fn made_at(build: &Build) -> String {
         .map_or_else(|_| build.made_at.to_string(), |time| time.to_string())
 }
 
+/// Whether the user's service manager is asked for a control group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    /// It is, by the child that was started then, if one was.
+    Asked(Option<Instant>),
+    /// It is not, or could not do it.
+    None,
+}
+
+impl Scope {
+    fn of(settings: &Settings) -> Self {
+        if scope::is_worth_a_try(settings) {
+            Self::Asked(None)
+        } else {
+            Self::None
+        }
+    }
+}
+
 /// Starts a daemon, alone among all CLIs.
 struct Starter<'a> {
     settings: &'a Settings,
@@ -161,6 +182,7 @@ struct Starter<'a> {
     replaced: u32,
     log_start: u64,
     words: Option<LastWords>,
+    scope: Scope,
 }
 
 impl Starter<'_> {
@@ -236,14 +258,19 @@ impl Starter<'_> {
     fn spawn_if_needed(&mut self) -> Result<(), Failure> {
         if let Some(child) = &mut self.child {
             let Some(status) = child.try_wait()? else {
-                return Ok(());
+                return self.hurry();
             };
             let pid = child.id();
             self.child = None;
             if is_locked(self.settings)? {
                 return Ok(());
             }
-            self.died(pid, status)?;
+            if self.is_without_a_word(pid) && matches!(self.scope, Scope::Asked(_)) {
+                // It was not the daemon that failed, for that tells why.
+                self.scope = Scope::None;
+            } else {
+                self.died(pid, status)?;
+            }
         }
         if is_locked(self.settings)? {
             return Ok(());
@@ -261,12 +288,45 @@ impl Starter<'_> {
         Ok(())
     }
 
+    /// A service manager that does not answer is not waited for; the daemon starts without it.
+    fn hurry(&mut self) -> Result<(), Failure> {
+        let Scope::Asked(Some(since)) = self.scope else {
+            return Ok(());
+        };
+        if since.elapsed() > scope::LIMIT
+            && !is_locked(self.settings)?
+            && let Some(child) = &mut self.child
+        {
+            child.kill()?;
+            child.wait()?;
+            self.child = None;
+            self.scope = Scope::None;
+        }
+        Ok(())
+    }
+
+    /// Neither on the list of aborts nor by its last words did this process say why it ended.
+    fn is_without_a_word(&self, pid: u32) -> bool {
+        let words = self.words.as_ref().map(LastWords::chain);
+        let has_words = words.is_some_and(|chain| !chain.is_empty());
+        !has_words
+            && read_aborts(self.settings)
+                .iter()
+                .all(|abort| abort.pid != pid)
+    }
+
     fn spawn(&mut self) -> Result<Child, Failure> {
         let log = open_log(&self.settings.log_file())?;
         self.log_start = log.metadata()?.len();
         // Without it there are still the log and the list of aborts.
         self.words = LastWords::new().ok();
-        let mut command = process::command(own_executable());
+        let mut command = match &mut self.scope {
+            Scope::Asked(since) => {
+                *since = Some(Instant::now());
+                scope::command(&own_executable())
+            }
+            Scope::None => process::command(own_executable()),
+        };
         command
             .arg("__serve")
             .env("INSULA_HOME", &self.settings.home)

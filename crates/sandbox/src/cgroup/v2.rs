@@ -100,6 +100,12 @@ impl V2 {
         make(&group).map(|()| group)
     }
 
+    pub(super) fn settle(&self) {
+        if let Err(error) = self.make_site() {
+            tracing::info!("the control group is not divided: {error}");
+        }
+    }
+
     fn make_site(&self) -> Result<(), GroupError> {
         let site = &self.place.site;
         make(site)?;
@@ -136,6 +142,14 @@ impl V2 {
             read_bytes: block_bytes(&group, "rbytes="),
             write_bytes: block_bytes(&group, "wbytes="),
         })
+    }
+
+    pub(super) fn unthrottle(&self, member: MemberId) {
+        let path = self.group(member).join("cpu.max");
+        if path.exists() {
+            // A group that is gone has no limit either.
+            let _ = fs::write(path, format!("max {CPU_PERIOD_MICROS}"));
+        }
     }
 
     pub(super) fn kill(&self, member: MemberId) {

@@ -7,9 +7,8 @@ use engine_api::{CAPABILITIES, Fingerprint};
 use std::fs;
 use std::path::Path;
 
-const ONE_ID: &str = "without root a container has one user id, the user's own";
-const SHARED_IDS: &str =
-    "without root all containers share the user's own id and the range that is lent to it";
+const SHARED_IDS: &str = "without root a container has the user's own id, and of others at most \
+     the range that is lent to the user, which all containers share";
 /// Idmapped mounts came with Linux 5.12; which file systems have them is decided at each mount.
 const IDMAPPED: (u32, u32) = (5, 12);
 /// Overlays in a user namespace came with Linux 5.11.
@@ -45,8 +44,7 @@ fn capability(row: &str, groups: &Hierarchy, identity: &Identity) -> Capability 
         "root.read-only" | "root.layers" => overlay(identity),
         "identity.range" => match identity {
             Identity::Range => namespace("user"),
-            Identity::Lent(_) => no(SHARED_IDS),
-            Identity::Single => no(ONE_ID),
+            Identity::Lent(_) | Identity::Single => no(SHARED_IDS),
         },
         "mount.user" => match identity {
             Identity::Range if kernel() < IDMAPPED => {

@@ -26,7 +26,13 @@ async fn find(inner: &Arc<Inner>) -> Result<Identity, EngineError> {
     if Identity::is_root() {
         return Ok(Identity::Range);
     }
-    let lent = spawn_blocking(find_lent).await;
+    let settled = Arc::clone(inner);
+    let looking = move || {
+        // The launcher of the trial would stand in the group that is to be divided.
+        settled.groups.settle();
+        find_lent()
+    };
+    let lent = spawn_blocking(looking).await;
     match lent.map_err(|error| act("finish a blocking call", error))? {
         Ok(lent) => {
             let lent = Identity::Lent(lent);

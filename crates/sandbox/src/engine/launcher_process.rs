@@ -65,7 +65,11 @@ impl LauncherProcess {
             Err(error) => {
                 locked(&connection.pending).answers.remove(&id);
                 match error.kind() {
-                    std::io::ErrorKind::BrokenPipe => Err(EngineError::LauncherGone),
+                    std::io::ErrorKind::BrokenPipe => {
+                        // The thread that reads may learn of it later than the next call comes.
+                        locked(&connection.pending).closed = true;
+                        Err(EngineError::LauncherGone)
+                    }
                     _ => Err(act("ask the launcher", error)),
                 }
             }

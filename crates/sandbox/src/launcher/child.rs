@@ -81,6 +81,9 @@ fn become_guest(plan: &mut Plan, kept: &[u32], filters: &Filters) -> Result<Infa
     kernel::duplicate(null, 2).during(Act::PassDescriptors)?;
     kernel::close_on_exec_from(FIRST_CLOSED).during(Act::PassDescriptors)?;
     credentials::become_guest(plan.ids).during(Act::GiveUpPrivileges)?;
+    if plan.close_abstract_sockets {
+        kernel::close_abstract_sockets().during(Act::CloseSockets)?;
+    }
     let set_id = plan.refuse_set_id.then_some(&filters.set_id);
     let others = (plan.ids == Ids::One).then_some(&filters.others);
     for filter in filters.always.iter().chain(set_id).chain(others) {

@@ -65,6 +65,9 @@ pub(super) struct Plan {
     pub(super) own_network: bool,
     /// A directory of the node can be written: set-id bits would be real there.
     pub(super) refuse_set_id: bool,
+    /// On the node's network as a user of the node: abstract sockets of the user's other programs
+    /// would take it for the user.
+    pub(super) close_abstract_sockets: bool,
     /// What the guest inherits, in the order of its numbers from [`FIRST_INHERITED`] on.
     pub(super) inherited: Vec<OwnedFd>,
     /// The guest's program.
@@ -196,6 +199,7 @@ pub(super) enum Act {
     ChangeRoot,
     PassDescriptors,
     GiveUpPrivileges,
+    CloseSockets,
     FilterCalls,
     RunGuest,
 }
@@ -228,6 +232,7 @@ const ACTS: &[(Act, &str)] = &[
     (Act::ChangeRoot, "change to the new root"),
     (Act::PassDescriptors, "hand over the guest's descriptors"),
     (Act::GiveUpPrivileges, "give up privileges"),
+    (Act::CloseSockets, "close the abstract sockets of others"),
     (Act::FilterCalls, "install the filter of system calls"),
     (Act::RunGuest, "run the guest"),
 ];

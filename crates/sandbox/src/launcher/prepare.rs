@@ -6,6 +6,7 @@ use super::plan::{
     BindPlan, Ids, MountPlan, Overlay, Plan, SmallFile, Source, Target, WRITABLE_NUMBERS,
 };
 use crate::identity::Identity;
+use crate::kernel::can_close_abstract_sockets;
 use crate::message::{Failure, Start};
 use domain::Network;
 use engine_api::{BindOwner, ContainerSpec, layout};
@@ -142,6 +143,9 @@ pub(super) fn prepare(request: &Start, guest: &OwnedFd) -> Result<Prepared, Refu
         },
         hostname: container.hostname.clone(),
         own_network,
+        close_abstract_sockets: request.identity != Identity::Range
+            && !own_network
+            && can_close_abstract_sockets(),
         refuse_set_id: container.binds.iter().any(|bind| !bind.read_only),
         inherited,
         guest: guest

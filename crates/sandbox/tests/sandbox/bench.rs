@@ -7,7 +7,7 @@ use engine_api::{
 };
 use guest_api::files::{LOG_LIMIT_BYTES, RECORD, RecordFile, parse_segment_name};
 use guest_api::{GuestConfig, PROTOCOL_VERSION, RunAs, Stream};
-use sandbox::{LauncherCommand, Sandbox, SandboxSettings, control_groups};
+use sandbox::{LauncherCommand, Sandbox, SandboxSettings, control_groups, lent_range};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -39,20 +39,70 @@ pub(crate) struct Finished {
     pub(crate) report: RemoveReport,
 }
 
-/// A bench, or `None` where these tests cannot run.
+/// A bench of root, where limits hold, or of an ordinary user, where they may not; `None` where
+/// root has no control groups.
 pub(crate) fn bench() -> Option<Bench> {
-    if !rustix::process::geteuid().is_root() {
+    match missing_limit() {
+        Some(reason) if is_root() => {
+            println!("skipped: {reason}");
+            None
+        }
+        _ => Some(Bench::new()),
+    }
+}
+
+/// A bench of root.
+pub(crate) fn roots_bench() -> Option<Bench> {
+    if !is_root() {
         println!("skipped: this user is not root");
         return None;
     }
-    let groups = control_groups(&group());
-    for capability in groups.controllers.values() {
-        if let Capability::No { reason } = capability {
-            println!("skipped: {reason}");
-            return None;
-        }
+    bench()
+}
+
+/// A bench where limits hold.
+pub(crate) fn limited_bench() -> Option<Bench> {
+    if let Some(reason) = missing_limit() {
+        println!("skipped: {reason}");
+        return None;
     }
-    Some(Bench::new())
+    bench()
+}
+
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// There are more users inside than one.
+pub(crate) fn has_many_ids() -> bool {
+    is_root() || lent_range().is_ok()
+}
+
+/// Why a limit cannot be enforced here, if one cannot.
+pub(crate) fn missing_limit() -> Option<String> {
+    let groups = control_groups(&group());
+    let mut capabilities = groups.controllers.into_values();
+    capabilities.find_map(|capability| match capability {
+        Capability::Yes => None,
+        Capability::No { reason } => Some(reason),
+    })
+}
+
+/// The owner of directories that are mounted: somebody of the node, or this user, who can own no
+/// others.
+pub(crate) fn somebody() -> (u32, u32) {
+    const SOMEBODY: u32 = 4_321;
+    if is_root() {
+        return (SOMEBODY, SOMEBODY);
+    }
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    (uid.as_raw(), gid.as_raw())
+}
+
+/// Gives `path` to [`somebody`].
+pub(crate) fn give_to_somebody(path: &Path) {
+    let (uid, gid) = somebody();
+    std::os::unix::fs::chown(path, Some(uid), Some(gid)).expect("given");
 }
 
 impl Finished {
@@ -121,7 +171,10 @@ impl Bench {
                 pids: 64,
                 tmpfs_bytes: 64 << 20,
                 best_effort: false,
-                asked: domain::AskedLimits::ALL,
+                asked: match missing_limit() {
+                    None => domain::AskedLimits::ALL,
+                    Some(_) => domain::AskedLimits::NONE,
+                },
             },
             network: Network::None,
             guest: GuestSpec {
@@ -171,27 +224,30 @@ impl Bench {
 }
 
 impl Drop for Bench {
-    /// A test that failed may have left containers; nothing of them may stay on the node.
+    /// A test that failed may have left containers; nothing of them may stay on the node. An
+    /// ordinary user may have left files that it cannot remove itself.
     fn drop(&mut self) {
-        for member in groups_left() {
-            let directory = self.place("members").join(&member);
-            let (Ok(member), sandbox) = (member.parse(), &self.sandbox) else {
-                continue;
-            };
-            let remove = async { sandbox.remove(member, &directory).await };
-            std::thread::scope(|scope| {
-                let thread = scope.spawn(|| {
-                    tokio::runtime::Builder::new_current_thread()
-                        .enable_all()
-                        .build()
-                        .expect("a runtime")
-                        .block_on(remove)
-                });
-                if let Err(error) = thread.join().expect("joined") {
-                    println!("{member} stays: {error}");
-                }
+        let members = self.place("members");
+        let sandbox = &self.sandbox;
+        let clean = async {
+            for found in sandbox.list().await? {
+                let directory = members.join(found.member.to_string());
+                sandbox.remove(found.member, &directory).await?;
+            }
+            sandbox.release(&members).await
+        };
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .expect("a runtime")
+                    .block_on(clean)
             });
-        }
+            if let Err(error) = thread.join().expect("joined") {
+                println!("something stays: {error}");
+            }
+        });
     }
 }
 
@@ -216,9 +272,18 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
     }
 }
 
+/// The launcher's name beside tests that were installed somewhere.
+pub(crate) const INSTALLED_LAUNCHER: &str = "sandbox-launcher";
+
 pub(crate) fn launcher() -> LauncherCommand {
+    let own = std::env::current_exe().expect("this test");
+    let installed = own.with_file_name(INSTALLED_LAUNCHER);
     LauncherCommand {
-        executable: env!("CARGO_BIN_EXE_sandbox-launcher").into(),
+        executable: if installed.exists() {
+            installed
+        } else {
+            env!("CARGO_BIN_EXE_sandbox-launcher").into()
+        },
         arguments: Vec::new(),
     }
 }
@@ -302,8 +367,10 @@ pub(crate) fn sites() -> Vec<PathBuf> {
     let hierarchies = match control_groups(&group()).place {
         Some(place) => vec![place],
         None => fs::read_dir("/sys/fs/cgroup")
-            .expect("mounted")
-            .map(|entry| entry.expect("an entry").path())
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
             .collect(),
     };
     let sites = hierarchies.iter().map(|path| path.join(group()));

@@ -1,7 +1,8 @@
 //! Nothing is left, whatever was killed when.
 
 use super::bench::{
-    Bench, bench, eventually, group, groups_left, launcher, output, patience, sites,
+    Bench, bench, eventually, group, groups_left, is_root, launcher, missing_limit, output,
+    patience, sites,
 };
 use engine_api::{ContainerSpec, Engine as _, Found, layout};
 use guest_api::Stream;
@@ -61,7 +62,9 @@ async fn a_container_leaves_nothing() {
     let before = mounts();
     let container = bench.container(0, "mkdir -p /tmp/a /work/b; (sleep 50 &); exec sleep 50");
     bench.start(&container).await.expect("it starts");
-    assert_eq!(groups_left(), [container.member.to_string()]);
+    if missing_limit().is_none() {
+        assert_eq!(groups_left(), [container.member.to_string()]);
+    }
     assert_eq!(mounts(), before, "mounts are seen inside only");
     assert!(container.guest.socket.exists(), "the control");
     let found = bench.sandbox.list().await.expect("listed");
@@ -76,7 +79,10 @@ async fn a_container_leaves_nothing() {
     assert_eq!(mounts(), before);
     bench.remove(&container).await;
     drop(bench);
-    assert!(sites().is_empty(), "our own group goes with the engine");
+    if is_root() {
+        // A user's process, which is in its own group itself, leaves it to whoever handed it over.
+        assert!(sites().is_empty(), "our own group goes with the engine");
+    }
 }
 
 #[tokio::test]

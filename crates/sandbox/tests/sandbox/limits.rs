@@ -1,6 +1,6 @@
 //! Limits: each ends or hurts its own container only, and is told.
 
-use super::bench::{Bench, bench, encode, eventually, group, output, read_group};
+use super::bench::{Bench, bench, encode, eventually, group, limited_bench, output, read_group};
 use domain::LimitsReached;
 use engine_api::Engine as _;
 use guest_api::Stream;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn an_out_of_memory_kill_is_recognised() {
-    let Some(bench) = bench() else { return };
+    let Some(bench) = limited_bench() else { return };
     let script = "python3 -c 'x = bytearray(200 << 20)'";
     // The control: with enough memory it is no trouble.
     let enough = bench.run(&bench.container(0, script)).await;
@@ -40,7 +40,7 @@ async fn the_least_container_starts() {
 
 #[tokio::test]
 async fn a_fork_bomb_is_stopped_by_the_limit_on_processes() {
-    let Some(bench) = bench() else { return };
+    let Some(bench) = limited_bench() else { return };
     let script = "python3 -c '
 import os, time
 count = 0
@@ -97,7 +97,7 @@ for directory in (\"/tmp\", \"/dev/shm\"):
 
 #[tokio::test]
 async fn the_kernel_is_told_the_limits() {
-    let Some(bench) = bench() else { return };
+    let Some(bench) = limited_bench() else { return };
     let mut container = bench.container(0, "echo up; exec sleep 50");
     container.limits.cpu = 2_500;
     bench.start(&container).await.expect("it starts");
@@ -134,7 +134,7 @@ async fn the_kernel_is_told_the_limits() {
 /// hundred times as long as its CPU time, so ten times is far from either.
 #[tokio::test]
 async fn one_percent_of_a_cpu_starts_fast() {
-    let Some(bench) = bench() else { return };
+    let Some(bench) = limited_bench() else { return };
     let (mut least, mut whole) = (Duration::MAX, Duration::MAX);
     for round in 0..4 {
         least = least.min(time_of_start(&bench, 2 * round, domain::amounts::LEAST_CPU).await);

@@ -44,6 +44,8 @@ const BESIDE: &[&str] = &[
     "/etc/localtime",
     "/etc/nsswitch.conf",
     "/etc/passwd",
+    "/etc/subgid",
+    "/etc/subuid",
 ];
 /// Empty directories and their modes.
 const DIRECTORIES: &[(&str, u32)] = &[

@@ -9,7 +9,7 @@ one() {
     name=$2
     began=$(cut -d. -f1 /proc/uptime)
     out=/run/out.$$
-    timeout 400 "$1" --exact "$name" --nocapture >"$out" 2>&1 </dev/null
+    timeout 600 "$1" --exact "$name" --nocapture >"$out" 2>&1 </dev/null
     status=$?
     took=$(($(cut -d. -f1 /proc/uptime) - began))
     if [ $status = 0 ] && ! grep -q '^skipped' "$out"; then

@@ -5,7 +5,8 @@ use crate::settings::{Settings, file_system_of};
 use domain::Capability;
 use domain::amounts::show_bytes;
 use sandbox::{
-    ControlGroups, GroupVersion, LentGap, LentRange, control_groups, lent_range, user_namespaces,
+    ControlGroups, GroupVersion, LentGap, LentRange, closes_abstract_sockets, control_groups,
+    lent_range, user_namespaces,
 };
 use std::path::Path;
 
@@ -13,6 +14,8 @@ use std::path::Path;
 const OLDEST_KERNEL: (u32, u32) = (5, 12);
 /// Below this much free space on the home's file system there is a warning, in bytes.
 const LITTLE_SPACE: u64 = 1 << 30;
+/// Where systemd notes who may have processes without being logged in.
+const LINGERING: &str = "/var/lib/systemd/linger";
 /// The name of the check of control groups.
 pub(super) const GROUPS: &str = "cgroups";
 
@@ -55,7 +58,15 @@ fn user() -> Vec<Check> {
         )];
     }
     let found = format!("{}, not root: sessions run as this user", uid.as_raw());
-    vec![Check::ok("user", found), user_ids(lent_range())]
+    let mut checks = vec![Check::ok("user", found), user_ids(lent_range())];
+    if !closes_abstract_sockets() {
+        checks.push(Check::warn(
+            "abstract sockets",
+            "sessions on the network `host` reach those of your programs, such as an X server",
+            "boot Linux 6.12 or newer with Landlock, or run such sessions with --network none",
+        ));
+    }
+    checks
 }
 
 /// Which ids the sessions of an ordinary user have.
@@ -161,6 +172,16 @@ fn runtime_directory(settings: &Settings) -> Check {
     let shown = settings.runtime_directory.display().to_string();
     if settings.runtime_directory.parent() == Some(Path::new("/tmp")) {
         let remedy = "set XDG_RUNTIME_DIR: what cleans /tmp may remove the site's sockets";
+        return Check::warn("sockets", shown, remedy);
+    }
+    let user = ["LOGNAME", "USER"]
+        .iter()
+        .find_map(|name| settings.environment.text(name));
+    let lingers = user.is_some_and(|user| Path::new(LINGERING).join(user).exists());
+    let goes_at_logout = settings.runtime_directory.starts_with("/run/user");
+    if goes_at_logout && !lingers && Path::new("/run/systemd/system").exists() {
+        let remedy = "when you have logged out they are removed, and sessions may be ended; \
+                      `loginctl enable-linger` keeps both";
         return Check::warn("sockets", shown, remedy);
     }
     Check::ok("sockets", shown)

@@ -1,0 +1,252 @@
+//! A new ordinary user with the executable and nothing else: every verb, from the first run to the
+//! last trace.
+
+use super::ordinary_user::{Lent, OrdinaryUser};
+use super::site::{entries, eventually, finish, told};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+/// A user, the executable, and a directory to work in.
+struct Person {
+    user: OrdinaryUser,
+    insula: PathBuf,
+    /// Where its site has its sockets: in /tmp, for nobody gave it a better place.
+    sockets: PathBuf,
+}
+
+impl Drop for Person {
+    fn drop(&mut self) {
+        if let Err(error) = process::remove_tree(&self.sockets) {
+            println!("{} stays: {error}", self.sockets.display());
+        }
+    }
+}
+
+impl Person {
+    fn new(lent: Lent) -> Option<Self> {
+        let user = OrdinaryUser::make(lent)?;
+        let insula = user.install(Path::new(env!("CARGO_BIN_EXE_insula")), "insula");
+        user.make_directory(&user.home().join("job"));
+        let mut person = Self {
+            user,
+            insula,
+            sockets: PathBuf::new(),
+        };
+        let (printed, _) = person.ok(&["doctor", "--json"]);
+        let printed: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
+        let checks = printed["checks"].as_array().expect("checks");
+        let sockets = checks.iter().find(|check| check["name"] == "sockets");
+        let sockets = sockets.expect("a check")["found"].as_str();
+        person.sockets = sockets.expect("a path").into();
+        assert_eq!(person.sockets.parent(), Some(Path::new("/tmp")));
+        Some(person)
+    }
+
+    fn job(&self) -> PathBuf {
+        self.user.home().join("job")
+    }
+
+    fn site_home(&self) -> PathBuf {
+        self.user.home().join(".local/share/insula")
+    }
+
+    fn insula(&self, arguments: &[&str]) -> Output {
+        let mut command = self.user.command(&self.insula);
+        command
+            .args(arguments)
+            .current_dir(self.job())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        finish(command.spawn().expect("it starts"))
+    }
+
+    /// Runs it, which has to succeed; its standard output and error.
+    fn ok(&self, arguments: &[&str]) -> (String, String) {
+        let output = self.insula(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", told(&output));
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        (text(output.stdout), text(output.stderr))
+    }
+
+    /// Runs it, which has to fail in this way; what it said.
+    fn fails(&self, arguments: &[&str], code: i32) -> String {
+        let output = self.insula(arguments);
+        assert_eq!(output.status.code(), Some(code), "{}", told(&output));
+        String::from_utf8(output.stderr).expect("text")
+    }
+
+    /// Runs it with words that need no quotes, in a terminal; what that shows.
+    fn in_a_terminal(&self, words: &str) -> String {
+        let mut command = self.user.command(Path::new("/usr/bin/script"));
+        let words = format!("{} {words}", self.insula.display());
+        command.args(["-qec", &words, "/dev/null"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = finish(command.spawn().expect("it starts"));
+        assert!(output.status.success(), "{words}: {}", told(&output));
+        String::from_utf8_lossy(&output.stdout).replace('\r', "")
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        let path = self.job().join(name);
+        fs::write(&path, content).expect("written");
+        self.user.give(&path);
+    }
+
+    fn daemon(&self) -> i32 {
+        let text = fs::read_to_string(self.site_home().join("daemon.json")).expect("a daemon");
+        let written: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        i32::try_from(written["pid"].as_i64().expect("a pid")).expect("a pid")
+    }
+}
+
+/// Everything that a person does on the first day, where the kernel gives them one user id only,
+/// and where they have a range.
+fn first_day(person: &Person) {
+    person.write(
+        "hello.py",
+        "print('hello')\nopen('out.txt', 'w').write('made')\n",
+    );
+    let (output, errors) = person.ok(&["run", "hello.py"]);
+    assert_eq!(output, "hello\n");
+    assert!(
+        errors.contains("no limits on cpu, memory and processes here"),
+        "{errors}"
+    );
+    let back = person.job().join("out.txt");
+    assert_eq!(fs::read_to_string(&back).expect("it came back"), "made");
+    let (_, errors) = person.ok(&["run", "--", "true"]);
+    assert!(!errors.contains("no limits"), "it is said once: {errors}");
+
+    // What was asked for is refused by its row, with what would accept it.
+    let errors = person.fails(&["run", "--memory", "100M", "--", "true"], 125);
+    assert!(errors.contains("limit.memory"), "{errors}");
+    assert!(errors.contains("--best-effort"), "{errors}");
+    person.ok(&["run", "--memory", "100M", "--best-effort", "--", "true"]);
+    assert_eq!(
+        person
+            .insula(&["run", "--", "sh", "-c", "exit 7"])
+            .status
+            .code(),
+        Some(7)
+    );
+
+    lives_on_without_the_daemon(person);
+
+    let (doctor, _) = person.ok(&["doctor"]);
+    for words in [
+        "not root",
+        "limit.memory",
+        "network.none",
+        "user namespaces",
+    ] {
+        assert!(doctor.contains(words), "{words}: {doctor}");
+    }
+    // Its files are the user's own inside and outside.
+    person.user.make_directory(&person.user.home().join("data"));
+    let mount = format!("{}:/data", person.user.home().join("data").display());
+    let script = "id -u; touch /data/new; stat -c %u /data/new";
+    let (output, _) = person.ok(&["run", "--mount", &mount, "--", "sh", "-c", script]);
+    assert_eq!(output, "1000\n1000\n");
+    let (output, _) = person.ok(&["run", "--network", "none", "--", "cat", "/proc/net/dev"]);
+    assert_eq!(
+        output.lines().count(),
+        3,
+        "only a loopback device: {output}"
+    );
+}
+
+/// A detached session: told, followed by its log over a killed daemon, stopped, fetched, removed.
+fn lives_on_without_the_daemon(person: &Person) {
+    let script = "echo up; mkdir -p d/e; echo x > d/e/f; echo kept > result; chmod 0 d/e d; \
+        exec sleep 1000";
+    person.ok(&[
+        "run", "--detach", "--name", "long", "--", "sh", "-c", script,
+    ]);
+    eventually("it runs", || person.ok(&["logs", "long"]).0 == "up\n");
+    assert!(person.ok(&["ls"]).0.contains("running"));
+    let (shown, _) = person.ok(&["show", "long"]);
+    assert!(shown.contains("not enforced"), "{shown}");
+    assert!(
+        shown.contains("processes 2"),
+        "usage without a control group: {shown}"
+    );
+    assert_eq!(person.ok(&["exec", "long", "--", "id", "-u"]).0, "1000\n");
+    let shown = person.in_a_terminal("exec -t long -- tty");
+    assert!(shown.ends_with("/dev/pts/0\n"), "{shown}");
+    let before = person.daemon();
+    super::site::signal(before, 9);
+    eventually("the daemon is gone", || !super::site::is_alive(before));
+    assert!(
+        person.ok(&["ls"]).0.contains("running"),
+        "found by the next daemon"
+    );
+    assert_ne!(person.daemon(), before);
+    person.ok(&["download", "long", "result"]);
+    let fetched = person.job().join("result");
+    assert_eq!(fs::read_to_string(fetched).expect("fetched"), "kept\n");
+    person.ok(&["stop", "long"]);
+    assert!(person.ok(&["ls", "--all"]).0.contains("stopped"));
+    let members = person.site_home().join("node/members");
+    let living = entries(&members).len();
+    // Also what the command closed.
+    person.ok(&["rm", "long"]);
+    eventually("its directory is gone", || entries(&members).len() < living);
+}
+
+/// Nothing runs, and no socket is left.
+fn last_trace(person: &Person) {
+    person.ok(&["run", "--detach", "--name", "last", "--", "sleep", "1000"]);
+    let errors = person.fails(&["down"], 1);
+    assert!(errors.contains("--stop"), "{errors}");
+    person.ok(&["down", "--stop"]);
+    eventually("no process is left", || person.user.processes().is_empty());
+}
+
+#[test]
+fn a_new_user_runs_sessions_without_root() {
+    let Some(person) = Person::new(Lent::Nothing) else {
+        return;
+    };
+    first_day(&person);
+    let (doctor, _) = person.ok(&["doctor"]);
+    assert!(doctor.contains("usermod --add-subuids"), "{doctor}");
+    last_trace(&person);
+}
+
+#[test]
+fn a_new_user_with_a_range_of_ids_runs_sessions_without_root() {
+    let Some(person) = Person::new(Lent::Range) else {
+        return;
+    };
+    first_day(&person);
+    let (doctor, _) = person.ok(&["doctor"]);
+    assert!(doctor.contains("lent to you"), "{doctor}");
+    last_trace(&person);
+}
+
+/// A directory of sockets that somebody else made in /tmp is not used, and says so.
+#[test]
+fn a_socket_directory_of_somebody_else_is_refused() {
+    let Some(person) = Person::new(Lent::Nothing) else {
+        return;
+    };
+    let sockets = person.sockets.as_path();
+    let own = person.user.home().join("own");
+    person.user.make_directory(&own);
+    fs::create_dir(sockets).expect("made by root");
+    let errors = person.fails(&["run", "--", "true"], 125);
+    fs::remove_dir(sockets).expect("removed");
+    assert!(errors.contains("belongs to somebody else"), "{errors}");
+    std::os::unix::fs::symlink(&own, sockets).expect("a link that root made");
+    let errors = person.fails(&["run", "--", "true"], 125);
+    fs::remove_file(sockets).expect("removed");
+    assert!(errors.contains("belongs to somebody else"), "{errors}");
+    // The control: without it everything works.
+    person.ok(&["run", "--", "true"]);
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &fs::metadata(sockets).expect("made").permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o700);
+    last_trace(&person);
+}
