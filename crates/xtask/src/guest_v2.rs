@@ -33,14 +33,28 @@ const SLOWNESS: u32 = 6;
 const REPORTS: &str = "docs/engines";
 
 /// What to run in the guest.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Wanted {
+    /// Whose tests.
+    pub(crate) package: String,
     /// Only tests whose program and name match this extended regular expression.
     pub(crate) filter: String,
     /// This command of a shell instead of the tests.
     pub(crate) command: Option<String>,
     /// With `/dev/kvm`, instead of an emulated processor.
     pub(crate) with_kvm: bool,
+}
+
+impl Default for Wanted {
+    /// All tests of the sandbox.
+    fn default() -> Self {
+        Self {
+            package: "sandbox".to_owned(),
+            filter: String::new(),
+            command: None,
+            with_kvm: false,
+        }
+    }
 }
 
 /// What is made once: the folder for everything, and the kernel in it.
@@ -68,9 +82,15 @@ pub(crate) fn prepare(root: &Path) -> anyhow::Result<Prepared> {
 pub(crate) fn run(root: &Path, prepared: &Prepared, wanted: &Wanted) -> anyhow::Result<()> {
     let began = Instant::now();
     let Prepared { place, kernel } = prepared;
-    let built = tests::build(root)?;
+    let built = tests::build(root, &wanted.package)?;
     let update = std::env::var_os("INSULA_UPDATE").is_some();
-    let disk = root::make(root, place, &built, &environment(root, wanted, update))?;
+    let source = root::Source {
+        workspace: root,
+        package: &wanted.package,
+        built: &built,
+        environment: &environment(root, wanted, update),
+    };
+    let disk = root::make(place, &source)?;
     let initial = place.join("initial.cpio");
     kernel.write_initial(&initial)?;
     println!("the guest is made after {:.0?}", began.elapsed());
@@ -95,7 +115,7 @@ pub(crate) fn run(root: &Path, prepared: &Prepared, wanted: &Wanted) -> anyhow::
 
 /// What the guest's script reads, as assignments of a shell.
 fn environment(root: &Path, wanted: &Wanted, update: bool) -> String {
-    let crate_folder = root.join("crates/sandbox");
+    let crate_folder = root.join("crates").join(&wanted.package);
     let mut lines = vec![
         ("GUEST_CRATE", crate_folder.display().to_string()),
         ("GUEST_LIMIT_SECONDS", LIMIT.as_secs().to_string()),

@@ -26,9 +26,10 @@ usage: cargo xtask COMMAND
   tidy               checks the structure: levels, file sizes, first lines, licences
   openapi [--check]  writes openapi/public.json, or tells whether it is current
   engines [--check]  writes docs/engines.md, or tells whether it is current
-  guest-v2 [--kvm] [FILTER | -- COMMAND]
-                     runs the sandbox's tests (those that match FILTER, a regular expression) or a
-                     command of a shell in a virtual machine with control groups of version 2
+  guest-v2 [--kvm] [--package NAME] [FILTER | -- COMMAND]
+                     runs the tests of a package (the sandbox's; those that match FILTER, a regular
+                     expression) or a command of a shell, as root in a virtual machine with
+                     control groups of version 2
 
 Exit codes: 0 all is well, 1 a check failed, 2 the command is not known.";
 
@@ -70,19 +71,28 @@ fn workspace_root() -> PathBuf {
 
 /// `cargo xtask guest-v2`.
 fn guest(root: &Path, words: &[&str]) -> anyhow::Result<()> {
-    let (with_kvm, words) = match words {
-        ["--kvm", rest @ ..] => (true, rest),
-        all => (false, all),
-    };
-    let (filter, command) = match words {
-        ["--", command @ ..] => (String::new(), Some(command.join(" "))),
-        filter => (filter.join(" "), None),
-    };
-    let wanted = guest_v2::Wanted {
-        filter,
-        command,
-        with_kvm,
-    };
+    let mut wanted = guest_v2::Wanted::default();
+    let mut words = words;
+    loop {
+        match words {
+            ["--kvm", rest @ ..] => {
+                wanted.with_kvm = true;
+                words = rest;
+            }
+            ["--package", package, rest @ ..] => {
+                wanted.package = (*package).to_owned();
+                words = rest;
+            }
+            ["--", command @ ..] => {
+                wanted.command = Some(command.join(" "));
+                break;
+            }
+            filter => {
+                wanted.filter = filter.join(" ");
+                break;
+            }
+        }
+    }
     let prepared = guest_v2::prepare(root).context("the guest cannot be made")?;
     guest_v2::run(root, &prepared, &wanted)
 }

@@ -1,5 +1,7 @@
 //! A site for one test, and what can be seen of it from outside.
 
+use domain::Capability;
+use sandbox::control_groups;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
@@ -8,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Longest that any one command of a test may take: far above what it needs, so that only a hang
-/// reaches it.
+/// Longest that any one command of a test may take on a machine of ordinary speed: far above what it
+/// needs, so that only a hang reaches it.
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
+/// How many times slower this machine is, where it is; an emulated one is.
+const SLOWNESS: &str = "INSULA_TEST_SLOWNESS";
 /// Between two looks at a condition that is waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
@@ -25,12 +29,16 @@ pub(crate) struct Site {
 /// `None`, with the reason printed, where the sandbox of this release cannot run.
 pub(crate) fn site() -> Option<Site> {
     let root = rustix::process::geteuid().is_root();
-    let version_1 = Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists();
-    if !root || !version_1 {
-        println!(
-            "skipped: the sandbox needs root (here: {root}) and cgroup v1 (here: {version_1})"
-        );
+    if !root {
+        println!("skipped: these tests need root");
         return None;
+    }
+    let groups = control_groups("insula-end-to-end");
+    for capability in groups.controllers.values() {
+        if let Capability::No { reason } = capability {
+            println!("skipped: limits cannot be enforced: {reason}");
+            return None;
+        }
     }
     let root = tempfile::Builder::new()
         .prefix("insula-e2e-")
@@ -144,8 +152,13 @@ impl Site {
         let Some(group) = self.group() else {
             return Vec::new();
         };
-        let hierarchies = entries(Path::new("/sys/fs/cgroup")).into_iter();
+        // Of version 2 there is one, of version 1 one for each controller.
+        let hierarchies = match control_groups(&group).place {
+            Some(place) => vec![place],
+            None => entries(Path::new("/sys/fs/cgroup")),
+        };
         hierarchies
+            .into_iter()
             .map(|hierarchy| hierarchy.join(&group))
             .filter(|path| path.is_dir())
             .collect()
@@ -232,7 +245,7 @@ impl Drop for Site {
 pub(crate) fn finish(mut child: Child) -> Output {
     let stdout = child.stdout.take().map(read_all);
     let stderr = child.stderr.take().map(read_all);
-    let deadline = Instant::now() + COMMAND_LIMIT;
+    let deadline = Instant::now() + command_limit();
     let status = loop {
         if let Some(status) = child.try_wait().expect("a child of ours") {
             break status;
@@ -243,7 +256,8 @@ pub(crate) fn finish(mut child: Child) -> Output {
                 .map(|reader| reader.join().expect("a reader"))
                 .unwrap_or_default();
             panic!(
-                "it did not end in {COMMAND_LIMIT:?}; stderr: {}",
+                "it did not end in {:?}; stderr: {}",
+                command_limit(),
                 text(&stderr)
             );
         }
@@ -269,13 +283,22 @@ fn read_all(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec
     })
 }
 
+fn command_limit() -> Duration {
+    let told = std::env::var_os(SLOWNESS);
+    let factor = told.map_or(1, |factor| {
+        factor.to_str().expect("text").parse().expect("a number")
+    });
+    COMMAND_LIMIT * factor
+}
+
 /// Waits, bounded, until `condition` holds.
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + COMMAND_LIMIT;
+    let deadline = Instant::now() + command_limit();
     while !condition() {
         assert!(
             Instant::now() < deadline,
-            "still not so after {COMMAND_LIMIT:?}: {what}"
+            "still not so after {:?}: {what}",
+            command_limit()
         );
         std::thread::sleep(LOOK_AGAIN);
     }

@@ -58,17 +58,25 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("sys", 0o755),
     ("tmp", 0o1777),
 ];
+/// What tests run as users would, below the workspace's root.
+const EXAMPLES: &str = "examples";
 /// Size of the disk; what is not used takes no space.
 const DISK_BYTES: u64 = 4 << 30;
 const RUN: &str = include_str!("run.sh");
 
+/// What lies on the disk beside the packages.
+#[derive(Debug)]
+pub(super) struct Source<'a> {
+    pub(super) workspace: &'a Path,
+    /// Whose tests were built.
+    pub(super) package: &'a str,
+    pub(super) built: &'a Built,
+    /// What the guest's script reads.
+    pub(super) environment: &'a str,
+}
+
 /// Makes the disk in `place` and returns its path.
-pub(super) fn make(
-    workspace: &Path,
-    place: &Path,
-    built: &Built,
-    environment: &str,
-) -> anyhow::Result<PathBuf> {
+pub(super) fn make(place: &Path, source: &Source<'_>) -> anyhow::Result<PathBuf> {
     let root = place.join("root");
     process::remove_tree(&root).context("cannot remove the guest's old files")?;
     fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
@@ -83,7 +91,7 @@ pub(super) fn make(
     for path in BESIDE {
         copy(&root, Path::new(path))?;
     }
-    add_tests(workspace, &root, built)?;
+    add_tests(&root, source)?;
     let busybox = place.join("kernel/busybox");
     add(
         &root,
@@ -95,7 +103,7 @@ pub(super) fn make(
     add(
         &root,
         Path::new("/guest/environment"),
-        environment.as_bytes(),
+        source.environment.as_bytes(),
         0o644,
     )?;
     make_disk(place, &root)
@@ -126,19 +134,20 @@ fn make_disk(place: &Path, root: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// The tests, and what they find by the paths that were compiled into them.
-fn add_tests(workspace: &Path, root: &Path, built: &Built) -> anyhow::Result<()> {
+fn add_tests(root: &Path, source: &Source<'_>) -> anyhow::Result<()> {
+    let Source {
+        workspace, built, ..
+    } = source;
     for (name, path) in &built.tests {
         add_program(root, path, &Path::new("/guest/tests").join(name))?;
     }
     for path in &built.programs {
         add_program(root, path, path)?;
     }
-    let crate_folder = below(root, &workspace.join("crates/sandbox"));
+    let crate_folder = below(root, &workspace.join("crates").join(source.package));
     fs::create_dir_all(&crate_folder)?;
-    let reports = workspace.join(super::REPORTS);
-    for entry in fs::read_dir(&reports).context("cannot list the reports")? {
-        let path = entry?.path();
-        add(root, &path, &fs::read(&path)?, 0o644)?;
+    for folder in [super::REPORTS, EXAMPLES] {
+        copy_tree(root, &workspace.join(folder))?;
     }
     Ok(())
 }
@@ -190,6 +199,20 @@ fn copy_with_bytecode(root: &Path, path: &Path) -> anyhow::Result<()> {
             .is_some_and(|rest| rest.starts_with(".cpython-"));
         if is_of_it {
             copy(root, &entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies a folder that has no links in it to the same place.
+fn copy_tree(root: &Path, folder: &Path) -> anyhow::Result<()> {
+    let told = || format!("cannot list {}", folder.display());
+    for entry in fs::read_dir(folder).with_context(told)? {
+        let entry = entry.with_context(told)?;
+        if entry.file_type()?.is_dir() {
+            copy_tree(root, &entry.path())?;
+        } else {
+            add(root, &entry.path(), &fs::read(entry.path())?, 0o644)?;
         }
     }
     Ok(())

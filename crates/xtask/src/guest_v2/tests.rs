@@ -5,9 +5,6 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-/// Whose tests run in the guest.
-const PACKAGE: &str = "sandbox";
-
 /// What was built.
 #[derive(Debug, Default)]
 pub(super) struct Built {
@@ -51,8 +48,8 @@ pub(super) fn target_directory(root: &Path) -> anyhow::Result<PathBuf> {
     Ok(metadata.target_directory)
 }
 
-/// Builds the tests as `cargo test` does.
-pub(super) fn build(root: &Path) -> anyhow::Result<Built> {
+/// Builds the tests of `package` as `cargo test` does.
+pub(super) fn build(root: &Path, package: &str) -> anyhow::Result<Built> {
     let messages = cargo(
         root,
         &[
@@ -60,7 +57,7 @@ pub(super) fn build(root: &Path) -> anyhow::Result<Built> {
             "--locked",
             "--no-run",
             "--package",
-            PACKAGE,
+            package,
             "--message-format",
             "json-render-diagnostics",
         ],
@@ -71,7 +68,7 @@ pub(super) fn build(root: &Path) -> anyhow::Result<Built> {
         built.take(message);
     }
     if built.tests.is_empty() || built.programs.is_empty() {
-        bail!("cargo built no tests of {PACKAGE}");
+        bail!("cargo built no tests of {package}, or no program that they start");
     }
     Ok(built)
 }
