@@ -10,6 +10,8 @@ pub const WHOLE: u64 = 10_000;
 pub const LEAST_CPU: u64 = WHOLE / 100;
 /// Least memory of a member: 8 MiB.
 pub const LEAST_MEMORY: u64 = 8 << 20;
+/// Least disk of a session that asks for a limit, in bytes.
+pub const LEAST_DISK: u64 = 1 << 20;
 
 /// The name of a countable resource: `cpu`, `memory`, `cuda.device`, any `vendor.kind`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -100,11 +100,15 @@ pub enum Cause {
     },
     /// The guest died without writing a record: it was killed from outside, or by the kernel.
     GuestDied,
-    /// The disk of a node was nearly full and the session had written the most.
+    /// It had more on a node's disk than its limit; or that disk was nearly full and the session
+    /// had written the most.
     DiskLimit {
         /// What its member on that node had on disk, in bytes, where the node told.
         #[serde(default)]
         used_bytes: Option<u64>,
+        /// The session's own limit, in bytes, if that is what ended it.
+        #[serde(default)]
+        limit_bytes: Option<u64>,
     },
 }
 
@@ -216,8 +220,17 @@ impl fmt::Display for Cause {
                 write!(out, "it was {state} for longer than {after}")
             }
             Self::GuestDied => out.write_str("the guest was killed from outside"),
-            Self::DiskLimit { used_bytes } => {
-                out.write_str("disk limit: its node's disk was nearly full")?;
+            Self::DiskLimit {
+                used_bytes,
+                limit_bytes,
+            } => {
+                match limit_bytes {
+                    Some(limit) => {
+                        let limit = crate::amounts::show_bytes((*limit).into());
+                        write!(out, "disk limit: the limit is {limit}")?;
+                    }
+                    None => out.write_str("disk limit: its node's disk was nearly full")?,
+                }
                 match used_bytes {
                     Some(used) => {
                         let used = crate::amounts::show_bytes((*used).into());

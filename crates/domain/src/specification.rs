@@ -45,6 +45,10 @@ pub struct SessionSpec {
     pub node_lost: NodeLostPolicy,
     /// Accept limits that the engine cannot enforce.
     pub best_effort: bool,
+    /// Most bytes that each member may have on its node's disk: work, home, writable layer and
+    /// output. No limit of its own if absent; the node's reserve is kept all the same.
+    #[serde(default)]
+    pub disk_limit: Option<u64>,
     /// Which limits were asked for; the others are defaults, applied where they can be.
     #[serde(default)]
     pub asked: AskedLimits,
@@ -92,6 +96,9 @@ pub enum Network {
     None,
     /// The node's network.
     Host,
+    /// A namespace of its own from which connections go out through the node, and nothing but
+    /// their answers comes in; neither the node itself nor other sessions can be reached.
+    Egress,
 }
 
 /// A path of the node shown inside a session.

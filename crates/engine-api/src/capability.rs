@@ -22,6 +22,11 @@ pub const CAPABILITIES: &[CapabilityRow] = &[
     row("limit.memory", "memory is limited; swap is off"),
     row("limit.pids", "processes and threads are limited"),
     row(
+        "limit.disk",
+        "a container with more on disk than its limit is ended; measured every 2 to 10 seconds, \
+         so it may write more for so long",
+    ),
+    row(
         "oom.evidence",
         "an out-of-memory kill is recognised, with limit and peak",
     ),
@@ -30,6 +35,10 @@ pub const CAPABILITIES: &[CapabilityRow] = &[
         "a network namespace of its own with only a loopback device",
     ),
     row("network.host", "the node's network"),
+    row(
+        "network.egress",
+        "a network namespace of its own with a way out, and none to the node or other containers",
+    ),
     row("root.read-only", "the root file system cannot be written"),
     row(
         "root.layers",

@@ -263,6 +263,11 @@ pub const CASES: &[Case] = &[
         "only a loopback device"
     ),
     case!(
+        "network.egress",
+        isolation::network_egress_has_a_device_of_its_own,
+        "a loopback device and one other, and no other"
+    ),
+    case!(
         "root.read-only",
         isolation::the_root_cannot_be_written,
         "the root cannot be written"

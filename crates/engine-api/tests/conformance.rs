@@ -6,7 +6,9 @@ mod conformance {
 
 use async_trait::async_trait;
 use conformance::checked_in;
-use domain::{AskedLimits, ExitHow, ExitRecord, MemberId, OomEvidence, SessionId, Timestamp};
+use domain::{
+    AskedLimits, ExitHow, ExitRecord, MemberId, Network, OomEvidence, SessionId, Timestamp,
+};
 use engine_api::conformance::{CASES, Harness, Kept, Plan, Report, Violation, Work, run_case};
 use engine_api::simulated::{Ending, Life, Output, Script, SimulatedEngine};
 use engine_api::{
@@ -99,7 +101,11 @@ impl Script for Works {
                         .collect::<String>(),
                 )
             }
-            Work::ShowNetwork => prints("lo\n"),
+            Work::ShowNetwork => match container.network {
+                Network::None => prints("lo\n"),
+                Network::Egress => prints("eth0\nlo\n"),
+                Network::Host => prints("lo\nuplink0\nuplink1\n"),
+            },
             Work::ShowRoot => prints("ro,nosuid\n"),
             Work::ShowIdentity => {
                 prints(format!("0 {} {}\n", container.uids.base, UidRange::LENGTH))
@@ -379,7 +385,7 @@ fn a_guest_that_is_killed_leaves_no_record_and_a_reboot_leaves_nothing_alive() {
         cpu: 10_000,
         memory_bytes: 1 << 20,
         pids: 10,
-        network: domain::Network::None,
+        network: Network::None,
         read_only: true,
         best_effort: false,
     };

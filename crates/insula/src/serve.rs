@@ -18,7 +18,7 @@ use manager::{Manager, ManagerSettings};
 use node_api::{EncodedManager, EncodedNode};
 use process::{Durability, FileLock, LockMode, write_file_atomic};
 use public_api::ShutdownMode;
-use sandbox::{LauncherCommand, Sandbox, SandboxSettings};
+use sandbox::{EgressSettings, LauncherCommand, Sandbox, SandboxSettings};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -215,14 +215,20 @@ fn sandbox(settings: &Settings) -> anyhow::Result<Sandbox> {
         .context("the runtime directory has no name")?;
     // The running executable itself, whatever lies at its path by now.
     let executable = PathBuf::from("/proc/self/exe");
-    Ok(Sandbox::new(SandboxSettings {
+    let egress = EgressSettings {
+        range: settings.config.egress_range,
+        denied: settings.config.egress_denied.clone(),
+        ..EgressSettings::default()
+    };
+    let sandbox = SandboxSettings {
         cgroup_group: group.to_string_lossy().into_owned(),
         runtime_directory: settings.runtime_directory.join("m"),
         launcher: LauncherCommand {
             executable,
             arguments: vec![crate::LAUNCHER.into()],
         },
-    }))
+    };
+    Ok(Sandbox::with_egress(sandbox, egress))
 }
 
 /// Completes when the daemon shall end: by an order through the API, or by a signal, which leaves

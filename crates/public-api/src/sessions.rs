@@ -37,6 +37,10 @@ pub struct CreateSession {
     /// Most processes and threads; 4,096 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids: Option<u32>,
+    /// Most that it may have on a node's disk, in bytes, or with k, m, g, t: `10g`. Work, home,
+    /// writable layer and output count. No limit of its own if absent; least 1 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<String>,
     /// Longest running time: `90s`, `10m`, `1h30m`. No limit if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
@@ -158,6 +162,9 @@ pub enum NetworkView {
     None,
     /// What the node can reach.
     Host,
+    /// Outgoing connections through the node; neither the node itself, nor other sessions, nor
+    /// link-local addresses.
+    Egress,
 }
 
 /// A path of the node shown inside.
@@ -288,6 +295,9 @@ pub struct ResourcesView {
     pub memory_bytes: u64,
     /// Most processes and threads.
     pub pids: u32,
+    /// Most bytes on its node's disk, if it asked for a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
 }
 
 /// A member of a session.

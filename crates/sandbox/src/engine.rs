@@ -12,10 +12,11 @@ use crate::cgroup::{GroupError, Hierarchy};
 use crate::identity::Identity;
 use crate::launcher::{BINDS_LIMIT, LAYERS_LIMIT};
 use crate::message::{Failure, GroupPaths, Order, Outcome, Start};
+use crate::network::{EgressSettings, NetworkError, SiteNetwork, WayOut};
 use alive::Guest;
 use async_trait::async_trait;
 use directory::{NOTE, prepare_directory, remove_parts, socket_member};
-use domain::{Capability, MemberId};
+use domain::{Capability, MemberId, Network};
 use engine_api::{
     ContainerSpec, Engine, EngineError, Fingerprint, Found, RemoveReport, StartError, Started,
     Usage, layout,
@@ -77,6 +78,7 @@ pub struct Sandbox {
 struct Inner {
     settings: SandboxSettings,
     groups: Hierarchy,
+    network: SiteNetwork,
     launcher: LauncherProcess,
     locks: MemberLocks,
 }
@@ -84,12 +86,19 @@ struct Inner {
 impl Sandbox {
     /// Looks at the node's control groups; nothing is started or made before the first start.
     pub fn new(settings: SandboxSettings) -> Self {
+        Self::with_egress(settings, EgressSettings::default())
+    }
+
+    /// The same, with the operator's word on the network `egress`.
+    pub fn with_egress(settings: SandboxSettings, egress: EgressSettings) -> Self {
+        let network = SiteNetwork::new(egress, &settings.cgroup_group, &settings.runtime_directory);
         let groups = Hierarchy::find(&settings.cgroup_group);
         let launcher = LauncherProcess::new(settings.launcher.clone());
         Self {
             inner: Arc::new(Inner {
                 settings,
                 groups,
+                network,
                 launcher,
                 locks: MemberLocks::default(),
             }),
@@ -106,10 +115,11 @@ impl Sandbox {
         self.identity().await.unwrap_or(Identity::Single)
     }
 
-    /// Removes the site's own control group, unless a container lives in it: the last act of a
-    /// process that goes down, which may end before everything that shares this is dropped.
+    /// Removes the site's own control group and what it changed of the node's network, unless a
+    /// container needs them: the last act of a process that goes down, which may end before
+    /// everything that shares this is dropped.
     pub fn close(&self) {
-        self.inner.groups.remove_own_group();
+        self.inner.close();
     }
 
     /// Runs `work` where it may block.
@@ -143,6 +153,8 @@ impl Sandbox {
     }
 
     async fn begin(&self, container: &ContainerSpec) -> Result<Outcome, StartError> {
+        let egress = container.network == Network::Egress;
+        let _connecting = egress.then(|| self.inner.network.connecting());
         let copy = container.clone();
         let identity = self.identity().await?;
         let answer = self
@@ -177,8 +189,10 @@ impl Engine for Sandbox {
             Err(EngineError::Act { act, reason }) => Err(format!("to {act} failed: {reason}")),
             Err(error) => return Err(error),
         };
-        self.blocking(move |inner| fingerprint::fingerprint(&inner.groups, identity.as_ref()))
-            .await
+        self.blocking(move |inner| {
+            fingerprint::fingerprint(&inner.groups, &inner.network, identity.as_ref())
+        })
+        .await
     }
 
     async fn start(&self, container: &ContainerSpec) -> Result<Started, StartError> {
@@ -301,6 +315,7 @@ impl Inner {
         identity: Identity,
     ) -> Result<tokio::sync::oneshot::Receiver<Outcome>, StartError> {
         let (member, socket) = (container.member, container.guest.socket.clone());
+        let way_out = self.way_out(&container, &identity)?;
         let begun = prepare_directory(&container, &identity)
             .and_then(|()| self.make_groups(&container))
             .and_then(|groups| {
@@ -310,6 +325,7 @@ impl Inner {
                     groups,
                     identity,
                     note,
+                    way_out,
                 })))
             });
         begun.map_err(|error| {
@@ -324,6 +340,32 @@ impl Inner {
         self.settings.runtime_directory.join(name)
     }
 
+    /// How the container gets out, if it does.
+    fn way_out(
+        &self,
+        container: &ContainerSpec,
+        identity: &Identity,
+    ) -> Result<Option<WayOut>, StartError> {
+        if container.network != Network::Egress {
+            return Ok(None);
+        }
+        if *identity != Identity::Range {
+            return Err(StartError::NotEnforceable {
+                row: "network.egress",
+                reason: fingerprint::EGRESS_WITHOUT_ROOT.to_owned(),
+            });
+        }
+        // Ranges of user ids are apart, so their numbers are places that are mostly free.
+        let place = container.uids.base / engine_api::UidRange::LENGTH;
+        let way_out = self.network.prepare(place);
+        way_out
+            .map(Some)
+            .map_err(|error| StartError::NotEnforceable {
+                row: "network.egress",
+                reason: chain(&error),
+            })
+    }
+
     fn make_groups(&self, container: &ContainerSpec) -> Result<GroupPaths, EngineError> {
         self.groups
             .create(container.member, &container.limits)
@@ -336,13 +378,23 @@ impl Inner {
         if let Err(error) = self.groups.remove(member) {
             tracing::warn!(member.id = %member, "a failed start left its groups: {error}");
         }
+        if let Err(error) = self.network.disconnect(member) {
+            let told = chain(&error);
+            tracing::warn!(member.id = %member, "a failed start left its network: {told}");
+        }
         for path in [socket, &self.note(member)] {
             let _ = std::fs::remove_file(path);
         }
     }
 
-    /// Groups, sockets and notes that are there; a group with living processes in it lives.
+    /// Groups, sockets, notes and network devices that are there; a group with living processes in it lives.
     fn list(&self) -> Result<Vec<Found>, EngineError> {
+        if let Err(error) = self.network.recover() {
+            tracing::warn!(
+                "the containers' network is not as it should be: {}",
+                chain(&error)
+            );
+        }
         let mut found = BTreeMap::new();
         for member in self.groups.list() {
             let processes = self.groups.processes(member);
@@ -352,6 +404,10 @@ impl Inner {
             let alive = found.entry(member).or_insert(false);
             let is_note = path.extension().is_some_and(|ending| ending == NOTE);
             *alive = *alive || (is_note && Guest::noted(&path)?.is_some_and(|one| one.is_alive()));
+        }
+        let network = |error: NetworkError| act("list network devices", chain(&error));
+        for member in self.network.members().map_err(network)? {
+            found.entry(member).or_insert(false);
         }
         let found = found.into_iter();
         Ok(found
@@ -447,6 +503,9 @@ impl Inner {
             .groups
             .remove(member)
             .map_err(|error| act("remove the container's control groups", error))?;
+        self.network
+            .disconnect(member)
+            .map_err(|error| act("remove the container's network", chain(&error)))?;
         for (owner, path) in self.sockets()? {
             if owner == member {
                 let removed = std::fs::remove_file(&path);
@@ -483,8 +542,20 @@ fn is_locked(directory: &Path) -> Result<bool, EngineError> {
         .map_err(|error| act("look at the guest's lock", chain(&error)))
 }
 
+impl Inner {
+    fn close(&self) {
+        self.groups.remove_own_group();
+        if let Err(error) = self.network.close() {
+            tracing::warn!(
+                "rules or forwarding for containers are left: {}",
+                chain(&error)
+            );
+        }
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.groups.remove_own_group();
+        self.close();
     }
 }

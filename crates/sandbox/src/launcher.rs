@@ -7,6 +7,7 @@
 mod child;
 mod helper;
 mod maps;
+mod network;
 mod plan;
 mod prepare;
 mod start;

@@ -1,6 +1,7 @@
 //! What the engine and its launcher say to each other: MessagePack behind a length.
 
 use crate::identity::Identity;
+use crate::network::WayOut;
 use engine_api::ContainerSpec;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,9 @@ pub(crate) struct Start {
     pub(crate) identity: Identity,
     /// Where else to write who the guest is, if there are no groups to find it by.
     pub(crate) note: Option<PathBuf>,
+    /// How it gets out, with the network `egress`.
+    #[serde(default)]
+    pub(crate) way_out: Option<WayOut>,
 }
 
 /// Where a container's groups are.

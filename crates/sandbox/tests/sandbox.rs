@@ -16,6 +16,8 @@ mod bench;
 mod cleaning;
 #[path = "sandbox/delegation.rs"]
 mod delegation;
+#[path = "sandbox/egress.rs"]
+mod egress;
 #[path = "sandbox/files.rs"]
 mod files;
 #[path = "sandbox/identity.rs"]
@@ -25,6 +27,8 @@ mod limits;
 #[path = "sandbox/ordinary_user.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod ordinary_user;
+#[path = "sandbox/outside.rs"]
+mod outside;
 #[path = "sandbox/price.rs"]
 mod price;
 #[path = "sandbox/system_calls.rs"]

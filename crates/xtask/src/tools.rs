@@ -31,6 +31,18 @@ const NEEDS: &[Need] = &[
         package: "uidmap",
         is_there: || Path::new("/usr/bin/newuidmap").exists(),
     },
+    Need {
+        package: "nftables",
+        is_there: || Path::new("/usr/sbin/nft").exists(),
+    },
+    Need {
+        package: "iproute2",
+        is_there: || {
+            ["/usr/sbin/ip", "/usr/bin/ip"]
+                .iter()
+                .any(|path| Path::new(path).exists())
+        },
+    },
 ];
 
 /// What the guest with control groups of version 2 is made of, beside the above.

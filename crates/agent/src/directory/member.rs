@@ -361,6 +361,7 @@ mod tests {
             node_lost: NodeLostPolicy::Wait,
             best_effort: false,
             asked: domain::AskedLimits::ALL,
+            disk_limit: None,
         };
         MemberFile {
             format: FORMAT,

@@ -209,6 +209,7 @@ pub(crate) fn spec() -> MemberSpec {
             node_lost: NodeLostPolicy::Wait,
             best_effort: false,
             asked: domain::AskedLimits::ALL,
+            disk_limit: None,
         },
     }
 }

@@ -66,6 +66,8 @@ pub(crate) enum CauseDocument {
     DiskLimit {
         #[serde(default)]
         used_bytes: Option<u64>,
+        #[serde(default)]
+        limit_bytes: Option<u64>,
     },
 }
 
@@ -132,7 +134,13 @@ impl From<Cause> for CauseDocument {
                 after_ms: after.0,
             },
             Cause::GuestDied => Self::GuestDied,
-            Cause::DiskLimit { used_bytes } => Self::DiskLimit { used_bytes },
+            Cause::DiskLimit {
+                used_bytes,
+                limit_bytes,
+            } => Self::DiskLimit {
+                used_bytes,
+                limit_bytes,
+            },
         }
     }
 }
@@ -169,7 +177,13 @@ impl From<CauseDocument> for Cause {
                 after: Span(after_ms),
             },
             Row::GuestDied => Self::GuestDied,
-            Row::DiskLimit { used_bytes } => Self::DiskLimit { used_bytes },
+            Row::DiskLimit {
+                used_bytes,
+                limit_bytes,
+            } => Self::DiskLimit {
+                used_bytes,
+                limit_bytes,
+            },
         }
     }
 }

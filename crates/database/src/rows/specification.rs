@@ -30,6 +30,8 @@ pub(crate) struct SpecDocument {
     members: u32,
     node_lost: NodeLostWord,
     best_effort: bool,
+    #[serde(default)]
+    disk_limit_bytes: Option<u64>,
     /// Absent in rows of before it was told: everything was held to be asked for then.
     #[serde(default)]
     asked: AskedDocument,
@@ -90,6 +92,7 @@ struct TerminalDocument {
 enum NetworkWord {
     None,
     Host,
+    Egress,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -127,6 +130,7 @@ impl From<&SessionSpec> for SpecDocument {
             node_lost,
             best_effort,
             asked,
+            disk_limit,
         } = spec.clone();
         Self {
             image,
@@ -139,6 +143,7 @@ impl From<&SessionSpec> for SpecDocument {
             network: match network {
                 Network::None => NetworkWord::None,
                 Network::Host => NetworkWord::Host,
+                Network::Egress => NetworkWord::Egress,
             },
             mounts: mounts.into_iter().map(MountDocument::from).collect(),
             upload: upload.map(UploadText),
@@ -159,6 +164,7 @@ impl From<&SessionSpec> for SpecDocument {
             },
             best_effort,
             asked: asked.into(),
+            disk_limit_bytes: disk_limit,
         }
     }
 }
@@ -176,6 +182,7 @@ impl From<SpecDocument> for SessionSpec {
             network: match row.network {
                 NetworkWord::None => Network::None,
                 NetworkWord::Host => Network::Host,
+                NetworkWord::Egress => Network::Egress,
             },
             mounts: row.mounts.into_iter().map(Mount::from).collect(),
             upload: row.upload.map(|upload| upload.0),
@@ -196,6 +203,7 @@ impl From<SpecDocument> for SessionSpec {
             },
             best_effort: row.best_effort,
             asked: row.asked.into(),
+            disk_limit: row.disk_limit_bytes,
         }
     }
 }

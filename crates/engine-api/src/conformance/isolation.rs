@@ -3,6 +3,7 @@
 use super::bench::{Bench, ensure};
 use super::{Plan, Verdict, Violation, Work};
 use crate::container::UidRange;
+use domain::Network;
 
 pub(super) async fn network_none_has_only_loopback(
     bench: &Bench<'_>,
@@ -14,6 +15,25 @@ pub(super) async fn network_none_has_only_loopback(
     };
     let devices: Vec<&str> = text.split_whitespace().collect();
     ensure("there is lo and no other", devices == ["lo"], &devices)?;
+    Ok(Verdict::Passed)
+}
+
+pub(super) async fn network_egress_has_a_device_of_its_own(
+    bench: &Bench<'_>,
+) -> Result<Verdict, Violation> {
+    let row = "network.egress";
+    if !bench.has(row).await? {
+        return Ok(Verdict::NotSupported { row });
+    }
+    let plan = Plan {
+        network: Network::Egress,
+        ..bench.plan(0, Work::ShowNetwork)
+    };
+    let (container, _) = bench.run(&plan).await?;
+    let text = bench.text(&container).await;
+    let devices: Vec<&str> = text.split_whitespace().collect();
+    let own = devices.len() == 2 && devices.contains(&"lo");
+    ensure("there is lo and one other", own, &devices)?;
     Ok(Verdict::Passed)
 }
 

@@ -111,6 +111,7 @@ impl State {
         let network = match container.network {
             Network::None => "network.none",
             Network::Host => "network.host",
+            Network::Egress => "network.egress",
         };
         let limits = container.limits.asked;
         let limits = [

@@ -89,6 +89,9 @@ pub(crate) struct RunArguments {
     /// Most processes and threads [default: 4096]
     #[arg(long, allow_hyphen_values = true, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pids: Option<u32>,
+    /// Most it may have on disk, such as 10g: files, output, changes [default: no limit of its own]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE", value_parser = arguments::memory, help_heading = "Limits")]
+    disk: Option<String>,
     /// Accept limits that this machine cannot enforce
     #[arg(long, help_heading = "Limits")]
     best_effort: bool,
@@ -143,6 +146,8 @@ enum NetworkChoice {
     None,
     /// What this machine can reach
     Host,
+    /// What lies beyond this machine: not itself, not other sessions
+    Egress,
 }
 
 impl RunArguments {
@@ -314,10 +319,12 @@ fn order_of(
             .clone()
             .or(config.default_memory.map(|bytes| bytes.to_string())),
         pids: arguments.pids,
+        disk: arguments.disk.clone(),
         time: arguments.time.clone(),
         network: arguments.network.map(|choice| match choice {
             NetworkChoice::None => NetworkView::None,
             NetworkChoice::Host => NetworkView::Host,
+            NetworkChoice::Egress => NetworkView::Egress,
         }),
         mounts: mounts?,
         kind: arguments.terminal.then_some(KindView::Interactive),

@@ -86,10 +86,11 @@ fn rows(view: &SessionView, usage: Option<&UsageView>) -> Vec<(&'static str, Str
     rows.push(("workdir", view.workdir.clone()));
     let memory = show_bytes(view.resources.memory_bytes.into());
     let (cpu, pids) = (&view.resources.cpu, view.resources.pids);
-    rows.push((
-        "limits",
-        format!("cpu {cpu}, memory {memory}, processes {pids}"),
-    ));
+    let mut limits = format!("cpu {cpu}, memory {memory}, processes {pids}");
+    if let Some(disk) = view.resources.disk_bytes {
+        limits += &format!(", disk {}", show_bytes(disk.into()));
+    }
+    rows.push(("limits", limits));
     if !view.not_enforced.is_empty() {
         let rows_lacked = limit_words(&view.not_enforced);
         let text = format!("{rows_lacked} (`insula doctor` says why)");
@@ -104,6 +105,7 @@ fn rows(view: &SessionView, usage: Option<&UsageView>) -> Vec<(&'static str, Str
     let network = match view.network {
         NetworkView::None => "none",
         NetworkView::Host => "host",
+        NetworkView::Egress => "egress",
     };
     rows.push(("network", network.to_owned()));
     rows.extend(view.mounts.iter().map(|mount| ("mount", mount_text(mount))));

@@ -6,6 +6,7 @@ use domain::amounts::{
     LEAST_CPU, LEAST_MEMORY, parse_bytes, parse_decimal, show_bytes, show_decimal,
 };
 use domain::{Network, Span};
+use sandbox::Ipv4Range;
 use std::collections::BTreeMap;
 use toml::{Table, Value};
 
@@ -37,6 +38,10 @@ pub(crate) struct Config {
     pub(crate) node_memory: Option<u64>,
     /// First user id that sessions get, 65,536 each.
     pub(crate) uid_base: u32,
+    /// Where the addresses of sessions with the network `egress` come from; chosen if `None`.
+    pub(crate) egress_range: Option<Ipv4Range>,
+    /// What those sessions cannot reach, beside what they never can.
+    pub(crate) egress_denied: Vec<Ipv4Range>,
     /// How long ended sessions are kept.
     pub(crate) keep_sessions: Span,
     /// How long events are kept.
@@ -61,6 +66,8 @@ impl Default for Config {
             node_cpu: None,
             node_memory: None,
             uid_base: 2_000_000_000,
+            egress_range: None,
+            egress_denied: Vec::new(),
             keep_sessions: Span(90 * DAY_MS),
             keep_events: Span(30 * DAY_MS),
             keep_idempotency_keys: Span(DAY_MS),
@@ -105,17 +112,19 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         name: "site.network",
-        about: "What sessions reach unless they say: host or none",
+        about: "What sessions reach unless they say: host, egress or none",
         set: |config, text| {
             config.network = match text {
                 "host" => Network::Host,
+                "egress" => Network::Egress,
                 "none" => Network::None,
-                _ => return Err("host or none".to_owned()),
+                _ => return Err("host, egress or none".to_owned()),
             };
             Ok(())
         },
         show: |config| match config.network {
             Network::Host => "host".to_owned(),
+            Network::Egress => "egress".to_owned(),
             Network::None => "none".to_owned(),
         },
     },
@@ -161,6 +170,36 @@ pub(crate) const KEYS: &[Key] = &[
             Ok(())
         },
         show: |config| config.uid_base.to_string(),
+    },
+    Key {
+        name: "node.egress-range",
+        about: "Addresses of sessions with the network egress, or auto: a private range that no route leads to",
+        set: |config, text| set_optional(&mut config.egress_range, text, egress_range),
+        show: |config| optional(config.egress_range, |range| range.to_string()),
+    },
+    Key {
+        name: "node.egress-denied",
+        about: "Addresses that egress does not reach, with commas, or none; never the node, other sessions, link-local",
+        set: |config, text| {
+            config.egress_denied = match text {
+                "none" => Vec::new(),
+                text => text
+                    .split(',')
+                    .map(|range| {
+                        parse(range.trim(), "ranges such as 10.0.0.0/8,192.0.2.7, or none")
+                    })
+                    .collect::<Result<_, _>>()?,
+            };
+            Ok(())
+        },
+        show: |config| match config.egress_denied.as_slice() {
+            [] => "none".to_owned(),
+            ranges => ranges
+                .iter()
+                .map(Ipv4Range::to_string)
+                .collect::<Vec<_>>()
+                .join(","),
+        },
     },
     Key {
         name: "retention.sessions",
@@ -280,6 +319,16 @@ fn optional<T>(field: Option<T>, show: impl Fn(T) -> String) -> String {
     field.map_or_else(|| "auto".to_owned(), show)
 }
 
+fn egress_range(text: &str) -> Result<Ipv4Range, String> {
+    let right = "a range from /12 to /29 such as 10.213.0.0/20, or auto";
+    let range: Ipv4Range = parse(text, right)?;
+    if range.is_usable() {
+        Ok(range)
+    } else {
+        Err(right.to_owned())
+    }
+}
+
 fn cpu(text: &str) -> Result<u64, String> {
     let right = || "a number of CPUs from 0.01, such as 0.5, or auto".to_owned();
     let cpu = parse_decimal(text).map_err(|_| right())?;
@@ -336,7 +385,7 @@ mod tests {
         assert_eq!(config.keep_events, Span(3_600_000));
         for (text, hint) in [
             ("[site]\nnetwrok = \"host\"", "did you mean `site.network`?"),
-            ("[site]\nnetwork = \"all\"", "write host or none"),
+            ("[site]\nnetwork = \"all\"", "write host, egress or none"),
             (
                 "[node]\ncpu = \"lots\"",
                 "write a number of CPUs from 0.01, such as 0.5, or auto",

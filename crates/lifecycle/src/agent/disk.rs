@@ -33,7 +33,8 @@ pub struct DiskUsage {
 }
 
 impl NodeCore {
-    /// When the disk is nearly full, ends the member that wrote the most; one at a time. One that
+    /// Ends every member that has more on disk than its own limit. Beside that, when the disk is
+    /// nearly full, ends the member that wrote the most; one at a time. One that
     /// could not be measured to the end counts as the largest. If what they wrote does not account
     /// for what was lost, nobody is ended: it may be that none of them did it.
     pub(super) fn take_disk(
@@ -44,6 +45,9 @@ impl NodeCore {
     ) -> Touched {
         for (id, found) in &mut self.members {
             found.disk_measured(disk.members.get(id).copied(), disk.free_bytes);
+        }
+        if self.end_above_limit() {
+            return Touched::All;
         }
         let reserve = (disk.total_bytes / DISK_RESERVE_DIVISOR).min(DISK_RESERVE_MOST_BYTES);
         let ending = self.members.values().any(Member::is_ended_for_disk);
@@ -80,5 +84,18 @@ impl NodeCore {
             });
         }
         Touched::Nothing
+    }
+
+    /// Whether there was one to end.
+    fn end_above_limit(&mut self) -> bool {
+        let mut any = false;
+        for found in self.members.values_mut() {
+            let alive = found.guest == Guest::Alive;
+            if alive && found.is_above_disk_limit() && !found.is_ended_for_disk() {
+                found.end_for_disk();
+                any = true;
+            }
+        }
+        any
     }
 }

@@ -5,11 +5,14 @@
 //!        \____________\__________\ failed or stopped _______^
 //! ```
 
+mod disk;
+
 use super::ending::{Failure, Reasons, never_ran, ran};
 use super::{
     AgentEffect, DIRECTORY_TRIES, Ending, KILL_MARGIN_MICROS, RETRY_MICROS, SLOT_LIMIT, StartDoubt,
     UNCLAIMED_GRACE_MICROS, UNCLAIMED_STOP_GRACE_MS,
 };
+use disk::Disk;
 use domain::{
     ExitCause, ExitRecord, MemberEvent, MemberId, MemberState, Monotonic, Now, Timestamp,
 };
@@ -123,17 +126,6 @@ pub(super) struct Member {
     abandoned: bool,
     directory_tries: u32,
     disk: Option<Disk>,
-}
-
-/// What is known of what a member has on disk, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Disk {
-    /// At the first measurement.
-    first: u64,
-    /// At the last.
-    last: u64,
-    /// What was free at the first.
-    first_free: u64,
 }
 
 impl Member {
@@ -332,49 +324,6 @@ impl Member {
             stop.order = Order::ToSend { not_before };
             stop.late |= late;
         }
-    }
-}
-
-/// The disk.
-impl Member {
-    /// Notes what is on disk now; the first measurement is what it started with.
-    pub(super) fn disk_measured(&mut self, bytes: Option<u64>, free: u64) {
-        if bytes.is_none() && self.guest == Guest::Gone {
-            // What it wrote is kept, and still accounts for what the disk lost.
-            return;
-        }
-        self.disk = bytes.map(|last| Disk {
-            first: self.disk.map_or(last, |disk| disk.first),
-            last,
-            first_free: self.disk.map_or(free, |disk| disk.first_free),
-        });
-    }
-
-    /// Bytes that the file system lost since the first measurement.
-    pub(super) fn lost_bytes(&self, free: u64) -> u64 {
-        let first_free = self.disk.map_or(free, |disk| disk.first_free);
-        first_free.saturating_sub(free)
-    }
-
-    /// Bytes written since the first measurement, as far as was seen.
-    pub(super) fn written_bytes(&self) -> u64 {
-        self.disk
-            .map_or(0, |disk| disk.last.saturating_sub(disk.first))
-    }
-
-    pub(super) fn is_ended_for_disk(&self) -> bool {
-        self.reasons.disk_limit.is_some() && self.state.occupies()
-    }
-
-    /// Ends it with what it has on disk by the last measurement.
-    pub(super) fn end_for_disk(&mut self) {
-        let bytes = self.disk.map_or(0, |disk| disk.last);
-        self.reasons.disk_limit = Some(bytes);
-    }
-
-    /// An earlier process has decided that, and may have ordered it.
-    pub(super) fn was_ended_for_disk(&mut self, bytes: Option<u64>) {
-        self.reasons.disk_limit = bytes;
     }
 }
 

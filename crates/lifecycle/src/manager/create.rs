@@ -25,10 +25,14 @@ pub fn required_rows(spec: &SessionSpec) -> Vec<&'static str> {
         let AskedLimits { cpu, memory, pids } = spec.asked;
         let limits = LIMIT_ROWS.into_iter().zip([cpu, memory, pids]);
         rows.extend(limits.filter(|(_, asked)| *asked).map(|(row, _)| row));
+        if spec.disk_limit.is_some() {
+            rows.push("limit.disk");
+        }
     }
     rows.push(match spec.network {
         Network::None => "network.none",
         Network::Host => "network.host",
+        Network::Egress => "network.egress",
     });
     if !spec.mounts.is_empty() {
         rows.push("mount.user");

@@ -119,6 +119,10 @@ fn of_exit(record: &SessionRecord, exit: &ExitRecord) -> Outcome {
         // Its output alone would be far less than what it is blamed for: rather no number.
         ExitCause::DiskLimit => failed(Cause::DiskLimit {
             used_bytes: exit.disk_bytes,
+            limit_bytes: record
+                .spec
+                .disk_limit
+                .filter(|limit| exit.disk_bytes.is_some_and(|used| used > *limit)),
         }),
         // A guest that had to be killed because it did not stop in time was stopped all the same.
         ExitCause::GuestDied => match (memory_ran_out(exit), asked_to_end(record, Some(exit))) {

@@ -124,6 +124,7 @@ fn network_view(network: Network) -> NetworkView {
     match network {
         Network::None => NetworkView::None,
         Network::Host => NetworkView::Host,
+        Network::Egress => NetworkView::Egress,
     }
 }
 
@@ -131,6 +132,7 @@ pub(crate) fn network_of(network: NetworkView) -> Network {
     match network {
         NetworkView::None => Network::None,
         NetworkView::Host => Network::Host,
+        NetworkView::Egress => Network::Egress,
     }
 }
 
@@ -147,6 +149,7 @@ pub(crate) fn resources_view(spec: &SessionSpec) -> ResourcesView {
         cpu: show_decimal(spec.slots.cpu().into()),
         memory_bytes: spec.slots.memory(),
         pids: spec.pids_limit,
+        disk_bytes: spec.disk_limit,
     }
 }
 

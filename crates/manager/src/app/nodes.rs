@@ -67,11 +67,12 @@ pub(crate) fn node_resources(
     )
 }
 
-/// Nodes do not count processes: that limit is each session's own.
+/// Nodes count neither processes nor disk: those limits are each session's own.
 fn resources(cpu: u128, memory: u128) -> ResourcesView {
     ResourcesView {
         cpu: show_decimal(cpu),
         memory_bytes: u64::try_from(memory).unwrap_or(u64::MAX),
         pids: 0,
+        disk_bytes: None,
     }
 }

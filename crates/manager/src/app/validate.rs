@@ -5,7 +5,8 @@ use crate::app::problems::field;
 use crate::app::processes::terminal_of;
 use crate::manager::ManagerSettings;
 use domain::amounts::{
-    LEAST_CPU, LEAST_MEMORY, WHOLE, parse_bytes, parse_decimal, show_bytes, show_decimal,
+    LEAST_CPU, LEAST_DISK, LEAST_MEMORY, WHOLE, parse_bytes, parse_decimal, show_bytes,
+    show_decimal,
 };
 use domain::{
     AskedLimits, InvalidName, NodeLostPolicy, SessionKind, SessionName, SessionSpec, Slots, Span,
@@ -110,6 +111,7 @@ pub(crate) fn check(
                 memory: request.memory.is_some(),
                 pids: request.pids.is_some(),
             },
+            disk_limit: request.disk.as_deref().map(check_disk).transpose()?,
         },
     })
 }
@@ -230,6 +232,16 @@ fn check_slots(request: &CreateSession, defaults: Defaults) -> Result<Slots, Pro
         return Err(field("memory", format!("{asked} is less than {least}")).hint(hint));
     }
     Ok(Slots::of(cpu, memory))
+}
+
+fn check_disk(text: &str) -> Result<u64, Problem> {
+    let bytes = parse_bytes(text).map_err(|error| field("disk", error))?;
+    if bytes < LEAST_DISK {
+        let (asked, least) = (show_bytes(bytes.into()), show_bytes(LEAST_DISK.into()));
+        let hint = format!("ask for at least `--disk {}m`", LEAST_DISK >> 20);
+        return Err(field("disk", format!("{asked} is less than {least}")).hint(hint));
+    }
+    Ok(bytes)
 }
 
 fn check_pids(pids: Option<u32>) -> Result<u32, Problem> {

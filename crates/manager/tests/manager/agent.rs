@@ -88,6 +88,8 @@ impl FakeAgent {
             "limit.pids",
             "network.none",
             "network.host",
+            "network.egress",
+            "limit.disk",
         ];
         let hello = Hello {
             node: self.node,

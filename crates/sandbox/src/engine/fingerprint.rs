@@ -1,12 +1,17 @@
 //! What the sandbox can do and enforce on this node, by asking the kernel.
 
+use super::chain;
 use crate::cgroup::Hierarchy;
 use crate::identity::Identity;
+use crate::network::SiteNetwork;
 use domain::Capability;
 use engine_api::{CAPABILITIES, Fingerprint};
 use std::fs;
 use std::path::Path;
 
+/// Why sessions of a user have no way out of their own.
+pub(crate) const EGRESS_WITHOUT_ROOT: &str =
+    "without root this build has no way out but the node's network";
 const SHARED_IDS: &str = "without root a container has the user's own id, and of others at most \
      the range that is lent to the user, which all containers share";
 /// Idmapped mounts came with Linux 5.12; which file systems have them is decided at each mount.
@@ -16,10 +21,14 @@ const USERS_OVERLAY: (u32, u32) = (5, 11);
 
 /// Answers every row, for containers of this identity or, if none can be made, with the reason.
 /// What needs a trial is tried where that leaves no trace.
-pub(crate) fn fingerprint(groups: &Hierarchy, identity: Result<&Identity, &String>) -> Fingerprint {
+pub(crate) fn fingerprint(
+    groups: &Hierarchy,
+    network: &SiteNetwork,
+    identity: Result<&Identity, &String>,
+) -> Fingerprint {
     let rows = CAPABILITIES.iter().map(|row| {
         let answer = match identity {
-            Ok(identity) => capability(row.name, groups, identity),
+            Ok(identity) => capability(row.name, groups, network, identity),
             Err(reason) => no(reason),
         };
         (row.name.to_owned(), answer)
@@ -31,7 +40,12 @@ pub(crate) fn fingerprint(groups: &Hierarchy, identity: Result<&Identity, &Strin
     }
 }
 
-fn capability(row: &str, groups: &Hierarchy, identity: &Identity) -> Capability {
+fn capability(
+    row: &str,
+    groups: &Hierarchy,
+    network: &SiteNetwork,
+    identity: &Identity,
+) -> Capability {
     match row {
         "limit.cpu" => groups.has("cpu"),
         "limit.memory" | "oom.evidence" => groups.has("memory"),
@@ -41,6 +55,12 @@ fn capability(row: &str, groups: &Hierarchy, identity: &Identity) -> Capability 
         "devices.filtered" => Capability::Yes,
         "network.none" => namespace("net"),
         "network.host" => Capability::Yes,
+        "network.egress" => match identity {
+            Identity::Range => egress(network),
+            Identity::Lent(_) | Identity::Single => no(EGRESS_WITHOUT_ROOT),
+        },
+        // The agent measures, whatever the engine.
+        "limit.disk" => Capability::Yes,
         "root.read-only" | "root.layers" => overlay(identity),
         "identity.range" => match identity {
             Identity::Range => namespace("user"),
@@ -62,6 +82,14 @@ fn capability(row: &str, groups: &Hierarchy, identity: &Identity) -> Capability 
 fn no(reason: &str) -> Capability {
     Capability::No {
         reason: reason.to_owned(),
+    }
+}
+
+fn egress(network: &SiteNetwork) -> Capability {
+    match (namespace("net"), network.check()) {
+        (Capability::Yes, Ok(())) => Capability::Yes,
+        (Capability::Yes, Err(error)) => no(&chain(&error)),
+        (no, _) => no,
     }
 }
 

@@ -102,8 +102,8 @@ pub(super) struct MountPlan {
     pub(super) tmpfs_size: CString,
     /// Most files in each of them.
     pub(super) tmpfs_inodes: CString,
-    /// `/etc/hosts` and `/etc/hostname`.
-    pub(super) small_files: [SmallFile; 2],
+    /// `/etc/hosts` and its kin.
+    pub(super) small_files: Vec<SmallFile>,
 }
 
 /// A writable layer above the others.
@@ -142,6 +142,8 @@ pub(super) struct SmallFile {
     pub(super) name: CString,
     pub(super) target: CString,
     pub(super) content: Vec<u8>,
+    /// Where the root has a writable layer it is made if it is missing, also in place of a link.
+    pub(super) make: bool,
 }
 
 impl Plan {

@@ -130,13 +130,13 @@ pub(super) fn prepare(request: &Start, guest: &OwnedFd) -> Result<Prepared, Refu
         go_read,
         ready_write,
     ];
-    let own_network = container.network == Network::None;
+    let own_network = container.network != Network::Host;
     let mut idmaps = Vec::new();
     let plan = Plan {
         groups: open_groups(&request.groups.tasks)?,
         sync,
         error: error_write,
-        mounts: mount_plan(container, Sources::of(&request.identity), &mut idmaps)?,
+        mounts: mount_plan(request, Sources::of(&request.identity), &mut idmaps)?,
         ids: match request.identity {
             Identity::Range | Identity::Lent(_) => Ids::Many,
             Identity::Single => Ids::One,
@@ -249,11 +249,12 @@ fn open_groups(tasks: &[PathBuf]) -> Result<Vec<OwnedFd>, Failure> {
 }
 
 fn mount_plan(
-    container: &ContainerSpec,
+    request: &Start,
     sources: Sources,
     idmaps: &mut Vec<Idmap>,
 ) -> Result<MountPlan, Failure> {
-    let own_network = container.network == Network::None;
+    let container = &request.container;
+    let own_network = container.network != Network::Host;
     let layers = layers(container, sources, idmaps)?;
     let binds = binds(container, sources, idmaps)?;
     let overlay = if is_root_itself(container, &binds) {
@@ -276,7 +277,7 @@ fn mount_plan(
         sys_is_whole: sources == Sources::ByChild,
         tmpfs_size: text(size.to_string())?,
         tmpfs_inodes: text(inodes.to_string())?,
-        small_files: small_files(&container.hostname, own_network)?,
+        small_files: small_files(request, own_network)?,
     })
 }
 
@@ -451,7 +452,8 @@ fn text(bytes: impl Into<Vec<u8>>) -> Result<CString, Failure> {
 
 /// A program that looks up its own host's name finds it, also without a network. With the node's
 /// network the names are the node's.
-fn small_files(hostname: &str, own_network: bool) -> Result<[SmallFile; 2], Failure> {
+fn small_files(request: &Start, own_network: bool) -> Result<Vec<SmallFile>, Failure> {
+    let hostname = &request.container.hostname;
     const HOSTS_LIMIT: usize = 64 << 10;
     let mut hosts = if own_network {
         Vec::new()
@@ -465,16 +467,22 @@ fn small_files(hostname: &str, own_network: bool) -> Result<[SmallFile; 2], Fail
         hosts.push(b'\n');
     }
     hosts.extend(format!("127.0.1.1\t{hostname}\n").bytes());
-    Ok([
-        SmallFile {
-            name: text("hosts")?,
-            target: text("etc/hosts")?,
-            content: hosts,
-        },
-        SmallFile {
-            name: text("hostname")?,
-            target: text("etc/hostname")?,
-            content: format!("{hostname}\n").into_bytes(),
-        },
-    ])
+    let file = |name: &str, content: Vec<u8>, make| {
+        Ok(SmallFile {
+            name: text(name)?,
+            target: text(format!("etc/{name}"))?,
+            content,
+            make,
+        })
+    };
+    let mut files = vec![
+        file("hosts", hosts, false)?,
+        file("hostname", format!("{hostname}\n").into_bytes(), false)?,
+    ];
+    if let Some(way_out) = &request.way_out {
+        // Images come without it, or with a link to what a system of their own would write.
+        let content = way_out.resolv_conf.clone().into_bytes();
+        files.push(file("resolv.conf", content, true)?);
+    }
+    Ok(files)
 }

@@ -97,7 +97,11 @@ pub(super) fn start(
         note: request.note.clone(),
         names: Names::of(container),
     };
-    let done = serve_child(pid, request, &idmaps, &plan.mounts).and_then(|()| {
+    let connected = request.way_out.as_ref().map_or(Ok(()), |way_out| {
+        super::network::connect(pid, container.member, way_out)
+    });
+    let served = connected.and_then(|()| serve_child(pid, request, &idmaps, &plan.mounts));
+    let done = served.and_then(|()| {
         rustix::io::write(&starting.held.sync, b"1")
             .map_err(|e| Failure::act("let the container go on", io::Error::from(e)))
     });

@@ -7,7 +7,9 @@ use engine_api::{
 };
 use guest_api::files::{LOG_LIMIT_BYTES, RECORD, RecordFile, parse_segment_name};
 use guest_api::{GuestConfig, PROTOCOL_VERSION, RunAs, Stream};
-use sandbox::{LauncherCommand, Sandbox, SandboxSettings, control_groups, lent_range};
+use sandbox::{
+    EgressSettings, LauncherCommand, Sandbox, SandboxSettings, control_groups, lent_range,
+};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -58,6 +60,11 @@ pub(crate) fn roots_bench() -> Option<Bench> {
         return None;
     }
     bench()
+}
+
+/// A bench of root, with settings of the network `egress`.
+pub(crate) fn bench_with(egress: EgressSettings) -> Option<Bench> {
+    roots_bench().map(|_| Bench::with_egress(egress))
 }
 
 /// A bench where limits hold.
@@ -117,6 +124,10 @@ impl Finished {
 
 impl Bench {
     pub(crate) fn new() -> Self {
+        Self::with_egress(EgressSettings::default())
+    }
+
+    fn with_egress(egress: EgressSettings) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).expect("closed");
@@ -125,11 +136,14 @@ impl Bench {
         }
         let image = images::host::prepare(&path.join("images")).expect("an image");
         Self {
-            sandbox: Sandbox::new(SandboxSettings {
-                cgroup_group: group(),
-                runtime_directory: path.join("sockets"),
-                launcher: launcher(),
-            }),
+            sandbox: Sandbox::with_egress(
+                SandboxSettings {
+                    cgroup_group: group(),
+                    runtime_directory: path.join("sockets"),
+                    launcher: launcher(),
+                },
+                egress,
+            ),
             image,
             directory,
         }
@@ -208,6 +222,13 @@ impl Bench {
             errors: output(container, Stream::Stderr),
             report,
         }
+    }
+
+    /// Waits for the end of one that was killed.
+    pub(crate) async fn finish_without_record(&self, container: &ContainerSpec) {
+        let wait = self.sandbox.wait(container.member, &container.directory);
+        let ended = tokio::time::timeout(PATIENCE, wait).await;
+        ended.expect("it ends in time").expect("waited");
     }
 
     pub(crate) async fn remove(&self, container: &ContainerSpec) -> RemoveReport {

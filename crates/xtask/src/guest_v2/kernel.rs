@@ -20,7 +20,31 @@ const MODULES: &[&str] = &[
     "drivers/virtio/virtio_pci",
     "drivers/block/virtio_blk",
     "fs/overlayfs/overlay",
+    // The network `egress`.
+    "drivers/net/veth",
+    "lib/libcrc32c",
+    "net/ipv4/netfilter/nf_defrag_ipv4",
+    "net/ipv4/netfilter/nf_reject_ipv4",
+    "net/ipv4/netfilter/nft_fib_ipv4",
+    "net/ipv4/netfilter/nft_reject_ipv4",
+    "net/ipv6/netfilter/nf_defrag_ipv6",
+    "net/ipv6/netfilter/nf_reject_ipv6",
+    "net/ipv6/netfilter/nft_fib_ipv6",
+    "net/ipv6/netfilter/nft_reject_ipv6",
+    "net/netfilter/nf_conntrack",
+    "net/netfilter/nf_nat",
+    "net/netfilter/nf_tables",
+    "net/netfilter/nfnetlink",
+    "net/netfilter/nft_chain_nat",
+    "net/netfilter/nft_ct",
+    "net/netfilter/nft_fib",
+    "net/netfilter/nft_fib_inet",
+    "net/netfilter/nft_masq",
+    "net/netfilter/nft_reject",
+    "net/netfilter/nft_reject_inet",
 ];
+/// Holds the list of modules that were fetched.
+const FETCHED: &str = "modules.txt";
 /// Directories of the initial file system.
 const DIRECTORIES: &[&str] = &["bin", "dev", "disk", "modules", "proc", "sys"];
 const INIT: &str = include_str!("init.sh");
@@ -39,8 +63,10 @@ pub(super) fn fetch(folder: &Path) -> anyhow::Result<Kernel> {
         image: folder.join("vmlinuz"),
         folder: folder.to_owned(),
     };
-    // The image is put there last.
-    if kernel.image.exists() {
+    // The image is put there last; one of an older list lacks modules.
+    let (wanted, fetched) = (MODULES.join("\n"), folder.join(FETCHED));
+    let is_of_it = fs::read_to_string(&fetched).is_ok_and(|list| list == wanted);
+    if kernel.image.exists() && is_of_it {
         return Ok(kernel);
     }
     let work = folder.join("packages");
@@ -70,6 +96,7 @@ pub(super) fn fetch(folder: &Path) -> anyhow::Result<Kernel> {
         busybox.context("there is no busybox in its package")?,
         &kernel.busybox(),
     )?;
+    fs::write(&fetched, wanted).context("cannot write the list of modules")?;
     copy(
         &work.join("boot").join(format!("vmlinuz-{version}")),
         &kernel.image,

@@ -39,6 +39,7 @@ fn rich_spec() -> SessionSpec {
         node_lost: NodeLostPolicy::Reschedule,
         best_effort: true,
         asked: domain::AskedLimits::ALL,
+        disk_limit: Some(3 << 30),
     }
 }
 
@@ -73,8 +74,12 @@ fn causes() -> Vec<Cause> {
         Cause::GuestDied,
         Cause::DiskLimit {
             used_bytes: Some(10),
+            limit_bytes: Some(9),
         },
-        Cause::DiskLimit { used_bytes: None },
+        Cause::DiskLimit {
+            used_bytes: None,
+            limit_bytes: None,
+        },
     ]
 }
 

@@ -56,6 +56,7 @@ pub(super) fn spec() -> SessionSpec {
         node_lost: NodeLostPolicy::Wait,
         best_effort: false,
         asked: domain::AskedLimits::ALL,
+        disk_limit: None,
     }
 }
 

@@ -53,6 +53,34 @@ fn the_largest_writer_goes_when_the_disk_is_nearly_full() {
 }
 
 #[test]
+fn each_above_its_own_limit_is_ended_however_empty_the_disk_is() {
+    let mut node = FakeNode::new();
+    let runs = [1, 2, 3, 4].map(|number| (number, Want::Run));
+    let AgentEventKind::Desired { mut desired } = desired(1, &runs) else {
+        panic!("it is one")
+    };
+    for member in &mut desired.members {
+        // The fourth is the control: it has no limit.
+        let limited = member.id != id(4);
+        member.spec.session.disk_limit = limited.then_some(100 << 20);
+    }
+    node.tell(AgentEventKind::Desired { desired });
+    node.settle();
+    node.tell(measured(900, [100, 101, 101, 500]));
+    assert_eq!(
+        words(&node),
+        ["order", "order"],
+        "what is at its limit goes on"
+    );
+    node.settle();
+    for number in [2, 3] {
+        assert_eq!(how(&node, number).1, ExitCause::DiskLimit);
+        assert_eq!(record(&node, number).disk_bytes, Some(101 << 20));
+    }
+    assert_eq!((state(&node, 1), state(&node, 4)), ("running", "running"));
+}
+
+#[test]
 fn an_end_for_the_disk_is_told_so_wherever_the_agent_was_killed() {
     // Before the note, the order, the look at what it left, the record, and after that.
     for before in 0..5 {

@@ -93,6 +93,7 @@ pub(super) fn spec() -> MemberSpec {
             node_lost: NodeLostPolicy::Wait,
             best_effort: false,
             asked: domain::AskedLimits::ALL,
+            disk_limit: None,
         },
     }
 }

@@ -58,6 +58,7 @@ pub(super) fn spec() -> SessionSpec {
         node_lost: NodeLostPolicy::Wait,
         best_effort: false,
         asked: domain::AskedLimits::ALL,
+        disk_limit: None,
     }
 }
 
@@ -159,6 +160,8 @@ impl Bench {
             "limit.pids",
             "network.none",
             "network.host",
+            "network.egress",
+            "limit.disk",
         ];
         let yes = rows.map(|row| (row.to_owned(), Capability::Yes));
         Hello {

@@ -157,7 +157,22 @@ fn what_only_the_agent_knew_is_told() {
         ..exit(member, signal(9), ExitCause::DiskLimit)
     };
     assert_eq!(
-        told(large),
+        told(large.clone()),
+        "disk limit: its node's disk was nearly full, and it had 3 GiB there"
+    );
+    let told_with_limit = |limit: u64| {
+        let mut record = bench.record(session).clone();
+        record.spec.disk_limit = Some(limit);
+        let exit = large.clone();
+        record.members[0].state = MemberState::Exited { record: exit };
+        outcome(&record).to_string()
+    };
+    assert_eq!(
+        told_with_limit(2 << 30),
+        "disk limit: the limit is 2 GiB, and it had 3 GiB there"
+    );
+    assert_eq!(
+        told_with_limit(4 << 30),
         "disk limit: its node's disk was nearly full, and it had 3 GiB there"
     );
 }

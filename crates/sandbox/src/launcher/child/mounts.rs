@@ -11,7 +11,9 @@ use super::During;
 use crate::kernel::{
     self, MOUNT_NO_DEVICES, MOUNT_NO_SUID, MOUNT_READ_ONLY, RECURSIVE, mount_setattr,
 };
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2, unlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
@@ -188,6 +190,9 @@ pub(super) fn build(plan: &MountPlan, ids: Ids) -> Result<(), Failed> {
         attach(mount, &target).during_each(Act::AttachBind, index)?;
     }
     for file in &plan.small_files {
+        if file.make && plan.overlay.is_some() {
+            make_file(root, &file.name).during(Act::WriteSmallFile)?;
+        }
         cover_file(root, file).during(Act::WriteSmallFile)?;
     }
     if plan.read_only {
@@ -464,6 +469,22 @@ fn cover_file(root: BorrowedFd<'_>, file: &SmallFile) -> Result<(), Errno> {
     let copy = copy_of(CWD, &file.name)?;
     mount_setattr(&copy, 0, MOUNT_READ_ONLY | MOUNT_NO_SUID | MOUNT_NO_DEVICES)?;
     attach(&copy, &place)
+}
+
+/// Puts an empty file into `/etc` where the image has none, or a link. An image without `/etc`
+/// stays without it.
+fn make_file(root: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+    // The directory itself is no link: what follows stays in the image.
+    let Ok(etc) = beneath(root, c"etc", OFlags::DIRECTORY) else {
+        return Ok(());
+    };
+    match beneath(&etc, name, OFlags::empty()) {
+        Err(Errno::LOOP) => unlinkat(&etc, name, AtFlags::empty())?,
+        Err(Errno::NOENT) => {}
+        Ok(_) | Err(_) => return Ok(()),
+    }
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    openat(&etc, name, flags, Mode::from_raw_mode(0o644)).map(drop)
 }
 
 /// The old root is mounted over the new one for a moment, and taken away with all that is below.

@@ -1,0 +1,105 @@
+//! The program `nft`, which puts our table of rules in place and takes it away.
+
+use super::DEVICE_PREFIX;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+/// Where administrators' programs are, also for a daemon whose PATH lacks them.
+const PLACES: &[&str] = &["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin"];
+/// Most that is repeated of what the program says.
+const WORDS_LIMIT: usize = 400;
+
+/// It did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FirewallError {
+    #[error("the program `nft` is missing: install the package nftables")]
+    Missing,
+    #[error("`nft` could not be run")]
+    Run {
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("`nft` refused: {words}")]
+    Refused { words: String },
+}
+
+/// The program, once it was found.
+#[derive(Clone, Debug)]
+pub(super) struct Firewall {
+    program: PathBuf,
+}
+
+impl Firewall {
+    pub(super) fn find() -> Result<Self, FirewallError> {
+        let mut programs = PLACES.iter().map(|place| PathBuf::from(place).join("nft"));
+        let program = programs.find(|program| program.exists());
+        let program = program.ok_or(FirewallError::Missing)?;
+        Ok(Self { program })
+    }
+
+    /// Whether the kernel would take the script; nothing is changed.
+    pub(super) fn check(&self, script: &str) -> Result<(), FirewallError> {
+        self.run(&["-c", "-f", "-"], script).map(drop)
+    }
+
+    /// Carries the script out as a whole, or nothing of it.
+    pub(super) fn apply(&self, script: &str) -> Result<(), FirewallError> {
+        self.run(&["-f", "-"], script).map(drop)
+    }
+
+    /// Whether the table is there.
+    pub(super) fn has_table(&self, table: &str) -> Result<bool, FirewallError> {
+        let tables = self.run(&["list", "tables"], "")?;
+        let ours = format!("table inet {table}");
+        Ok(tables.lines().any(|line| line.trim() == ours))
+    }
+
+    /// Removes the table; one that is not there is success.
+    pub(super) fn remove_table(&self, table: &str) -> Result<(), FirewallError> {
+        self.apply(&format!(
+            "table inet {table} {{}}\ndelete table inet {table}\n"
+        ))
+    }
+
+    /// A chain of somebody else that forwards nothing it does not know, and does not know us.
+    pub(super) fn obstacle(&self) -> Result<Option<String>, FirewallError> {
+        let text = self.run(&["-j", "list", "chains"], "")?;
+        let listed: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let chains = listed["nftables"].as_array().into_iter().flatten();
+        for chain in chains.map(|one| &one["chain"]) {
+            let word = |name: &str| chain[name].as_str().unwrap_or_default();
+            if word("hook") != "forward" || word("policy") != "drop" {
+                continue;
+            }
+            let (family, table, name) = (word("family"), word("table"), word("name"));
+            let rules = self.run(&["list", "chain", family, table, name], "")?;
+            if !rules.contains(&format!("\"{DEVICE_PREFIX}")) {
+                return Ok(Some(format!("{name} of the table {family} {table}")));
+            }
+        }
+        Ok(None)
+    }
+
+    fn run(&self, arguments: &[&str], input: &str) -> Result<String, FirewallError> {
+        let failed = |source| FirewallError::Run { source };
+        let mut child = process::command(&self.program)
+            .args(arguments)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        let stdin = child.stdin.take();
+        let written = stdin.map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()));
+        let output = child.wait_with_output().map_err(failed)?;
+        if !output.status.success() {
+            let words = String::from_utf8_lossy(&output.stderr);
+            let words: String = words.trim().chars().take(WORDS_LIMIT).collect();
+            return Err(FirewallError::Refused { words });
+        }
+        written.map_err(failed)?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}

@@ -1,0 +1,163 @@
+//! The rules of a site's containers with the network `egress`, as text for the program `nft`.
+
+use super::{DEVICE_PREFIX, Ipv4Range};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+
+/// What no container reaches, whatever the operator says: this network, loopback, link-local with
+/// the metadata services there, multicast and what follows it; and metadata services elsewhere.
+/// (Metadata services on IPv6 need no line: there is no IPv6.)
+const NEVER: &[(Ipv4Addr, u8)] = &[
+    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::new(100, 100, 100, 200), 32),
+    (Ipv4Addr::new(127, 0, 0, 0), 8),
+    (Ipv4Addr::new(168, 63, 129, 16), 32),
+    (Ipv4Addr::new(169, 254, 0, 0), 16),
+    (Ipv4Addr::new(192, 0, 0, 192), 32),
+    (Ipv4Addr::new(224, 0, 0, 0), 3),
+];
+
+/// What the rules are made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) table: String,
+    pub(super) device_prefix: String,
+    pub(super) range: Ipv4Range,
+    pub(super) denied: Vec<Ipv4Range>,
+    /// Name servers that may be asked, and only be asked for names, wherever they are.
+    pub(super) resolvers: BTreeSet<Ipv4Addr>,
+    /// Devices of the node whose forwarding was switched on for us.
+    pub(super) switched_on: BTreeSet<String>,
+}
+
+/// A script that replaces the table by one with these rules, at once or not at all.
+///
+/// * `arriving` comes before everything else that looks at a packet: no IPv6, and no source
+///   address but the one that was given to the device.
+/// * `node` keeps containers from the node itself: all its addresses, on whichever device.
+/// * `onward` keeps them from each other (also of other sites), from what is denied, and from
+///   services of the node that it has moved elsewhere by translating their address. Into a
+///   container goes only what answers it. Between devices whose forwarding was off before, nothing
+///   is forwarded as before.
+pub(super) fn script(wanted: &Wanted) -> String {
+    let Wanted {
+        table,
+        device_prefix: own,
+        ..
+    } = wanted;
+    let names = "meta l4proto { tcp, udp } th dport 53";
+    let refused = "reject with icmpx type admin-prohibited";
+    let denied = NEVER
+        .iter()
+        .map(|(address, length)| Ipv4Range::of(*address, *length))
+        .chain([wanted.range])
+        .chain(wanted.denied.iter().copied())
+        .map(|range| range.to_string());
+    let resolvers = wanted.resolvers.iter().map(ToString::to_string);
+    let switched_on = wanted.switched_on.iter().map(|name| format!("\"{name}\""));
+    let mut text = format!("table inet {table} {{}}\ndelete table inet {table}\n");
+    let body = [
+        set("denied", "ipv4_addr; flags interval; auto-merge", denied),
+        set("resolvers", "ipv4_addr", resolvers),
+        set("switched_on", "ifname", switched_on),
+        chain(
+            "arriving",
+            "type filter hook prerouting priority raw",
+            &[
+                format!("iifname != \"{own}*\" accept"),
+                "meta nfproto ipv6 drop".to_owned(),
+                "fib saddr . iif oif missing drop".to_owned(),
+            ],
+        ),
+        chain(
+            "node",
+            "type filter hook input priority filter",
+            &[
+                format!("iifname != \"{own}*\" accept"),
+                format!("ip daddr @resolvers {names} accept"),
+                refused.to_owned(),
+            ],
+        ),
+        chain(
+            "onward",
+            "type filter hook forward priority filter",
+            &[
+                format!("iifname \"{own}*\" jump leaving"),
+                format!("oifname \"{own}*\" ct state established,related accept"),
+                format!("oifname \"{own}*\" drop"),
+                "iifname @switched_on oifname @switched_on drop".to_owned(),
+            ],
+        ),
+        chain(
+            "leaving",
+            "",
+            &[
+                format!("oifname \"{DEVICE_PREFIX}*\" {refused}"),
+                format!("ip daddr @resolvers {names} accept"),
+                format!("ip daddr @denied {refused}"),
+                format!("ct status dnat {refused}"),
+            ],
+        ),
+        chain(
+            "address",
+            "type nat hook postrouting priority srcnat",
+            &[format!("iifname \"{own}*\" masquerade")],
+        ),
+    ];
+    let _ = write!(text, "table inet {table} {{\n{}}}\n", body.concat());
+    text
+}
+
+fn set(name: &str, kind: &str, elements: impl Iterator<Item = String>) -> String {
+    let elements: Vec<String> = elements.collect();
+    let elements = if elements.is_empty() {
+        String::new()
+    } else {
+        format!(" elements = {{ {} }};", elements.join(", "))
+    };
+    format!("  set {name} {{ type {kind};{elements} }}\n")
+}
+
+fn chain(name: &str, hook: &str, rules: &[String]) -> String {
+    let hook = if hook.is_empty() {
+        String::new()
+    } else {
+        format!("    {hook}; policy accept;\n")
+    };
+    let rules: String = rules.iter().map(|rule| format!("    {rule}\n")).collect();
+    format!("  chain {name} {{\n{hook}{rules}  }}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Wanted, script};
+
+    #[test]
+    fn the_script_says_what_is_wanted() {
+        let wanted = Wanted {
+            table: "insula_0a1b2c".to_owned(),
+            device_prefix: "ins0a1b2c".to_owned(),
+            range: "10.213.0.0/20".parse().expect("a range"),
+            denied: vec!["10.0.0.0/24".parse().expect("a range")],
+            resolvers: ["192.0.2.53".parse().expect("an address")].into(),
+            switched_on: ["eth0".to_owned()].into(),
+        };
+        let text = script(&wanted);
+        for part in [
+            "delete table inet insula_0a1b2c\n",
+            "169.254.0.0/16",
+            "10.213.0.0/20, 10.0.0.0/24 }",
+            "set resolvers { type ipv4_addr; elements = { 192.0.2.53 }; }",
+            "set switched_on { type ifname; elements = { \"eth0\" }; }",
+            "iifname \"ins0a1b2c*\" masquerade",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        let nobody = Wanted {
+            resolvers: [].into(),
+            ..wanted
+        };
+        assert!(script(&nobody).contains("set resolvers { type ipv4_addr; }"));
+    }
+}

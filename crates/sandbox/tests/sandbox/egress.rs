@@ -1,0 +1,344 @@
+//! The network `egress`: what can be reached from it, what cannot, and what is left of it. Every
+//! "cannot" stands beside the same try with the network `host`, which can.
+
+use super::bench::{Bench, Finished, bench_with, eventually, launcher, output};
+use super::outside::{
+    DENIED, METADATA, NODE, SERVER, TCP_PORT, UDP_PORT, ip, nft, serve_names, with_world,
+};
+use domain::Network;
+use engine_api::{ContainerSpec, Engine as _};
+use guest_api::Stream;
+use sandbox::{EgressSettings, Sandbox, SandboxSettings};
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+/// Tries what it is told, `tcp ADDRESS PORT` or `udp ADDRESS PORT`, and writes a line for each.
+const TRY: &str = r#"
+import socket, sys
+words = sys.argv[1:]
+while words:
+    kind, address, port = words[:3]
+    words = words[3:]
+    type = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
+    with socket.socket(socket.AF_INET, type) as tried:
+        tried.settimeout(5)
+        try:
+            tried.connect((address, int(port)))
+            if kind == "udp":
+                tried.send(b"?")
+            print(kind, address, tried.recv(100).decode())
+        except OSError as error:
+            print(kind, address, "cannot")
+"#;
+
+/// Runs `test` in a world, on a runtime whose threads are on its node.
+fn on_a_node<F: Future<Output = ()>>(
+    settings: impl FnOnce(PathBuf) -> EgressSettings + Send,
+    test: impl FnOnce(Bench) -> F + Send,
+) {
+    with_world(|| {
+        let files = tempfile::tempdir().expect("a directory");
+        let resolvers = files.path().join("resolv.conf");
+        fs::write(&resolvers, format!("nameserver {SERVER}\n")).expect("written");
+        let Some(bench) = bench_with(settings(resolvers)) else {
+            return;
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(test(bench));
+    });
+}
+
+fn settings(resolvers: PathBuf) -> EgressSettings {
+    EgressSettings {
+        denied: vec![format!("{DENIED}/32").parse().expect("a range")],
+        resolver_files: vec![resolvers],
+        ..EgressSettings::default()
+    }
+}
+
+/// The words for [`TRY`] that try both protocols at `address`.
+fn both(address: Ipv4Addr) -> String {
+    format!("tcp {address} {TCP_PORT} udp {address} {UDP_PORT}")
+}
+
+fn container(bench: &Bench, number: u32, network: Network, script: &str) -> ContainerSpec {
+    let mut container = bench.container(number, script);
+    container.network = network;
+    container
+}
+
+async fn tried(bench: &Bench, number: u32, network: Network, words: &str) -> Finished {
+    let script = format!("python3 -c '{TRY}' {words}");
+    let finished = bench.run(&container(bench, number, network, &script)).await;
+    assert_eq!(finished.exit_code(), Some(0), "{finished:?}");
+    finished
+}
+
+/// What there is of our rules and devices on this thread's node.
+fn traces() -> String {
+    let devices = ip("-o link");
+    let ours = devices.lines().filter(|line| line.contains(": ins"));
+    nft("list tables") + &ours.collect::<String>()
+}
+
+#[test]
+fn servers_beyond_the_node_are_reached_from_an_address_of_the_node() {
+    on_a_node(settings, async |bench| {
+        let finished = tried(&bench, 0, Network::Egress, &both(SERVER)).await;
+        let expected =
+            format!("tcp {SERVER} outside sees {NODE}\nudp {SERVER} outside sees {NODE}\n");
+        assert_eq!(finished.output, expected, "{finished:?}");
+    });
+}
+
+#[test]
+fn neither_the_node_nor_metadata_nor_what_is_denied_can_be_reached() {
+    on_a_node(settings, async |bench| {
+        let gateway = "$(python3 -c 'import re
+for line in open(\"/proc/net/route\"):
+    words = line.split()
+    if words[1] == \"00000000\":
+        print(\".\".join(str(b) for b in bytes.fromhex(words[2])[::-1]))')";
+        let addresses = [NODE, DENIED, Ipv4Addr::LOCALHOST]
+            .into_iter()
+            .chain(METADATA);
+        let words: String = addresses.map(|address| both(address) + " ").collect();
+        let inside = format!("{words} tcp {gateway} {TCP_PORT} udp {gateway} {UDP_PORT}");
+        let finished = tried(&bench, 0, Network::Egress, &inside).await;
+        let lines = finished.output.lines();
+        assert_eq!(lines.clone().count(), 12, "{finished:?}");
+        assert!(
+            lines.clone().all(|line| line.ends_with(" cannot")),
+            "{finished:?}"
+        );
+        assert!(
+            finished.output.contains("tcp 10.213."),
+            "the gateway: {finished:?}"
+        );
+        let control = tried(&bench, 1, Network::Host, &words).await;
+        assert_eq!(control.output.matches(" sees ").count(), 10, "{control:?}");
+    });
+}
+
+#[test]
+fn sessions_do_not_reach_each_other() {
+    const SERVE: &str = r#"
+import socket
+probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+probe.connect(("198.51.100.7", 1))
+listener = socket.create_server(("", 7070))
+print(probe.getsockname()[0], flush=True)
+while True:
+    stream, _ = listener.accept()
+    stream.send(b"reached")
+    stream.close()
+"#;
+    on_a_node(settings, async |bench| {
+        for (first, network) in [(0, Network::Egress), (2, Network::Host)] {
+            let server = container(
+                &bench,
+                first,
+                network,
+                &format!("exec python3 -c '{SERVE}'"),
+            );
+            bench.start(&server).await.expect("it starts");
+            eventually("it listens", || !output(&server, Stream::Stdout).is_empty()).await;
+            let address = output(&server, Stream::Stdout).trim().to_owned();
+            let words = format!("tcp {address} 7070");
+            let finished = tried(&bench, first + 1, network, &words).await;
+            let expected = match network {
+                Network::Egress => "cannot",
+                _ => "reached",
+            };
+            assert_eq!(finished.output, format!("tcp {address} {expected}\n"));
+            bench.remove(&server).await;
+        }
+    });
+}
+
+#[test]
+fn root_inside_changes_nothing_and_there_is_no_ipv6() {
+    on_a_node(settings, async |bench| {
+        let mut container = container(&bench, 0, Network::Egress, "");
+        let script = "ip -o -4 addr show eth0 | grep -c 10.213.; \
+            ip addr add 10.213.0.99/32 dev eth0 2>&1 | grep -c -i permitted; \
+            ip link set eth0 address 02:00:00:00:00:01 2>&1 | grep -c -i permitted; \
+            python3 -c 'import socket
+for family, kind in [(socket.AF_INET, socket.SOCK_RAW), (socket.AF_PACKET, socket.SOCK_RAW)]:
+    try:
+        socket.socket(family, kind, 1)
+        print(\"opened\")
+    except PermissionError:
+        print(\"closed\")'; \
+            ip -6 addr show dev eth0 | wc -l; ip -6 addr show dev lo | grep -c ::1";
+        super::bench::as_root(&mut container, script);
+        let finished = bench.run(&container).await;
+        let words: Vec<&str> = finished.output.split_whitespace().collect();
+        assert_eq!(
+            words,
+            ["1", "1", "1", "closed", "closed", "0", "1"],
+            "{finished:?}"
+        );
+    });
+}
+
+#[test]
+fn names_are_found() {
+    on_a_node(settings, async |bench| {
+        let script = "cat /etc/resolv.conf; getent ahostsv4 any.example | head -1 | cut -d' ' -f1";
+        let finished = bench
+            .run(&container(&bench, 0, Network::Egress, script))
+            .await;
+        assert_eq!(
+            finished.output,
+            format!("nameserver {SERVER}\n{SERVER}\n"),
+            "{finished:?}"
+        );
+    });
+}
+
+/// A name server that listens on the node's loopback device only is asked by the engine.
+#[test]
+fn names_are_found_where_only_the_node_can_ask() {
+    let loopback = |resolvers: PathBuf| {
+        fs::write(&resolvers, "nameserver 127.0.0.1\n").expect("written");
+        settings(resolvers)
+    };
+    on_a_node(loopback, async |bench| {
+        serve_names((Ipv4Addr::LOCALHOST, 53).into());
+        let script = "getent ahostsv4 any.example | head -1 | cut -d' ' -f1; \
+            RES_OPTIONS=use-vc getent ahostsv4 other.example | head -1 | cut -d' ' -f1";
+        let finished = bench
+            .run(&container(&bench, 0, Network::Egress, script))
+            .await;
+        assert_eq!(
+            finished.output,
+            format!("{SERVER}\n{SERVER}\n"),
+            "{finished:?}"
+        );
+        // Only names: the gateway has no other port.
+        let gateway = "$(sed -n \"s/nameserver //p\" /etc/resolv.conf)";
+        let words = format!("tcp {gateway} {TCP_PORT}");
+        let finished = tried(&bench, 1, Network::Egress, &words).await;
+        assert!(finished.output.ends_with(" cannot\n"), "{finished:?}");
+    });
+}
+
+#[test]
+fn it_is_all_taken_back() {
+    on_a_node(settings, async |bench| {
+        let forwarding = || {
+            let path = "/proc/sys/net/ipv4/conf/uplink/forwarding";
+            fs::read_to_string(path).expect("read").trim().to_owned()
+        };
+        assert_eq!((traces().as_str(), forwarding().as_str()), ("", "0"));
+        let first = container(&bench, 0, Network::Egress, "exec sleep 50");
+        bench.start(&first).await.expect("it starts");
+        assert!(traces().contains(": ins") && traces().contains("table inet insula_"));
+        assert_eq!(forwarding(), "1");
+        bench.sandbox.close();
+        assert!(
+            traces().contains("table inet insula_"),
+            "a container needs it"
+        );
+        // Its network namespace goes with it, and its devices with that; nobody has to help.
+        bench.sandbox.signal(first.member, 9).await.expect("killed");
+        bench.finish_without_record(&first).await;
+        eventually("its devices are gone", || !traces().contains(": ins")).await;
+        assert!(traces().contains("table inet insula_"));
+        bench.sandbox.close();
+        assert_eq!((traces().as_str(), forwarding().as_str()), ("", "0"));
+        bench.remove(&first).await;
+    });
+}
+
+/// Another process takes up what one that was killed has left: rules that somebody flushed are
+/// made anew while a container lives.
+#[test]
+fn the_next_process_mends_the_rules_and_takes_them_back() {
+    on_a_node(settings, async |bench| {
+        let script = format!(
+            "sleep 1000 & for round in 1 2; do read line < /work/go; python3 -c '{TRY}' \
+             tcp {NODE} {TCP_PORT}; done"
+        );
+        let living = container(&bench, 0, Network::Egress, &script);
+        let pipe = living.directory.join("work/go");
+        let made = rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o666),
+            0,
+        );
+        made.expect("a pipe");
+        fs::set_permissions(&pipe, std::os::unix::fs::PermissionsExt::from_mode(0o666))
+            .expect("open");
+        bench.start(&living).await.expect("it starts");
+        nft("flush ruleset");
+        // The control: without the rules the node is open.
+        fs::write(&pipe, "go\n").expect("written");
+        eventually("the node is reached", || {
+            output(&living, Stream::Stdout).contains("node sees 10.213.")
+        })
+        .await;
+        let resolvers = bench.place("sockets");
+        let other = Sandbox::with_egress(
+            SandboxSettings {
+                cgroup_group: super::bench::group(),
+                runtime_directory: resolvers,
+                launcher: launcher(),
+            },
+            EgressSettings::default(),
+        );
+        let found = other.list().await.expect("listed");
+        assert!(
+            found
+                .iter()
+                .any(|found| found.member == living.member && found.alive)
+        );
+        assert!(traces().contains("table inet insula_"));
+        fs::write(&pipe, "go\n").expect("written");
+        let finished = bench.finish(&living).await;
+        assert!(finished.output.ends_with(" cannot\n"), "{finished:?}");
+        other.close();
+        assert_eq!(traces(), "");
+    });
+}
+
+#[test]
+fn what_is_missing_is_told_as_a_row() {
+    on_a_node(
+        |resolvers| EgressSettings {
+            range: Some("203.0.113.0/24".parse().expect("a range")),
+            ..settings(resolvers)
+        },
+        async |bench| {
+            let fingerprint = bench.sandbox.fingerprint().await.expect("told");
+            let row = &fingerprint.capabilities["network.egress"];
+            let told = format!("{row:?}");
+            assert!(told.contains("node.egress-range"), "{told}");
+            let refused = bench
+                .start(&container(&bench, 0, Network::Egress, "true"))
+                .await;
+            let error = refused.expect_err("refused").to_string();
+            assert!(error.contains("network.egress"), "{error}");
+            assert_eq!(traces(), "");
+        },
+    );
+    on_a_node(settings, async |bench| {
+        let row = async || {
+            let fingerprint = bench.sandbox.fingerprint().await.expect("told");
+            format!("{:?}", fingerprint.capabilities["network.egress"])
+        };
+        assert_eq!(row().await, "Yes");
+        nft("add table ip filter");
+        nft("add chain ip filter FORWARD { type filter hook forward priority 0 ; policy drop ; }");
+        assert!(row().await.contains("FORWARD"), "{}", row().await);
+        nft("add rule ip filter FORWARD iifname ins* accept");
+        assert_eq!(row().await, "Yes");
+    });
+}

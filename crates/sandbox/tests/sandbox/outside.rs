@@ -1,0 +1,201 @@
+//! A small world for tests of networks: a node and the machines beyond it, each a network
+//! namespace of its own, so that nothing of this machine's network is touched.
+//!
+//! ```text
+//!  node: 203.0.113.1 ---- 203.0.113.2 :outside
+//!    (default route)       198.51.100.7, 192.0.2.80, 169.254.169.254, 100.100.100.200
+//! ```
+//! Namespaces live as long as their threads, sockets and devices, and need no cleaning.
+
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+
+/// The node's address.
+pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+/// An ordinary server, which also knows names.
+pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+/// A server that the operator's settings deny.
+pub(crate) const DENIED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 80);
+/// Where clouds tell secrets to whoever asks from their machines.
+pub(crate) const METADATA: [Ipv4Addr; 2] = [
+    Ipv4Addr::new(169, 254, 169, 254),
+    Ipv4Addr::new(100, 100, 100, 200),
+];
+/// The port of TCP servers, on the node and outside.
+pub(crate) const TCP_PORT: u16 = 8_080;
+/// The port of UDP servers, on the node and outside.
+pub(crate) const UDP_PORT: u16 = 9_090;
+const NAMES_PORT: u16 = 53;
+const DATAGRAM_BYTES: usize = 1_500;
+
+/// Runs `test` on a thread of a new node, with servers on the node and outside; false, with the
+/// reason told, where there cannot be one.
+pub(crate) fn with_world<T: Send>(test: impl FnOnce() -> T + Send) -> Option<T> {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: this user is not root");
+        return None;
+    }
+    for (program, package) in [("nft", "nftables"), ("ip", "iproute2")] {
+        let places = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+        assert!(
+            places
+                .iter()
+                .any(|place| Path::new(place).join(program).exists()),
+            "this test needs the program `{program}`: install the package {package}"
+        );
+    }
+    Some(std::thread::scope(|scope| {
+        scope.spawn(|| in_world(test)).join().expect("it ran")
+    }))
+}
+
+fn in_world<T>(test: impl FnOnce() -> T) -> T {
+    let outside = new_network();
+    ip("link set lo up");
+    let machines = [SERVER, DENIED, METADATA[0], METADATA[1]];
+    for address in machines {
+        ip(&format!("addr add {address}/32 dev lo"));
+    }
+    serve("outside", &machines);
+    serve_names((SERVER, NAMES_PORT).into());
+    let node = new_network();
+    ip("link set lo up");
+    // A thread that stays on the node, to name its network by.
+    let (thread, told) = std::sync::mpsc::channel();
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    let stays = std::thread::spawn(move || {
+        let id = rustix::thread::gettid().as_raw_nonzero();
+        thread.send(id).expect("it waits");
+        let _ = wait.recv();
+    });
+    let thread = told.recv().expect("told");
+    enter(&outside);
+    ip(&format!(
+        "link add wire type veth peer name uplink netns {thread}"
+    ));
+    drop(done);
+    stays.join().expect("ended");
+    ip("addr add 203.0.113.2/24 dev wire");
+    ip("link set wire up");
+    enter(&node);
+    ip("addr add 203.0.113.1/24 dev uplink");
+    ip("link set uplink up");
+    ip("route add default via 203.0.113.2");
+    serve("node", &[Ipv4Addr::UNSPECIFIED]);
+    test()
+}
+
+/// A network that this thread is in from then on.
+#[allow(
+    unsafe_code,
+    reason = "leaving a namespace is a system call that no library wraps safely"
+)]
+pub(crate) fn new_network() -> OwnedFd {
+    // SAFETY: leaving a network namespace touches no memory and no descriptor.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("a network namespace");
+    File::open("/proc/thread-self/ns/net")
+        .expect("opened")
+        .into()
+}
+
+fn enter(network: &OwnedFd) {
+    move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).expect("entered");
+}
+
+/// Runs the program `ip` in this thread's network.
+pub(crate) fn ip(words: &str) -> String {
+    run("ip", words.split(' '))
+}
+
+/// Runs the program `nft` in this thread's network.
+pub(crate) fn nft(words: &str) -> String {
+    run("nft", words.split(' '))
+}
+
+fn run<'a>(program: &str, arguments: impl Iterator<Item = &'a str>) -> String {
+    let arguments: Vec<&str> = arguments.collect();
+    let output = process::command(program)
+        .args(&arguments)
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .output()
+        .expect("it runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Servers on each of `addresses` of this thread's network, which say `name` and who asks. They
+/// end with the test's process.
+fn serve(name: &'static str, addresses: &[Ipv4Addr]) {
+    for address in addresses {
+        let listener = TcpListener::bind((*address, TCP_PORT)).expect("listens");
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("accepted");
+                let from = stream.peer_addr().expect("connected").ip();
+                let _ = stream.write_all(format!("{name} sees {from}").as_bytes());
+            }
+        });
+        // One socket for each address: its answers come from where the question went.
+        let socket = UdpSocket::bind((*address, UDP_PORT)).expect("bound");
+        std::thread::spawn(move || {
+            let mut buffer = [0; DATAGRAM_BYTES];
+            loop {
+                let (_, from) = socket.recv_from(&mut buffer).expect("received");
+                let answer = format!("{name} sees {}", from.ip());
+                let _ = socket.send_to(answer.as_bytes(), from);
+            }
+        });
+    }
+}
+
+/// A name server: every name has the address [`SERVER`], told by either protocol.
+pub(crate) fn serve_names(at: std::net::SocketAddr) {
+    let socket = UdpSocket::bind(at).expect("bound");
+    std::thread::spawn(move || {
+        let mut buffer = [0; DATAGRAM_BYTES];
+        loop {
+            let (count, from) = socket.recv_from(&mut buffer).expect("received");
+            let _ = socket.send_to(&named(&buffer[..count]), from);
+        }
+    });
+    let listener = TcpListener::bind(at).expect("listens");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("accepted");
+            let mut length = [0; 2];
+            if stream.read_exact(&mut length).is_err() {
+                continue;
+            }
+            let mut question = vec![0; u16::from_be_bytes(length).into()];
+            if stream.read_exact(&mut question).is_err() {
+                continue;
+            }
+            let answer = named(&question);
+            let length = u16::try_from(answer.len()).expect("short").to_be_bytes();
+            let _ = stream.write_all(&[&length[..], &answer].concat());
+        }
+    });
+}
+
+/// The answer to a question for an address (RFC 1035): the question again, and for IPv4 one
+/// record that points to the question's name.
+fn named(question: &[u8]) -> Vec<u8> {
+    const HEADER: usize = 12;
+    const TYPE_A: [u8; 2] = [0, 1];
+    let name = question[HEADER..].iter().position(|byte| *byte == 0);
+    let end = HEADER + name.expect("a name") + 5;
+    let is_address = question[end - 4..end - 2] == TYPE_A;
+    let mut answer = question[..2].to_vec();
+    answer.extend([0x81, 0x80, 0, 1, 0, u8::from(is_address), 0, 0, 0, 0]);
+    answer.extend(&question[HEADER..end]);
+    if is_address {
+        answer.extend([0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+        answer.extend(SERVER.octets());
+    }
+    answer
+}
