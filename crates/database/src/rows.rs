@@ -5,19 +5,22 @@
 //! converted field by field: adding a field to a type of the core breaks the build here, where
 //! the form of old rows is then decided, and never a store that is already on a disk.
 
+mod array;
 mod document;
 mod member;
 mod node;
 mod outcome;
 mod session;
 mod specification;
+mod waiting;
 
 use domain::{InvalidName, ParseIdError};
 
+pub(crate) use array::ArrayDocument;
 pub(crate) use document::{read_document, write_document};
 pub(crate) use member::MemberDocument;
 pub(crate) use node::{NodeDocument, parse_status, status_word};
-pub(crate) use session::{RecordDocument, kind_word, parse_kind};
+pub(crate) use session::{RecordDocument, RecordParts, kind_word, parse_kind};
 pub(crate) use specification::SpecDocument;
 
 /// The form of the documents that this build writes; it reads this one and all before it.

@@ -1,5 +1,6 @@
 //! The store of a site with one manager: SQLite, with a write-ahead log, synced at each commit.
 
+mod arrays;
 mod commit;
 mod history;
 mod migrate;
@@ -13,8 +14,13 @@ mod write;
 mod tests;
 
 use crate::error::{CommitError, OpenError, StoreError};
-use crate::store::{HistoryQuery, PruneReport, Retention, Room, Store};
-use domain::{Owner, SessionId, SessionName, SessionRecord, SiteId, Timestamp};
+use crate::store::{
+    ArrayHistoryQuery, ElementCount, ElementScope, HistoryQuery, PruneReport, Retention, Room,
+    Store,
+};
+use domain::{
+    ArrayId, ArrayRecord, Owner, SessionId, SessionName, SessionRecord, SiteId, Timestamp,
+};
 use lifecycle::rows::{Loaded, RowChange, SiteEvent};
 use reserve::Reserve;
 use rusqlite::Connection;
@@ -131,6 +137,27 @@ impl Store for SqliteStore {
 
     fn session(&mut self, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
         read::session(&self.connection, id)
+    }
+
+    fn arrays(&mut self, query: &ArrayHistoryQuery) -> Result<Vec<ArrayRecord>, StoreError> {
+        arrays::page(&self.connection, query)
+    }
+
+    fn array(&mut self, id: ArrayId) -> Result<Option<ArrayRecord>, StoreError> {
+        arrays::one(&self.connection, id)
+    }
+
+    fn elements(
+        &mut self,
+        array: ArrayId,
+        scope: ElementScope,
+        limit: u32,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        arrays::elements(&self.connection, array, scope, limit)
+    }
+
+    fn count_elements(&mut self, array: ArrayId) -> Result<Vec<ElementCount>, StoreError> {
+        arrays::counts(&self.connection, array)
     }
 
     fn sessions_named(

@@ -1,7 +1,7 @@
 //! The contract of a store, and what is asked of it.
 
 use crate::error::{CommitError, StoreError};
-use domain::{Owner, SessionId, SessionName, SessionRecord, Span, Timestamp};
+use domain::{ArrayId, ArrayRecord, Owner, SessionId, SessionName, SessionRecord, Span, Timestamp};
 use lifecycle::rows::{Loaded, RowChange, SiteEvent};
 
 /// Most rows that one page holds, whatever the caller asked for.
@@ -30,7 +30,24 @@ pub trait Store: Send + std::fmt::Debug {
     /// One session, however old.
     fn session(&mut self, id: SessionId) -> Result<Option<SessionRecord>, StoreError>;
 
-    /// The sessions of `owner` that have or had this name, newest first.
+    /// One page of arrays, newest first. A page shorter than its limit is the last one.
+    fn arrays(&mut self, query: &ArrayHistoryQuery) -> Result<Vec<ArrayRecord>, StoreError>;
+
+    /// One array, however old.
+    fn array(&mut self, id: ArrayId) -> Result<Option<ArrayRecord>, StoreError>;
+
+    /// Elements of an array, by their index; [`PAGE_LIMIT`] at most.
+    fn elements(
+        &mut self,
+        array: ArrayId,
+        scope: ElementScope,
+        limit: u32,
+    ) -> Result<Vec<SessionRecord>, StoreError>;
+
+    /// How many elements of an array there are, by state and outcome.
+    fn count_elements(&mut self, array: ArrayId) -> Result<Vec<ElementCount>, StoreError>;
+
+    /// The sessions of `owner` that have or had this name and are no elements, newest first.
     fn sessions_named(
         &mut self,
         owner: &Owner,
@@ -73,6 +90,8 @@ pub struct HistoryQuery {
     pub name: Option<SessionName>,
     /// Living ones too, or only those that ended.
     pub scope: HistoryScope,
+    /// With elements of arrays or without.
+    pub elements: HistoryElements,
     /// Only those older than this one: the last of the page before.
     pub before: Option<HistoryCursor>,
     /// Most rows; [`PAGE_LIMIT`] at most.
@@ -102,6 +121,54 @@ pub enum HistoryScope {
     All,
     /// Only those that ended.
     Ended,
+}
+
+/// Whether elements of arrays belong to a history of sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistoryElements {
+    /// They do.
+    Included,
+    /// They do not: their arrays are told elsewhere.
+    LeftOut,
+}
+
+/// Which arrays a page of history holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArrayHistoryQuery {
+    /// Whose.
+    pub owner: HistoryOwner,
+    /// Only those of this name.
+    pub name: Option<SessionName>,
+    /// Only those that come after this place: older ones.
+    pub before: Option<(Timestamp, ArrayId)>,
+    /// Most rows; [`PAGE_LIMIT`] at most.
+    pub limit: u32,
+}
+
+/// Which elements of an array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ElementScope {
+    /// With an index above this one, or from the first; ascending.
+    After(Option<u32>),
+    /// With an index below this one, or from the last; descending.
+    Before(Option<u32>),
+    /// The one with this index.
+    One(u32),
+    /// Those that ended otherwise than with success; ascending.
+    Unsuccessful,
+}
+
+/// How many elements of an array are in a state or have an outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ElementCount {
+    /// The state's word.
+    pub state: String,
+    /// The outcome's word, of those that ended.
+    pub outcome: Option<String>,
+    /// How many.
+    pub count: u32,
+    /// When the last of them ended.
+    pub last_end: Option<Timestamp>,
 }
 
 /// A place in a history: the next page begins after it.

@@ -4,6 +4,8 @@
 //! noun means to a user stands in `docs/vocabulary.md`.
 
 pub mod amounts;
+pub mod array;
+pub mod dependency;
 pub mod duration;
 pub mod ids;
 pub mod image;
@@ -17,6 +19,8 @@ pub mod terminal;
 pub mod time;
 
 pub use amounts::{ParseAmountError, SlotName, Slots};
+pub use array::{ARRAY_LIMIT, ArrayRecord};
+pub use dependency::{DEPENDENCY_LIMIT, Dependency, DependencyState, DependencyTarget, Need};
 pub use duration::{ParseDurationError, Span};
 pub use ids::{
     ArrayId, AttemptNumber, MemberId, NodeId, ParseIdError, SessionId, SiteId, UploadId,
@@ -27,9 +31,10 @@ pub use member::{
 };
 pub use names::{InvalidName, SessionName};
 pub use node::{Capability, NodeRecord, NodeStatus};
-pub use outcome::{Cause, Outcome};
+pub use outcome::{Cause, FailedDependency, Outcome};
 pub use session::{
-    Intention, MemberRecord, Owner, SessionKind, SessionRecord, SessionState, StopOrder,
+    Intention, MemberRecord, Owner, PastAttempt, Retry, SessionKind, SessionRecord, SessionState,
+    StopOrder,
 };
 pub use specification::{AskedLimits, Mount, Network, NodeLostPolicy, SessionSpec, StdinMode};
 pub use terminal::TerminalSize;

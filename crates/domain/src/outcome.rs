@@ -31,6 +31,9 @@ pub enum Outcome {
     Cancelled {
         /// Who asked.
         by: String,
+        /// What it waited for did not end as it had to, so that nobody had to ask.
+        #[serde(default)]
+        dependency: Option<FailedDependency>,
     },
     /// A time limit ended it.
     Expired {
@@ -42,6 +45,15 @@ pub enum Outcome {
         /// The node.
         node: NodeId,
     },
+}
+
+/// What a session waited for that did not end as it had to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedDependency {
+    /// The name of what ended otherwise.
+    pub name: String,
+    /// How, as the outcome's word.
+    pub outcome: String,
 }
 
 /// Why a session failed.
@@ -169,7 +181,14 @@ impl fmt::Display for Outcome {
                 signal: Some(SIGKILL),
             } => write!(out, "stopped by {by}; SIGKILL ended it"),
             Self::Stopped { by, .. } => write!(out, "stopped by {by}"),
-            Self::Cancelled { by } => write!(out, "cancelled by {by} before it ran"),
+            Self::Cancelled {
+                dependency: Some(FailedDependency { name, outcome }),
+                ..
+            } => write!(
+                out,
+                "cancelled before it ran: `{name}`, for whose success it waited, ended as {outcome}"
+            ),
+            Self::Cancelled { by, .. } => write!(out, "cancelled by {by} before it ran"),
             Self::Expired { limit } => write!(out, "the time limit of {limit} ended it"),
             Self::Lost { node } => write!(out, "its node {node} is gone"),
         }

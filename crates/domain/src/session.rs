@@ -1,9 +1,10 @@
 //! A session: what should be, what is, and the table of its moves.
 
+use crate::dependency::{Dependency, DependencyState};
 use crate::ids::{ArrayId, AttemptNumber, MemberId, NodeId, SessionId};
 use crate::member::MemberState;
 use crate::names::SessionName;
-use crate::outcome::{Cause, Outcome};
+use crate::outcome::{Cause, FailedDependency, Outcome};
 use crate::specification::SessionSpec;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -190,7 +191,7 @@ pub struct MemberRecord {
 pub struct SessionRecord {
     /// Its id.
     pub id: SessionId,
-    /// Its name.
+    /// Its name; of an element the array's, see [`SessionRecord::shown_name`].
     pub name: SessionName,
     /// Whose.
     pub owner: Owner,
@@ -208,10 +209,85 @@ pub struct SessionRecord {
     pub attempt: AttemptNumber,
     /// The members of the current attempt; empty before placement.
     pub members: Vec<MemberRecord>,
+    /// The members of all attempts before it, by id: none of them lives.
+    pub former: Vec<MemberRecord>,
+    /// How those attempts ended, the first first.
+    pub past: Vec<PastAttempt>,
+    /// Further attempts for those that fail.
+    pub retry: Retry,
+    /// What has to end before it is placed; at most
+    /// [`DEPENDENCY_LIMIT`](crate::dependency::DEPENDENCY_LIMIT).
+    pub after: Vec<Dependency>,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When all its members first ran.
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
+}
+
+/// An attempt that another one follows or followed: what is left when its files are gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastAttempt {
+    /// Its number, from 1.
+    pub attempt: AttemptNumber,
+    /// The node of its main member.
+    pub node: NodeId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// When its main member began to run, if it did.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Timestamp,
+}
+
+/// Further attempts for those that fail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// How many it was given.
+    pub limit: u32,
+    /// How many it has had.
+    pub used: u32,
+    /// Before when the next one does not begin, while it waits for that.
+    pub at: Option<Timestamp>,
+}
+
+impl SessionRecord {
+    /// Its name as people see it: `NAME.INDEX` for an element of an array.
+    pub fn shown_name(&self) -> String {
+        match self.array {
+            Some((_, index)) => format!("{}.{index}", self.name),
+            None => self.name.to_string(),
+        }
+    }
+
+    /// The members of all attempts, the first attempt's first.
+    pub fn all_members(&self) -> impl Iterator<Item = &MemberRecord> {
+        self.former.iter().chain(&self.members)
+    }
+
+    /// The main member of an attempt, if that was placed.
+    pub fn main_of(&self, attempt: AttemptNumber) -> Option<&MemberRecord> {
+        let mut members = self.all_members();
+        members.find(|member| member.id.attempt == attempt && member.id.index == 0)
+    }
+
+    /// Something that it waits for has not ended yet, or has ended otherwise than it had to.
+    pub fn is_held_back(&self) -> bool {
+        let met = |dependency: &Dependency| matches!(dependency.state, DependencyState::Met { .. });
+        !self.after.iter().all(met)
+    }
+
+    /// The first thing it waited for that did not end as it had to.
+    pub fn failed_dependency(&self) -> Option<FailedDependency> {
+        self.after
+            .iter()
+            .find_map(|dependency| match &dependency.state {
+                DependencyState::Failed { name, outcome } => Some(FailedDependency {
+                    name: name.clone(),
+                    outcome: outcome.clone(),
+                }),
+                DependencyState::Waiting | DependencyState::Met { .. } => None,
+            })
+    }
 }

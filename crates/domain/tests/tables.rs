@@ -172,6 +172,7 @@ fn every_move_of_a_session_is_as_the_table_says() {
 fn what_has_ended_never_moves_again() {
     let lost = Outcome::Cancelled {
         by: "ada".to_owned(),
+        dependency: None,
     };
     let ended = SessionState::Ended { outcome: lost };
     for next in session_states() {

@@ -1,5 +1,7 @@
 //! The manager core: one synchronous function from an event to effects.
 
+mod after;
+mod arrays;
 mod create;
 mod deadlines;
 mod derive;
@@ -11,19 +13,22 @@ mod outcome;
 mod placement;
 mod report;
 mod retention;
+mod retry;
 mod site;
 mod stop;
 #[cfg(test)]
 mod tests;
 mod unclaimed;
 mod view;
+mod waiting;
 
 use crate::rows::RowChange;
 use domain::{
-    MemberId, NodeId, Now, Owner, SessionId, SessionKind, SessionName, SessionRecord, SessionSpec,
-    StopOrder, UploadId,
+    ArrayId, ArrayRecord, Dependency, MemberId, NodeId, Now, Owner, SessionId, SessionKind,
+    SessionName, SessionRecord, SessionSpec, StopOrder, UploadId,
 };
 use node_api::{Desired, Hello, Report, ReportedMember};
+use std::collections::BTreeMap;
 
 pub use create::{LIMIT_ROWS, LIVING_LIMIT, required_rows};
 pub use deadlines::{
@@ -34,10 +39,12 @@ pub use derive::{Derived, derive_state};
 pub use outcome::outcome;
 pub use placement::explain;
 pub use retention::{ENDED_LIMIT, KEY_RETENTION_MS, OUTPUT_RETENTION_MS};
+pub use retry::{RETRY_LIMIT, RETRY_PAUSE_LIMIT_MS, RETRY_PAUSE_MS, retry_pause_ms};
 pub use site::{ATTEMPT_LIMIT, Site};
 pub use stop::STOP_GRACE_MS;
 pub use unclaimed::UnclaimedOrder;
 pub use view::View;
+pub use waiting::{Hold, hold};
 
 /// Names a request that waits for its answer; made by the caller, unique while it waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,6 +103,40 @@ pub enum EventKind {
         /// The new one.
         name: SessionName,
     },
+    /// A user asks for an array.
+    CreateArray {
+        /// Who waits for the answer.
+        token: RequestToken,
+        /// What is asked.
+        request: Box<CreateArrayRequest>,
+    },
+    /// A user asks for all elements of an array to end.
+    StopArray {
+        /// Who waits for the answer.
+        token: RequestToken,
+        /// Which.
+        array: ArrayId,
+        /// How.
+        order: StopOrder,
+    },
+    /// A user asks for all elements of an array to be removed.
+    RemoveArray {
+        /// Who waits for the answer.
+        token: RequestToken,
+        /// Which.
+        array: ArrayId,
+        /// How, those that live.
+        order: StopOrder,
+    },
+    /// A user changes how many elements of an array may live at a time.
+    Throttle {
+        /// Who waits for the answer.
+        token: RequestToken,
+        /// Which.
+        array: ArrayId,
+        /// At most so many; `None` for no limit.
+        throttle: Option<u32>,
+    },
     /// An agent has connected.
     NodeConnected {
         /// Who it is.
@@ -116,6 +157,8 @@ pub enum EventKind {
     Recalled {
         /// All of it.
         session: Box<SessionRecord>,
+        /// Its array, if it is an element.
+        array: Option<Box<ArrayRecord>>,
     },
     /// Time has passed: deadlines and retention are looked at. At least once a second.
     Tick,
@@ -134,8 +177,60 @@ pub struct CreateRequest {
     pub kind: SessionKind,
     /// What is asked for.
     pub spec: SessionSpec,
+    /// How many further attempts it gets for those that fail.
+    pub retry: u32,
+    /// What has to end before it is placed; what has not been decided yet is decided by the core.
+    pub after: Vec<Dependency>,
     /// The user's idempotency key and the digest of the request.
     pub idempotency: Option<(String, String)>,
+}
+
+/// An array that a user asks for, complete.
+#[derive(Clone, Debug)]
+pub struct CreateArrayRequest {
+    /// Everything but its name and time, which the core fills in. Its id is drawn by the caller.
+    pub record: ArrayRecord,
+    /// The name the user gave; `None` makes one from the command and an id.
+    pub name: Option<SessionName>,
+    /// The kind of all elements.
+    pub kind: SessionKind,
+    /// The elements, at least one.
+    pub elements: Vec<NewElement>,
+    /// What has to end before any of them is placed.
+    pub after: Vec<Dependency>,
+    /// The user's idempotency key; the digest of the request stands in `record`.
+    pub key: Option<String>,
+}
+
+/// One element of an array that a user asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewElement {
+    /// Its id, drawn by the caller; ids ascend with the elements.
+    pub session: SessionId,
+    /// Its index, unique in the array.
+    pub index: u32,
+    /// Its command, if it is not the template's.
+    pub command: Option<Vec<String>>,
+    /// Variables that it has beside the template's, and before them.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Who has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// A living session.
+    Session(SessionId),
+    /// An array of which an element lives.
+    Array(ArrayId),
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Session(session) => write!(out, "session {session}"),
+            Self::Array(array) => write!(out, "array {array}"),
+        }
+    }
 }
 
 /// Everything that follows from events, in order. Nothing of it may be seen by anyone before
@@ -171,6 +266,18 @@ pub enum Answer {
         /// Which.
         session: SessionId,
     },
+    /// The array was made, or had been made by the same idempotency key.
+    ArrayCreated {
+        /// Which.
+        array: ArrayId,
+        /// It was there before this request.
+        already: bool,
+    },
+    /// The intention is recorded for every element, or the throttle for the array.
+    ArrayAccepted {
+        /// Which.
+        array: ArrayId,
+    },
     /// It was refused, and nothing has changed.
     Refused {
         /// Why.
@@ -181,13 +288,13 @@ pub enum Answer {
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// A living session of the owner has the name.
-    #[error("the name `{name}` is taken by the living session {session}")]
+    /// A living session or array of the owner has the name.
+    #[error("the name `{name}` is taken by the living {holder}")]
     NameTaken {
         /// The name.
         name: SessionName,
         /// Who has it.
-        session: SessionId,
+        holder: Holder,
         /// A name near it that is free.
         free: SessionName,
     },
@@ -233,16 +340,38 @@ pub enum Refusal {
         /// Which was asked for.
         member: MemberId,
     },
+    /// An element is called by its array's name and its index.
+    #[error("session {session} is an element of an array and has its name from it")]
+    IsElement {
+        /// Which.
+        session: SessionId,
+    },
+    /// There is no such array.
+    #[error("there is no array {array}")]
+    NoSuchArray {
+        /// Which was asked for.
+        array: ArrayId,
+    },
+    /// All elements of the array have ended already.
+    #[error("all elements of the array {array} have ended")]
+    ArrayHasEnded {
+        /// Which.
+        array: ArrayId,
+    },
     /// The session has ended already.
     #[error("the session {session} has ended")]
     HasEnded {
         /// Which.
         session: SessionId,
     },
-    /// More sessions live or are kept than the site's limit.
-    #[error("the site keeps at most {limit} sessions in memory")]
+    /// More sessions would live than the site's limit.
+    #[error("{living} sessions live and {asked} more are asked for: the site's limit is {limit}")]
     SiteFull {
         /// The limit.
         limit: usize,
+        /// How many live.
+        living: usize,
+        /// How many were asked for.
+        asked: usize,
     },
 }

@@ -1,19 +1,26 @@
 //! What the manager core stores: whole records, put or deleted. The store commits the changes of
 //! a batch in one transaction; the committed view is made by applying the same changes.
 
-use domain::{NodeId, NodeRecord, SessionId, SessionRecord, SiteId, Timestamp, UploadId};
+use domain::{
+    ArrayId, ArrayRecord, NodeId, NodeRecord, SessionId, SessionRecord, SiteId, Timestamp, UploadId,
+};
 use serde::{Deserialize, Serialize};
 
 /// One change of a stored row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum RowChange {
+    /// Inserts or replaces an array. It goes with its last element.
+    PutArray {
+        /// All of it.
+        array: Box<ArrayRecord>,
+    },
     /// Inserts or replaces a session.
     PutSession {
         /// All of it.
         session: Box<SessionRecord>,
     },
-    /// Deletes a session and its events.
+    /// Deletes a session and its events, and its array if it was the last element.
     DeleteSession {
         /// Which.
         session: SessionId,
@@ -69,6 +76,8 @@ pub struct SiteEvent {
     pub project: Option<String>,
     /// The session it is about.
     pub session: Option<SessionId>,
+    /// The array it is about, or whose element the session is.
+    pub array: Option<ArrayId>,
     /// The node it is about.
     pub node: Option<NodeId>,
     /// A stable code: `session.created`, `session.running`, `node.connected`, ...
@@ -86,8 +95,10 @@ pub struct IdempotencyRow {
     pub key: String,
     /// A digest of the request: the same key with another request is refused.
     pub digest: String,
-    /// What was made.
+    /// What was made; of an array the first element.
     pub session: SessionId,
+    /// The array that was made, if it was one.
+    pub array: Option<ArrayId>,
     /// When.
     pub at: Timestamp,
 }
@@ -99,6 +110,8 @@ pub struct Loaded {
     pub site: SiteRow,
     /// Sessions that live, are being removed, or ended within the retention of memory.
     pub sessions: Vec<SessionRecord>,
+    /// The arrays of these.
+    pub arrays: Vec<ArrayRecord>,
     /// All nodes.
     pub nodes: Vec<NodeRecord>,
     /// Idempotency keys within their retention.

@@ -1,6 +1,7 @@
 //! The public API's service: checks what is asked, has the leader do it, and shows what is
 //! committed.
 
+mod after;
 mod arrays;
 mod convert;
 mod create;
@@ -33,7 +34,7 @@ use public_api::{
     ArrayPage, ArrayQuery, ArrayView, AttachOrder, ByteStream, Caller, ChangeSession,
     ClientMessageStream, CreateArray, CreateSession, Created, CreatedArray, ElementPage,
     ElementQuery, EventPage, EventPageQuery, EventQuery, EventStream, ExecOrder, FilesQuery,
-    ListQuery, LogFrameStream, LogQuery, NodeView, OutputStream, Problem, ProblemCode,
+    ListQuery, LogOutput, LogQuery, NodeView, OutputStream, Problem, ProblemCode,
     ServerMessageStream, Service, SessionPage, SessionView, ShutdownOrder, ShutdownView,
     SignalOrder, SiteUsageView, SiteView, StdinQuery, StdinView, StopSession, ThrottleOrder,
     UnclaimedView, UploadView, UsageView, Why,
@@ -259,7 +260,7 @@ impl Service for SiteService {
         session: &str,
         stream: OutputStream,
         query: LogQuery,
-    ) -> Result<LogFrameStream, Problem> {
+    ) -> Result<LogOutput, Problem> {
         self.follow_output(caller, session, stream, query).await
     }
 

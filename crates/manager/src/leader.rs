@@ -6,13 +6,16 @@
 
 mod batch;
 mod load;
+mod recall;
 
 use crate::nodes::Nodes;
 use crate::shared::{LeaderError, Shared};
 use crate::uploads::Uploads;
 use database::Store;
-use domain::{NodeId, SessionId, SessionName, StopOrder};
-use lifecycle::manager::{Answer, CreateRequest, EventKind, Site, UnclaimedOrder};
+use domain::{ArrayId, NodeId, SessionId, SessionName, StopOrder};
+use lifecycle::manager::{
+    Answer, CreateArrayRequest, CreateRequest, EventKind, Site, UnclaimedOrder,
+};
 use node_api::{Hello, Welcome};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,6 +60,10 @@ pub(crate) enum Request {
     Remove(SessionId, StopOrder),
     EndUnclaimed(Box<UnclaimedOrder>),
     Rename(SessionId, SessionName),
+    CreateArray(Box<CreateArrayRequest>),
+    StopArray(ArrayId, StopOrder),
+    RemoveArray(ArrayId, StopOrder),
+    Throttle(ArrayId, Option<u32>),
 }
 
 /// The sending side.

@@ -72,10 +72,23 @@ pub struct MemberSpec {
     pub name: SessionName,
     /// Whose.
     pub owner: Owner,
-    /// Index in its array, if it has one.
+    /// Index in its array, if it has one; `name` is the array's then.
     pub array_index: Option<u32>,
+    /// How many elements its array was made with.
+    #[serde(default)]
+    pub array_size: Option<u32>,
     /// What the user asked for.
     pub session: SessionSpec,
+}
+
+impl MemberSpec {
+    /// The session's name as people see it: `NAME.INDEX` for an element of an array.
+    pub fn shown_name(&self) -> String {
+        match self.array_index {
+            Some(index) => format!("{}.{index}", self.name),
+            None => self.name.to_string(),
+        }
+    }
 }
 
 /// An agent presents itself.

@@ -33,7 +33,8 @@ pub use processes::{
     ProcessEnd, ProcessEvent, ProcessMessageError, ServerMessage, TerminalView,
 };
 pub use service::{
-    ByteStream, ClientMessageStream, EventStream, LogFrameStream, ServerMessageStream, Service,
+    ByteStream, ClientMessageStream, EventStream, LogFrameStream, LogOutput, ServerMessageStream,
+    Service,
 };
 pub use sessions::{
     AfterNeed, AfterOrder, AfterView, AttemptView, ChangeSession, CreateSession, Created,

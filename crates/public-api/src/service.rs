@@ -26,6 +26,21 @@ use futures::stream::BoxStream;
 pub type ByteStream = BoxStream<'static, Result<Bytes, Problem>>;
 /// Output that comes in parts.
 pub type LogFrameStream = BoxStream<'static, Result<LogFrame, Problem>>;
+/// Output of one attempt.
+pub struct LogOutput {
+    /// Which, from 1.
+    pub attempt: u32,
+    /// The output, up to and with its end.
+    pub frames: LogFrameStream,
+}
+
+impl std::fmt::Debug for LogOutput {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut out = out.debug_struct("LogOutput");
+        out.field("attempt", &self.attempt).finish_non_exhaustive()
+    }
+}
+
 /// Events as they are committed.
 pub type EventStream = BoxStream<'static, Result<PublicEvent, Problem>>;
 /// What a client of a process sends after its order. Its end means nothing: the client may go on
@@ -152,7 +167,7 @@ pub trait Service: Send + Sync + std::fmt::Debug {
         session: &str,
         stream: OutputStream,
         query: LogQuery,
-    ) -> Result<LogFrameStream, Problem>;
+    ) -> Result<LogOutput, Problem>;
     /// Writes to a session's standard input. Waits, at most a few seconds, for a session that has
     /// not started; then answers with the offset it stands at.
     async fn stdin(

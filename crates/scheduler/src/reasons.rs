@@ -150,25 +150,34 @@ fn reasons_on(room: &Room<'_>, request: &Request<'_>, closed: Option<&Request<'_
     if let Some(first) = closed.filter(|_| reasons.is_empty()) {
         reasons.push(Reason::BehindOthers {
             session: first.session,
-            name: first.name.to_owned(),
+            name: shown(first.name, first.index),
             waited: first.waited,
         });
     }
     reasons
 }
 
+/// A name as people see it: `NAME.INDEX` for an element of an array.
+fn shown(name: &str, index: Option<u32>) -> String {
+    match index {
+        Some(index) => format!("{name}.{index}"),
+        None => name.to_owned(),
+    }
+}
+
 /// The sessions that have most of `slot` on `node`, the largest first.
 fn holders(node: &Node<'_>, slot: &SlotName) -> Vec<(String, u128)> {
-    let mut sums: BTreeMap<SessionId, (&str, u128)> = BTreeMap::new();
+    let mut sums: BTreeMap<SessionId, (&str, Option<u32>, u128)> = BTreeMap::new();
     for holding in &node.holdings {
         let amount = u128::from(holding.slots.get(slot));
-        let sum = sums.entry(holding.session).or_insert((holding.name, 0));
-        sum.1 += amount;
+        let first = (holding.name, holding.index, 0);
+        let sum = sums.entry(holding.session).or_insert(first);
+        sum.2 += amount;
     }
     let mut sums: Vec<(String, u128)> = sums
         .into_values()
-        .filter(|(_, amount)| *amount > 0)
-        .map(|(name, amount)| (name.to_owned(), amount))
+        .filter(|(_, _, amount)| *amount > 0)
+        .map(|(name, index, amount)| (shown(name, index), amount))
         .collect();
     sums.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
     sums.truncate(HOLDERS_LIMIT);

@@ -16,8 +16,10 @@ pub struct Node<'a> {
 pub struct Holding<'a> {
     /// The member's session.
     pub session: SessionId,
-    /// The session's name.
+    /// The session's name; its array's, if it is an element.
     pub name: &'a str,
+    /// Its index, if it is an element of an array.
+    pub index: Option<u32>,
     /// How much.
     pub slots: &'a Slots,
 }
@@ -27,8 +29,10 @@ pub struct Holding<'a> {
 pub struct Request<'a> {
     /// Which.
     pub session: SessionId,
-    /// Its name.
+    /// Its name; its array's, if it is an element.
     pub name: &'a str,
+    /// Its index, if it is an element of an array.
+    pub index: Option<u32>,
     /// What each of its members needs.
     pub slots: &'a Slots,
     /// How many members, all placed or none; at least 1.

@@ -36,6 +36,7 @@ fn request(session: u64, slots: &Slots, members: u32, waited_ms: u64) -> Request
     Request {
         session: SessionId(session),
         name: "wanted",
+        index: None,
         slots,
         members,
         required: vec!["limit.cpu"],
@@ -55,6 +56,7 @@ fn a_small_session_passes_a_large_one_until_that_starves() {
     nodes[0].holdings.push(Holding {
         session: SessionId(9),
         name: "busy",
+        index: None,
         slots: &held,
     });
     for (waited, starts) in [(STARVATION_MS - 1, vec![2]), (STARVATION_MS, vec![])] {
@@ -98,6 +100,7 @@ fn reasons_name_amounts_and_holders() {
     nodes[0].holdings.push(Holding {
         session: SessionId(9),
         name: "busy",
+        index: None,
         slots: &held,
     });
     let requests = [request(1, &wanted, 1, 0)];
@@ -162,6 +165,7 @@ fn amounts_at_the_edge_of_64_bits_do_not_overflow() {
         nodes[0].holdings.push(Holding {
             session: SessionId(session),
             name: "huge",
+            index: None,
             slots: &wanted,
         });
     }

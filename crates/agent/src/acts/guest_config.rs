@@ -76,18 +76,23 @@ fn environment(member: MemberId, spec: &MemberSpec) -> BTreeMap<String, String> 
         ("USER", "user".to_owned()),
         ("INSULA_ATTEMPT", member.attempt.to_string()),
         ("INSULA_MEMBER_INDEX", member.index.to_string()),
-        ("INSULA_SESSION", spec.name.to_string()),
+        ("INSULA_SESSION", spec.shown_name()),
         ("INSULA_SESSION_ID", member.session.to_string()),
     ];
-    let index = spec
-        .array_index
-        .map(|index| ("INSULA_ARRAY_INDEX", index.to_string()));
+    let index = spec.array_index.map(|index| {
+        let name = ("INSULA_ARRAY_NAME", spec.name.to_string());
+        [("INSULA_ARRAY_INDEX", index.to_string()), name]
+    });
+    let size = spec
+        .array_size
+        .map(|size| ("INSULA_ARRAY_SIZE", size.to_string()));
+    let array = index.into_iter().flatten().chain(size);
     // What a terminal can do is known to whoever sits at it, and they say so; this is the least.
     let terminal = spec.session.terminal.map(|_| ("TERM", "xterm".to_owned()));
     let ours = fixed
         .into_iter()
         .chain(threads)
-        .chain(index)
+        .chain(array)
         .chain(terminal);
     let ours = ours.map(|(name, value)| (name.to_owned(), value));
     let users = spec

@@ -374,6 +374,7 @@ mod tests {
                 name: "name".parse().expect("a name"),
                 owner,
                 array_index: None,
+                array_size: None,
                 session,
             },
             slot,

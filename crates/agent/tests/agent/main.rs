@@ -190,6 +190,7 @@ pub(crate) fn spec() -> MemberSpec {
             user: "user".into(),
         },
         array_index: None,
+        array_size: None,
         session: SessionSpec {
             image: "host".into(),
             command: vec!["true".into()],

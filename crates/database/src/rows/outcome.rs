@@ -1,7 +1,7 @@
 //! How a session ended, as it stands in the column `record`.
 
 use super::document::text;
-use domain::{Cause, NodeId, Outcome, Span};
+use domain::{Cause, FailedDependency, NodeId, Outcome, Span};
 use serde::{Deserialize, Serialize};
 
 /// An outcome, form 1.
@@ -19,6 +19,8 @@ pub(crate) enum OutcomeDocument {
     },
     Cancelled {
         by: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dependency: Option<FailedDependencyDocument>,
     },
     Expired {
         limit_ms: u64,
@@ -27,6 +29,30 @@ pub(crate) enum OutcomeDocument {
         #[serde(with = "text")]
         node: NodeId,
     },
+}
+
+/// What a session waited for in vain, form 1.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FailedDependencyDocument {
+    name: String,
+    outcome: String,
+}
+
+impl From<FailedDependency> for FailedDependencyDocument {
+    fn from(failed: FailedDependency) -> Self {
+        let FailedDependency { name, outcome } = failed;
+        Self { name, outcome }
+    }
+}
+
+impl From<FailedDependencyDocument> for FailedDependency {
+    fn from(row: FailedDependencyDocument) -> Self {
+        Self {
+            name: row.name,
+            outcome: row.outcome,
+        }
+    }
 }
 
 /// A cause, form 1.
@@ -79,7 +105,10 @@ impl From<Outcome> for OutcomeDocument {
                 cause: cause.into(),
             },
             Outcome::Stopped { by, signal } => Self::Stopped { by, signal },
-            Outcome::Cancelled { by } => Self::Cancelled { by },
+            Outcome::Cancelled { by, dependency } => Self::Cancelled {
+                by,
+                dependency: dependency.map(FailedDependencyDocument::from),
+            },
             Outcome::Expired { limit } => Self::Expired { limit_ms: limit.0 },
             Outcome::Lost { node } => Self::Lost { node },
         }
@@ -94,7 +123,10 @@ impl From<OutcomeDocument> for Outcome {
                 cause: cause.into(),
             },
             OutcomeDocument::Stopped { by, signal } => Self::Stopped { by, signal },
-            OutcomeDocument::Cancelled { by } => Self::Cancelled { by },
+            OutcomeDocument::Cancelled { by, dependency } => Self::Cancelled {
+                by,
+                dependency: dependency.map(FailedDependency::from),
+            },
             OutcomeDocument::Expired { limit_ms } => Self::Expired {
                 limit: Span(limit_ms),
             },

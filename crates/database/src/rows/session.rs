@@ -1,7 +1,12 @@
-//! A session's intention and state, as they stand in the column `record` of `sessions`.
+//! A session's intention and state and what else changes of it, as they stand in the column
+//! `record` of `sessions`.
 
 use super::outcome::{CauseDocument, OutcomeDocument};
-use domain::{Intention, SessionKind, SessionState, StopOrder, Timestamp};
+use super::waiting::{DependencyDocument, PastDocument, RetryDocument};
+use domain::{
+    Dependency, Intention, PastAttempt, Retry, SessionKind, SessionRecord, SessionState, StopOrder,
+    Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 /// The parts of a session that change and have no column of their own, form 1.
@@ -10,6 +15,26 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct RecordDocument {
     intention: IntentionDocument,
     state: StateDocument,
+    /// The rest is absent in rows of before there were further attempts and dependencies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    past: Vec<PastDocument>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    retry: RetryDocument,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    after: Vec<DependencyDocument>,
+}
+
+fn is_default(retry: &RetryDocument) -> bool {
+    *retry == RetryDocument::default()
+}
+
+/// What a [`RecordDocument`] says.
+pub(crate) struct RecordParts {
+    pub(crate) intention: Intention,
+    pub(crate) state: SessionState,
+    pub(crate) past: Vec<PastAttempt>,
+    pub(crate) retry: Retry,
+    pub(crate) after: Vec<Dependency>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,17 +75,26 @@ enum StateDocument {
 }
 
 impl RecordDocument {
-    /// The document of these two.
-    pub(crate) fn of(intention: &Intention, state: &SessionState) -> Self {
+    /// The document of a session.
+    pub(crate) fn of(session: &SessionRecord) -> Self {
         Self {
-            intention: intention.clone().into(),
-            state: state.clone().into(),
+            intention: session.intention.clone().into(),
+            state: session.state.clone().into(),
+            past: session.past.iter().map(PastDocument::from).collect(),
+            retry: session.retry.into(),
+            after: session.after.iter().map(DependencyDocument::from).collect(),
         }
     }
 
     /// What it says.
-    pub(crate) fn into_parts(self) -> (Intention, SessionState) {
-        (self.intention.into(), self.state.into())
+    pub(crate) fn into_parts(self) -> RecordParts {
+        RecordParts {
+            intention: self.intention.into(),
+            state: self.state.into(),
+            past: self.past.into_iter().map(PastAttempt::from).collect(),
+            retry: self.retry.into(),
+            after: self.after.into_iter().map(Dependency::from).collect(),
+        }
     }
 }
 

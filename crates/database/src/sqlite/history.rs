@@ -2,7 +2,7 @@
 
 use super::read::{self, session_columns};
 use crate::error::StoreError;
-use crate::store::{HistoryOwner, HistoryQuery, HistoryScope, PAGE_LIMIT};
+use crate::store::{HistoryElements, HistoryOwner, HistoryQuery, HistoryScope, PAGE_LIMIT};
 use domain::{Owner, SessionId, SessionName, SessionRecord, Timestamp};
 use rusqlite::{Connection, ToSql, params};
 
@@ -21,6 +21,10 @@ pub(super) fn statement(query: &HistoryQuery) -> String {
     } else {
         ""
     };
+    let elements = match query.elements {
+        HistoryElements::Included => "",
+        HistoryElements::LeftOut => " AND array_id IS NULL",
+    };
     let scope = match query.scope {
         HistoryScope::All => "",
         // The plus keeps SQLite from choosing the index by end, which has another order.
@@ -28,14 +32,18 @@ pub(super) fn statement(query: &HistoryQuery) -> String {
     };
     // A name is the narrowest filter; next to it, the owner's index would be the wrong one.
     let index = match (&query.name, &query.owner) {
-        (Some(_), _) => "sessions_by_name",
-        (None, HistoryOwner::Everyone) => "sessions_by_time",
-        (None, HistoryOwner::Project { .. }) => "sessions_by_project",
-        (None, HistoryOwner::Owner(_)) => "sessions_by_owner",
+        (Some(_), _) => "by_name",
+        (None, HistoryOwner::Everyone) => "by_time",
+        (None, HistoryOwner::Project { .. }) => "by_project",
+        (None, HistoryOwner::Owner(_)) => "by_owner",
+    };
+    let of = match query.elements {
+        HistoryElements::Included => "sessions",
+        HistoryElements::LeftOut => "sessions_alone",
     };
     format!(
-        "SELECT {} FROM sessions INDEXED BY {index}
-         WHERE (created_at, id) < (?1, ?2){owner}{name}{scope}
+        "SELECT {} FROM sessions INDEXED BY {of}_{index}
+         WHERE (created_at, id) < (?1, ?2){owner}{name}{elements}{scope}
          ORDER BY created_at DESC, id DESC LIMIT ?3",
         session_columns!()
     )
@@ -80,6 +88,7 @@ pub(super) fn named(
         owner: HistoryOwner::Owner(owner.clone()),
         name: Some(name.clone()),
         scope: HistoryScope::All,
+        elements: HistoryElements::LeftOut,
         before: None,
         limit,
     };

@@ -17,11 +17,18 @@ pub(super) struct Migration {
 }
 
 /// All of them, ascending and without gaps. One that was released is never edited.
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    number: 1,
-    name: "sites-and-sessions",
-    sql: include_str!("../../../../migrations/0001-sites-and-sessions.sql"),
-}];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        number: 1,
+        name: "sites-and-sessions",
+        sql: include_str!("../../../../migrations/0001-sites-and-sessions.sql"),
+    },
+    Migration {
+        number: 2,
+        name: "arrays",
+        sql: include_str!("../../../../migrations/0002-arrays.sql"),
+    },
+];
 
 const LEDGER: &str = "
     CREATE TABLE IF NOT EXISTS migrations (

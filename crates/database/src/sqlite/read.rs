@@ -1,18 +1,20 @@
 //! Rows as records.
 
-use super::database;
+use super::{arrays, database};
 use crate::error::StoreError;
 use crate::rows::{
-    MemberDocument, NodeDocument, RecordDocument, RowError, SpecDocument, parse_kind, parse_status,
-    read_document,
+    MemberDocument, NodeDocument, RecordDocument, RecordParts, RowError, SpecDocument, parse_kind,
+    parse_status, read_document,
 };
 use crate::store::PAGE_LIMIT;
 use domain::{
-    ArrayId, MemberId, MemberRecord, NodeRecord, Owner, SessionId, SessionRecord, SessionSpec,
-    Timestamp,
+    ArrayId, MemberId, MemberRecord, NodeRecord, Owner, ParseIdError, SessionId, SessionRecord,
+    SessionSpec, Timestamp,
 };
 use lifecycle::rows::{IdempotencyRow, Loaded, SiteEvent, SiteRow};
 use rusqlite::{Connection, Row, ToSql, TransactionBehavior, params};
+use std::collections::BTreeSet;
+use std::str::FromStr;
 
 /// The columns that [`session_of`] reads, in its order.
 macro_rules! session_columns {
@@ -43,22 +45,23 @@ pub(super) const ONE_SESSION: &str = concat!(
     " FROM sessions WHERE id = ?1"
 );
 
-pub(super) const CURRENT_MEMBERS: &str =
-    "SELECT attempt, member_index, node_id, row_version, record FROM members
-     WHERE session_id = ?1 AND is_current = 1 ORDER BY attempt, member_index";
+pub(super) const MEMBERS: &str =
+    "SELECT attempt, member_index, node_id, row_version, record, is_current FROM members
+     WHERE session_id = ?1 ORDER BY attempt, member_index";
 
 pub(super) const EVENTS_AFTER: &str =
-    "SELECT number, at, project, session_id, node_id, code, message FROM events
+    "SELECT number, at, project, session_id, node_id, code, message, array_id FROM events
      WHERE number > ?1 ORDER BY number LIMIT ?2";
 
 pub(super) const SESSION_EVENTS_AFTER: &str =
-    "SELECT number, at, project, session_id, node_id, code, message FROM events
+    "SELECT number, at, project, session_id, node_id, code, message, array_id FROM events
      WHERE session_id = ?1 AND number > ?2 ORDER BY number LIMIT ?3";
 
 pub(super) const FIRST_EVENT_SINCE: &str =
     "SELECT number FROM events WHERE at >= ?1 ORDER BY at, number LIMIT 1";
 
-pub(super) const KEYS_SINCE: &str = "SELECT user_name, key, digest, session_id, at FROM idempotency_keys WHERE at >= ?1 ORDER BY at";
+pub(super) const KEYS_SINCE: &str = "SELECT user_name, key, digest, session_id, at, array_id
+     FROM idempotency_keys WHERE at >= ?1 ORDER BY at";
 
 /// Everything that a leader keeps in memory, as of one moment.
 pub(super) fn load(
@@ -72,9 +75,16 @@ pub(super) fn load(
         .map_err(database(act))?;
     let mut sessions = sessions(&moment, LOAD_SESSIONS, params![ended_since.0])?;
     sessions.sort_by_key(|session| session.id);
+    let elements = sessions.iter().filter_map(|session| session.array);
+    let of_these: BTreeSet<ArrayId> = elements.map(|(array, _)| array).collect();
+    let mut arrays = Vec::new();
+    for id in of_these {
+        arrays.extend(arrays::one(&moment, id)?);
+    }
     let loaded = Loaded {
         site: site(&moment)?,
         sessions,
+        arrays,
         nodes: nodes(&moment)?,
         idempotency: keys(&moment, keys_since)?,
         uploads: Vec::new(),
@@ -173,9 +183,16 @@ pub(super) fn sessions(
     };
     for session in &mut sessions {
         let id = session.id;
-        session.members = rows.all(CURRENT_MEMBERS, params![id.to_string()], |row| {
-            member_of(id, row)
+        let members = rows.all(MEMBERS, params![id.to_string()], |row| {
+            Ok((member_of(id, row)?, row.get::<_, bool>(5)?))
         })?;
+        for (member, is_current) in members {
+            if is_current {
+                session.members.push(member);
+            } else {
+                session.former.push(member);
+            }
+        }
     }
     Ok(sessions)
 }
@@ -222,19 +239,20 @@ fn keys(connection: &Connection, since: Timestamp) -> Result<Vec<IdempotencyRow>
             digest: text(row, 2)?,
             session: text(row, 3)?.parse()?,
             at: Timestamp(row.get(4)?),
+            array: id_or_none(row, 5)?,
         })
     })
 }
 
 /// A query of one table: what it is called when it fails.
-struct Rows<'a> {
-    connection: &'a Connection,
-    table: &'static str,
-    act: &'static str,
+pub(super) struct Rows<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) table: &'static str,
+    pub(super) act: &'static str,
 }
 
 impl Rows<'_> {
-    fn all<T>(
+    pub(super) fn all<T>(
         &self,
         sql: &str,
         values: &[&dyn ToSql],
@@ -265,13 +283,18 @@ impl Rows<'_> {
 }
 
 fn session_of(row: &Row<'_>) -> Result<SessionRecord, RowError> {
-    let array: Option<String> = row.get(6)?;
+    let array: Option<ArrayId> = id_or_none(row, 6)?;
     let array_index: Option<u32> = row.get(7)?;
-    let array = array.map(|array| array.parse::<ArrayId>()).transpose()?;
     let version: u32 = row.get(12)?;
     let spec: SpecDocument = read_document(version, row.get_ref(13)?)?;
     let record: RecordDocument = read_document(version, row.get_ref(14)?)?;
-    let (intention, state) = record.into_parts();
+    let RecordParts {
+        intention,
+        state,
+        past,
+        retry,
+        after,
+    } = record.into_parts();
     Ok(SessionRecord {
         id: text(row, 0)?.parse()?,
         name: text(row, 1)?.parse()?,
@@ -287,6 +310,10 @@ fn session_of(row: &Row<'_>) -> Result<SessionRecord, RowError> {
         state,
         attempt: row.get(8)?,
         members: Vec::new(),
+        former: Vec::new(),
+        past,
+        retry,
+        after,
         created_at: Timestamp(row.get(9)?),
         started_at: row.get::<_, Option<i64>>(10)?.map(Timestamp),
         ended_at: row.get::<_, Option<i64>>(11)?.map(Timestamp),
@@ -321,20 +348,27 @@ fn node_of(row: &Row<'_>) -> Result<NodeRecord, RowError> {
 }
 
 fn event_of(row: &Row<'_>) -> Result<SiteEvent, RowError> {
-    let session: Option<String> = row.get(3)?;
-    let node: Option<String> = row.get(4)?;
     Ok(SiteEvent {
         number: unsigned(row, 0, "number")?,
         at: Timestamp(row.get(1)?),
         project: row.get(2)?,
-        session: session.map(|id| id.parse()).transpose()?,
-        node: node.map(|id| id.parse()).transpose()?,
+        session: id_or_none(row, 3)?,
+        array: id_or_none(row, 7)?,
+        node: id_or_none(row, 4)?,
         code: text(row, 5)?,
         message: text(row, 6)?,
     })
 }
 
-fn text(row: &Row<'_>, place: usize) -> Result<String, RowError> {
+fn id_or_none<T>(row: &Row<'_>, place: usize) -> Result<Option<T>, RowError>
+where
+    T: FromStr<Err = ParseIdError>,
+{
+    let text: Option<String> = row.get(place)?;
+    Ok(text.map(|text| text.parse()).transpose()?)
+}
+
+pub(super) fn text(row: &Row<'_>, place: usize) -> Result<String, RowError> {
     Ok(row.get(place)?)
 }
 

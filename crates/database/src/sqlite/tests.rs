@@ -1,5 +1,6 @@
 //! Tests of the store: rows, pages, retention, plans, other builds' files, full disks, kills.
 
+mod arrays;
 mod crash;
 mod full_disk;
 mod pages;

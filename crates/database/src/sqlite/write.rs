@@ -3,16 +3,19 @@
 use super::database;
 use crate::error::StoreError;
 use crate::rows::{
-    MemberDocument, NodeDocument, ROW_VERSION, RecordDocument, RowError, SpecDocument, kind_word,
-    status_word, write_document,
+    ArrayDocument, MemberDocument, NodeDocument, ROW_VERSION, RecordDocument, RowError,
+    SpecDocument, kind_word, status_word, write_document,
 };
-use domain::{Intention, MemberRecord, NodeRecord, SessionId, SessionRecord, SessionState};
+use domain::{
+    ArrayRecord, Intention, MemberRecord, NodeRecord, SessionId, SessionRecord, SessionState,
+};
 use lifecycle::rows::{IdempotencyRow, RowChange, SiteEvent, SiteRow};
-use rusqlite::{Connection, ToSql, params};
+use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
 
 /// Writes one change. Only inside a transaction: a change is several statements.
 pub(super) fn change(connection: &Connection, change: &RowChange) -> Result<(), StoreError> {
     match change {
+        RowChange::PutArray { array } => put_array(connection, array),
         RowChange::PutSession { session } => put_session(connection, session),
         RowChange::DeleteSession { session } => delete_session(connection, *session),
         RowChange::PutNode { node } => put_node(connection, node),
@@ -63,7 +66,7 @@ fn put_session(connection: &Connection, session: &SessionRecord) -> Result<(), S
         | SessionState::Running
         | SessionState::Stopping => None,
     };
-    let record = RecordDocument::of(&session.intention, &session.state);
+    let record = RecordDocument::of(session);
     run(
         connection,
         "put a session",
@@ -105,16 +108,18 @@ fn put_session(connection: &Connection, session: &SessionRecord) -> Result<(), S
         "UPDATE members SET is_current = 0 WHERE session_id = ?1 AND is_current = 1",
         params![id],
     )?;
-    session
-        .members
-        .iter()
-        .try_for_each(|member| put_member(connection, session.id, member))
+    let former = session.former.iter().map(|member| (member, false));
+    let current = session.members.iter().map(|member| (member, true));
+    former
+        .chain(current)
+        .try_for_each(|(member, is_current)| put_member(connection, session.id, member, is_current))
 }
 
 fn put_member(
     connection: &Connection,
     session: SessionId,
     member: &MemberRecord,
+    is_current: bool,
 ) -> Result<(), StoreError> {
     let document = MemberDocument::from(member.state.clone());
     run(
@@ -122,7 +127,7 @@ fn put_member(
         "put a member",
         "INSERT INTO members (session_id, attempt, member_index, is_current, node_id, state,
              row_version, record)
-         VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6, ?7)
+         VALUES (?1, ?2, ?3, ?8, ?4, ?5, ?6, ?7)
          ON CONFLICT (session_id, attempt, member_index) DO UPDATE SET
              is_current = excluded.is_current, node_id = excluded.node_id,
              state = excluded.state, row_version = excluded.row_version,
@@ -135,13 +140,53 @@ fn put_member(
             member.state.word(),
             ROW_VERSION,
             write_document(&document).map_err(unwritable("members", member.id))?,
+            is_current,
         ],
     )
 }
 
-/// Deletes a session with its members (by reference) and its events.
+fn put_array(connection: &Connection, array: &ArrayRecord) -> Result<(), StoreError> {
+    let error = || unwritable("arrays", array.id);
+    run(
+        connection,
+        "put an array",
+        "INSERT INTO arrays (id, name, domain, project, user_name, size, throttle, digest,
+             created_at, row_version, spec, record)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+         ON CONFLICT (id) DO UPDATE SET name = excluded.name, domain = excluded.domain,
+             project = excluded.project, user_name = excluded.user_name, size = excluded.size,
+             throttle = excluded.throttle, digest = excluded.digest,
+             created_at = excluded.created_at, row_version = excluded.row_version,
+             spec = excluded.spec, record = excluded.record",
+        params![
+            array.id.to_string(),
+            array.name.as_str(),
+            array.owner.domain,
+            array.owner.project,
+            array.owner.user,
+            array.size,
+            array.throttle,
+            array.digest,
+            array.created_at.0,
+            ROW_VERSION,
+            write_document(&SpecDocument::from(&array.template)).map_err(error())?,
+            write_document(&ArrayDocument::from(array)).map_err(error())?,
+        ],
+    )
+}
+
+/// Deletes a session with its members (by reference) and its events; with the last element of an
+/// array the array and what happened to it.
 pub(super) fn delete_session(connection: &Connection, id: SessionId) -> Result<(), StoreError> {
     let id = id.to_string();
+    let array = connection
+        .prepare_cached("SELECT array_id FROM sessions WHERE id = ?1")
+        .and_then(|mut statement| {
+            let found = statement.query_row(params![id], |row| row.get::<_, Option<String>>(0));
+            found.optional()
+        })
+        .map_err(database("look for a session's array"))?
+        .flatten();
     run(
         connection,
         "delete a session's events",
@@ -153,7 +198,26 @@ pub(super) fn delete_session(connection: &Connection, id: SessionId) -> Result<(
         "delete a session",
         "DELETE FROM sessions WHERE id = ?1",
         params![id],
-    )
+    )?;
+    let Some(array) = array else {
+        return Ok(());
+    };
+    let gone = connection
+        .prepare_cached(
+            "DELETE FROM arrays WHERE id = ?1
+             AND NOT EXISTS (SELECT 1 FROM sessions WHERE array_id = ?1)",
+        )
+        .and_then(|mut statement| statement.execute(params![array]))
+        .map_err(database("delete an array"))?;
+    if gone > 0 {
+        run(
+            connection,
+            "delete an array's events",
+            "DELETE FROM events WHERE array_id = ?1 AND session_id IS NULL",
+            params![array],
+        )?;
+    }
+    Ok(())
 }
 
 fn put_node(connection: &Connection, node: &NodeRecord) -> Result<(), StoreError> {
@@ -183,8 +247,8 @@ fn add_event(connection: &Connection, event: &SiteEvent) -> Result<(), StoreErro
     run(
         connection,
         "add an event",
-        "INSERT INTO events (number, at, project, session_id, node_id, code, message)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO events (number, at, project, session_id, node_id, code, message, array_id)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             number,
             event.at.0,
@@ -193,6 +257,7 @@ fn add_event(connection: &Connection, event: &SiteEvent) -> Result<(), StoreErro
             event.node.map(|node| node.to_string()),
             event.code,
             event.message,
+            event.array.map(|array| array.to_string()),
         ],
     )
 }
@@ -201,16 +266,17 @@ fn put_key(connection: &Connection, row: &IdempotencyRow) -> Result<(), StoreErr
     run(
         connection,
         "put an idempotency key",
-        "INSERT INTO idempotency_keys (user_name, key, digest, session_id, at)
-         VALUES (?1, ?2, ?3, ?4, ?5)
+        "INSERT INTO idempotency_keys (user_name, key, digest, session_id, at, array_id)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT (user_name, key) DO UPDATE SET digest = excluded.digest,
-             session_id = excluded.session_id, at = excluded.at",
+             session_id = excluded.session_id, at = excluded.at, array_id = excluded.array_id",
         params![
             row.user,
             row.key,
             row.digest,
             row.session.to_string(),
-            row.at.0
+            row.at.0,
+            row.array.map(|array| array.to_string()),
         ],
     )
 }

@@ -6,8 +6,8 @@ use super::site::Site;
 use super::{Answer, CreateRequest, Refusal, RequestToken};
 use crate::rows::IdempotencyRow;
 use domain::{
-    AskedLimits, Capability, Intention, Network, Now, SessionId, SessionName, SessionRecord,
-    SessionSpec, SessionState, Span,
+    ArrayId, AskedLimits, Capability, Intention, Network, Now, Owner, Retry, SessionId,
+    SessionKind, SessionName, SessionRecord, SessionSpec, SessionState, Span,
 };
 use scheduler::{Node, Request, largest, most_members};
 
@@ -50,7 +50,13 @@ impl Site {
     }
 
     fn try_create(&mut self, request: CreateRequest, now: Now) -> Result<Answer, Refusal> {
-        if let Some(session) = self.made_before(&request)? {
+        if let Some((key, digest)) = &request.idempotency
+            && let Some(row) = self.made_before(&request.owner, Some(key))
+        {
+            let session = row.session;
+            if row.digest != *digest {
+                return Err(Refusal::KeyReused { session });
+            }
             return Ok(Answer::Created {
                 session,
                 already: true,
@@ -60,24 +66,18 @@ impl Site {
         if self.sessions.contains_key(&session) {
             return Err(Refusal::IdTaken { session });
         }
-        if self.names.len() >= LIVING_LIMIT {
-            return Err(Refusal::SiteFull {
-                limit: LIVING_LIMIT,
-            });
-        }
-        let name = self.name_for(&request)?;
+        self.check_room(1)?;
+        let name = self.name_for(
+            &request.owner,
+            request.name.as_ref(),
+            &request.spec.command,
+            session,
+        )?;
         self.check_fits(&request.spec)?;
-        if let Some((key, digest)) = request.idempotency.clone() {
-            let row = IdempotencyRow {
-                user: request.owner.user.clone(),
-                key,
-                digest,
-                session,
-                at: now.wall,
-            };
-            let place = (row.user.clone(), row.key.clone());
-            self.keys.insert(place, row.clone());
-            self.out.keys.push(row);
+        let mut request = request;
+        self.decide_all(&mut request.after, now)?;
+        if let Some(key) = request.idempotency.clone() {
+            self.remember_key(request.owner.user.clone(), key, session, None, now);
         }
         self.add(request, name, now);
         Ok(Answer::Created {
@@ -89,59 +89,82 @@ impl Site {
     fn add(&mut self, request: CreateRequest, name: SessionName, now: Now) {
         let id = request.id;
         let message = format!("session {name} was asked for by {}", request.owner.user);
-        self.remember(SessionRecord {
-            id,
-            name,
-            owner: request.owner,
-            kind: request.kind,
-            array: None,
-            spec: request.spec,
-            intention: Intention::Run,
-            state: SessionState::Pending,
-            attempt: 0,
-            members: Vec::new(),
-            created_at: now.wall,
-            started_at: None,
-            ended_at: None,
-        });
+        let mut record = new_session(id, name, request.spec, now);
+        record.owner = request.owner;
+        record.kind = request.kind;
+        record.retry.limit = request.retry;
+        record.after = request.after;
+        self.remember(record);
         self.out.changed.insert(id);
         self.out.touched.insert(id);
         self.out.place = true;
         self.note_session(id, now, "session.created", message);
     }
 
-    fn made_before(&self, request: &CreateRequest) -> Result<Option<SessionId>, Refusal> {
-        let Some((key, digest)) = &request.idempotency else {
-            return Ok(None);
-        };
-        let place = (request.owner.user.clone(), key.clone());
-        match self.keys.get(&place) {
-            None => Ok(None),
-            Some(row) if row.digest == *digest => Ok(Some(row.session)),
-            Some(row) => Err(Refusal::KeyReused {
-                session: row.session,
-            }),
-        }
+    /// What a request with this key has made, if there was one.
+    pub(super) fn made_before(&self, owner: &Owner, key: Option<&str>) -> Option<&IdempotencyRow> {
+        let place = (owner.user.clone(), key?.to_owned());
+        self.keys.get(&place)
     }
 
-    fn name_for(&self, request: &CreateRequest) -> Result<SessionName, Refusal> {
-        let owner = &request.owner;
-        let Some(name) = &request.name else {
-            return Ok(self.free_name(owner, &stem(&request.spec.command), request.id));
+    pub(super) fn remember_key(
+        &mut self,
+        user: String,
+        (key, digest): (String, String),
+        session: SessionId,
+        array: Option<ArrayId>,
+        now: Now,
+    ) {
+        let row = IdempotencyRow {
+            user,
+            key,
+            digest,
+            session,
+            array,
+            at: now.wall,
+        };
+        let place = (row.user.clone(), row.key.clone());
+        self.keys.insert(place, row.clone());
+        self.out.keys.push(row);
+    }
+
+    /// Refuses more sessions than may live.
+    pub(super) fn check_room(&self, asked: usize) -> Result<(), Refusal> {
+        let living = self.living.len();
+        if living.saturating_add(asked) > LIVING_LIMIT {
+            return Err(Refusal::SiteFull {
+                limit: LIVING_LIMIT,
+                living,
+                asked,
+            });
+        }
+        Ok(())
+    }
+
+    /// The name that was given, if it is free, or one that is made up.
+    pub(super) fn name_for(
+        &self,
+        owner: &Owner,
+        given: Option<&SessionName>,
+        command: &[String],
+        id: SessionId,
+    ) -> Result<SessionName, Refusal> {
+        let Some(name) = given else {
+            return Ok(self.free_name(owner, &stem(command), id));
         };
         match self.names.get(&(owner.clone(), name.clone())) {
             None => Ok(name.clone()),
-            Some(session) => Err(Refusal::NameTaken {
+            Some(holder) => Err(Refusal::NameTaken {
                 name: name.clone(),
-                session: *session,
-                free: self.free_name(owner, name.as_str(), request.id),
+                holder: *holder,
+                free: self.free_name(owner, name.as_str(), id),
             }),
         }
     }
 
     /// Refuses what no known node could ever do. Without any node everything waits: the first one
     /// may be on its way.
-    fn check_fits(&self, spec: &SessionSpec) -> Result<(), Refusal> {
+    pub(super) fn check_fits(&self, spec: &SessionSpec) -> Result<(), Refusal> {
         if self.nodes.is_empty() {
             return Ok(());
         }
@@ -156,6 +179,38 @@ impl Site {
         let request = request_of(SessionId(0), "", spec, Span(0));
         check_slots(&nodes, &request)?;
         check_rows(&nodes, &request)
+    }
+}
+
+/// A record of something that has just been asked for.
+pub(super) fn new_session(
+    id: SessionId,
+    name: SessionName,
+    spec: SessionSpec,
+    now: Now,
+) -> SessionRecord {
+    SessionRecord {
+        id,
+        name,
+        owner: Owner {
+            domain: String::new(),
+            project: String::new(),
+            user: String::new(),
+        },
+        kind: SessionKind::Batch,
+        array: None,
+        spec,
+        intention: Intention::Run,
+        state: SessionState::Pending,
+        attempt: 0,
+        members: Vec::new(),
+        former: Vec::new(),
+        past: Vec::new(),
+        retry: Retry::default(),
+        after: Vec::new(),
+        created_at: now.wall,
+        started_at: None,
+        ended_at: None,
     }
 }
 

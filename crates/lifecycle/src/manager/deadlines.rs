@@ -30,13 +30,16 @@ impl Site {
         let last = self.last_tick.replace(now.monotonic);
         let gap = last.map_or(0, |last| now.monotonic.micros_since(last));
         let paused = gap > TICK_GAP_MS * 1_000;
-        let living: Vec<SessionId> = self.names.values().copied().collect();
+        // All others wait for a place, which has no deadline.
+        let living = self.held.iter().copied();
+        let living: Vec<SessionId> = living.filter(|id| self.living.contains(id)).collect();
         for session in living {
             if paused {
                 self.entry_mut(session).timer = None;
             }
             self.look_at_deadline(session, now);
         }
+        self.end_pauses(now);
         self.retire(now);
     }
 
@@ -98,7 +101,7 @@ impl Site {
 
     /// Deadlines of everything on `node` start anew.
     pub(super) fn restart_timers(&mut self, node: NodeId) {
-        for id in &self.active {
+        for id in &self.held {
             let Some(entry) = self.sessions.get_mut(id) else {
                 continue;
             };

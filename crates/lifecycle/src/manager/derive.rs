@@ -1,11 +1,13 @@
 //! The state of a session follows from its intention and its members.
 
+use super::Holder;
 use super::outcome::outcome;
-use super::site::{ATTEMPT_LIMIT, Site, ended_key};
+use super::retry::again;
+use super::site::{Site, ended_key};
 use domain::session::Requeue;
 use domain::{
-    ExitCause, ExitHow, ExitRecord, Intention, MemberRecord, MemberState, NodeLostPolicy, Now,
-    Outcome, SessionId, SessionRecord, SessionState, Timestamp,
+    ExitCause, ExitHow, ExitRecord, Intention, MemberRecord, MemberState, Now, Outcome, SessionId,
+    SessionRecord, SessionState, Timestamp,
 };
 
 /// What follows from a session's intention and members.
@@ -26,6 +28,9 @@ pub enum Derived {
 pub fn derive_state(record: &SessionRecord) -> Derived {
     if record.members.is_empty() {
         return match record.intention {
+            Intention::Run if record.failed_dependency().is_some() => {
+                Derived::Over(outcome(record))
+            }
             Intention::Run => Derived::Living(SessionState::Pending),
             Intention::Stop { .. } | Intention::Fail { .. } | Intention::Remove { .. } => {
                 Derived::Over(outcome(record))
@@ -112,8 +117,8 @@ impl Site {
         match derive_state(&entry.record) {
             Derived::Living(state) => self.move_to(id, state, now),
             Derived::Over(outcome) => {
-                if may_try_again(&entry.record, &outcome) {
-                    self.requeue(id, now);
+                if let Some(again) = again(&entry.record, &outcome) {
+                    self.requeue(id, again, &outcome, now);
                 } else {
                     self.end(id, outcome, now);
                     self.delete_if_removed(id, now);
@@ -133,31 +138,14 @@ impl Site {
         }
         let place = members_place(self, id);
         let record = self.record_mut(id);
-        let (word, name) = (record.state.word(), record.name.clone());
+        let (word, name) = (record.state.word(), record.shown_name());
         let message = format!("session {name} is {word}{place}");
         self.note_session(id, now, &format!("session.{word}"), message);
     }
 
-    fn requeue(&mut self, id: SessionId, now: Now) {
-        let record = self.record_mut(id);
-        change_state(record, SessionState::Pending, Requeue::ByPolicy);
-        record.members.clear();
-        record.started_at = None;
-        let message = format!(
-            "session {} waits for try {} because a node lost it",
-            record.name,
-            record.attempt + 1
-        );
-        let entry = self.entry_mut(id);
-        entry.told.clear();
-        entry.timer = None;
-        self.out.place = true;
-        self.note_session(id, now, "session.requeued", message);
-    }
-
     fn end(&mut self, id: SessionId, outcome: Outcome, now: Now) {
         let record = self.record_mut(id);
-        let message = format!("session {} has ended: {outcome}", record.name);
+        let message = format!("session {} has ended: {outcome}", record.shown_name());
         record.ended_at = Some(ended_at(&record.members, now.wall));
         record.started_at = record.started_at.or_else(|| main_started(&record.members));
         change_state(record, SessionState::Ended { outcome }, Requeue::No);
@@ -166,14 +154,18 @@ impl Site {
             ended_key(record),
         );
         let upload = record.spec.upload;
+        record.retry.at = None;
         self.entry_mut(id).timer = None;
-        self.names.remove(&name);
+        if self.names.get(&name) == Some(&Holder::Session(id)) {
+            self.names.remove(&name);
+        }
+        self.living.remove(&id);
         self.ended.insert(key);
         self.out.place = true;
-        if let Some(upload) = upload {
-            self.drop_upload_of_ended(upload);
-        }
+        self.out.ended_uploads.extend(upload);
         self.note_session(id, now, "session.ended", message);
+        self.element_ended(id, now);
+        self.tell_dependents(id, now);
     }
 
     /// A record that is about to change; its row is written at the end of the batch.
@@ -184,7 +176,7 @@ impl Site {
 }
 
 /// Makes a move that the table of legal moves has; any other is a mistake of ours.
-fn change_state(record: &mut SessionRecord, next: SessionState, requeue: Requeue) {
+pub(super) fn change_state(record: &mut SessionRecord, next: SessionState, requeue: Requeue) {
     assert!(
         record.state.may_become(&next, requeue),
         "session {} cannot become {} while it is {}",
@@ -193,15 +185,6 @@ fn change_state(record: &mut SessionRecord, next: SessionState, requeue: Requeue
         record.state.word()
     );
     record.state = next;
-}
-
-/// Only a lost node leads to another try, only by policy, and not for ever. The members of a lost
-/// attempt can no longer run: their node has told that it has not got them any more.
-fn may_try_again(record: &SessionRecord, outcome: &Outcome) -> bool {
-    let lost = matches!(outcome, Outcome::Lost { .. });
-    lost && record.intention == Intention::Run
-        && record.spec.node_lost == NodeLostPolicy::Reschedule
-        && record.attempt < ATTEMPT_LIMIT
 }
 
 fn all_ran_since(members: &[MemberRecord]) -> Option<Timestamp> {
@@ -217,7 +200,7 @@ fn all_ran_since(members: &[MemberRecord]) -> Option<Timestamp> {
     since.max()
 }
 
-fn main_started(members: &[MemberRecord]) -> Option<Timestamp> {
+pub(super) fn main_started(members: &[MemberRecord]) -> Option<Timestamp> {
     match &members.first()?.state {
         MemberState::Exited { record } => record.started_at,
         MemberState::Assigned
@@ -231,7 +214,7 @@ fn main_started(members: &[MemberRecord]) -> Option<Timestamp> {
 
 /// When the last member ended by its own record, but never in the future: a node's clock may be
 /// ahead of ours, and retention counts from here.
-fn ended_at(members: &[MemberRecord], now: Timestamp) -> Timestamp {
+pub(super) fn ended_at(members: &[MemberRecord], now: Timestamp) -> Timestamp {
     let ends = members.iter().filter_map(|member| match &member.state {
         MemberState::Exited { record } => Some(record.ended_at),
         MemberState::Assigned

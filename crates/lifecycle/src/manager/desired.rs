@@ -1,10 +1,12 @@
 //! What nodes are told: the full set of members that are wanted on each.
 
+use super::arrays::ArrayEntry;
 use super::derive::is_winding_down;
 use super::site::{Entry, Site};
 use super::stop::{STOP_GRACE_MS, STOP_SIGNAL};
 use domain::{
-    Intention, MemberId, MemberRecord, MemberState, NodeId, NodeStatus, SessionId, SessionRecord,
+    ArrayId, Intention, MemberId, MemberRecord, MemberState, NodeId, NodeStatus, SessionId,
+    SessionRecord,
 };
 use node_api::{Desired, DesiredMember, MemberSpec, Report, Want};
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,7 +74,7 @@ impl Site {
         let Some(entry) = self.sessions.get(&session) else {
             return;
         };
-        for member in &entry.record.members {
+        for member in entry.record.all_members() {
             let Some(want) = want_of(entry, member) else {
                 continue;
             };
@@ -115,27 +117,27 @@ impl Site {
     /// each is told.
     fn wanted_on(&mut self, nodes: &BTreeSet<NodeId>) -> BTreeMap<NodeId, Wanted> {
         let mut wanted: BTreeMap<NodeId, Wanted> = BTreeMap::new();
-        for session in &self.active {
+        for session in &self.held {
             let Some(entry) = self.sessions.get_mut(session) else {
                 continue;
             };
-            for index in 0..entry.record.members.len() {
-                let member = &entry.record.members[index];
-                let (id, node) = (member.id, member.node);
-                if !nodes.contains(&node) {
-                    continue;
-                }
-                let Some(want) = want_of(entry, member) else {
-                    continue;
-                };
-                let settled = kind(&want) != PURGE_KIND && !member.state.occupies();
+            let members = entry.record.all_members();
+            let there = members.filter(|member| nodes.contains(&member.node));
+            let wants: Vec<(MemberId, NodeId, Want, bool)> = there
+                .filter_map(|member| {
+                    let want = want_of(entry, member)?;
+                    let settled = kind(&want) != PURGE_KIND && !member.state.occupies();
+                    Some((member.id, member.node, want, settled))
+                })
+                .collect();
+            for (id, node, want, settled) in wants {
                 let generation = self.nodes[&node].record.generation;
                 remember_told(&mut entry.told, id, &want, generation);
                 let wanted = wanted.entry(node).or_default();
                 if settled {
                     wanted.kept.push(id);
                 } else {
-                    let spec = member_spec(&entry.record);
+                    let spec = member_spec(&entry.record, &self.arrays);
                     let member = DesiredMember { id, want, spec };
                     wanted.members.insert(id, member);
                 }
@@ -158,7 +160,7 @@ impl Site {
                 _ if session.purge => PURGE,
                 Intention::Run | Intention::Stop { .. } | Intention::Fail { .. } => STOP,
             };
-            let spec = member_spec(&session.record);
+            let spec = member_spec(&session.record, &self.arrays);
             members.insert(
                 *id,
                 DesiredMember {
@@ -207,11 +209,13 @@ pub(super) fn kind(want: &Want) -> u8 {
     }
 }
 
-fn member_spec(record: &SessionRecord) -> MemberSpec {
+fn member_spec(record: &SessionRecord, arrays: &BTreeMap<ArrayId, ArrayEntry>) -> MemberSpec {
+    let array = record.array.and_then(|(array, _)| arrays.get(&array));
     MemberSpec {
         name: record.name.clone(),
         owner: record.owner.clone(),
         array_index: record.array.map(|(_, index)| index),
+        array_size: array.map(|entry| entry.record.size),
         session: record.spec.clone(),
     }
 }

@@ -2,18 +2,28 @@
 
 use super::site::{Entry, Site};
 use crate::rows::SiteEvent;
-use domain::{NodeId, Now, SessionId};
+use domain::{ArrayId, NodeId, Now, SessionId};
 
 impl Site {
     /// Adds an event about a session in memory.
     pub(super) fn note_session(&mut self, id: SessionId, now: Now, code: &str, message: String) {
-        let project = self
-            .sessions
-            .get(&id)
-            .map(|entry| entry.record.owner.project.clone());
+        let record = self.sessions.get(&id).map(|entry| &entry.record);
+        let project = record.map(|record| record.owner.project.clone());
+        let array = record.and_then(|record| record.array);
         let mut event = self.next_event(now, code, message);
         event.project = project;
         event.session = Some(id);
+        event.array = array.map(|(array, _)| array);
+        self.out.events.push(event);
+    }
+
+    /// Adds an event about an array in memory.
+    pub(super) fn note_array(&mut self, id: ArrayId, now: Now, code: &str, message: String) {
+        let entry = self.arrays.get(&id);
+        let project = entry.map(|entry| entry.record.owner.project.clone());
+        let mut event = self.next_event(now, code, message);
+        event.project = project;
+        event.array = Some(id);
         self.out.events.push(event);
     }
 
@@ -32,6 +42,7 @@ impl Site {
             at: now.wall,
             project: None,
             session: None,
+            array: None,
             node: None,
             code: code.to_owned(),
             message,

@@ -18,7 +18,10 @@ impl Site {
         } else {
             self.active.remove(&id);
         }
-        for member in &record.members {
+        self.index_life(id);
+        let entry = &self.sessions[&id];
+        let record = &entry.record;
+        for member in record.all_members() {
             let kept = self.kept.entry(member.node).or_default();
             if active || !matches!(member.state, MemberState::Exited { .. }) {
                 kept.remove(&member.id);
@@ -35,12 +38,23 @@ impl Site {
 
     /// Drops a session from memory.
     pub(super) fn forget(&mut self, id: SessionId) {
+        self.unindex_life(id);
         let Some(entry) = self.sessions.remove(&id) else {
             return;
         };
         self.active.remove(&id);
+        self.living.remove(&id);
+        if let Some((array, index)) = entry.record.array
+            && let Some(array_entry) = self.arrays.get_mut(&array)
+        {
+            array_entry.index.remove(index, id);
+            if array_entry.index.elements.is_empty() {
+                self.arrays.remove(&array);
+                self.out.changed_arrays.remove(&array);
+            }
+        }
         self.ended.remove(&super::site::ended_key(&entry.record));
-        for member in &entry.record.members {
+        for member in entry.record.all_members() {
             if let Some(kept) = self.kept.get_mut(&member.node) {
                 kept.remove(&member.id);
             }
@@ -55,6 +69,11 @@ impl Site {
     /// The records of [`Site::active`].
     pub(super) fn active_records(&self) -> impl Iterator<Item = &SessionRecord> {
         self.active().map(|entry| &entry.record)
+    }
+
+    /// Those of [`Site::active`] of which a node has, or should have, anything.
+    pub(super) fn held(&self) -> impl Iterator<Item = &Entry> {
+        self.held.iter().filter_map(|id| self.sessions.get(id))
     }
 
     /// Members of ended sessions whose files a node keeps, by id, with the first generation that

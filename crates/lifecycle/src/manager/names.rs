@@ -1,7 +1,7 @@
 //! Names that nobody gave, and other names for sessions that have one.
 
 use super::site::Site;
-use super::{Answer, Refusal, RequestToken};
+use super::{Answer, Holder, Refusal, RequestToken};
 use domain::names::{NAME_LIMIT, nearest_name};
 use domain::{Now, Owner, SessionId, SessionName};
 
@@ -56,13 +56,16 @@ impl Site {
         let Some(record) = self.session(session) else {
             return Err(Refusal::NoSuchSession { session });
         };
+        if record.array.is_some() {
+            return Err(Refusal::IsElement { session });
+        }
         if record.name == name {
             return Ok(());
         }
         let owner = record.owner.clone();
         if let Some(other) = self.names.get(&(owner.clone(), name.clone())) {
             return Err(Refusal::NameTaken {
-                session: *other,
+                holder: *other,
                 free: self.free_name(&owner, name.as_str(), session),
                 name,
             });
@@ -72,7 +75,8 @@ impl Site {
         let before = std::mem::replace(&mut record.name, name.clone());
         if living {
             self.names.remove(&(owner.clone(), before.clone()));
-            self.names.insert((owner, name.clone()), session);
+            self.names
+                .insert((owner, name.clone()), Holder::Session(session));
         }
         let message = format!("session {before} is now called {name}");
         self.note_session(session, now, "session.renamed", message);

@@ -1,8 +1,8 @@
 //! How a session ended, by what its members left.
 
 use domain::{
-    Cause, ExitCause, ExitHow, ExitRecord, Intention, MemberState, OomEvidence, Outcome,
-    SessionRecord, Span,
+    Cause, ExitCause, ExitHow, ExitRecord, Intention, MemberRecord, MemberState, OomEvidence,
+    Outcome, SessionRecord, Span,
 };
 
 /// Who ends the members of a session that nobody asked to end, for example because its main member
@@ -16,9 +16,9 @@ const KILLED_CODE: u8 = 137;
 /// stopped, the first of the others that failed does.
 pub fn outcome(record: &SessionRecord) -> Outcome {
     let Some(main) = record.members.first() else {
-        return asked_to_end(record, None).unwrap_or_else(|| Outcome::Stopped {
+        return asked_to_end(record, None).unwrap_or_else(|| Outcome::Cancelled {
             by: BY_INSULA.to_owned(),
-            signal: None,
+            dependency: record.failed_dependency(),
         });
     };
     match &main.state {
@@ -75,7 +75,9 @@ fn asked_to_end(record: &SessionRecord, exit: Option<&ExitRecord>) -> Option<Out
         }
         Intention::Stop { order } | Intention::Remove { order } => order,
     };
-    let ran = record.started_at.is_some() || exit.is_some_and(|exit| exit.started_at.is_some());
+    let ran = record.started_at.is_some()
+        || exit.is_some_and(|exit| exit.started_at.is_some())
+        || record.former.iter().any(has_run);
     let by = order.by.clone();
     Some(if ran {
         Outcome::Stopped {
@@ -83,8 +85,23 @@ fn asked_to_end(record: &SessionRecord, exit: Option<&ExitRecord>) -> Option<Out
             signal: exit.and_then(ending_signal),
         }
     } else {
-        Outcome::Cancelled { by }
+        Outcome::Cancelled {
+            by,
+            dependency: None,
+        }
     })
+}
+
+fn has_run(member: &MemberRecord) -> bool {
+    match &member.state {
+        MemberState::Exited { record } => record.started_at.is_some(),
+        MemberState::Running { .. } => true,
+        MemberState::Stopping { since } => since.is_some(),
+        MemberState::Assigned
+        | MemberState::Preparing
+        | MemberState::Starting
+        | MemberState::Gone => false,
+    }
 }
 
 /// The signal that ended the command, if one did.

@@ -1,31 +1,67 @@
 //! Placing what waits, and saying why something still does.
 
+use super::arrays::ArrayEntry;
 use super::create::required_rows;
 use super::site::Site;
 use super::view::View;
+use super::waiting::{placed_elements, waits};
 use domain::{
-    Intention, MemberId, MemberRecord, MemberState, NodeId, NodeRecord, Now, SessionId,
-    SessionRecord, SessionSpec, SessionState, Span, Timestamp,
+    DependencyState, MemberId, MemberRecord, MemberState, NodeId, NodeRecord, Now, SessionId,
+    SessionRecord, SessionSpec, Span, Timestamp,
 };
+use node_api::MemberSpec;
 use scheduler::{Holding, Node, NodeReasons, Placement, Request};
 use std::collections::BTreeMap;
+
+/// Most elements of one array that one pass looks at.
+const ELEMENTS_OF_A_PASS: usize = 256;
 
 impl Site {
     /// Places every session that can start now. What nodes have free is summed up from the members
     /// that live, here and now, so that it cannot drift.
     pub(super) fn place(&mut self, now: Now) {
-        let waiting = requests(self.active_records(), now.wall);
-        if waiting.is_empty() {
-            return;
+        loop {
+            let waiting = self.requests(now.wall);
+            if waiting.is_empty() {
+                return;
+            }
+            let sessions = self.held().map(|entry| &entry.record);
+            let heard = self.nodes.values().filter(|entry| !entry.unheard);
+            let heard = heard.map(|entry| &entry.record);
+            let nodes = nodes_with_holdings(heard, sessions, self.foreign_holdings());
+            let placements = scheduler::plan(&nodes, &waiting);
+            // Where all that an array had in this pass were placed, the next of it may fit as well.
+            let all = placements.len() >= ELEMENTS_OF_A_PASS;
+            for placement in placements {
+                self.place_session(placement);
+            }
+            if !all {
+                return;
+            }
         }
-        let sessions = self.active_records();
-        let heard = self.nodes.values().filter(|entry| !entry.unheard);
-        let heard = heard.map(|entry| &entry.record);
-        let nodes = nodes_with_holdings(heard, sessions, self.foreign_holdings());
-        let placements = scheduler::plan(&nodes, &waiting);
-        for placement in placements {
-            self.place_session(placement);
+    }
+
+    /// Sessions that may be placed, oldest first. Elements of one array need the same, so where
+    /// one does not fit none does: a pass looks at no more of each than [`ELEMENTS_OF_A_PASS`],
+    /// and at no more than its throttle leaves.
+    fn requests(&self, now: Timestamp) -> Vec<Request<'_>> {
+        let alone = self.waiting.alone.iter();
+        let mut waiting: Vec<&SessionRecord> = alone.map(|id| &self.sessions[id].record).collect();
+        let placed = self.placed_elements();
+        for (array, elements) in &self.waiting.elements {
+            let entry = self.arrays.get(array);
+            let throttle = entry.and_then(|entry| entry.record.throttle);
+            let placed = placed.get(array).copied().unwrap_or(0);
+            let room = room_below(throttle, placed).min(ELEMENTS_OF_A_PASS);
+            let elements = elements.iter().take(room);
+            waiting.extend(elements.map(|id| &self.sessions[id].record));
         }
+        waiting.sort_by_key(|record| (record.created_at, record.id));
+        let requests = waiting.into_iter().map(|record| {
+            let array = record.array.and_then(|(array, _)| self.arrays.get(&array));
+            request(record, array.is_some_and(is_throttled), now)
+        });
+        requests.collect()
     }
 
     fn place_session(&mut self, placement: Placement) {
@@ -46,6 +82,7 @@ impl Site {
             })
             .collect();
         self.out.touched.insert(id);
+        self.index_life(id);
     }
 
     /// What unclaimed members and members of older attempts have of nodes.
@@ -54,20 +91,12 @@ impl Site {
             let living = entry.foreign.iter().filter(|(_, f)| f.state.occupies());
             living.filter_map(|(id, foreign)| {
                 let known = self.sessions.get(&id.session);
-                let (name, slots) = match (&foreign.spec, known) {
-                    (Some(spec), _) => (spec.name.as_str(), &spec.session.slots),
-                    (None, Some(entry)) => (entry.record.name.as_str(), &entry.record.spec.slots),
+                let holding = match (&foreign.spec, known) {
+                    (Some(spec), _) => holding_of(id.session, spec),
+                    (None, Some(entry)) => holding(&entry.record),
                     (None, None) => return None,
                 };
-                let session = id.session;
-                Some((
-                    *node,
-                    Holding {
-                        session,
-                        name,
-                        slots,
-                    },
-                ))
+                Some((*node, holding))
             })
         })
     }
@@ -75,7 +104,7 @@ impl Site {
 
 /// Why `session` is not placed, by node; `None` if it does not wait.
 pub fn explain(view: &View, session: SessionId, now: Timestamp) -> Option<Vec<NodeReasons>> {
-    let waiting = requests(view.sessions.values().map(AsRef::as_ref), now);
+    let waiting = view_requests(view, now);
     let nodes = view_nodes(view);
     scheduler::explain(&nodes, &waiting, session)
 }
@@ -86,12 +115,7 @@ pub(super) fn view_nodes(view: &View) -> Vec<Node<'_>> {
         let living = members.iter().filter(|member| member.state.occupies());
         living.filter_map(|member| {
             let spec = member.spec.as_ref()?;
-            let holding = Holding {
-                session: member.id.session,
-                name: spec.name.as_str(),
-                slots: &spec.session.slots,
-            };
-            Some((*node, holding))
+            Some((*node, holding_of(member.id.session, spec)))
         })
     });
     let sessions = view.sessions.values().map(AsRef::as_ref);
@@ -106,11 +130,8 @@ fn nodes_with_holdings<'a>(
     let mut holdings: BTreeMap<NodeId, Vec<Holding<'a>>> = BTreeMap::new();
     for record in sessions {
         for member in record.members.iter().filter(|m| m.state.occupies()) {
-            holdings.entry(member.node).or_default().push(Holding {
-                session: record.id,
-                name: record.name.as_str(),
-                slots: &record.spec.slots,
-            });
+            let of_node = holdings.entry(member.node).or_default();
+            of_node.push(holding(record));
         }
     }
     for (node, holding) in further {
@@ -124,24 +145,95 @@ fn nodes_with_holdings<'a>(
         .collect()
 }
 
-/// Sessions that wait, oldest first.
-fn requests<'a>(
-    sessions: impl Iterator<Item = &'a SessionRecord>,
-    now: Timestamp,
-) -> Vec<Request<'a>> {
-    let mut waiting: Vec<&SessionRecord> = sessions
-        .filter(|record| record.state == SessionState::Pending)
-        .filter(|record| record.intention == Intention::Run && record.members.is_empty())
+/// The same as [`Site::requests`] by what is committed, all elements included.
+fn view_requests(view: &View, now: Timestamp) -> Vec<Request<'_>> {
+    let mut placed = placed_elements(view.sessions.values().map(AsRef::as_ref));
+    let mut waiting: Vec<&SessionRecord> = view
+        .sessions
+        .values()
+        .map(AsRef::as_ref)
+        .filter(|record| waits(record) && !record.is_held_back() && record.retry.at.is_none())
         .collect();
     waiting.sort_by_key(|record| (record.created_at, record.id));
-    waiting
-        .into_iter()
-        .map(|record| {
-            // By the wall clock: it only decides who goes first, and has to survive a restart.
-            let waited = Span(now.micros_since(record.created_at) / 1_000);
-            request_of(record.id, record.name.as_str(), &record.spec, waited)
-        })
-        .collect()
+    let mut requests = Vec::new();
+    for record in waiting {
+        let array = record.array.and_then(|(array, _)| view.array(array));
+        let throttle = array.and_then(|array| array.throttle);
+        if let Some((array, _)) = record.array {
+            let placed = placed.entry(array).or_default();
+            if room_below(throttle, *placed) == 0 {
+                continue;
+            }
+            *placed += 1;
+        }
+        requests.push(request(record, throttle.is_some(), now));
+    }
+    requests
+}
+
+/// How many more elements of an array may be placed.
+fn room_below(throttle: Option<u32>, placed: u32) -> usize {
+    let room = throttle.map(|limit| limit.saturating_sub(placed));
+    room.map_or(usize::MAX, |room| {
+        usize::try_from(room).unwrap_or(usize::MAX)
+    })
+}
+
+fn is_throttled(array: &ArrayEntry) -> bool {
+    array.record.throttle.is_some()
+}
+
+fn request(record: &SessionRecord, throttled: bool, now: Timestamp) -> Request<'_> {
+    // By the wall clock: it only decides who goes first, and has to survive a restart. An element
+    // of a throttled array was not passed over, it was asked to wait.
+    let waited = if throttled {
+        Span(0)
+    } else {
+        Span(now.micros_since(waits_since(record)) / 1_000)
+    };
+    Request {
+        index: record.array.map(|(_, index)| index),
+        ..request_of(record.id, record.name.as_str(), &record.spec, waited)
+    }
+}
+
+/// Since when only a place has been missing.
+fn waits_since(record: &SessionRecord) -> Timestamp {
+    let met = record.after.iter().filter_map(|other| match other.state {
+        DependencyState::Met { at } => Some(at),
+        DependencyState::Waiting | DependencyState::Failed { .. } => None,
+    });
+    let ended = record
+        .former
+        .iter()
+        .filter_map(|member| match &member.state {
+            MemberState::Exited { record } => Some(record.ended_at),
+            MemberState::Assigned
+            | MemberState::Preparing
+            | MemberState::Starting
+            | MemberState::Running { .. }
+            | MemberState::Stopping { .. }
+            | MemberState::Gone => None,
+        });
+    met.chain(ended).fold(record.created_at, Timestamp::max)
+}
+
+fn holding(record: &SessionRecord) -> Holding<'_> {
+    Holding {
+        session: record.id,
+        name: record.name.as_str(),
+        index: record.array.map(|(_, index)| index),
+        slots: &record.spec.slots,
+    }
+}
+
+fn holding_of(session: SessionId, spec: &MemberSpec) -> Holding<'_> {
+    Holding {
+        session,
+        name: spec.name.as_str(),
+        index: spec.array_index,
+        slots: &spec.session.slots,
+    }
 }
 
 pub(super) fn request_of<'a>(
@@ -153,6 +245,7 @@ pub(super) fn request_of<'a>(
     Request {
         session,
         name,
+        index: None,
         slots: &spec.slots,
         members: spec.members,
         required: required_rows(spec),

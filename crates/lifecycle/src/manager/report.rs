@@ -146,10 +146,11 @@ impl Site {
         let Some(record) = self.session(member.session) else {
             return Standing::Unknown;
         };
-        let current = record
-            .members
-            .iter()
-            .any(|m| m.id == member && m.node == node);
+        let there = |m: &&MemberRecord| m.id == member && m.node == node;
+        // Of an earlier attempt: it is kept, unless its node has told that it lost it.
+        let mut former = record.former.iter().filter(there);
+        let kept = former.any(|m| m.state != MemberState::Gone);
+        let current = kept || record.members.iter().any(|m| there(&m));
         let members = record.spec.members;
         let requeued = member.attempt == record.attempt && record.members.is_empty();
         // Of an attempt that we do not know, or elsewhere: only its user may end it.
@@ -184,16 +185,17 @@ impl Site {
 
     /// A member of a current attempt.
     fn member_mut(&mut self, id: MemberId) -> &mut MemberRecord {
-        let members = &mut self.entry_mut(id.session).record.members;
-        let mut found = members.iter_mut().filter(|member| member.id == id);
+        let record = &mut self.entry_mut(id.session).record;
+        let members = record.former.iter_mut().chain(&mut record.members);
+        let mut found = members.filter(|member| member.id == id);
         found.next().expect("the caller has found it")
     }
 
     /// Looks for current members that the node should have and does not report.
     fn miss_absent(&mut self, report: &Report, present: &Present, now: Now) {
         let mut gone = self.missing_kept(report, present);
-        for entry in self.active() {
-            for member in &entry.record.members {
+        for entry in self.held() {
+            for member in entry.record.all_members() {
                 if member.node != report.node || present.contains(member.id) {
                     continue;
                 }
@@ -238,7 +240,7 @@ impl Site {
     fn note_gone(&mut self, member: MemberId, now: Now) {
         let record = &self.sessions[&member.session].record;
         if record.intention == Intention::Run {
-            let message = format!("the node of session {} has lost it", record.name);
+            let message = format!("the node of session {} has lost it", record.shown_name());
             self.note_session(member.session, now, "member.lost", message);
         }
     }

@@ -40,8 +40,7 @@ impl Site {
         let entry = &self.sessions[&id];
         let empty = entry
             .record
-            .members
-            .iter()
+            .all_members()
             .all(|m| m.state == MemberState::Gone);
         empty || age_ms >= OUTPUT_RETENTION_MS && !entry.purge
     }
@@ -51,8 +50,7 @@ impl Site {
         let entry = self.entry_mut(id);
         let empty = entry
             .record
-            .members
-            .iter()
+            .all_members()
             .all(|m| m.state == MemberState::Gone);
         if empty || crowded {
             self.forget(id);

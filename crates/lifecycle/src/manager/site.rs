@@ -1,13 +1,15 @@
 //! The memory of a leader, and the one function that changes it.
 
+use super::arrays::{ArrayEntry, ArrayIndex};
 use super::deadlines::Timer;
 use super::desired::Told;
 use super::unclaimed::Condemned;
-use super::{Answer, Effects, Event, EventKind, RequestToken};
+use super::waiting::Waiting;
+use super::{Answer, Effects, Event, EventKind, Holder, RequestToken};
 use crate::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent, SiteRow};
 use domain::{
-    AttemptNumber, MemberId, MemberState, Monotonic, NodeId, NodeRecord, NodeStatus, Now, Owner,
-    SessionId, SessionName, SessionRecord, Timestamp, UploadId,
+    ArrayId, ArrayRecord, AttemptNumber, MemberId, MemberState, Monotonic, NodeId, NodeRecord,
+    NodeStatus, Now, Owner, SessionId, SessionName, SessionRecord, Timestamp, UploadId,
 };
 use node_api::{Desired, MemberSpec};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,9 +29,17 @@ pub struct Site {
     pub(super) active: BTreeSet<SessionId>,
     /// Members of all other sessions whose files nodes keep, see [`Site::kept_on`].
     pub(super) kept: BTreeMap<NodeId, BTreeMap<MemberId, u64>>,
+    /// Those of the active ones of which a node has, or should have, anything.
+    pub(super) held: BTreeSet<SessionId>,
+    /// Sessions that have not ended.
+    pub(super) living: BTreeSet<SessionId>,
+    /// Sessions that are not placed, by what they wait for.
+    pub(super) waiting: Waiting,
+    /// Arrays of which an element is in memory.
+    pub(super) arrays: BTreeMap<ArrayId, ArrayEntry>,
     pub(super) nodes: BTreeMap<NodeId, NodeEntry>,
-    /// Living sessions by name.
-    pub(super) names: BTreeMap<(Owner, SessionName), SessionId>,
+    /// Living sessions, and arrays with a living element, by name.
+    pub(super) names: BTreeMap<(Owner, SessionName), Holder>,
     /// Ended sessions by the time of their end, for retention.
     pub(super) ended: BTreeSet<(Timestamp, SessionId)>,
     /// By user and key.
@@ -48,6 +58,8 @@ pub(super) struct Entry {
     pub(super) told: BTreeMap<MemberId, Told>,
     /// The retention of its files on nodes is over.
     pub(super) purge: bool,
+    /// Where it stands among those whose next attempt waits.
+    pub(super) paused_at: Option<Timestamp>,
 }
 
 impl Entry {
@@ -57,6 +69,7 @@ impl Entry {
             timer: None,
             told: BTreeMap::new(),
             purge: false,
+            paused_at: None,
         }
     }
 }
@@ -116,7 +129,10 @@ pub(super) struct Out {
     pub(super) dirty_nodes: BTreeSet<NodeId>,
     /// Something may be placed now that could not be before.
     pub(super) place: bool,
-    pub(super) unneeded_uploads: Vec<UploadId>,
+    /// Uploads that sessions named which have ended.
+    pub(super) ended_uploads: BTreeSet<UploadId>,
+    /// Arrays whose record changed.
+    pub(super) changed_arrays: BTreeSet<ArrayId>,
     pub(super) forgotten: Vec<SessionId>,
     pub(super) unclaimed: BTreeSet<NodeId>,
 }
@@ -133,6 +149,10 @@ impl Site {
             sessions: BTreeMap::new(),
             active: BTreeSet::new(),
             kept: BTreeMap::new(),
+            held: BTreeSet::new(),
+            living: BTreeSet::new(),
+            waiting: Waiting::default(),
+            arrays: BTreeMap::new(),
             nodes: BTreeMap::new(),
             names: BTreeMap::new(),
             ended: BTreeSet::new(),
@@ -152,6 +172,9 @@ impl Site {
             entry.unheard = true;
             site.nodes.insert(id, entry);
         }
+        for array in loaded.arrays {
+            site.remember_array(array);
+        }
         for record in loaded.sessions {
             site.out.touched.insert(record.id);
             site.remember(record);
@@ -167,15 +190,31 @@ impl Site {
 
     /// Puts a record into memory and its indexes.
     pub(super) fn remember(&mut self, record: SessionRecord) {
+        let id = record.id;
+        let mut holder = Holder::Session(id);
+        if let Some((array, index)) = record.array {
+            holder = Holder::Array(array);
+            if let Some(entry) = self.arrays.get_mut(&array) {
+                entry.index.put(&record, index);
+            }
+        }
         if record.state.is_living() {
             let name = (record.owner.clone(), record.name.clone());
-            self.names.insert(name, record.id);
+            self.names.insert(name, holder);
+            self.living.insert(id);
         } else {
             self.ended.insert(ended_key(&record));
         }
-        let id = record.id;
         self.sessions.insert(id, Entry::new(record));
         self.reindex(id);
+    }
+
+    /// Puts an array into memory, before its elements.
+    pub(super) fn remember_array(&mut self, record: ArrayRecord) {
+        self.arrays.entry(record.id).or_insert(ArrayEntry {
+            record,
+            index: ArrayIndex::default(),
+        });
     }
 
     /// Takes one event in and settles all that follows from it.
@@ -215,10 +254,28 @@ impl Site {
                 session,
                 name,
             } => self.rename(token, session, name, now),
+            EventKind::CreateArray { token, request } => self.create_array(token, *request, now),
+            EventKind::StopArray {
+                token,
+                array,
+                order,
+            } => self.stop_array(token, array, &order, now),
+            EventKind::RemoveArray {
+                token,
+                array,
+                order,
+            } => self.remove_array(token, array, &order, now),
+            EventKind::Throttle {
+                token,
+                array,
+                throttle,
+            } => self.throttle_array(token, array, throttle, now),
             EventKind::NodeConnected { hello } => self.node_connected(*hello, now),
             EventKind::NodeDisconnected { node } => self.node_disconnected(node, now),
             EventKind::Report { report } => self.report(&report, now),
-            EventKind::Recalled { session } => self.recalled(*session),
+            EventKind::Recalled { session, array } => {
+                self.recalled(*session, array.map(|array| *array));
+            }
             EventKind::Tick => self.tick(now),
         }
     }
@@ -230,8 +287,11 @@ impl Site {
         while !self.out.touched.is_empty() || self.out.place {
             rounds += 1;
             assert!(rounds <= SETTLE_LIMIT, "a batch settles in a few rounds");
-            for session in std::mem::take(&mut self.out.touched) {
+            // One that ends touches those that wait for it, and so on along the chain: each ends
+            // but once.
+            while let Some(session) = self.out.touched.pop_first() {
                 self.refresh(session, now);
+                self.index_life(session);
                 seen.insert(session);
             }
             if std::mem::take(&mut self.out.place) {
@@ -259,6 +319,12 @@ impl Site {
             let node = Box::new(self.nodes[node].record.clone());
             rows.push(RowChange::PutNode { node });
         }
+        for id in &out.changed_arrays {
+            if let Some(entry) = self.arrays.get(id) {
+                let array = Box::new(entry.record.clone());
+                rows.push(RowChange::PutArray { array });
+            }
+        }
         for id in &out.changed {
             if let Some(entry) = self.sessions.get(id) {
                 let session = Box::new(entry.record.clone());
@@ -276,7 +342,7 @@ impl Site {
             rows,
             answers: out.answers,
             desired,
-            unneeded_uploads: out.unneeded_uploads,
+            unneeded_uploads: self.unneeded_uploads(out.ended_uploads),
             forgotten: out.forgotten,
             unclaimed: unclaimed.map(|node| (node, self.unclaimed(node))).collect(),
         }

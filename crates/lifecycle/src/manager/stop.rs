@@ -2,7 +2,9 @@
 
 use super::site::Site;
 use super::{Answer, Refusal, RequestToken};
-use domain::{Intention, MemberState, Now, SessionId, SessionRecord, StopOrder, UploadId};
+use domain::{
+    ArrayRecord, Intention, MemberState, Now, SessionId, SessionRecord, StopOrder, UploadId,
+};
 use std::collections::BTreeSet;
 
 /// From the first signal to SIGKILL where nobody said how long, in milliseconds.
@@ -31,7 +33,7 @@ impl Site {
         if let Some(intention) = after_stop(intention, order) {
             self.intend(session, intention);
             let record = &self.sessions[&session].record;
-            let message = format!("session {} was asked to end", record.name);
+            let message = format!("session {} was asked to end", record.shown_name());
             self.note_session(session, now, "session.stop-asked", message);
         }
         self.answer(token, Answer::Accepted { session });
@@ -50,16 +52,19 @@ impl Site {
             return;
         };
         if !matches!(record.intention, Intention::Remove { .. }) {
-            let message = format!("session {} was asked to be removed", record.name);
+            let message = format!("session {} was asked to be removed", record.shown_name());
             self.note_session(session, now, "session.remove-asked", message);
             self.intend(session, Intention::Remove { order });
         }
         self.answer(token, Answer::Accepted { session });
     }
 
-    pub(super) fn recalled(&mut self, session: SessionRecord) {
+    pub(super) fn recalled(&mut self, session: SessionRecord, array: Option<ArrayRecord>) {
         let known = self.sessions.contains_key(&session.id);
         if !known && !session.state.is_living() {
+            if let Some(record) = array {
+                self.remember_array(record);
+            }
             self.remember(session);
         }
     }
@@ -87,10 +92,10 @@ impl Site {
                 .iter()
                 .any(|(id, foreign)| id.session == session && left(&foreign.state))
         });
-        if !wanted || older || record.members.iter().any(|member| left(&member.state)) {
+        if !wanted || older || record.all_members().any(|member| left(&member.state)) {
             return;
         }
-        let message = format!("session {} was removed", record.name);
+        let message = format!("session {} was removed", record.shown_name());
         // Written after the row is deleted, which takes the session's older events with it.
         self.note_session(session, now, "session.removed", message);
         self.forget(session);
@@ -103,26 +108,28 @@ impl Site {
     pub(super) fn drop_uploads_of_ended(&mut self, uploads: &[UploadId]) {
         let all = self.sessions.values();
         let named: BTreeSet<UploadId> = all.filter_map(|entry| entry.record.spec.upload).collect();
-        for upload in uploads.iter().filter(|upload| named.contains(*upload)) {
-            self.drop_upload_of_ended(*upload);
-        }
+        let named = uploads.iter().filter(|upload| named.contains(*upload));
+        self.out.ended_uploads.extend(named);
     }
 
-    /// Reports an upload that an ended session named, unless a living one does.
-    pub(super) fn drop_upload_of_ended(&mut self, upload: UploadId) {
-        let names = |record: &SessionRecord| record.spec.upload == Some(upload);
-        let mut active = self.active_records();
-        let needed = active.any(|record| names(record) && record.state.is_living());
-        drop(active);
-        if !needed {
-            self.out.unneeded_uploads.push(upload);
+    /// Those uploads that sessions named which have ended in this batch and that no living one
+    /// names: one look at all that live, however many have ended.
+    pub(super) fn unneeded_uploads(&self, mut ended: BTreeSet<UploadId>) -> Vec<UploadId> {
+        if !ended.is_empty() {
+            let living = self
+                .active_records()
+                .filter(|record| record.state.is_living());
+            for upload in living.filter_map(|record| record.spec.upload) {
+                ended.remove(&upload);
+            }
         }
+        ended.into_iter().collect()
     }
 }
 
 /// What is intended once a stop was ordered; `None` if nothing changes. Who asked first has ended
 /// it; a later order may only make it quicker.
-fn after_stop(intention: &Intention, order: StopOrder) -> Option<Intention> {
+pub(super) fn after_stop(intention: &Intention, order: StopOrder) -> Option<Intention> {
     let quicker = |known: &StopOrder| {
         let faster = order.grace_ms < known.grace_ms || order.signal == 9 && known.signal != 9;
         faster.then(|| StopOrder {

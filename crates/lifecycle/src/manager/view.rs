@@ -1,11 +1,15 @@
 //! What is shown: only what has been committed.
 
-use super::Effects;
+use super::arrays::ArrayIndex;
 use super::placement::view_nodes;
+use super::{Effects, Holder};
 use crate::rows::{Loaded, RowChange, SiteRow};
-use domain::{NodeId, NodeRecord, Owner, SessionId, SessionName, SessionRecord, SlotName};
+use domain::{
+    ArrayId, ArrayRecord, NodeId, NodeRecord, Owner, SessionId, SessionName, SessionRecord,
+    SlotName,
+};
 use node_api::ReportedMember;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Sessions and nodes as they stand in the store, changed only after a commit. Reads, events and
@@ -20,8 +24,18 @@ pub struct View {
     pub nodes: BTreeMap<NodeId, NodeRecord>,
     /// Members that nodes have and no session claims.
     pub unclaimed: BTreeMap<NodeId, Vec<ReportedMember>>,
-    /// Living sessions by name.
-    names: BTreeMap<(Owner, SessionName), SessionId>,
+    /// Arrays of which an element is here.
+    arrays: BTreeMap<ArrayId, ViewArray>,
+    /// Sessions that have not ended.
+    living: BTreeSet<SessionId>,
+    /// Living sessions, and arrays with a living element, by name.
+    names: BTreeMap<(Owner, SessionName), Holder>,
+}
+
+#[derive(Clone, Debug)]
+struct ViewArray {
+    record: Arc<ArrayRecord>,
+    index: ArrayIndex,
 }
 
 impl View {
@@ -32,8 +46,13 @@ impl View {
             sessions: BTreeMap::new(),
             nodes: BTreeMap::new(),
             unclaimed: BTreeMap::new(),
+            arrays: BTreeMap::new(),
+            living: BTreeSet::new(),
             names: BTreeMap::new(),
         };
+        for array in &loaded.arrays {
+            view.put_array(array);
+        }
         for session in &loaded.sessions {
             view.put(session);
         }
@@ -58,6 +77,7 @@ impl View {
 
     fn apply_row(&mut self, row: &RowChange) {
         match row {
+            RowChange::PutArray { array } => self.put_array(array),
             RowChange::PutSession { session } => self.put(session),
             RowChange::DeleteSession { session } => self.drop_session(*session),
             RowChange::PutNode { node } => {
@@ -72,42 +92,151 @@ impl View {
         }
     }
 
+    fn put_array(&mut self, array: &ArrayRecord) {
+        let record = Arc::new(array.clone());
+        match self.arrays.get_mut(&array.id) {
+            Some(known) => known.record = record,
+            None => {
+                let index = ArrayIndex::default();
+                self.arrays.insert(array.id, ViewArray { record, index });
+            }
+        }
+    }
+
     fn put(&mut self, session: &SessionRecord) {
-        let name = (session.owner.clone(), session.name.clone());
         if let Some(before) = self.sessions.get(&session.id)
             && before.name != session.name
         {
             let before = (before.owner.clone(), before.name.clone());
-            if self.names.get(&before) == Some(&session.id) {
+            if self.names.get(&before) == Some(&holder_of(session)) {
                 self.names.remove(&before);
             }
         }
+        if let Some((array, index)) = session.array
+            && let Some(entry) = self.arrays.get_mut(&array)
+        {
+            entry.index.put(session, index);
+        }
         if session.state.is_living() {
-            self.names.insert(name, session.id);
-        } else if self.names.get(&name) == Some(&session.id) {
-            self.names.remove(&name);
+            let name = (session.owner.clone(), session.name.clone());
+            self.names.insert(name, holder_of(session));
+            self.living.insert(session.id);
+        } else {
+            self.living.remove(&session.id);
+            self.free_name(session);
         }
         self.sessions.insert(session.id, Arc::new(session.clone()));
     }
 
+    /// Gives a name back that belonged to `session`, or to its array if no element lives.
+    fn free_name(&mut self, session: &SessionRecord) {
+        if let Some((array, _)) = session.array
+            && let Some(entry) = self.arrays.get(&array)
+            && !entry.index.living.is_empty()
+        {
+            return;
+        }
+        let name = (session.owner.clone(), session.name.clone());
+        if self.names.get(&name) == Some(&holder_of(session)) {
+            self.names.remove(&name);
+        }
+    }
+
     fn drop_session(&mut self, session: SessionId) {
-        if let Some(record) = self.sessions.remove(&session) {
-            let name = (record.owner.clone(), record.name.clone());
-            if self.names.get(&name) == Some(&session) {
-                self.names.remove(&name);
-            }
+        let Some(record) = self.sessions.remove(&session) else {
+            return;
+        };
+        self.living.remove(&session);
+        if let Some((array, index)) = record.array
+            && let Some(entry) = self.arrays.get_mut(&array)
+        {
+            entry.index.remove(index, session);
+        }
+        self.free_name(&record);
+        if let Some((array, _)) = record.array
+            && let Some(entry) = self.arrays.get(&array)
+            && entry.index.elements.is_empty()
+        {
+            self.arrays.remove(&array);
         }
     }
 
     /// The living session of `owner` that has a name.
     pub fn living_named(&self, owner: &Owner, name: &SessionName) -> Option<&Arc<SessionRecord>> {
-        let id = self.names.get(&(owner.clone(), name.clone()))?;
+        match self.names.get(&(owner.clone(), name.clone()))? {
+            Holder::Session(id) => self.sessions.get(id),
+            Holder::Array(_) => None,
+        }
+    }
+
+    /// The array of `owner` with a living element that has a name.
+    pub fn living_array_named(
+        &self,
+        owner: &Owner,
+        name: &SessionName,
+    ) -> Option<&Arc<ArrayRecord>> {
+        match self.names.get(&(owner.clone(), name.clone()))? {
+            Holder::Session(_) => None,
+            Holder::Array(id) => self.array(*id),
+        }
+    }
+
+    /// An array of which an element is here.
+    pub fn array(&self, id: ArrayId) -> Option<&Arc<ArrayRecord>> {
+        self.arrays.get(&id).map(|entry| &entry.record)
+    }
+
+    /// All arrays of which an element is here, by id.
+    pub fn arrays(&self) -> impl Iterator<Item = &Arc<ArrayRecord>> {
+        self.arrays.values().map(|entry| &entry.record)
+    }
+
+    /// Whether an element of an array has not ended.
+    pub fn is_array_living(&self, id: ArrayId) -> bool {
+        let entry = self.arrays.get(&id);
+        entry.is_some_and(|entry| !entry.index.living.is_empty())
+    }
+
+    /// The elements of an array that are here, by their index.
+    pub fn elements(&self, id: ArrayId) -> impl Iterator<Item = &SessionRecord> {
+        let entry = self.arrays.get(&id).into_iter();
+        let ids = entry.flat_map(|entry| entry.index.elements.values());
+        ids.filter_map(|id| self.sessions.get(id).map(AsRef::as_ref))
+    }
+
+    /// The same from an index on.
+    pub fn elements_from(
+        &self,
+        id: ArrayId,
+        first: u32,
+    ) -> impl Iterator<Item = &Arc<SessionRecord>> {
+        let entry = self.arrays.get(&id).into_iter();
+        let ids = entry.flat_map(move |entry| entry.index.elements.range(first..));
+        ids.filter_map(|(_, id)| self.sessions.get(id))
+    }
+
+    /// Whether every element that an array was made with is here: none was removed, or dropped
+    /// because it ended long ago.
+    pub fn has_all_elements(&self, id: ArrayId) -> bool {
+        self.arrays.get(&id).is_some_and(|entry| {
+            usize::try_from(entry.record.size) == Ok(entry.index.elements.len())
+        })
+    }
+
+    /// One element of an array, if it is here.
+    pub fn element(&self, array: ArrayId, index: u32) -> Option<&Arc<SessionRecord>> {
+        let id = self.arrays.get(&array)?.index.elements.get(&index)?;
         self.sessions.get(id)
+    }
+
+    /// Sessions that have not ended, by id.
+    pub fn living_sessions(&self) -> impl Iterator<Item = &Arc<SessionRecord>> {
+        self.living.iter().filter_map(|id| self.sessions.get(id))
     }
 
     /// How many sessions have not ended.
     pub fn living(&self) -> usize {
-        self.names.len()
+        self.living.len()
     }
 
     /// What living members have of each node, by slot.
@@ -122,5 +251,12 @@ impl View {
                 (node.record.id, used)
             })
             .collect()
+    }
+}
+
+fn holder_of(session: &SessionRecord) -> Holder {
+    match session.array {
+        Some((array, _)) => Holder::Array(array),
+        None => Holder::Session(session.id),
     }
 }

@@ -1,5 +1,7 @@
 //! From the types of the core to those of the wire, by hand.
 
+mod attempts;
+
 use domain::amounts::show_decimal;
 use domain::{
     Capability, Cause, Intention, MemberRecord, Mount, Network, NodeId, NodeRecord, Outcome,
@@ -42,7 +44,7 @@ pub(crate) fn session_view(
     };
     SessionView {
         id: record.id.to_string(),
-        name: record.name.to_string(),
+        name: record.shown_name(),
         kind: kind_view(record.kind),
         domain: record.owner.domain.clone(),
         project: record.owner.project.clone(),
@@ -66,11 +68,11 @@ pub(crate) fn session_view(
         stdin: spec.stdin == StdinMode::Pipe,
         terminal: spec.terminal.is_some(),
         attempt: record.attempt,
-        retry: 0,
-        retries_left: 0,
-        retry_at: None,
-        attempts: Vec::new(),
-        after: Vec::new(),
+        retry: record.retry.limit,
+        retries_left: record.retry.limit.saturating_sub(record.retry.used),
+        retry_at: record.retry.at.map(time_text),
+        attempts: attempts::attempt_views(record, nodes),
+        after: record.after.iter().map(attempts::after_view).collect(),
         not_enforced: not_enforced(record, nodes),
         members: record
             .members
@@ -187,9 +189,13 @@ pub(crate) fn shortened(reason: &str) -> String {
     }
 }
 
-fn outcome_view(outcome: &Outcome, nodes: &BTreeMap<NodeId, NodeRecord>) -> OutcomeView {
+pub(crate) fn outcome_view(outcome: &Outcome, nodes: &BTreeMap<NodeId, NodeRecord>) -> OutcomeView {
     let cause = match outcome {
         Outcome::Failed { cause } => cause_code(cause),
+        Outcome::Cancelled {
+            dependency: Some(_),
+            ..
+        } => "dependency_failed",
         Outcome::Succeeded
         | Outcome::Stopped { .. }
         | Outcome::Cancelled { .. }
@@ -232,7 +238,7 @@ impl EventNames {
         let session = event.session.and_then(|id| view.sessions.get(&id));
         let node = event.node.and_then(|id| view.nodes.get(&id));
         Self {
-            session: session.map(|record| record.name.to_string()),
+            session: session.map(|record| record.shown_name()),
             node: node.map(|record| record.name.clone()),
         }
     }
@@ -243,7 +249,7 @@ pub(crate) fn public_event(event: &SiteEvent, names: EventNames) -> PublicEvent 
         number: event.number,
         at: time_text(event.at),
         session: event.session.map(|id| id.to_string()),
-        array: None,
+        array: event.array.map(|id| id.to_string()),
         session_name: names.session,
         node: event.node.map(|id| id.to_string()),
         node_name: names.node,

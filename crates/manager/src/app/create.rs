@@ -11,12 +11,13 @@ use crate::uploads::{UPLOAD_COUNT_LIMIT, UploadError};
 use domain::{SessionId, UploadId};
 use lifecycle::manager::{Answer, CreateRequest, Refusal};
 use public_api::{ByteStream, Caller, CreateSession, Created, Problem, ProblemCode, UploadView};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 /// Longest idempotency key.
 const KEY_LIMIT_BYTES: usize = 255;
 /// How often another id is drawn; that one of these is taken is all but impossible.
-const ID_TRIES: usize = 3;
+pub(super) const ID_TRIES: usize = 3;
 
 impl SiteService {
     pub(crate) async fn create_session(
@@ -25,7 +26,8 @@ impl SiteService {
         request: CreateSession,
         key: Option<String>,
     ) -> Result<Created, Problem> {
-        let idempotency = key.map(|key| idempotency(key, &request)).transpose()?;
+        let (key, digest) = idempotency(key, &request)?;
+        let idempotency = key.map(|key| (key, digest));
         let defaults = self.manager.shared.read(Defaults::of);
         let mut checked = check(&request, &self.manager.settings, defaults)?;
         let settings = &self.manager.settings;
@@ -34,6 +36,7 @@ impl SiteService {
         if let Some(upload) = checked.spec.upload {
             self.check_upload(upload, idempotency.is_some()).await?;
         }
+        let after = self.resolve_after(caller, &request.after).await?;
         let mut last = None;
         for _ in 0..ID_TRIES {
             let create = CreateRequest {
@@ -42,6 +45,8 @@ impl SiteService {
                 owner: owner_of(caller),
                 kind: checked.kind,
                 spec: checked.spec.clone(),
+                retry: checked.retry,
+                after: after.clone(),
                 idempotency: idempotency.clone(),
             };
             let answer = self
@@ -62,7 +67,11 @@ impl SiteService {
                     last = Some(refusal);
                 }
                 Answer::Refused { refusal } => return Err(refused(&refusal)),
-                Answer::Accepted { .. } => unreachable!("a creation is made or refused"),
+                Answer::Accepted { .. }
+                | Answer::ArrayCreated { .. }
+                | Answer::ArrayAccepted { .. } => {
+                    unreachable!("a creation is made or refused")
+                }
             }
         }
         Err(refused(&last.expect("every other answer has returned")))
@@ -70,7 +79,7 @@ impl SiteService {
 
     /// Refuses an upload that is not there. A request that is sent again by its key may name one
     /// that its session has used up, so then only the core can tell.
-    async fn check_upload(&self, upload: UploadId, keyed: bool) -> Result<(), Problem> {
+    pub(super) async fn check_upload(&self, upload: UploadId, keyed: bool) -> Result<(), Problem> {
         let there = tokio::fs::try_exists(self.manager.uploads.path(upload)).await;
         match there {
             Ok(true) => Ok(()),
@@ -123,8 +132,14 @@ impl SiteService {
 }
 
 /// The key, and a digest that tells this request from any other.
-fn idempotency(key: String, request: &CreateSession) -> Result<(String, String), Problem> {
-    if key.is_empty() || key.len() > KEY_LIMIT_BYTES || key.chars().any(char::is_control) {
+pub(super) fn idempotency(
+    key: Option<String>,
+    request: &impl Serialize,
+) -> Result<(Option<String>, String), Problem> {
+    let is_bad = |key: &String| {
+        key.is_empty() || key.len() > KEY_LIMIT_BYTES || key.chars().any(char::is_control)
+    };
+    if key.as_ref().is_some_and(is_bad) {
         let detail = format!("a key has 1 to {KEY_LIMIT_BYTES} printable characters");
         return Err(field("idempotency-key", detail));
     }

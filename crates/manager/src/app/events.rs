@@ -6,7 +6,7 @@ use crate::app::problems::field;
 use crate::app::{SiteService, stream_of};
 use crate::leader::LeaderHandle;
 use crate::shared::LeaderError;
-use domain::{SessionId, Timestamp};
+use domain::{ArrayId, SessionId, Timestamp};
 use lifecycle::rows::SiteEvent;
 use public_api::{
     Caller, EventPage, EventPageQuery, EventQuery, EventStream, PAGE_LIMIT, Problem, PublicEvent,
@@ -29,6 +29,7 @@ struct Watcher {
     service: SiteService,
     caller: Caller,
     session: Option<SessionId>,
+    array: Option<ArrayId>,
     /// The last event that was looked at.
     after: u64,
     out: mpsc::Sender<Result<PublicEvent, Problem>>,
@@ -44,6 +45,10 @@ impl SiteService {
             Some(session) => Some(self.resolve(caller, session).await?.id),
             None => None,
         };
+        let array = match &query.array {
+            Some(array) => Some(self.resolve_array(caller, array).await?.id),
+            None => None,
+        };
         // From here on nothing is missed: what comes between this line and the first read of the
         // store is in both, and told once because numbers ascend.
         let live = self.manager.shared.events();
@@ -53,6 +58,7 @@ impl SiteService {
             service: self.clone(),
             caller: caller.clone(),
             session,
+            array,
             after: query.after.unwrap_or(newest),
             out,
         };
@@ -134,7 +140,7 @@ impl SiteService {
             let mut found = BTreeMap::new();
             for id in unnamed {
                 let record = store.session(id)?;
-                found.extend(record.map(|record| (id, record.name.to_string())));
+                found.extend(record.map(|record| (id, record.shown_name())));
             }
             Ok(found)
         };
@@ -238,7 +244,8 @@ impl Watcher {
         self.after = event.number;
         let concerns = self
             .session
-            .is_none_or(|session| event.session == Some(session));
+            .is_none_or(|session| event.session == Some(session))
+            && self.array.is_none_or(|array| event.array == Some(array));
         if !concerns || !may_see(&self.caller, event) {
             return true;
         }

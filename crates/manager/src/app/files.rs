@@ -20,16 +20,26 @@ impl SiteService {
             let detail = format!("`{}` holds `..` or NUL", query.path.escape_debug());
             return Err(Problem::new(ProblemCode::PathRefused, detail));
         }
-        let Some(main) = record.members.first() else {
+        // Between two attempts the files are those of the one before.
+        let attempt = query.attempt.unwrap_or(record.attempt);
+        let Some(main) = record.main_of(attempt) else {
+            if let Some(attempt) = query.attempt {
+                let detail = format!("session {} has no attempt {attempt}", record.shown_name());
+                return Err(Problem::new(ProblemCode::NoSuchFile, detail)
+                    .hint("`insula show SESSION` lists its attempts"));
+            }
             let detail = format!(
                 "session {} is {} and has no files",
-                record.name,
+                record.shown_name(),
                 record.state.word()
             );
             return Err(Problem::new(ProblemCode::WrongState, detail));
         };
         if main.state == MemberState::Gone {
-            let detail = format!("the files of session {} are no longer kept", record.name);
+            let detail = format!(
+                "the files of session {} are no longer kept",
+                record.shown_name()
+            );
             return Err(Problem::new(ProblemCode::NoSuchFile, detail).hint(kept_for("files are")));
         }
         let api = self.node(main.node)?;

@@ -31,7 +31,10 @@ impl SiteService {
         }
         let record = self.resolve(caller, session).await?;
         if record.spec.stdin == StdinMode::Null {
-            let detail = format!("session {} was started without standard input", record.name);
+            let detail = format!(
+                "session {} was started without standard input",
+                record.shown_name()
+            );
             return Err(Problem::new(ProblemCode::WrongState, detail));
         }
         if !record.state.is_living() {

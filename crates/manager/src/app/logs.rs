@@ -5,11 +5,15 @@ use crate::app::{SiteService, stream_of};
 use crate::clock;
 use crate::manager::Manager;
 use crate::shared::before;
-use domain::{MemberId, MemberState, NodeId, SessionId, SessionRecord, Span, Timestamp};
+use domain::{
+    AttemptNumber, MemberId, MemberState, NodeId, SessionId, SessionRecord, Span, Timestamp,
+};
 use futures::StreamExt;
 use futures::stream;
 use node_api::{LogChunk, LogChunkStream, LogRequest, LogStream, NodeError};
-use public_api::{Caller, LogFrame, LogFrameStream, LogQuery, OutputStream, Problem, ProblemCode};
+use public_api::{
+    Caller, LogFrame, LogFrameStream, LogOutput, LogQuery, OutputStream, Problem, ProblemCode,
+};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -44,14 +48,20 @@ impl SiteService {
         session: &str,
         stream: OutputStream,
         query: LogQuery,
-    ) -> Result<LogFrameStream, Problem> {
+    ) -> Result<LogOutput, Problem> {
         let since = query.since.as_deref().map(parse_since).transpose()?;
         let record = self.resolve(caller, session).await?;
+        let attempt = match query.attempt {
+            Some(0) => return Err(field("attempt", "attempts are numbered from 1")),
+            Some(attempt) => attempt,
+            None => attempt_meant(&record, query.follow),
+        };
         let slot = Slot::take(&self.manager, record.id)?;
         let (out, frames) = mpsc::channel(QUEUE_LIMIT);
         let follower = Follower {
             service: self.clone(),
             session: record.id,
+            attempt,
             stream: match stream {
                 OutputStream::Stdout => LogStream::Stdout,
                 OutputStream::Stderr => LogStream::Stderr,
@@ -67,11 +77,12 @@ impl SiteService {
         self.manager
             .tasks
             .spawn_cancellable("follow output", follower.run());
-        if record.state.is_living() {
-            Ok(stream_of(frames))
+        let frames = if is_over(&record, attempt) {
+            after_first(frames).await?
         } else {
-            after_first(frames).await
-        }
+            stream_of(frames)
+        };
+        Ok(LogOutput { attempt, frames })
     }
 }
 
@@ -162,6 +173,8 @@ enum Forwarded {
 struct Follower {
     service: SiteService,
     session: SessionId,
+    /// Whose output.
+    attempt: AttemptNumber,
     stream: LogStream,
     /// The next byte that is wanted.
     offset: u64,
@@ -230,7 +243,7 @@ impl Follower {
     }
 
     async fn place(&self) -> Result<Place, Stop> {
-        Ok(place(self.record().await?.as_ref()))
+        Ok(place(self.record().await?.as_ref(), self.attempt))
     }
 
     /// Passes on what the node has, and what comes if it is followed.
@@ -315,7 +328,9 @@ impl Follower {
                 true
             }
             // It has not begun there yet; or it is over and gone.
-            NodeError::UnknownMember { .. } => self.record().await?.state.is_living(),
+            NodeError::UnknownMember { .. } => {
+                !is_over(self.record().await?.as_ref(), self.attempt)
+            }
             NodeError::Undecodable { .. }
             | NodeError::Refused { .. }
             | NodeError::Unsupported { .. }
@@ -334,11 +349,12 @@ impl Follower {
 
     /// Waits until the session has moved; tells that the stream is alive after a while.
     async fn await_change(&self) -> Result<(), Stop> {
-        let session = self.session;
+        let (session, attempt) = (self.session, self.attempt);
         let shared = &self.service.manager.shared;
         let moved = shared.wait_for(ALIVE_PAUSE, |view| {
             let record = view.sessions.get(&session);
-            let waits = record.is_some_and(|record| matches!(place(record), Place::NotYet));
+            let waits =
+                record.is_some_and(|record| matches!(place(record, attempt), Place::NotYet));
             (!waits).then_some(())
         });
         let out = self.out.clone();
@@ -352,15 +368,15 @@ impl Follower {
         }
     }
 
-    /// Waits until the end of the session is shown.
+    /// Waits until the end of the attempt is shown.
     async fn await_end(&self) -> Result<(), Stop> {
-        let session = self.session;
+        let (session, attempt) = (self.session, self.attempt);
         let started = Instant::now();
         while started.elapsed() < END_WAIT {
             let shared = &self.service.manager.shared;
             let over = shared.wait_for(ALIVE_PAUSE, |view| {
                 let record = view.sessions.get(&session);
-                let lives = record.is_some_and(|record| record.state.is_living());
+                let lives = record.is_some_and(|record| !is_over(record, attempt));
                 (!lives).then_some(())
             });
             let out = self.out.clone();
@@ -381,10 +397,28 @@ impl Follower {
     }
 }
 
-fn place(record: &SessionRecord) -> Place {
-    let ended = !record.state.is_living();
-    let Some(main) = record.members.first() else {
-        return if ended { Place::Never } else { Place::NotYet };
+/// The attempt of a request that names none: the last one that was placed, or the next one where
+/// it is followed and none is placed.
+fn attempt_meant(record: &SessionRecord, follow: bool) -> AttemptNumber {
+    let waits = record.state.is_living() && record.members.is_empty();
+    let next = AttemptNumber::from(waits && follow);
+    (record.attempt + next).max(1)
+}
+
+/// Nothing comes of an attempt any more.
+fn is_over(record: &SessionRecord, attempt: AttemptNumber) -> bool {
+    let waits_again = record.attempt == attempt && record.members.is_empty();
+    !record.state.is_living() || record.attempt > attempt || waits_again
+}
+
+fn place(record: &SessionRecord, attempt: AttemptNumber) -> Place {
+    let Some(main) = record.main_of(attempt) else {
+        // Of an attempt that was placed, something would be known.
+        return match (is_over(record, attempt), attempt <= record.attempt) {
+            (true, true) => Place::NoLonger,
+            (true, false) => Place::Never,
+            (false, _) => Place::NotYet,
+        };
     };
     match &main.state {
         MemberState::Assigned | MemberState::Preparing | MemberState::Starting => Place::NotYet,

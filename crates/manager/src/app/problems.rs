@@ -20,6 +20,14 @@ pub(crate) fn no_such_session(asked: &str) -> Problem {
     )
 }
 
+pub(crate) fn no_such_array(asked: &str) -> Problem {
+    let asked: String = asked.chars().take(80).collect();
+    Problem::new(
+        ProblemCode::NoSuchArray,
+        format!("there is no array `{asked}`"),
+    )
+}
+
 impl From<LeaderError> for Problem {
     fn from(error: LeaderError) -> Self {
         let code = match &error {
@@ -55,9 +63,8 @@ impl From<LeaderError> for Problem {
 pub(crate) fn refused(refusal: &Refusal) -> Problem {
     let detail = refusal.to_string();
     match refusal {
-        Refusal::NameTaken { free, .. } => Problem::new(ProblemCode::NameTaken, detail).hint(
-            format!("`{free}` is free; or remove the session that has the name"),
-        ),
+        Refusal::NameTaken { free, .. } => Problem::new(ProblemCode::NameTaken, detail)
+            .hint(format!("`{free}` is free; or remove what has the name")),
         Refusal::IdTaken { .. } => Problem::new(ProblemCode::Internal, detail),
         Refusal::KeyReused { .. } => Problem::new(ProblemCode::IdempotencyKeyReused, detail),
         Refusal::NeverFits { slot, largest, .. } => Problem::new(ProblemCode::NeverFits, detail)
@@ -71,6 +78,12 @@ pub(crate) fn refused(refusal: &Refusal) -> Problem {
             }
         }
         Refusal::NoSuchSession { session } => no_such_session(&session.to_string()),
+        Refusal::IsElement { .. } => {
+            Problem::new(ProblemCode::WrongState, detail).hint("name the array when it is made")
+        }
+        Refusal::NoSuchArray { array } => no_such_array(&array.to_string()),
+        Refusal::ArrayHasEnded { .. } => Problem::new(ProblemCode::WrongState, detail)
+            .hint("`insula show ARRAY` tells how its elements ended"),
         Refusal::NotUnclaimed { .. } => Problem::new(ProblemCode::NoSuchMember, detail),
         Refusal::HasEnded { .. } => Problem::new(ProblemCode::WrongState, detail)
             .hint("`insula why SESSION` tells how it ended"),

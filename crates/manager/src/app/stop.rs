@@ -85,7 +85,7 @@ impl SiteService {
     ) -> Result<SessionView, Problem> {
         let record = self.resolve(caller, session).await?;
         if record.state.is_living() && living == Living::Refuse {
-            let detail = format!("session {} is {}", record.name, record.state.word());
+            let detail = format!("session {} is {}", record.shown_name(), record.state.word());
             return Err(Problem::new(ProblemCode::WrongState, detail)
                 .hint("stop it first, or use `insula rm --force`"));
         }
@@ -118,7 +118,7 @@ impl SiteService {
         let record = self.resolve(caller, session).await?;
         let main = record.members.first();
         let Some(main) = main.filter(|main| has_command(&main.state)) else {
-            let detail = format!("session {} is {}", record.name, record.state.word());
+            let detail = format!("session {} is {}", record.shown_name(), record.state.word());
             return Err(Problem::new(ProblemCode::WrongState, detail));
         };
         let api = self.node(main.node)?;
@@ -151,8 +151,10 @@ fn check_signal(signal: i32) -> Result<i32, Problem> {
 
 pub(crate) fn accepted(answer: Answer) -> Result<(), Problem> {
     match answer {
-        Answer::Accepted { .. } => Ok(()),
+        Answer::Accepted { .. } | Answer::ArrayAccepted { .. } => Ok(()),
         Answer::Refused { refusal } => Err(refused(&refusal)),
-        Answer::Created { .. } => unreachable!("nothing was to be made"),
+        Answer::Created { .. } | Answer::ArrayCreated { .. } => {
+            unreachable!("nothing was to be made")
+        }
     }
 }

@@ -46,7 +46,7 @@ impl SiteService {
             add(sum.get_or_insert_default(), &usage);
         }
         sum.ok_or_else(|| {
-            let detail = format!("session {} is {}", record.name, record.state.word());
+            let detail = format!("session {} is {}", record.shown_name(), record.state.word());
             Problem::new(ProblemCode::WrongState, detail)
         })
     }

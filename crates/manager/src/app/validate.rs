@@ -12,7 +12,7 @@ use domain::{
     AskedLimits, InvalidName, NodeLostPolicy, SessionKind, SessionName, SessionSpec, Slots, Span,
     StdinMode, UploadId,
 };
-use lifecycle::manager::View;
+use lifecycle::manager::{RETRY_LIMIT, View};
 use public_api::{CreateSession, KindView, Problem, ProblemCode};
 use std::collections::BTreeMap;
 
@@ -58,6 +58,7 @@ pub(crate) struct Checked {
     pub(crate) name: Option<SessionName>,
     pub(crate) kind: SessionKind,
     pub(crate) spec: SessionSpec,
+    pub(crate) retry: u32,
 }
 
 /// Checks everything that can be told from the request alone.
@@ -66,9 +67,9 @@ pub(crate) fn check(
     settings: &ManagerSettings,
     defaults: Defaults,
 ) -> Result<Checked, Problem> {
-    if request.retry > 0 || !request.after.is_empty() {
-        let detail = "this build serves neither `retry` nor `after` yet";
-        return Err(Problem::new(ProblemCode::InvalidField, detail).hint("leave them away"));
+    if request.retry > RETRY_LIMIT {
+        let detail = format!("{} is more than {RETRY_LIMIT}", request.retry);
+        return Err(field("retry", detail));
     }
     check_command(&request.command, &request.env)?;
     let name = request.name.as_deref().map(check_name).transpose()?;
@@ -87,6 +88,7 @@ pub(crate) fn check(
     };
     Ok(Checked {
         name,
+        retry: request.retry,
         kind: kind_of(request.kind.unwrap_or(KindView::Batch)),
         spec: SessionSpec {
             image,
@@ -130,7 +132,11 @@ fn check_name(name: &str) -> Result<SessionName, Problem> {
     })
 }
 
-fn check_command(command: &[String], env: &BTreeMap<String, String>) -> Result<(), Problem> {
+/// Checks a command with its variables, and returns how many bytes they have.
+pub(crate) fn check_command(
+    command: &[String],
+    env: &BTreeMap<String, String>,
+) -> Result<usize, Problem> {
     if command.first().is_none_or(String::is_empty) {
         return Err(field("command", "a session needs a program to run")
             .hint("write it after `--`: `insula run -- python3 train.py`"));
@@ -142,7 +148,7 @@ fn check_command(command: &[String], env: &BTreeMap<String, String>) -> Result<(
         );
         return Err(field("command", detail).hint("put long data into a file and --upload it"));
     }
-    Ok(())
+    Ok(bytes)
 }
 
 /// Checks the words and variables of any command; returns how many bytes they have.
@@ -294,4 +300,11 @@ pub(crate) fn check_inner_path(name: &str, path: &str) -> Result<(), Problem> {
 }
 
 #[cfg(test)]
-mod tests;
+impl Defaults {
+    pub(crate) const FOR_TESTS: Self = Self {
+        memory_bytes: DEFAULT_MEMORY,
+    };
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

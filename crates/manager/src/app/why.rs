@@ -1,5 +1,7 @@
 //! Why a session is where it is.
 
+mod held;
+
 use crate::app::SiteService;
 use crate::app::convert::{node_name, reason, shortened, time_text};
 use crate::clock;
@@ -9,7 +11,8 @@ use domain::{
     SessionRecord, SessionState, SlotName, Span, Timestamp,
 };
 use guest_api::files::LOG_LIMIT_BYTES;
-use lifecycle::manager::explain;
+use held::{held_back, past_lines};
+use lifecycle::manager::{explain, hold};
 use public_api::{Caller, NodeReason, Problem, UsageView, Why, WhyReason};
 use scheduler::{NodeReasons, Reason};
 use std::collections::BTreeMap;
@@ -38,11 +41,15 @@ impl SiteService {
         };
         let shared = &self.manager.shared;
         match &record.state {
-            SessionState::Pending => {
-                let reasons = shared.read(|view| explain(view, record.id, now));
-                waits(&mut why, &reasons.unwrap_or_default());
-                refused_nodes(&mut why, self.manager.refusals.all());
-            }
+            SessionState::Pending => match shared.read(|view| hold(view, &record)) {
+                Some(hold) => held_back(&mut why, &hold, &record, now),
+                None => {
+                    let reasons = shared.read(|view| explain(view, record.id, now));
+                    waits(&mut why, &reasons.unwrap_or_default());
+                    refused_nodes(&mut why, self.manager.refusals.all());
+                    why.evidence.extend(past_lines(&record));
+                }
+            },
             SessionState::Ended { outcome } => {
                 shared.read(|view| has_ended(&mut why, &record, outcome, &view.nodes));
             }
@@ -260,6 +267,7 @@ fn has_ended(why: &mut Why, record: &SessionRecord, outcome: &Outcome, nodes: &N
         why.evidence
             .push(format!("it ended at {}", time_text(ended)));
     }
+    why.evidence.extend(past_lines(record));
     why.suggestion = remedy(outcome, record);
 }
 

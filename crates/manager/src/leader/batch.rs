@@ -4,7 +4,7 @@ use crate::clock;
 use crate::leader::{Command, Leader, Request, StoreRead};
 use crate::shared::LeaderError;
 use database::Room as StoreRoom;
-use domain::{Intention, NodeId, SessionId};
+use domain::NodeId;
 use lifecycle::manager::{Answer, Effects, Event, EventKind, RequestToken};
 use lifecycle::rows::RowChange;
 use node_api::Welcome;
@@ -43,7 +43,8 @@ impl Leader {
         let now = clock::now();
         match command {
             Command::Request { request, reply } => {
-                if let (Request::Create(_), Some(full)) = (&request, self.no_room()) {
+                let creates = matches!(request, Request::Create(_) | Request::CreateArray(_));
+                if let Some(full) = self.no_room().filter(|_| creates) {
                     // The asker may have gone.
                     let _sent = reply.send(Err(full));
                     return;
@@ -51,28 +52,19 @@ impl Leader {
                 self.next_token += 1;
                 let token = RequestToken(self.next_token);
                 waiting.answers.insert(token, reply);
-                if let Request::Remove(session, _) | Request::Rename(session, _) = &request {
-                    events.extend(self.recall(*session));
+                match &request {
+                    Request::Remove(session, _) | Request::Rename(session, _) => {
+                        events.extend(self.recall(*session));
+                    }
+                    Request::RemoveArray(array, _) => events.extend(self.recall_array(*array)),
+                    Request::Create(_)
+                    | Request::Stop(..)
+                    | Request::EndUnclaimed(_)
+                    | Request::CreateArray(_)
+                    | Request::StopArray(..)
+                    | Request::Throttle(..) => {}
                 }
-                let kind = match request {
-                    Request::Create(request) => EventKind::Create { token, request },
-                    Request::Stop(session, order) => EventKind::Stop {
-                        token,
-                        session,
-                        order,
-                    },
-                    Request::Remove(session, order) => EventKind::Remove {
-                        token,
-                        session,
-                        order,
-                    },
-                    Request::EndUnclaimed(asked) => EventKind::EndUnclaimed { token, asked },
-                    Request::Rename(session, name) => EventKind::Rename {
-                        token,
-                        session,
-                        name,
-                    },
-                };
+                let kind = event_of(request, token);
                 events.push(Event { now, kind });
             }
             Command::Hello { hello, reply } => {
@@ -90,28 +82,6 @@ impl Leader {
             Command::Read { read } => waiting.reads.push(read),
             Command::Close => {}
         }
-    }
-
-    /// A session that memory has dropped, read from the store because it is to be removed.
-    fn recall(&mut self, session: SessionId) -> Option<Event> {
-        let site = self.site.as_ref()?;
-        if site.session(session).is_some() {
-            return None;
-        }
-        let mut record = self.store.session(session).ok().flatten()?;
-        if record.state.is_living() {
-            return None;
-        }
-        record.intention = match record.intention {
-            // It is asked for anew; a removal that was under way would be in memory.
-            Intention::Remove { .. } | Intention::Run => Intention::Run,
-            other @ (Intention::Stop { .. } | Intention::Fail { .. }) => other,
-        };
-        let session = Box::new(record);
-        Some(Event {
-            now: clock::now(),
-            kind: EventKind::Recalled { session },
-        })
     }
 
     /// Why no new work can be taken, if so; looked at twice a second at most.
@@ -178,6 +148,44 @@ impl Leader {
             );
             LeaderError::of_commit(&error)
         })
+    }
+}
+
+fn event_of(request: Request, token: RequestToken) -> EventKind {
+    match request {
+        Request::Create(request) => EventKind::Create { token, request },
+        Request::Stop(session, order) => EventKind::Stop {
+            token,
+            session,
+            order,
+        },
+        Request::Remove(session, order) => EventKind::Remove {
+            token,
+            session,
+            order,
+        },
+        Request::EndUnclaimed(asked) => EventKind::EndUnclaimed { token, asked },
+        Request::Rename(session, name) => EventKind::Rename {
+            token,
+            session,
+            name,
+        },
+        Request::CreateArray(request) => EventKind::CreateArray { token, request },
+        Request::StopArray(array, order) => EventKind::StopArray {
+            token,
+            array,
+            order,
+        },
+        Request::RemoveArray(array, order) => EventKind::RemoveArray {
+            token,
+            array,
+            order,
+        },
+        Request::Throttle(array, throttle) => EventKind::Throttle {
+            token,
+            array,
+            throttle,
+        },
     }
 }
 

@@ -7,7 +7,7 @@ use public_api::{
     ArrayPage, ArrayQuery, ArrayView, AttachOrder, Build, ByteStream, Caller, ChangeSession,
     ClientMessage, ClientMessageStream, CreateArray, CreateSession, Created, CreatedArray,
     ElementPage, ElementQuery, EventPage, EventPageQuery, EventQuery, EventStream, ExecOrder,
-    FilesQuery, JoinedView, KindView, ListQuery, LogFrame, LogFrameStream, LogQuery, NetworkView,
+    FilesQuery, JoinedView, KindView, ListQuery, LogFrame, LogOutput, LogQuery, NetworkView,
     NodeView, OutputStream, Problem, ProblemCode, ProcessControl, ProcessEnd, ProcessEvent,
     PublicEvent, ResourcesView, ServerMessage, ServerMessageStream, Service, SessionPage,
     SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView, StdinQuery,
@@ -411,7 +411,7 @@ impl Service for Fake {
         session: &str,
         stream: OutputStream,
         query: LogQuery,
-    ) -> Result<LogFrameStream, Problem> {
+    ) -> Result<LogOutput, Problem> {
         note!(self, caller, "logs {session} {stream:?} {query:?}");
         let mut frames = vec![
             Ok(LogFrame::Data {
@@ -423,17 +423,21 @@ impl Service for Fake {
                 bytes: 10,
             }),
         ];
+        let attempt = query.attempt.unwrap_or(1);
         if *self.cut.lock().expect("no test panics with it") {
-            return Ok(stream::iter(frames).boxed());
+            let frames = stream::iter(frames).boxed();
+            return Ok(LogOutput { attempt, frames });
         }
         if *self.endless.lock().expect("no test panics with it") {
-            return Ok(stream::iter(frames).chain(stream::pending()).boxed());
+            let frames = stream::iter(frames).chain(stream::pending()).boxed();
+            return Ok(LogOutput { attempt, frames });
         }
         let offset = query.offset + 15;
         frames.push(Ok(LogFrame::End { offset }));
         // What comes after the end must never be seen.
         frames.push(Ok(LogFrame::Alive));
-        Ok(stream::iter(frames).boxed())
+        let frames = stream::iter(frames).boxed();
+        Ok(LogOutput { attempt, frames })
     }
 
     async fn stdin(

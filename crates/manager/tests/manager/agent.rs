@@ -1,7 +1,7 @@
 //! An agent without containers: what it is told becomes true at once, by the command's name.
 //!
 //! `true` ends well, `exit N` ends with N, `stay` prints a line and runs until it is stopped,
-//! `slow` is prepared until the test lets it go.
+//! `slow` is prepared until the test lets it go, `flaky N` fails N times before it ends well.
 
 use async_trait::async_trait;
 use domain::{
@@ -196,9 +196,13 @@ fn after(
     want: &Want,
     command: &[String],
 ) -> Option<(MemberId, Member)> {
+    let output = match command[0].as_str() {
+        "flaky" => format!("attempt {}\n", id.attempt),
+        _ => "hello\n".to_owned(),
+    };
     let new = |state| Member {
         state,
-        output: b"hello\n".to_vec(),
+        output: output.into_bytes(),
         input: vec![],
     };
     let member = match (known, want) {
@@ -231,6 +235,11 @@ fn begin(id: MemberId, command: &[String]) -> MemberState {
         "true" => exited(id, ExitHow::Exited { code: 0 }, ExitCause::Own),
         "exit" => {
             let code = command[1].parse().expect("a code");
+            exited(id, ExitHow::Exited { code }, ExitCause::Own)
+        }
+        "flaky" => {
+            let failures: u32 = command[1].parse().expect("a count");
+            let code = u8::from(id.attempt <= failures);
             exited(id, ExitHow::Exited { code }, ExitCause::Own)
         }
         "slow" => MemberState::Preparing,

@@ -2,6 +2,7 @@
 //! commits that fail.
 
 mod agent;
+mod arrays;
 mod daily;
 mod failures;
 mod processes;

@@ -168,7 +168,8 @@ impl TestSite {
             .service
             .logs(&caller("ada"), session, OutputStream::Stdout, query)
             .await
-            .expect("it is there");
+            .expect("it is there")
+            .frames;
         let mut text = Vec::new();
         while let Some(frame) = frames.next().await {
             match frame.expect("no problem") {

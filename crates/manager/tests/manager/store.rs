@@ -1,7 +1,13 @@
 //! A store in memory that fails on order.
 
-use database::{CommitError, HistoryQuery, PruneReport, Retention, Room, Store, StoreError};
-use domain::{NodeId, NodeRecord, Owner, SessionId, SessionName, SessionRecord, SiteId, Timestamp};
+use database::{
+    ArrayHistoryQuery, CommitError, ElementCount, ElementScope, HistoryQuery, PruneReport,
+    Retention, Room, Store, StoreError,
+};
+use domain::{
+    ArrayId, ArrayRecord, NodeId, NodeRecord, Owner, SessionId, SessionName, SessionRecord, SiteId,
+    Timestamp,
+};
 use lifecycle::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent, SiteRow};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -21,6 +27,7 @@ pub(crate) enum Failure {
 pub(crate) struct Rows {
     site: Option<SiteRow>,
     sessions: BTreeMap<SessionId, SessionRecord>,
+    arrays: BTreeMap<ArrayId, ArrayRecord>,
     nodes: BTreeMap<NodeId, NodeRecord>,
     keys: Vec<IdempotencyRow>,
     events: Vec<SiteEvent>,
@@ -48,6 +55,9 @@ impl Rows {
         self.commits += 1;
         for change in batch.iter().cloned() {
             match change {
+                RowChange::PutArray { array } => {
+                    self.arrays.insert(array.id, *array);
+                }
                 RowChange::PutSession { session } => {
                     self.sessions.insert(session.id, *session);
                 }
@@ -84,6 +94,7 @@ impl Store for FakeStore {
         Ok(Loaded {
             site: rows.site.clone().unwrap_or(new),
             sessions: rows.sessions.values().cloned().collect(),
+            arrays: rows.arrays.values().cloned().collect(),
             nodes: rows.nodes.values().cloned().collect(),
             idempotency: rows.keys.clone(),
             uploads: vec![],
@@ -125,6 +136,29 @@ impl Store for FakeStore {
             .sessions
             .get(&id)
             .cloned())
+    }
+
+    fn arrays(&mut self, _: &ArrayHistoryQuery) -> Result<Vec<ArrayRecord>, StoreError> {
+        let rows = self.0.lock().expect("not poisoned");
+        Ok(rows.arrays.values().rev().cloned().collect())
+    }
+
+    fn array(&mut self, id: ArrayId) -> Result<Option<ArrayRecord>, StoreError> {
+        let rows = self.0.lock().expect("not poisoned");
+        Ok(rows.arrays.get(&id).cloned())
+    }
+
+    fn elements(
+        &mut self,
+        _: ArrayId,
+        _: ElementScope,
+        _: u32,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn count_elements(&mut self, _: ArrayId) -> Result<Vec<ElementCount>, StoreError> {
+        Ok(Vec::new())
     }
 
     fn sessions_named(

@@ -123,7 +123,7 @@ async fn streams_of_one_session_are_bounded_and_given_back() {
     for _ in 0..64 {
         streams.push(open().await.expect("below the limit"));
     }
-    let refused = open().await.err().expect("one too many");
+    let refused = open().await.expect_err("one too many");
     assert_eq!(refused.code, ProblemCode::Busy);
     drop(streams);
     // The followers notice that nobody listens, each in its own time.
@@ -213,7 +213,7 @@ async fn a_node_that_is_away_is_told_to_a_reader() {
         .service
         .logs(&ada, &made.id, OutputStream::Stdout, query)
         .await;
-    let problem = stream.err().expect("the node is away");
+    let problem = stream.expect_err("the node is away");
     assert_eq!(problem.code, ProblemCode::NodeUnreachable);
     site.close().await;
 }

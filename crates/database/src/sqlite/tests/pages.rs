@@ -2,7 +2,8 @@
 
 use super::sample::{ended, open, owner, pending, put};
 use crate::store::{
-    HistoryCursor, HistoryOwner, HistoryQuery, HistoryScope, PAGE_LIMIT, Store as _,
+    HistoryCursor, HistoryElements, HistoryOwner, HistoryQuery, HistoryScope, PAGE_LIMIT,
+    Store as _,
 };
 use domain::{SessionRecord, Timestamp};
 
@@ -11,6 +12,7 @@ fn everything() -> HistoryQuery {
         owner: HistoryOwner::Everyone,
         name: None,
         scope: HistoryScope::All,
+        elements: HistoryElements::Included,
         before: None,
         limit: 10,
     }

@@ -1,8 +1,10 @@
 //! How SQLite runs the queries whose tables grow: each by an index, none with a sort of its own.
 
 use super::sample::{open, owner};
-use crate::sqlite::{history, prune, read};
-use crate::store::{HistoryOwner, HistoryQuery, HistoryScope};
+use crate::sqlite::{arrays, history, prune, read};
+use crate::store::{
+    ArrayHistoryQuery, ElementScope, HistoryElements, HistoryOwner, HistoryQuery, HistoryScope,
+};
 use rusqlite::Connection;
 
 fn plan(connection: &Connection, sql: &str) -> String {
@@ -19,6 +21,36 @@ fn plan(connection: &Connection, sql: &str) -> String {
         .map(|step| step.expect("a step"))
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+fn of_arrays(whose: &str, owner: &HistoryOwner) -> Vec<(String, String)> {
+    let names = [("", None), (" named", Some("job".parse().expect("a name")))];
+    let queries = names.map(|(named, name)| {
+        let query = ArrayHistoryQuery {
+            owner: owner.clone(),
+            name,
+            before: None,
+            limit: 1,
+        };
+        let title = format!("arrays of {whose}{named}");
+        (title, arrays::statement(&query))
+    });
+    queries.into()
+}
+
+fn of_elements() -> Vec<(String, String)> {
+    let scopes = [
+        ElementScope::After(None),
+        ElementScope::After(Some(1)),
+        ElementScope::Before(None),
+        ElementScope::Before(Some(1)),
+        ElementScope::One(1),
+        ElementScope::Unsuccessful,
+    ];
+    let title = |scope| format!("elements {scope:?}");
+    scopes
+        .map(|scope| (title(scope), arrays::elements_statement(scope)))
+        .into()
 }
 
 #[test]
@@ -40,22 +72,32 @@ fn growing_tables_are_searched_by_index() {
     for (whose, owner) in owners {
         for (which, scope) in [("all", HistoryScope::All), ("ended", HistoryScope::Ended)] {
             for (named, name) in [("", None), (" named", Some("job".parse().expect("a name")))] {
-                let query = HistoryQuery {
-                    owner: owner.clone(),
-                    name,
-                    scope,
-                    before: None,
-                    limit: 1,
-                };
-                let title = format!("history of {whose}, {which}{named}");
-                queries.push((title, history::statement(&query)));
+                let of = [
+                    ("", HistoryElements::Included),
+                    (" alone", HistoryElements::LeftOut),
+                ];
+                for (alone, elements) in of {
+                    let query = HistoryQuery {
+                        owner: owner.clone(),
+                        name: name.clone(),
+                        scope,
+                        elements,
+                        before: None,
+                        limit: 1,
+                    };
+                    let title = format!("history of {whose}, {which}{named}{alone}");
+                    queries.push((title, history::statement(&query)));
+                }
             }
         }
+        queries.extend(of_arrays(whose, &owner));
     }
+    queries.extend(of_elements());
     let fixed = [
         ("load sessions", read::LOAD_SESSIONS),
         ("one session", read::ONE_SESSION),
-        ("current members", read::CURRENT_MEMBERS),
+        ("members", read::MEMBERS),
+        ("one array", arrays::ONE_ARRAY),
         ("events after", read::EVENTS_AFTER),
         ("a session's events after", read::SESSION_EVENTS_AFTER),
         ("first event since", read::FIRST_EVENT_SINCE),

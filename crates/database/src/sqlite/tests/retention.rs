@@ -19,6 +19,7 @@ fn key(number: u32) -> RowChange {
             key: number.to_string(),
             digest: "d".into(),
             session: SessionId(1),
+            array: None,
             at: at(i64::from(number)),
         },
     }

@@ -3,16 +3,17 @@
 use super::sample::{self, commit, ended, open, pending, put, running};
 use crate::store::Store as _;
 use domain::{
-    ArrayId, Capability, Cause, ExitCause, ExitHow, ExitRecord, Intention, LimitsReached, MemberId,
-    MemberRecord, MemberState, Mount, Network, NodeId, NodeLostPolicy, NodeRecord, NodeStatus,
-    OomEvidence, Outcome, SessionId, SessionKind, SessionRecord, SessionSpec, SessionState, SiteId,
+    ArrayId, Capability, Cause, Dependency, DependencyState, DependencyTarget, ExitCause, ExitHow,
+    ExitRecord, FailedDependency, Intention, LimitsReached, MemberId, MemberRecord, MemberState,
+    Mount, Need, Network, NodeId, NodeLostPolicy, NodeRecord, NodeStatus, OomEvidence, Outcome,
+    PastAttempt, Retry, SessionId, SessionKind, SessionRecord, SessionSpec, SessionState, SiteId,
     SlotName, Slots, Span, StdinMode, StopOrder, Timestamp, UploadId,
 };
 use lifecycle::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent, SiteRow};
 
 const ALWAYS: Timestamp = Timestamp(0);
 
-fn rich_spec() -> SessionSpec {
+pub(super) fn rich_spec() -> SessionSpec {
     SessionSpec {
         image: "host".into(),
         command: vec!["sh".into(), "-c".into(), "echo 'ü\u{1f600}\u{0}'".into()],
@@ -94,7 +95,17 @@ fn states() -> Vec<SessionState> {
             by: "ann".into(),
             signal: Some(9),
         },
-        Outcome::Cancelled { by: "bob".into() },
+        Outcome::Cancelled {
+            by: "bob".into(),
+            dependency: None,
+        },
+        Outcome::Cancelled {
+            by: "insula".into(),
+            dependency: Some(FailedDependency {
+                name: "fit.7".into(),
+                outcome: "failed".into(),
+            }),
+        },
         Outcome::Expired { limit: Span(5) },
         Outcome::Lost { node: NodeId(3) },
     ];
@@ -214,6 +225,95 @@ fn member_states(member: MemberId) -> Vec<MemberState> {
     states
 }
 
+fn former(session: SessionId) -> Vec<MemberRecord> {
+    let member = |attempt, index, state| MemberRecord {
+        id: MemberId {
+            session,
+            attempt,
+            index,
+        },
+        node: NodeId(8),
+        state,
+    };
+    let id = MemberId {
+        session,
+        attempt: 1,
+        index: 1,
+    };
+    let ended = member_states(id).pop().expect("one at least");
+    vec![
+        member(1, 0, MemberState::Gone),
+        member(1, 1, ended),
+        member(2, 0, MemberState::Gone),
+    ]
+}
+
+fn past() -> Vec<PastAttempt> {
+    let past = |attempt, outcome, started_at| PastAttempt {
+        attempt,
+        node: NodeId(8),
+        outcome,
+        started_at,
+        ended_at: Timestamp(9),
+    };
+    let failed = Outcome::Failed {
+        cause: Cause::ExitCode { exit_code: 3 },
+    };
+    vec![
+        past(1, failed, Some(Timestamp(7))),
+        past(2, Outcome::Lost { node: NodeId(8) }, None),
+    ]
+}
+
+fn retry() -> Retry {
+    Retry {
+        limit: 5,
+        used: 2,
+        at: Some(Timestamp(11)),
+    }
+}
+
+fn after() -> Vec<Dependency> {
+    let on = |on, need, state| Dependency {
+        on,
+        name: "fit".into(),
+        need,
+        state,
+    };
+    let failed = DependencyState::Failed {
+        name: "fit.7".into(),
+        outcome: "failed".into(),
+    };
+    vec![
+        on(
+            DependencyTarget::Session(SessionId(1)),
+            Need::Succeeded,
+            DependencyState::Waiting,
+        ),
+        on(
+            DependencyTarget::Array(ArrayId(2)),
+            Need::Ended,
+            DependencyState::Met { at: Timestamp(-1) },
+        ),
+        on(DependencyTarget::Array(ArrayId(3)), Need::Succeeded, failed),
+    ]
+}
+
+#[test]
+fn a_row_of_before_arrays_and_attempts_is_read() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = open(directory.path());
+    let session = running(1);
+    commit(&mut store, put(session.clone()));
+    let old = r#"{"intention":{"want":"run"},"state":{"state":"running"}}"#;
+    store
+        .connection
+        .execute("UPDATE sessions SET record = ?1", [old])
+        .expect("updated");
+    let found = store.session(session.id).expect("read");
+    assert_eq!(found, Some(session));
+}
+
 #[test]
 fn every_session_comes_back_as_it_was_put() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -238,6 +338,14 @@ fn every_session_comes_back_as_it_was_put() {
             } else {
                 sample::spec()
             };
+            if place % 2 == 1 {
+                session.former = former(session.id);
+                session.past = past();
+                session.retry = retry();
+                session.after = after();
+                session.attempt = 3;
+                session.members[0].id.attempt = 3;
+            }
             session.ended_at = (!state.is_living()).then_some(Timestamp(5));
             session.state = state.clone();
             session.intention = intention;
@@ -259,7 +367,7 @@ fn every_session_comes_back_as_it_was_put() {
 }
 
 #[test]
-fn every_member_comes_back_and_only_the_current_ones() {
+fn every_member_comes_back_also_those_of_former_attempts() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut store = open(directory.path());
     let mut session = running(1);
@@ -283,10 +391,12 @@ fn every_member_comes_back_and_only_the_current_ones() {
         Some(&session)
     );
     // A second attempt: none at first, then fewer.
+    session.former = std::mem::take(&mut session.members);
     let second = member(id(2, 0), MemberState::Assigned);
     for members in [Vec::new(), vec![second]] {
         session.attempt = 2;
         session.members = members;
+        session.former[0].state = MemberState::Gone;
         commit(&mut store, put(session.clone()));
         assert_eq!(
             store.session(session.id).expect("read").as_ref(),
@@ -327,6 +437,7 @@ fn site_nodes_and_keys_come_back() {
     let nothing = Loaded {
         site: site.clone(),
         sessions: Vec::new(),
+        arrays: Vec::new(),
         nodes: Vec::new(),
         idempotency: Vec::new(),
         uploads: Vec::new(),
@@ -342,6 +453,7 @@ fn site_nodes_and_keys_come_back() {
         key: "k".into(),
         digest: "d".into(),
         session: SessionId(1),
+        array: Some(ArrayId(2)),
         at: Timestamp(100),
     };
     let put_node = |id, status| RowChange::PutNode {
@@ -386,6 +498,7 @@ fn events_come_back_after_a_number() {
         at: Timestamp(6),
         project: session.map(|_| "default".to_owned()),
         session,
+        array: session.map(|_| ArrayId(9)),
         node,
         code: "a.b".into(),
         message: "it happened".into(),

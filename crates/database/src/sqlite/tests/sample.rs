@@ -4,8 +4,8 @@ use crate::sqlite::{OpenOptions, SqliteStore};
 use crate::store::Store as _;
 use domain::{
     Cause, Intention, MemberId, MemberRecord, MemberState, Network, NodeId, NodeLostPolicy,
-    Outcome, Owner, SessionId, SessionKind, SessionRecord, SessionSpec, SessionState, SiteId,
-    Slots, Span, StdinMode, Timestamp,
+    Outcome, Owner, Retry, SessionId, SessionKind, SessionRecord, SessionSpec, SessionState,
+    SiteId, Slots, Span, StdinMode, Timestamp,
 };
 use lifecycle::rows::{RowChange, SiteEvent};
 use std::collections::BTreeMap;
@@ -73,6 +73,10 @@ pub(super) fn pending(number: u32) -> SessionRecord {
         state: SessionState::Pending,
         attempt: 0,
         members: Vec::new(),
+        former: Vec::new(),
+        past: Vec::new(),
+        retry: Retry::default(),
+        after: Vec::new(),
         created_at: Timestamp(START + i64::from(number) * SECOND),
         started_at: None,
         ended_at: None,
@@ -128,6 +132,7 @@ pub(super) fn event(number: u64, session: Option<SessionId>) -> RowChange {
             at,
             project: Some("default".into()),
             session,
+            array: None,
             node: None,
             code: "session.created".into(),
             message: "a session was asked for".into(),

@@ -29,7 +29,7 @@ fn a_store_of_a_newer_build_is_refused_with_a_hint() {
     let OpenError::Newer { found, known, .. } = &error else {
         panic!("{error:?}")
     };
-    assert_eq!((*found, *known), (2, 1));
+    assert_eq!((*found, *known), (3, 2));
     assert!(error.hint().expect("a hint").contains("newer build"));
 }
 

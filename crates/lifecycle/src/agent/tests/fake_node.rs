@@ -74,6 +74,7 @@ pub(super) fn spec() -> MemberSpec {
             user: "user".into(),
         },
         array_index: None,
+        array_size: None,
         session: SessionSpec {
             image: "host".into(),
             command: vec!["true".into()],

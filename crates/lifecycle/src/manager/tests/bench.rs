@@ -121,6 +121,7 @@ impl Bench {
         let loaded = Loaded {
             site: row,
             sessions: vec![],
+            arrays: vec![],
             nodes: vec![],
             idempotency: vec![],
             uploads: vec![],
@@ -203,6 +204,7 @@ impl Bench {
                 .values()
                 .map(|s| s.as_ref().clone())
                 .collect(),
+            arrays: self.view.arrays().map(|a| a.as_ref().clone()).collect(),
             nodes: self.view.nodes.values().cloned().collect(),
             idempotency: self.keys.clone(),
             uploads: vec![],
@@ -250,6 +252,7 @@ impl Bench {
                 RowChange::AddEvent { event } => self.events.push(event.clone()),
                 RowChange::PutIdempotencyKey { key } => self.keys.push(key.clone()),
                 RowChange::PutSession { .. }
+                | RowChange::PutArray { .. }
                 | RowChange::DeleteSession { .. }
                 | RowChange::PutNode { .. }
                 | RowChange::DeleteNode { .. }
@@ -352,6 +355,8 @@ impl Bench {
             owner: owner(),
             kind: SessionKind::Batch,
             spec,
+            retry: 0,
+            after: vec![],
             idempotency: None,
         };
         self.create_request(request)

@@ -213,6 +213,7 @@ fn a_recalled_session_can_be_removed() {
     let events = vec![
         event(EventKind::Recalled {
             session: Box::new(old.clone()),
+            array: None,
         }),
         event(EventKind::Remove {
             token: RequestToken(5),

@@ -35,6 +35,7 @@ fn an_unclaimed_member_runs_on_is_shown_and_occupies() {
                 name: "stranger".parse().expect("a name"),
                 owner: owner(),
                 array_index: None,
+                array_size: None,
                 session: spec_of(30_000),
             }),
         }],

@@ -1,7 +1,7 @@
 //! Creations: names, keys, and every refusal.
 
 use super::bench::{Bench, MIB, exited, owner, spec};
-use crate::manager::{Answer, CreateRequest, Refusal};
+use crate::manager::{Answer, CreateRequest, Holder, Refusal};
 use domain::{Mount, NodeId, SessionId, SessionKind, SessionSpec, Slots};
 
 fn request(id: u64, name: Option<&str>, key: Option<(&str, &str)>) -> CreateRequest {
@@ -11,6 +11,8 @@ fn request(id: u64, name: Option<&str>, key: Option<(&str, &str)>) -> CreateRequ
         owner: owner(),
         kind: SessionKind::Batch,
         spec: spec(),
+        retry: 0,
+        after: vec![],
         idempotency: key.map(|(key, digest)| (key.to_owned(), digest.to_owned())),
     }
 }
@@ -55,10 +57,13 @@ fn a_living_name_is_refused_with_one_that_is_free() {
     else {
         panic!("the name is taken")
     };
-    let Refusal::NameTaken { session, free, .. } = refusal else {
+    let Refusal::NameTaken { holder, free, .. } = refusal else {
         panic!("{refusal}")
     };
-    assert_eq!((session, free.as_str()), (SessionId(100), "train-2"));
+    assert_eq!(
+        (holder, free.as_str()),
+        (Holder::Session(SessionId(100)), "train-2")
+    );
     let member = bench.member(SessionId(100), 0);
     bench.report(1, &[(member, exited(member, 0))]);
     let again = bench.create_request(request(102, Some("train"), None));
@@ -194,10 +199,10 @@ fn a_session_gets_another_name_and_its_old_one_is_free() {
     let Answer::Refused { refusal } = bench.rename(train, "other") else {
         panic!("the name is taken")
     };
-    let Refusal::NameTaken { session, free, .. } = refusal else {
+    let Refusal::NameTaken { holder, free, .. } = refusal else {
         panic!("{refusal}")
     };
-    assert_eq!((session, free.as_str()), (other, "other-2"));
+    assert_eq!((holder, free.as_str()), (Holder::Session(other), "other-2"));
     assert_eq!(bench.record(train).name.as_str(), "train");
     let accepted = Answer::Accepted { session: train };
     assert_eq!(bench.rename(train, "night"), accepted);

@@ -4,9 +4,9 @@ use crate::api::extract::{Context, QueryOf, SessionReference, StreamReference};
 use crate::api::problems::Refusal;
 use crate::api::routes::RawBytes;
 use crate::api::streams;
-use axum::http::header;
+use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Response};
-use public_api::{LOG_CONTENT_TYPE, LogQuery, OutputStream};
+use public_api::{ATTEMPT_HEADER, LOG_CONTENT_TYPE, LogOutput, LogQuery, OutputStream};
 
 /// A session's output
 ///
@@ -39,11 +39,15 @@ pub(in crate::api) async fn logs(
 ) -> Result<Response, Refusal> {
     let Context { service, caller } = context;
     let raw = query.raw;
-    let frames = service.logs(&caller, &session, stream, query).await?;
+    let LogOutput { attempt, frames } = service.logs(&caller, &session, stream, query).await?;
     let (kind, body) = if raw {
         ("application/octet-stream", streams::raw(frames))
     } else {
         (LOG_CONTENT_TYPE, streams::framed(frames))
     };
-    Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
+    let headers = [
+        (header::CONTENT_TYPE, kind.to_owned()),
+        (HeaderName::from_static(ATTEMPT_HEADER), attempt.to_string()),
+    ];
+    Ok((headers, body).into_response())
 }

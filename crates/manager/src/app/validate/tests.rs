@@ -5,7 +5,7 @@ use crate::manager::ManagerSettings;
 use domain::{Network, Slots, Span, Timestamp};
 use public_api::{Build, CreateSession, Problem, ProblemCode};
 
-fn settings() -> ManagerSettings {
+pub(crate) fn settings() -> ManagerSettings {
     ManagerSettings {
         home: "home".into(),
         runtime_directory: "/run".into(),

@@ -1,0 +1,74 @@
+//! What memory has dropped, read from the store because a request is about it.
+
+use crate::clock;
+use crate::leader::Leader;
+use database::ElementScope;
+use domain::{ArrayId, Intention, SessionId, SessionRecord};
+use lifecycle::manager::{Event, EventKind};
+
+/// Elements that are read at a time.
+const PAGE: u32 = 500;
+
+impl Leader {
+    /// A session that is to be removed.
+    pub(super) fn recall(&mut self, session: SessionId) -> Option<Event> {
+        let site = self.site.as_ref()?;
+        if site.session(session).is_some() {
+            return None;
+        }
+        let record = self.store.session(session).ok().flatten()?;
+        self.recalled(record)
+    }
+
+    /// All elements of an array that is to be removed which memory does not hold.
+    pub(super) fn recall_array(&mut self, array: ArrayId) -> Vec<Event> {
+        let mut events = Vec::new();
+        let Some(site) = &self.site else {
+            return events;
+        };
+        let size = site.array(array).map(|record| record.size);
+        let held = u32::try_from(site.elements(array).count());
+        if size.is_some() && size == held.ok() {
+            return events;
+        }
+        let mut after = None;
+        loop {
+            let scope = ElementScope::After(after);
+            let page = self.store.elements(array, scope, PAGE);
+            let page = page.unwrap_or_default();
+            let last = page.last().and_then(|record| record.array);
+            let Some((_, index)) = last else {
+                return events;
+            };
+            after = Some(index);
+            for record in page {
+                let known = self.site.as_ref();
+                let known = known.is_some_and(|site| site.session(record.id).is_some());
+                if !known {
+                    events.extend(self.recalled(record));
+                }
+            }
+        }
+    }
+
+    fn recalled(&mut self, mut record: SessionRecord) -> Option<Event> {
+        if record.state.is_living() {
+            return None;
+        }
+        record.intention = match record.intention {
+            // It is asked for anew; a removal that was under way would be in memory.
+            Intention::Remove { .. } | Intention::Run => Intention::Run,
+            other @ (Intention::Stop { .. } | Intention::Fail { .. }) => other,
+        };
+        let array = record
+            .array
+            .and_then(|(array, _)| self.store.array(array).ok().flatten());
+        Some(Event {
+            now: clock::now(),
+            kind: EventKind::Recalled {
+                session: Box::new(record),
+                array: array.map(Box::new),
+            },
+        })
+    }
+}
