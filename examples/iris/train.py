@@ -71,9 +71,9 @@ def softmax(weights, inputs):
     return [power / total for power in powers]
 
 
-def train(rows, labels, classes, epochs, tell=None):
+def train(rows, labels, classes, options, tell=None):
     """Minimises the mean cross-entropy; the last weights that it moves to are the model's."""
-    rate, momentum = 0.1, 0.9
+    rate, momentum, epochs = options.rate, options.momentum, options.epochs
     model = Model(Scaler(rows), classes)
     inputs = [model.scaler.apply(row) + [1.0] for row in rows]
     speed = [[0.0] * len(inputs[0]) for _ in range(classes)]
@@ -111,13 +111,13 @@ def stratified_folds(labels, count):
     return folds
 
 
-def cross_validate(rows, labels, classes, folds, epochs):
+def cross_validate(rows, labels, classes, folds, options):
     """A prediction for every flower by a model that has not seen it, and each fold's accuracy."""
     predictions = [None] * len(rows)
     accuracies = []
     for number, held_out in enumerate(folds, start=1):
         rest = sorted(set(range(len(rows))) - set(held_out))
-        model, losses = train([rows[i] for i in rest], [labels[i] for i in rest], classes, epochs)
+        model, losses = train([rows[i] for i in rest], [labels[i] for i in rest], classes, options)
         for index in held_out:
             predictions[index] = model.predict(rows[index])
         right = sum(predictions[index] == labels[index] for index in held_out)
@@ -334,16 +334,20 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--epochs", type=int, default=400, help="rounds of training (default: 400)")
     parser.add_argument("--folds", type=int, default=5, help="parts for cross-validation (default: 5)")
+    parser.add_argument("--rate", type=float, default=0.1, help="length of a step (default: 0.1)")
+    parser.add_argument("--momentum", type=float, default=0.9, help="what is kept of the step before (default: 0.9)")
     options = parser.parse_args()
     if options.epochs < 1 or not 2 <= options.folds <= 50:
         parser.error("--epochs has to be at least 1, --folds from 2 to 50")
+    if not 0 < options.rate <= 10 or not 0 <= options.momentum < 1:
+        parser.error("--rate has to be above 0 and at most 10, --momentum from 0 to less than 1")
 
     started = time.monotonic()
     rows, labels, species = read_flowers(HERE / "iris.csv")
     print(f"{len(rows)} flowers of {len(species)} species: {', '.join(species)}", flush=True)
 
     folds = stratified_folds(labels, options.folds)
-    predictions, accuracies = cross_validate(rows, labels, len(species), folds, options.epochs)
+    predictions, accuracies = cross_validate(rows, labels, len(species), folds, options)
     table = confusion(labels, predictions, len(species))
     right = sum(table[index][index] for index in range(len(species)))
     accuracy = right / len(rows)
@@ -353,7 +357,7 @@ def main():
         if epoch == 1 or epoch % max(1, options.epochs // 4) == 0:
             print(f"training on all flowers: epoch {epoch:>4}, loss {loss:.4f}", flush=True)
 
-    model, losses = train(rows, labels, len(species), options.epochs, tell)
+    model, losses = train(rows, labels, len(species), options, tell)
     out = HERE / "out"
     out.mkdir(exist_ok=True)
     document = {

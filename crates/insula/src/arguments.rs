@@ -1,7 +1,7 @@
 //! Arguments that people write, checked before anything is asked of a site.
 
 use domain::{SessionName, Span};
-use public_api::MountView;
+use public_api::{AfterNeed, AfterOrder, MountView};
 use std::path::{Component, Path};
 use std::str::FromStr as _;
 
@@ -69,6 +69,43 @@ pub(crate) fn since(text: &str) -> Result<String, String> {
         Ok(instant) => Ok(instant.to_string()),
         Err(_) => span(text)
             .map_err(|error| format!("{error}; an instant is written as in 2026-11-21T08:00:00Z")),
+    }
+}
+
+/// Indices of an array's elements; the site looks at them as a whole.
+pub(crate) fn indices(text: &str) -> Result<String, String> {
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        digits && text.parse::<u32>().is_ok()
+    };
+    let well = text.split(',').all(|part| {
+        let (range, step) = part.split_once(':').unwrap_or((part, "1"));
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        number(first) && number(last) && number(step)
+    });
+    if well {
+        return Ok(text.to_owned());
+    }
+    Err("write ranges with commas between them: 1-100, 1-99:2 or 1-4,9".to_owned())
+}
+
+/// Something that has to end first, `SESSION`, `SESSION:succeeded` or `SESSION:ended`.
+pub(crate) fn after(text: &str) -> Result<AfterOrder, String> {
+    let (session, need) = match text.split_once(':') {
+        None | Some((_, "succeeded")) => (text.split(':').next(), AfterNeed::Succeeded),
+        Some((session, "ended")) => (Some(session), AfterNeed::Ended),
+        Some((_, other)) => {
+            return Err(format!(
+                "`{other}` is not `succeeded`, the default, or `ended`"
+            ));
+        }
+    };
+    match session {
+        Some(session) if !session.is_empty() => Ok(AfterOrder {
+            session: session.to_owned(),
+            need,
+        }),
+        _ => Err("write SESSION, SESSION:succeeded or SESSION:ended".to_owned()),
     }
 }
 
@@ -144,7 +181,39 @@ pub(crate) fn signal(text: &str) -> Result<i32, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{mount, signal, variable};
+    use super::{after, indices, mount, signal, variable};
+    use public_api::AfterNeed;
+
+    #[test]
+    fn indices_are_ranges_and_what_comes_before_may_say_how() {
+        for text in ["1", "1-100", "1-99:2", "0-3,7,9-20:5"] {
+            assert_eq!(indices(text).as_deref(), Ok(text));
+        }
+        for text in [
+            "",
+            "1-",
+            "-3",
+            "a",
+            "1-2-3",
+            "1,",
+            "1-9:",
+            "1 - 2",
+            "99999999999",
+        ] {
+            assert!(indices(text).is_err(), "{text}");
+        }
+        for (text, session, need) in [
+            ("a", "a", AfterNeed::Succeeded),
+            ("a.7:succeeded", "a.7", AfterNeed::Succeeded),
+            ("a:ended", "a", AfterNeed::Ended),
+        ] {
+            let order = after(text).expect(text);
+            assert_eq!((order.session.as_str(), order.need), (session, need));
+        }
+        for text in ["", ":ended", "a:failed", "a:"] {
+            assert!(after(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn mounts_have_two_paths_and_perhaps_a_mode() {

@@ -1,6 +1,11 @@
 //! Output of a session on its way to our own streams: no byte lost or doubled, also when the
 //! daemon is killed on the way.
 
+mod attempts;
+mod sink;
+
+pub(crate) use self::attempts::follow_attempts;
+pub(crate) use self::sink::Sink;
 use crate::daemon::{Outage, Site};
 use crate::failure::Failure;
 use crate::printer::Printer;
@@ -8,11 +13,6 @@ use bytes::Bytes;
 use domain::amounts::show_bytes;
 use futures::StreamExt as _;
 use public_api::{LogFrame, LogQuery, OutputStream};
-use std::fs::File;
-use std::io::{self, Write as _};
-use std::os::fd::AsFd;
-use std::sync::Arc;
-use tokio::sync::oneshot;
 
 /// Which output, and how.
 #[derive(Clone, Debug)]
@@ -120,76 +120,9 @@ pub(crate) fn tell_gap(printer: &Printer, bytes: u64) {
     ));
 }
 
-/// One of our own streams. When it cannot be written any more, that is told once, and the rest of
-/// the output is read and thrown away, so that the program is not blocked.
-#[derive(Debug)]
-pub(crate) struct Sink {
-    file: Option<Arc<File>>,
-    broken: Option<oneshot::Sender<io::Error>>,
-}
-
-impl Sink {
-    /// A sink to a copy of `stream`, and what tells that it is broken.
-    pub(crate) fn of(stream: impl AsFd) -> io::Result<(Self, oneshot::Receiver<io::Error>)> {
-        let file = File::from(stream.as_fd().try_clone_to_owned()?);
-        let (sender, receiver) = oneshot::channel();
-        let sink = Self {
-            file: Some(Arc::new(file)),
-            broken: Some(sender),
-        };
-        Ok((sink, receiver))
-    }
-
-    /// Writes all of it; returns when it is written or thrown away.
-    pub(crate) async fn write(&mut self, bytes: Bytes) {
-        let Some(file) = self
-            .file
-            .as_ref()
-            .filter(|_| !bytes.is_empty())
-            .map(Arc::clone)
-        else {
-            return;
-        };
-        // On a thread that may wait: a reader who is slow (`| less`) must not stop the rest.
-        let written = tokio::task::spawn_blocking(move || write_all(&file, &bytes)).await;
-        if let Err(error) = written.expect("writing does not panic") {
-            self.file = None;
-            if let Some(broken) = self.broken.take() {
-                // Nobody listens any more: then the command is at its end.
-                let _ = broken.send(error);
-            }
-        }
-    }
-}
-
-/// Writes also where the stream was made non-blocking by somebody who shares it.
-fn write_all(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match file.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_writable(file)?,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-fn wait_writable(file: &File) -> io::Result<()> {
-    let mut waiting = [rustix::event::PollFd::new(
-        file,
-        rustix::event::PollFlags::OUT,
-    )];
-    match rustix::event::poll(&mut waiting, None) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Place, Sink};
+    use super::Place;
     use crate::printer::Printer;
     use bytes::Bytes;
     use clap::ColorChoice;
@@ -212,17 +145,5 @@ mod tests {
         assert_eq!(step(10, "abc"), (Bytes::new(), 15));
         // A hole that nobody told of.
         assert_eq!(step(20, "x"), (Bytes::from_static(b"x"), 21));
-    }
-
-    #[tokio::test]
-    async fn a_sink_that_breaks_tells_once_and_swallows_the_rest() {
-        let (reader, writer) = std::io::pipe().expect("a pipe");
-        let (mut sink, broken) = Sink::of(&writer).expect("a copy");
-        sink.write(Bytes::from_static(b"one")).await;
-        drop(reader);
-        sink.write(Bytes::from_static(b"two")).await;
-        sink.write(Bytes::from_static(b"three")).await;
-        let error = broken.await.expect("told");
-        assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
     }
 }

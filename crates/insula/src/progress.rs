@@ -1,7 +1,7 @@
 //! Moving things on a terminal: a spinner while something is awaited, a bar while bytes move.
 //! Where nobody looks there is nothing.
 
-use crate::printer::Printer;
+use crate::printer::{Printer, printable};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,51 @@ impl Spinner {
 impl Drop for Spinner {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// A line that says how many of so many are done, shown at once and wiped when it is dropped.
+#[derive(Debug)]
+pub(crate) struct CountBar {
+    bar: ProgressBar,
+}
+
+impl CountBar {
+    /// A bar for `total` things of `name`.
+    pub(crate) fn new(printer: &Printer, name: &str, total: u64) -> Self {
+        if !printer.is_watched() {
+            return Self {
+                bar: ProgressBar::hidden(),
+            };
+        }
+        let template = "{prefix} [{bar:20.cyan}] {pos} of {len}: {msg}";
+        let style = ProgressStyle::with_template(template).expect("a valid template");
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr())
+            .with_style(style.progress_chars("=> "))
+            .with_prefix(printable(name));
+        Self { bar }
+    }
+
+    /// So many are done, and so it stands with the others.
+    pub(crate) fn show(&self, done: u64, words: String) {
+        self.bar.set_position(done);
+        self.bar.set_message(words);
+    }
+
+    /// Says something while the bar is out of the way.
+    pub(crate) fn aside(&self, say: impl FnOnce()) {
+        self.bar.suspend(say);
+    }
+
+    /// Wipes it.
+    pub(crate) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Drop for CountBar {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 

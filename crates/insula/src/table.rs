@@ -32,7 +32,7 @@ impl Cell {
 /// Rows under headings.
 #[derive(Debug)]
 pub(crate) struct Table {
-    headings: Vec<&'static str>,
+    headings: Vec<String>,
     /// Columns that may be cut when the terminal is narrow, the first to be cut first.
     elastic: Vec<usize>,
     /// Columns that are left out where even that is not enough, the first to go first.
@@ -42,9 +42,10 @@ pub(crate) struct Table {
 
 impl Table {
     /// A table without rows.
-    pub(crate) fn new(headings: &[&'static str], elastic: &[usize]) -> Self {
+    pub(crate) fn new(headings: &[impl AsRef<str>], elastic: &[usize]) -> Self {
+        let headings = headings.iter().map(|heading| printable(heading.as_ref()));
         Self {
-            headings: headings.to_vec(),
+            headings: headings.collect(),
             elastic: elastic.to_vec(),
             dispensable: Vec::new(),
             rows: Vec::new(),
@@ -87,7 +88,7 @@ impl Table {
         let mut columns: Vec<(usize, usize)> = (0..self.headings.len())
             .map(|column| {
                 let cells = self.rows.iter().map(|row| length(&row[column].text));
-                let width = cells.max().unwrap_or(0).max(self.headings[column].len());
+                let width = cells.max().unwrap_or(0).max(length(&self.headings[column]));
                 (column, width)
             })
             .collect();

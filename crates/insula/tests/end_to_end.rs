@@ -25,6 +25,8 @@ mod daily;
 mod files;
 #[path = "end_to_end/limits.rs"]
 mod limits;
+#[path = "end_to_end/many.rs"]
+mod many;
 #[path = "end_to_end/streams.rs"]
 mod streams;
 #[path = "end_to_end/watching.rs"]

@@ -1,25 +1,29 @@
 //! `insula download`: files of a session, while it runs and after.
 
-use super::run::tell_returned;
+use super::run::{tell_returned, tell_warnings};
 use crate::cli::Context;
 use crate::daemon::Site;
-use crate::download::{Fetch, Fetched, Returned, fetch};
+use crate::download::{Fetch, FetchElements, Fetched, Returned, fetch, fetch_elements, together};
+use crate::elements::all_elements;
 use crate::exit_codes;
 use crate::failure::Failure;
+use crate::named::Named;
 use crate::pack::Manifest;
 use crate::printer::shown;
 use clap::Args;
-use public_api::FilesQuery;
+use public_api::{ArrayView, FilesQuery};
 use std::path::{Path, PathBuf};
 
-/// Bring files of a session here
+/// Bring files of a session or an array here
+///
+/// Of an array the files of element I come into a directory I of their own.
 ///
 /// A file that is here already is replaced only if it is one that came from a session and was not
 /// changed since; else the new one is put beside it as NAME.insula-SESSION.
 #[derive(Debug, Args)]
 #[command(after_long_help = help())]
 pub(crate) struct DownloadArguments {
-    /// Name or id of the session
+    /// Name or id of a session, an element (NAME.7) or an array
     session: String,
     /// A file or directory, relative to /work [default: all of it]
     path: Option<String>,
@@ -50,13 +54,17 @@ pub(crate) async fn download(
     let here = settings.environment.current_directory.clone();
     let site = Site::open(settings, &printer).await?;
     let name = arguments.session.as_str();
-    let session = site.call(async |client| client.session(name).await).await?;
+    let named = Named::find(&site, name).await?;
     let directory = match (&arguments.to, &arguments.path) {
         (Some(to), _) => here.join(to),
         (None, Some(_)) => here.clone(),
-        (None, None) => here.join(&session.name),
+        (None, None) => here.join(named.name()),
     };
     make(&directory)?;
+    let session = match named {
+        Named::Session(session) => session,
+        Named::Array(array) => return of_array(&site, &array, &arguments, directory).await,
+    };
     let order = Fetch {
         session: session.id.clone(),
         session_name: session.name.clone(),
@@ -82,6 +90,54 @@ pub(crate) async fn download(
         tell_returned(&site, &session.name, &returned);
     }
     Ok(exit_codes::SUCCESS)
+}
+
+async fn of_array(
+    site: &Site,
+    array: &ArrayView,
+    arguments: &DownloadArguments,
+    directory: PathBuf,
+) -> Result<u8, Failure> {
+    let elements = all_elements(site, &array.id).await?;
+    let order = FetchElements {
+        array: array.name.clone(),
+        query: FilesQuery {
+            path: arguments.path.clone().unwrap_or_default(),
+            changed: arguments.changed,
+            ..FilesQuery::default()
+        },
+        directory: directory.clone(),
+        limits: None,
+    };
+    let all = fetch_elements(site, &order, &elements).await;
+    let returned = together(&all);
+    let mut code = exit_codes::SUCCESS;
+    for from in all {
+        match from.result {
+            Ok(Fetched::Done(returned)) if !arguments.json => {
+                tell_warnings(site, &from.name, &returned);
+            }
+            Ok(Fetched::Done(_)) => {}
+            Ok(Fetched::Interrupted { exit_code }) => {
+                let said = "interrupted: the same command again brings the rest";
+                site.printer.note(said);
+                return Ok(exit_code);
+            }
+            Err(failure) => {
+                let failure = failure.context(format!("no files of {}", from.name));
+                site.printer.failure(&failure, arguments.json);
+                code = exit_codes::FAILURE;
+            }
+        }
+    }
+    if arguments.json {
+        site.printer.json(&as_json(&directory, &returned))?;
+    } else {
+        let count = returned.written.len();
+        site.printer
+            .note(&format!("{count} files came, those of element I into I/"));
+    }
+    Ok(code)
 }
 
 /// Names that are not UTF-8 are shown as near as they can be.

@@ -1,28 +1,37 @@
-//! `insula ls`: sessions as a table.
+//! `insula ls`: sessions as a table, an array as one line of it.
 
 use crate::cli::Context;
 use crate::daemon::Site;
+use crate::elements::{self, counts, ended};
 use crate::exit_codes;
 use crate::failure::Failure;
-use crate::printer::{Printer, Tone};
+use crate::named::Named;
+use crate::printer::Tone;
 use crate::table::{Cell, Table};
 use crate::times::age;
 use clap::Args;
 use domain::amounts::show_bytes;
 use jiff::Timestamp;
-use public_api::{ListQuery, PAGE_LIMIT, SessionView};
+use public_api::{ArrayView, ListQuery, PAGE_LIMIT, SessionView};
 
 /// Most sessions that are listed.
 const LISTED_LIMIT: usize = 10_000;
 /// Most waiting sessions whose reason is asked for.
 const REASONS_LIMIT: usize = 20;
 
-/// List sessions
+/// List sessions and arrays
 ///
-/// Those that wait, start, run or stop, the newest first; with --all also those that ended.
+/// Those that wait, start, run or stop, the newest first; with --all also those that ended. An
+/// array is one line with counts, unless it is named or --elements is given.
 #[derive(Debug, Args)]
 #[command(after_long_help = help())]
 pub(crate) struct LsArguments {
+    /// An array, whose elements are listed, or a session
+    #[arg(value_name = "NAME", conflicts_with_all = ["name", "elements"])]
+    one: Option<String>,
+    /// Elements of arrays one by one
+    #[arg(short, long)]
+    elements: bool,
     /// Ended sessions too
     #[arg(short, long)]
     all: bool,
@@ -36,7 +45,7 @@ pub(crate) struct LsArguments {
 
 fn help() -> String {
     format!(
-        "Examples:\n  insula ls --all\n  insula ls --json | jq '.sessions[].name'\n\n{}",
+        "Examples:\n  insula ls --all\n  insula ls sweep\n  insula ls --json | jq '.sessions[].name'\n\n{}",
         exit_codes::USUAL_HELP
     )
 }
@@ -45,12 +54,12 @@ fn help() -> String {
 pub(crate) async fn ls(context: Context, arguments: LsArguments) -> Result<u8, Failure> {
     let Context { printer, settings } = context;
     let site = Site::open(settings, &printer).await?;
-    let sessions = all_pages(&site, &arguments).await?;
+    let found = find(&site, &arguments).await?;
     if arguments.json {
-        printer.json(&serde_json::json!({ "sessions": sessions }))?;
+        printer.json(&found.json())?;
         return Ok(exit_codes::SUCCESS);
     }
-    if sessions.is_empty() {
+    if found.sessions.is_empty() && found.arrays.is_empty() {
         let hint = if arguments.all {
             ""
         } else {
@@ -59,25 +68,73 @@ pub(crate) async fn ls(context: Context, arguments: LsArguments) -> Result<u8, F
         printer.note(&format!("no sessions{hint}"));
         return Ok(exit_codes::SUCCESS);
     }
-    let reasons = reasons(&site, &sessions).await;
-    print_table(&printer, &sessions, &reasons, Timestamp::now())?;
+    let reasons = reasons(&site, &found.sessions).await;
+    for line in table(&found, &reasons, Timestamp::now()).lines(&printer) {
+        printer.line(&line)?;
+    }
     Ok(exit_codes::SUCCESS)
 }
 
-async fn all_pages(site: &Site, arguments: &LsArguments) -> Result<Vec<SessionView>, Failure> {
-    let mut sessions = Vec::new();
-    let mut query = ListQuery {
-        all: arguments.all,
-        name: arguments.name.clone(),
-        cursor: None,
-        limit: Some(PAGE_LIMIT),
-        ..ListQuery::default()
+/// What is listed, each newest first.
+#[derive(Debug, Default)]
+struct Found {
+    sessions: Vec<SessionView>,
+    arrays: Vec<ArrayView>,
+    /// The arrays are in the picture even if there is none.
+    grouped: bool,
+}
+
+impl Found {
+    fn json(&self) -> serde_json::Value {
+        let sessions = &self.sessions;
+        if self.grouped {
+            return serde_json::json!({ "sessions": sessions, "arrays": self.arrays });
+        }
+        serde_json::json!({ "sessions": sessions })
+    }
+}
+
+async fn find(site: &Site, arguments: &LsArguments) -> Result<Found, Failure> {
+    let Some(name) = &arguments.one else {
+        let query = ListQuery {
+            all: arguments.all,
+            name: arguments.name.clone(),
+            grouped: !arguments.elements,
+            ..ListQuery::default()
+        };
+        return all_pages(site, query).await;
     };
+    match Named::find(site, name).await? {
+        Named::Session(session) => Ok(Found {
+            sessions: vec![*session],
+            ..Found::default()
+        }),
+        Named::Array(array) => {
+            let query = ListQuery {
+                all: true,
+                array: Some(array.id),
+                ..ListQuery::default()
+            };
+            let mut found = all_pages(site, query).await?;
+            found.sessions.sort_by_key(|session| session.array_index);
+            Ok(found)
+        }
+    }
+}
+
+async fn all_pages(site: &Site, mut query: ListQuery) -> Result<Found, Failure> {
+    let mut found = Found {
+        grouped: query.grouped,
+        ..Found::default()
+    };
+    query.limit = Some(PAGE_LIMIT);
     loop {
         let page = site.call(async |client| client.list(&query).await).await?;
-        sessions.extend(page.sessions);
-        if page.next_cursor.is_none() || sessions.len() >= LISTED_LIMIT {
-            return Ok(sessions);
+        found.sessions.extend(page.sessions);
+        found.arrays.extend(page.arrays);
+        let listed = found.sessions.len() + found.arrays.len();
+        if page.next_cursor.is_none() || listed >= LISTED_LIMIT {
+            return Ok(found);
         }
         query.cursor = page.next_cursor;
     }
@@ -97,22 +154,16 @@ async fn reasons(site: &Site, sessions: &[SessionView]) -> Vec<(String, String)>
         .collect()
 }
 
-fn print_table(
-    printer: &Printer,
-    sessions: &[SessionView],
-    reasons: &[(String, String)],
-    now: Timestamp,
-) -> Result<(), Failure> {
-    for line in table(sessions, reasons, now).lines(printer) {
-        printer.line(&line)?;
-    }
-    Ok(())
-}
-
-fn table(sessions: &[SessionView], reasons: &[(String, String)], now: Timestamp) -> Table {
+fn table(found: &Found, reasons: &[(String, String)], now: Timestamp) -> Table {
     let headings = ["NAME", "STATE", "WHY", "CPU", "MEMORY", "AGE", "COMMAND"];
     let mut table = Table::new(&headings, &[6, 2, 0]).dispensable(&[2, 4, 5]);
-    for session in sessions {
+    let made = |text: &str| text.parse::<Timestamp>().ok();
+    let mut arrays = found.arrays.iter().peekable();
+    for session in &found.sessions {
+        let at = made(&session.created_at);
+        while let Some(array) = arrays.next_if(|array| made(&array.created_at) >= at) {
+            table.push(array_row(array, now));
+        }
         let waits = reasons
             .iter()
             .find(|(id, _)| *id == session.id)
@@ -131,7 +182,26 @@ fn table(sessions: &[SessionView], reasons: &[(String, String)], now: Timestamp)
             Cell::toned(session.command.join(" "), Tone::Faint),
         ]);
     }
+    for array in arrays {
+        table.push(array_row(array, now));
+    }
     table
+}
+
+/// An array: how many of how many have ended, and the counts. CPU and memory are those of one.
+fn array_row(array: &ArrayView, now: Timestamp) -> Vec<Cell> {
+    vec![
+        Cell::toned(&array.name, Tone::Strong),
+        Cell::toned(
+            format!("{}/{}", ended(array), array.size),
+            elements::tone(array),
+        ),
+        Cell::plain(counts(array)),
+        Cell::plain(&array.resources.cpu),
+        Cell::plain(show_bytes(array.resources.memory_bytes.into())),
+        Cell::plain(age(&array.created_at, now)),
+        Cell::toned(array.command.join(" "), Tone::Faint),
+    ]
 }
 
 /// The state; for an ended session its outcome.
@@ -155,7 +225,8 @@ pub(crate) fn tone(session: &SessionView) -> Tone {
 
 #[cfg(test)]
 mod tests {
-    use super::table;
+    use super::{Found, table};
+    use crate::elements::tests::array;
     use crate::printer::Printer;
     use clap::ColorChoice;
     use public_api::SessionView;
@@ -181,7 +252,7 @@ mod tests {
             "outcome": "failed", "cause": "exit_code", "exit_code": 3,
             "reason": "the command exited with 3",
         });
-        let sessions = [
+        let sessions = vec![
             session(serde_json::json!({})),
             session(
                 serde_json::json!({"id": "0000000000002", "name": "waits", "state": "pending"}),
@@ -193,12 +264,19 @@ mod tests {
             "0.5 of 2 cpu are free".to_owned(),
         )];
         let printer = Printer::new(ColorChoice::Never, true, false);
-        let lines = table(&sessions, &reasons, now).lines(&printer);
+        let counts = r#"{"running": 4, "pending": 159}"#;
+        let found = Found {
+            sessions,
+            arrays: vec![array(counts, r#"{"succeeded": 35, "failed": 2}"#)],
+            grouped: true,
+        };
+        let lines = table(&found, &reasons, now).lines(&printer);
         insta::assert_snapshot!(lines.join("\n"), @r"
-        NAME   STATE    WHY                        CPU  MEMORY   AGE  COMMAND
-        train  running                             0.5  512 MiB  10m  python3 train.py
-        waits  pending  0.5 of 2 cpu are free      0.5  512 MiB  10m  python3 train.py
-        gone   failed   the command exited with 3  0.5  512 MiB  10m  python3 train.py
+        NAME   STATE    WHY                                             CPU  MEMORY   AGE  COMMAND
+        sweep  37/200   4 running, 159 waiting, 35 succeeded, 2 failed  0.5  128 MiB  5m   python3 train.py
+        train  running                                                  0.5  512 MiB  10m  python3 train.py
+        waits  pending  0.5 of 2 cpu are free                           0.5  512 MiB  10m  python3 train.py
+        gone   failed   the command exited with 3                       0.5  512 MiB  10m  python3 train.py
         ");
     }
 }

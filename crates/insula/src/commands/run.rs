@@ -1,16 +1,19 @@
 //! `insula run`: a script or a command in a session, in the foreground unless `--detach` is given.
 
+mod array;
 mod attach;
 mod ending;
 mod input;
 mod job;
 mod python;
+mod sweep;
 mod terminal;
 mod upload;
 mod waiting;
 
+use self::array::ArrayArguments;
 use self::attach::{Attached, Output, attach};
-pub(crate) use self::ending::{tell_outcome, tell_returned};
+pub(crate) use self::ending::{tell_outcome, tell_returned, tell_warnings};
 use self::job::{Job, Upload};
 use self::python::Python;
 use self::terminal::attach_terminal;
@@ -42,9 +45,15 @@ Examples:
       A shell in a terminal; ctrl-P ctrl-Q leaves it running for `insula attach`.
   insula run --detach --name night train.py --epochs 300
       Starts a session and leaves it running: see `insula logs -f night`.
+  insula run --sweep params.csv --throttle 4 --retry 2 train.py --epochs {epochs}
+      Runs the script once for each row, at most four at a time. A column is a variable of its
+      name, and {name} in the arguments stands for its value ({{ for a brace that is meant).
+      `insula logs NAME.7` shows what the seventh wrote; its files come back into 7/.
 
 Ctrl-C sends SIGINT to the command; pressed again it stops the session, a third time kills it.
+With --array or --sweep the first only asks, since it would be for all of them.
 A closed terminal leaves the session running.
+With --retry nothing is passed on standard input: it cannot be read twice.
 
 Exit codes:
   0-255  the command's own
@@ -52,7 +61,8 @@ Exit codes:
     125  Insula failed, or the command line is wrong
     126  the command cannot be run
     127  the command was not found
-  128+n  signal n ended the command; 137 also when it ran out of memory";
+  128+n  signal n ended the command; 137 also when it ran out of memory
+With --array or --sweep: 0 if all succeeded, else 1; 125 as above";
 
 /// Run a script or a command in a session.
 ///
@@ -119,6 +129,8 @@ pub(crate) struct RunArguments {
     /// Do not show the active Python environment inside
     #[arg(long, help_heading = "Files")]
     no_env: bool,
+    #[command(flatten)]
+    many: ArrayArguments,
     /// Put stderr and stdout into one stream, in exact order
     #[arg(long)]
     merge: bool,
@@ -126,12 +138,13 @@ pub(crate) struct RunArguments {
     #[arg(long, conflicts_with_all = ["terminal", "interactive"])]
     no_stdin: bool,
     /// Give the command a terminal, ours unless --detach is given
-    #[arg(short, long, visible_alias = "tty")]
+    #[arg(short, long, visible_alias = "tty", conflicts_with_all = ["array", "sweep", "retry"])]
     terminal: bool,
     /// Pass standard input on, which is done anyway: for those used to -it
     #[arg(short, long)]
     interactive: bool,
-    /// Print JSON: with --detach the session, else the ended session on stderr; errors too
+    /// Print JSON: with --detach the session, else the ended session on stderr, or the table of
+    /// an array; errors too
     #[arg(long)]
     pub(crate) json: bool,
     /// The command came after `--`.
@@ -174,13 +187,15 @@ pub(crate) async fn run(context: Context, arguments: RunArguments) -> Result<u8,
     let Context { printer, settings } = context;
     expect_terminal(arguments.terminal && !arguments.detach)?;
     let environment = &settings.environment;
+    let directory = environment.current_directory.clone();
     let job = Job::of(&arguments, &settings)?;
+    let elements = arguments.many.elements(&job, &directory)?;
     let python = if arguments.no_env || arguments.image.as_deref().unwrap_or("host") != "host" {
         None
     } else {
         python::active(environment)
     };
-    let here = job.file_here(&settings.environment.current_directory);
+    let here = job.file_here(&directory);
     let mut order = order_of(&arguments, &job, &settings)?;
     let site = Site::open(settings, &printer).await?;
     let mut sent = Manifest::new();
@@ -189,16 +204,39 @@ pub(crate) async fn run(context: Context, arguments: RunArguments) -> Result<u8,
         order.upload = Some(id);
         sent = manifest;
     }
-    let session = create(&site, order, python.as_ref()).await?;
+    let python = python.as_ref();
+    if let Some(elements) = elements {
+        let ask = async |order| array::create_array(&site, order, &elements, &arguments).await;
+        let array = create(&site, order, python, ask).await?;
+        if arguments.detach {
+            return array::detached(&site, &array, &arguments);
+        }
+        let root = job.upload.map(|upload| upload.plan.root);
+        return Box::pin(array::attend(&site, array, &arguments, root)).await;
+    }
+    let ask = async |order| create_once(&site, order).await;
+    let session = create(&site, order, python, ask).await?;
     tell_not_enforced(&site, &session);
     if arguments.detach {
         detached(&site, &session, &arguments)?;
         return Ok(exit_codes::SUCCESS);
     }
+    let sent = job.upload.map(|upload| (upload, sent));
+    Box::pin(attend(&site, session, &arguments, here.as_deref(), sent)).await
+}
+
+/// Stays until the session has ended, or we have to go; gives the exit code.
+async fn attend(
+    site: &Site,
+    session: SessionView,
+    arguments: &RunArguments,
+    here: Option<&str>,
+    sent: Option<(Upload, Manifest)>,
+) -> Result<u8, Failure> {
     let attached = if arguments.terminal {
-        Box::pin(attach_terminal(&site, &session)).await?
+        Box::pin(attach_terminal(site, &session)).await?
     } else {
-        Box::pin(attach(&site, &session)).await?
+        Box::pin(attach(site, &session)).await?
     };
     match attached {
         Attached::Ended {
@@ -207,27 +245,17 @@ pub(crate) async fn run(context: Context, arguments: RunArguments) -> Result<u8,
             killed,
         } => {
             // At the very first run the node may not have said yet what it can do.
-            tell_not_enforced(&site, &session);
+            tell_not_enforced(site, &session);
             let quiet = arguments.json || output == Output::Unread;
-            let code = match (
-                ending::tell(&site, &session, quiet, here.as_deref()),
-                output,
-            ) {
+            let code = match (ending::tell(site, &session, quiet, here), output) {
                 (0, Output::Failed) => exit_codes::INSULA_FAILED,
                 _ if killed && ending::was_stopped(&session) => exit_codes::KILLED,
                 (code, _) => code,
             };
-            finish(
-                &site,
-                *session,
-                code,
-                &arguments,
-                job.upload.map(|upload| (upload, sent)),
-            )
-            .await
+            finish(site, *session, code, arguments, sent).await
         }
         Attached::Left { exit_code, said } => {
-            printer.note(&said);
+            site.printer.note(&said);
             Ok(exit_code)
         }
     }
@@ -299,7 +327,7 @@ fn order_of(
     let config = &settings.config;
     let kind_of_terminal = with_terminal_kind(&arguments.env, &settings.environment);
     let kind_of_terminal = kind_of_terminal.filter(|_| arguments.terminal);
-    Ok(CreateSession {
+    let mut order = CreateSession {
         name: arguments.name.clone(),
         image: arguments.image.clone(),
         command: job.command.clone(),
@@ -330,11 +358,15 @@ fn order_of(
         kind: arguments.terminal.then_some(KindView::Interactive),
         terminal: arguments.terminal.then(crate::terminal::size),
         merge: arguments.merge,
-        stdin: !arguments.detach && !arguments.no_stdin && standard_input::is_there(),
-        follower: !arguments.detach,
         best_effort: arguments.best_effort,
         ..CreateSession::default()
-    })
+    };
+    arguments.many.add_to(&mut order);
+    // Nobody writes to many at once, and what one attempt has read is gone for the next.
+    let alone = !arguments.detach && !arguments.many.is_array();
+    order.follower = alone;
+    order.stdin = alone && order.retry == 0 && !arguments.no_stdin && standard_input::is_there();
+    Ok(order)
 }
 
 /// The mount with an absolute path of this machine, which is there and can be read.
@@ -357,21 +389,22 @@ fn absolute_mount(mount: &MountView, directory: &Path) -> Result<MountView, Fail
     })
 }
 
-/// Makes the session, once, however often the daemon is killed meanwhile. If the site refuses to
-/// show the Python environment inside, it is left out.
-async fn create(
+/// Asks for what is to run. If the site refuses to show the Python environment inside, it is left
+/// out.
+async fn create<T>(
     site: &Site,
     order: CreateSession,
     python: Option<&Python>,
-) -> Result<SessionView, Failure> {
+    ask: impl AsyncFn(CreateSession) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let Some(python) = python else {
-        return create_once(site, order).await;
+        return ask(order).await;
     };
     if let Some(path) = python.obstacle() {
         site.printer.warning(&format!(
             "{python} is left out: nothing can be mounted at {path} inside"
         ));
-        return create_once(site, order).await;
+        return ask(order).await;
     }
     let (with, conflicts) = with_python(order.clone(), python);
     for (own, users) in &conflicts {
@@ -380,14 +413,14 @@ async fn create(
         ));
     }
     let mounted = with.mounts.len() > order.mounts.len();
-    match create_once(site, with).await {
-        Ok(session) => {
+    match ask(with).await {
+        Ok(made) => {
             if mounted {
                 site.printer.note(&format!(
                     "{python} is mounted read-only (--no-env turns it off)"
                 ));
             }
-            Ok(session)
+            Ok(made)
         }
         Err(failure) if failure.code() == Some(ProblemCode::MountRefused) => {
             let said = failure.error.to_string();
@@ -396,20 +429,26 @@ async fn create(
             }
             site.printer
                 .warning(&format!("{python} is left out: {said}"));
-            create_once(site, order).await
+            ask(order).await
         }
         Err(failure) => Err(failure),
     }
 }
 
+/// Makes the session, once, however often the daemon is killed meanwhile.
 async fn create_once(site: &Site, order: CreateSession) -> Result<SessionView, Failure> {
-    let mut random = [0_u8; 16];
-    getrandom::fill(&mut random).map_err(anyhow::Error::from)?;
-    let key: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = new_key()?;
     let created = site
         .call(async |client| client.create(&order, Some(&key)).await)
         .await?;
     Ok(created.session)
+}
+
+/// A key by which the site knows a request that comes again.
+fn new_key() -> Result<String, Failure> {
+    let mut random = [0_u8; 16];
+    getrandom::fill(&mut random).map_err(anyhow::Error::from)?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The order with the environment mounted, but for directories at, above or below one that the

@@ -1,22 +1,29 @@
-//! `insula show`: everything about a session.
+//! `insula show`: everything about a session, or an array.
+
+mod array;
 
 use super::ls::{state_word, tone};
 use crate::cli::Context;
 use crate::daemon::Site;
 use crate::exit_codes;
 use crate::failure::Failure;
+use crate::named::Named;
 use crate::printer::{Printer, Tone, printable};
 use crate::times::local;
 use clap::Args;
 use domain::Span;
 use domain::amounts::show_bytes;
-use public_api::{MountView, NetworkView, SessionView, UsageView};
+use public_api::{
+    AfterNeed, AfterView, AttemptView, MountView, NetworkView, SessionView, UsageView,
+};
 
-/// Show everything about a session
+/// Show everything about a session or an array
+///
+/// Of an array also the table of its elements with their outcomes.
 #[derive(Debug, Args)]
 #[command(after_long_help = help())]
 pub(crate) struct ShowArguments {
-    /// Name or id of the session
+    /// Name or id of a session, an element (NAME.7) or an array
     session: String,
     /// Print JSON
     #[arg(long)]
@@ -35,7 +42,10 @@ pub(crate) async fn show(context: Context, arguments: ShowArguments) -> Result<u
     let Context { printer, settings } = context;
     let site = Site::open(settings, &printer).await?;
     let name = arguments.session.as_str();
-    let view = site.call(async |client| client.session(name).await).await?;
+    let view = match Named::find(&site, name).await? {
+        Named::Session(view) => *view,
+        Named::Array(view) => return array::show(&site, &view, arguments.json).await,
+    };
     if arguments.json {
         printer.json(&view)?;
         return Ok(exit_codes::SUCCESS);
@@ -46,22 +56,17 @@ pub(crate) async fn show(context: Context, arguments: ShowArguments) -> Result<u
         _ => None,
     };
     for (label, value) in rows(&view, usage.as_ref()) {
-        print_row(&printer, label, &value, &view)?;
+        let tone = if label == "state" {
+            tone(&view)
+        } else {
+            Tone::Plain
+        };
+        print_row(&printer, label, &value, tone)?;
     }
     Ok(exit_codes::SUCCESS)
 }
 
-fn print_row(
-    printer: &Printer,
-    label: &str,
-    value: &str,
-    view: &SessionView,
-) -> Result<(), Failure> {
-    let tone = if label == "state" {
-        tone(view)
-    } else {
-        Tone::Plain
-    };
+fn print_row(printer: &Printer, label: &str, value: &str, tone: Tone) -> Result<(), Failure> {
     let label = printer.paint(Tone::Strong, &format!("{label:<14}"));
     printer.line(&format!(
         "{label}{}",
@@ -120,7 +125,12 @@ fn rows(view: &SessionView, usage: Option<&UsageView>) -> Vec<(&'static str, Str
             format!("{} on {}: {}", member.id, member.node, member.state),
         ));
     }
-    rows.push(("attempt", view.attempt.to_string()));
+    rows.extend(view.after.iter().map(|after| ("after", after_text(after))));
+    rows.push(("attempt", attempt_text(view)));
+    if view.retry > 0 {
+        let tried = view.attempts.iter();
+        rows.extend(tried.map(|tried| ("", tried_text(tried))));
+    }
     rows.push(("created", local(&view.created_at)));
     rows.extend(view.started_at.iter().map(|time| ("started", local(time))));
     rows.extend(view.ended_at.iter().map(|time| ("ended", local(time))));
@@ -158,6 +168,31 @@ fn usage_text(usage: &UsageView) -> String {
         text += &format!(", out-of-memory kills {}", usage.out_of_memory_kills);
     }
     text
+}
+
+fn attempt_text(view: &SessionView) -> String {
+    if view.retry == 0 {
+        return view.attempt.to_string();
+    }
+    let mut text = format!("{} of at most {}", view.attempt, view.retry + 1);
+    if let Some(at) = &view.retry_at {
+        text += &format!(", the next not before {}", local(at));
+    }
+    text
+}
+
+fn tried_text(tried: &AttemptView) -> String {
+    let outcome = tried.outcome.as_ref();
+    let outcome = outcome.map_or("it goes on", |outcome| outcome.reason.as_str());
+    format!("{} on {}: {outcome}", tried.attempt, tried.node)
+}
+
+fn after_text(after: &AfterView) -> String {
+    let need = match after.need {
+        AfterNeed::Succeeded => "has to succeed",
+        AfterNeed::Ended => "has to end",
+    };
+    format!("{} {need}: {}", after.name, after.state)
 }
 
 fn mount_text(mount: &MountView) -> String {

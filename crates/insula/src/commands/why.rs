@@ -1,9 +1,12 @@
-//! `insula why`: why a session waits, runs, or ended.
+//! `insula why`: why a session waits, runs, or ended; of an array, why its elements do.
+
+mod array;
 
 use crate::cli::Context;
 use crate::daemon::Site;
 use crate::exit_codes;
 use crate::failure::Failure;
+use crate::named::Named;
 use crate::printer::{Tone, printable};
 use clap::Args;
 use public_api::Why;
@@ -11,10 +14,11 @@ use public_api::Why;
 /// Say why a session waits, runs or ended
 ///
 /// For one that waits: every reason, node by node. For one that ended: the cause, with evidence.
+/// For an array: what its elements wait for or ended by, each cause once.
 #[derive(Debug, Args)]
 #[command(after_long_help = help())]
 pub(crate) struct WhyArguments {
-    /// Name or id of the session
+    /// Name or id of a session, an element (NAME.7) or an array
     session: String,
     /// Print JSON
     #[arg(long)]
@@ -33,7 +37,11 @@ pub(crate) async fn why(context: Context, arguments: WhyArguments) -> Result<u8,
     let Context { printer, settings } = context;
     let site = Site::open(settings, &printer).await?;
     let name = arguments.session.as_str();
-    let why = site.call(async |client| client.why(name).await).await?;
+    let id = match Named::find(&site, name).await? {
+        Named::Session(session) => session.id,
+        Named::Array(array) => return array::why(&site, &array, arguments.json).await,
+    };
+    let why = site.call(async |client| client.why(&id).await).await?;
     if arguments.json {
         printer.json(&why)?;
         return Ok(exit_codes::SUCCESS);

@@ -242,10 +242,16 @@ impl Drop for Site {
 }
 
 /// Waits for a process to end, bounded; its output pipes are read meanwhile.
-pub(crate) fn finish(mut child: Child) -> Output {
+pub(crate) fn finish(child: Child) -> Output {
+    finish_within(COMMAND_LIMIT, child)
+}
+
+/// [`finish`] with a bound of its own.
+pub(crate) fn finish_within(limit: Duration, mut child: Child) -> Output {
     let stdout = child.stdout.take().map(read_all);
     let stderr = child.stderr.take().map(read_all);
-    let deadline = Instant::now() + command_limit();
+    let limit = patient(limit);
+    let deadline = Instant::now() + limit;
     let status = loop {
         if let Some(status) = child.try_wait().expect("a child of ours") {
             break status;
@@ -255,11 +261,7 @@ pub(crate) fn finish(mut child: Child) -> Output {
             let stderr = stderr
                 .map(|reader| reader.join().expect("a reader"))
                 .unwrap_or_default();
-            panic!(
-                "it did not end in {:?}; stderr: {}",
-                command_limit(),
-                text(&stderr)
-            );
+            panic!("it did not end in {limit:?}; stderr: {}", text(&stderr));
         }
         std::thread::sleep(LOOK_AGAIN);
     };
@@ -283,22 +285,28 @@ fn read_all(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec
     })
 }
 
-fn command_limit() -> Duration {
+/// `limit`, or more where the machine is known to be slow.
+fn patient(limit: Duration) -> Duration {
     let told = std::env::var_os(SLOWNESS);
     let factor = told.map_or(1, |factor| {
         factor.to_str().expect("text").parse().expect("a number")
     });
-    COMMAND_LIMIT * factor
+    limit * factor
 }
 
 /// Waits, bounded, until `condition` holds.
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + command_limit();
+pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    eventually_within(COMMAND_LIMIT, what, condition);
+}
+
+/// [`eventually`] with a bound of its own.
+pub(crate) fn eventually_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let limit = patient(limit);
+    let deadline = Instant::now() + limit;
     while !condition() {
         assert!(
             Instant::now() < deadline,
-            "still not so after {:?}: {what}",
-            command_limit()
+            "still not so after {limit:?}: {what}"
         );
         std::thread::sleep(LOOK_AGAIN);
     }

@@ -110,7 +110,7 @@ fn session_usage(record: &SessionRecord, view: &View, samples: &Samples) -> Sess
     }
     SessionUsageView {
         id: record.id.to_string(),
-        name: record.name.to_string(),
+        name: record.shown_name(),
         user: record.owner.user.clone(),
         state: record.state.word().to_owned(),
         resources: resources_view(&record.spec),

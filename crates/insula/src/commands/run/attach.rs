@@ -6,20 +6,16 @@ use super::waiting::tell_what_it_waits_for;
 use crate::daemon::Site;
 use crate::exit_codes;
 use crate::failure::Failure;
-use crate::follow::{Follow, Sink, follow};
+use crate::follow::{Sink, follow_attempts};
 use crate::signals::Signals;
 use client::ClientError;
-use public_api::{
-    LogQuery, OutputStream, ProblemCode, SessionView, SignalOrder, StdinQuery, StopSession,
-};
+use public_api::{LogQuery, ProblemCode, SessionView, SignalOrder, StdinQuery, StopSession};
 use std::cell::Cell;
 use std::io;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// Longest wait between two looks at a session whose output has ended.
-const LONGEST_LOOK: Duration = Duration::from_millis(200);
 /// Longest time given to the site when we have to go ourselves.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Longest wait for the site to take an interrupt: the next one must not wait for it.
@@ -66,20 +62,12 @@ pub(super) async fn attach(site: &Site, session: &SessionView) -> Result<Attache
     let (mut stdout, stdout_broken) = Sink::of(io::stdout())?;
     let (mut stderr, stderr_broken) = Sink::of(io::stderr())?;
     let to_the_end = async {
-        let lossless = |stream| Follow {
-            session: id.to_owned(),
-            stream,
-            query: LogQuery {
-                follow: true,
-                lossless: true,
-                ..LogQuery::default()
-            },
+        let lossless = LogQuery {
+            follow: true,
+            lossless: true,
+            ..LogQuery::default()
         };
-        futures::try_join!(
-            follow(site, lossless(OutputStream::Stdout), &mut stdout),
-            follow(site, lossless(OutputStream::Stderr), &mut stderr),
-        )?;
-        await_end(site, id).await
+        follow_attempts(site, session, 1, &lossless, (&mut stdout, &mut stderr)).await
     };
     let killed = Cell::new(false);
     let leave = async { act_on(&mut signals, site, session, &killed).await };
@@ -94,19 +82,6 @@ pub(super) async fn attach(site: &Site, session: &SessionView) -> Result<Attache
         never = when_broken(site, id, stderr_broken, &output) => match never {},
         never = forward_input(site, session) => match never {},
         never = tell_what_it_waits_for(site, session) => match never {},
-    }
-}
-
-/// Output ends a moment before the session does.
-async fn await_end(site: &Site, id: &str) -> Result<SessionView, Failure> {
-    let mut wait = Duration::from_millis(2);
-    loop {
-        let view = site.call(async |client| client.session(id).await).await?;
-        if view.outcome.is_some() {
-            return Ok(view);
-        }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(LONGEST_LOOK);
     }
 }
 

@@ -15,7 +15,7 @@ const NAMED: usize = 3;
 /// So many files that need a look are named one by one.
 const TOLD_LIMIT: usize = 20;
 /// What comes back by itself: as much as goes along.
-const RETURN_LIMITS: Limits = Limits {
+pub(super) const RETURN_LIMITS: Limits = Limits {
     bytes: BYTES_LIMIT,
     files: FILES_LIMIT,
 };
@@ -113,8 +113,13 @@ pub(crate) fn tell_returned(site: &Site, session: &str, returned: &Returned) {
     {
         printer.note(&line);
     }
+    tell_warnings(site, session, returned);
+}
+
+/// A line for each file that needs a look.
+pub(crate) fn tell_warnings(site: &Site, session: &str, returned: &Returned) {
     for line in warnings(session, returned) {
-        printer.warning(&line);
+        site.printer.warning(&line);
     }
 }
 

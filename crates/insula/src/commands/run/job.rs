@@ -32,6 +32,8 @@ const FIRST_LINE_LIMIT: u64 = 256;
 pub(super) struct Job {
     /// Program and arguments, as they are inside.
     pub(super) command: Vec<String>,
+    /// So many of its first words are not the user's: an interpreter and the script.
+    pub(super) fixed: usize,
     /// What goes along.
     pub(super) upload: Option<Upload>,
 }
@@ -67,6 +69,7 @@ impl Job {
         };
         Ok(Self {
             command: arguments.command.clone(),
+            fixed: 0,
             upload,
         })
     }
@@ -153,10 +156,12 @@ fn script_job(
     let inside = below.join(name);
     let mut command =
         interpreter(script, &inside).map_err(|failure| failure.unwrap_or_else(told))?;
+    let fixed = command.len();
     command.extend(rest.iter().cloned());
     let plan = plan_directory(&root, Some(&inside), near)?;
     Ok(Job {
         command,
+        fixed,
         upload: Some(Upload { plan }),
     })
 }
@@ -351,6 +356,7 @@ mod tests {
         assert!(failure.error.to_string().contains("has to be a file"));
         let job = Job {
             command: vec!["./train.py".to_owned()],
+            fixed: 0,
             upload: None,
         };
         let here = job.file_here(directory.path());
@@ -384,6 +390,7 @@ mod tests {
             job("a").expect("it is in").command,
             ["python3", "b/x.py", "1"]
         );
+        assert_eq!(job("a").expect("it is in").fixed, 2);
         assert!(job("c").is_err());
     }
 }
