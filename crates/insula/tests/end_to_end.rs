@@ -29,6 +29,8 @@ mod limits;
 mod many;
 #[path = "end_to_end/streams.rs"]
 mod streams;
+#[path = "end_to_end/terminal.rs"]
+mod terminal;
 #[path = "end_to_end/watching.rs"]
 mod watching;
 #[path = "end_to_end/without_root.rs"]

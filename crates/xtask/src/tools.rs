@@ -43,6 +43,18 @@ const NEEDS: &[Need] = &[
                 .any(|path| Path::new(path).exists())
         },
     },
+    Need {
+        package: "tmux",
+        is_there: || is_installed("tmux"),
+    },
+    Need {
+        package: "vim-tiny",
+        is_there: || Path::new("/usr/bin/vi").exists(),
+    },
+    Need {
+        package: "procps",
+        is_there: || Path::new("/usr/bin/top").exists(),
+    },
 ];
 
 /// What the guest with control groups of version 2 is made of, beside the above.
