@@ -107,6 +107,11 @@ impl Decoder {
         }
     }
 
+    /// How many bytes it keeps.
+    pub(crate) fn held(&self) -> usize {
+        self.buffer.len()
+    }
+
     fn rest(&self) -> &[u8] {
         &self.buffer[self.taken..]
     }

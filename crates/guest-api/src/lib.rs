@@ -12,6 +12,7 @@ pub mod decoder;
 pub mod descriptors;
 pub mod files;
 pub mod frame;
+pub mod fuzzing;
 pub mod protocol;
 
 pub use config::{GuestConfig, RunAs};

@@ -8,6 +8,7 @@
 pub mod arrays;
 pub mod caller;
 pub mod events;
+pub mod fuzzing;
 pub mod log_frames;
 pub mod nodes;
 pub mod problem;

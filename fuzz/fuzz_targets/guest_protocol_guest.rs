@@ -1,0 +1,7 @@
+//! What a guest sends to an agent: frames, and what is in them.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| guest_api::fuzzing::from_guest(bytes));
