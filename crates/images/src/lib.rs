@@ -15,6 +15,8 @@ mod check;
 mod decode;
 mod errors;
 mod fault;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod host;
 mod import;
 mod layers;

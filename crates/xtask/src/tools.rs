@@ -23,6 +23,31 @@ const NEEDS: &[Need] = &[
         package: "git",
         is_there: || is_installed("git"),
     },
+    // What makes the images of the tests.
+    Need {
+        package: "mmdebstrap",
+        is_there: || is_installed("mmdebstrap"),
+    },
+    Need {
+        package: "busybox-static",
+        is_there: || is_installed("busybox"),
+    },
+    Need {
+        package: "umoci",
+        is_there: || is_installed("umoci"),
+    },
+    Need {
+        package: "skopeo",
+        is_there: || is_installed("skopeo"),
+    },
+    Need {
+        package: "docker.io",
+        is_there: || is_installed("dockerd") && is_installed("docker"),
+    },
+    Need {
+        package: "zstd",
+        is_there: || is_installed("zstd"),
+    },
     Need {
         package: "python3",
         is_there: || Path::new("/usr/bin/python3").exists(),

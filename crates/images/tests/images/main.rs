@@ -1,10 +1,12 @@
 //! Archives into the store, and layers out of it: honest ones as tools write them, and hostile
 //! ones.
 
+mod fuzz;
 mod hostile;
 mod import;
 mod layouts;
 mod pack;
+mod real;
 mod site;
 mod tars;
 mod trees;
