@@ -112,6 +112,8 @@ pub(crate) fn begin(acts: &mut Acts, shared: &Arc<Shared>, core: &NodeCore, effe
         }
         A::Purge { member, slot } => {
             acts.preparing.remove(&member);
+            // Its container is gone, or there was none.
+            shared.images.release(member);
             bounded(
                 shared,
                 "purge",

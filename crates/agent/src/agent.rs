@@ -1,15 +1,16 @@
 //! The agent as a whole: start, connect, close.
 
-use crate::background::{connection, disk};
+use crate::background::{connection, disk, images};
 use crate::directory::{DirectoryError, GoneLog, NodeDirectory, make_private};
+use crate::images::NodeImages;
 use crate::node_service::NodeService;
 use crate::owner::{EVENTS_LIMIT, Owner};
 use crate::recovery;
-use crate::shared::Shared;
+use crate::shared::{Shared, chain};
 use crate::streams::StdinConnections;
 use domain::{NodeId, Slots};
 use engine_api::{Engine, EngineError};
-use lifecycle::agent::NodeCore;
+use lifecycle::agent::{NodeCore, Recovered};
 use node_api::{ManagerApi, NodeApi};
 use process::IdentityError;
 use std::collections::BTreeMap;
@@ -52,6 +53,12 @@ pub enum AgentStartError {
     /// A blocking task ended too early.
     #[error("recovery was interrupted")]
     Interrupted(#[from] tokio::task::JoinError),
+    /// The images of the node cannot be used.
+    #[error("cannot use the images of this node: {reason}")]
+    Images {
+        /// The whole chain.
+        reason: String,
+    },
     /// It is not known which boot this is.
     #[error("cannot tell which boot of the machine this is")]
     Boot(#[from] IdentityError),
@@ -116,13 +123,16 @@ impl Agent {
             report,
             disk_bytes: Mutex::new(BTreeMap::new()),
             stdin: StdinConnections::default(),
+            images: opened.images,
             image: tokio::sync::Mutex::new(()),
         });
         let found = recovery::recover(&shared).await?;
+        claim_images(&shared, &found);
         let mut owner = Owner::new(core, Arc::clone(&shared), report_sender);
         owner.recover(found).await;
         tasks.spawn_cancellable("agent", owner.run(receiver));
         tasks.spawn_cancellable("disk measurement", disk::run(Arc::clone(&shared)));
+        tasks.spawn_cancellable("collection of layers", images::run(Arc::clone(&shared)));
         let warmed = Arc::clone(&shared);
         tasks.spawn_cancellable("image preparation", async move {
             // The start that needs it tells what is wrong.
@@ -174,11 +184,21 @@ fn check(settings: &AgentSettings) -> Result<(), AgentStartError> {
     }
 }
 
+/// Layers that a container may have mounted are not removed, whatever the manager says.
+fn claim_images(shared: &Shared, found: &Recovered) {
+    for member in found.members.iter().filter(|member| !member.removed) {
+        if let Some(image) = &member.spec.session.imported {
+            shared.images.claim(member.id, image.id);
+        }
+    }
+}
+
 /// What is there before anything is recovered.
 struct Opened {
     node: NodeId,
     directory: NodeDirectory,
     gone: GoneLog,
+    images: NodeImages,
     boot_id: String,
 }
 
@@ -186,6 +206,9 @@ fn open(settings: &AgentSettings) -> Result<Opened, AgentStartError> {
     let directory = NodeDirectory::open(&settings.directory)?;
     make_private(&settings.runtime_directory)?;
     let gone = GoneLog::open(&directory.root().join("gone"))?;
+    let images = NodeImages::open(&directory).map_err(|error| AgentStartError::Images {
+        reason: chain(&error),
+    })?;
     let drawn = NodeId::new(crate::clock::wall(), u64::from(std::process::id()));
     let node = crate::directory::node_identity(&settings.directory, drawn)
         .map_err(crate::directory::IdentityFileError::into_inner)?;
@@ -193,6 +216,7 @@ fn open(settings: &AgentSettings) -> Result<Opened, AgentStartError> {
         node,
         directory,
         gone,
+        images,
         boot_id: process::boot_id()?,
     })
 }

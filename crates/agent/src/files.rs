@@ -9,7 +9,7 @@ mod measure;
 mod pack;
 mod unpack;
 
-pub(crate) use beneath::{PathError, components};
+pub(crate) use beneath::{PathError, components, open_directory, open_name};
 pub(crate) use held::held_open;
 pub use manifest::{Manifest, ManifestError};
 pub(crate) use measure::measure;

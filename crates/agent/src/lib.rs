@@ -5,6 +5,8 @@
 //! * `acts` carries the core's effects out, each as a task of its own, with a bound on how many.
 //! * `guest` speaks to the guests; `files` unpacks uploads and packs downloads; `streams` reads
 //!   logs and writes standard input.
+//! * `images` fetches imported images and tells what a member is started on; `bridge` lets worker
+//!   threads read what the manager streams.
 //! * `background` has one file for each task that goes on for ever.
 //!
 //! Members run on when the agent goes, in whatever way; the next one finds them.
@@ -12,10 +14,12 @@
 mod acts;
 mod agent;
 mod background;
+mod bridge;
 mod clock;
 mod directory;
 mod files;
 mod guest;
+mod images;
 mod node_service;
 mod owner;
 mod recovery;

@@ -14,8 +14,8 @@ use futures::{StreamExt, stream};
 use guest_api::Request;
 use node_api::{
     ByteStream, Desired, DownloadRequest, JoinRequest, LogChunkStream, LogRequest, MemberSample,
-    MemberUsage, NodeApi, NodeError, ProcessInputStream, ProcessOutputStream, SignalRequest,
-    StdinReply, StdinRequest,
+    MemberUsage, NodeApi, NodeError, Preparation, ProcessInputStream, ProcessOutputStream,
+    SignalRequest, StdinReply, StdinRequest,
 };
 use std::sync::Arc;
 
@@ -111,5 +111,9 @@ impl NodeApi for NodeService {
         });
         let samples = samples.buffered(SAMPLES_AT_ONCE);
         Ok(samples.filter_map(std::future::ready).collect().await)
+    }
+
+    async fn preparation(&self, member: MemberId) -> Result<Option<Preparation>, NodeError> {
+        Ok(self.shared.images.preparation(member))
     }
 }

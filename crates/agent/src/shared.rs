@@ -1,11 +1,12 @@
 //! What every part of the agent uses.
 
 use crate::directory::{GoneLog, MemberDirectory, NodeDirectory};
+use crate::images::NodeImages;
 use crate::owner::OwnerEvent;
 use crate::streams::StdinConnections;
+use ::images::HostImage;
 use domain::{MemberId, MemberState, NodeId};
 use engine_api::{Engine, UidRange, layout};
-use images::HostImage;
 use lifecycle::agent::{AgentEventKind, SLOT_LIMIT};
 use node_api::{ManagerApi, MemberSpec, NodeError, Report};
 use std::collections::BTreeMap;
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     /// What each member was last found to have on disk, in bytes.
     pub(crate) disk_bytes: Mutex<BTreeMap<MemberId, u64>>,
     pub(crate) stdin: StdinConnections,
+    /// Imported images.
+    pub(crate) images: NodeImages,
     /// Held while the image is prepared: the first time takes long, and once is enough.
     pub(crate) image: tokio::sync::Mutex<()>,
 }
@@ -67,7 +70,7 @@ impl Shared {
     pub(crate) async fn host_image(&self) -> Result<HostImage, String> {
         let _one_at_a_time = self.image.lock().await;
         let images = self.directory.images();
-        let preparing = tokio::task::spawn_blocking(move || images::host::prepare(&images));
+        let preparing = tokio::task::spawn_blocking(move || ::images::host::prepare(&images));
         match preparing.await {
             Ok(prepared) => prepared.map_err(|error| chain(&error)),
             Err(error) => Err(chain(&error)),

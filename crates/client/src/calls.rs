@@ -5,16 +5,18 @@ use crate::error::{BrokenAnswer, ClientError, broken};
 use crate::events::{self, EventStream};
 use crate::logs::{self, LogStream};
 use crate::processes::{self, ProcessReader, ProcessWriter};
-use crate::transport::{Client, REQUEST_TIMEOUT, array_path, session_path, unclaimed_path};
+use crate::transport::{
+    Client, REQUEST_TIMEOUT, array_path, image_path, session_path, unclaimed_path,
+};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use public_api::{
     ArrayPage, ArrayQuery, ArrayView, AttachOrder, ChangeSession, CreateArray, CreateSession,
     Created, CreatedArray, ElementPage, ElementQuery, EventPage, EventPageQuery, EventQuery,
-    ExecOrder, FilesQuery, IDEMPOTENCY_HEADER, ListQuery, LogQuery, NodeView, OutputStream,
-    ProcessControl, RemoveQuery, SessionPage, SessionView, ShutdownOrder, ShutdownView,
-    SignalOrder, SiteUsageView, SiteView, StdinQuery, StdinView, StopSession, ThrottleOrder,
-    UnclaimedView, UploadView, UsageView, Why,
+    ExecOrder, FilesQuery, IDEMPOTENCY_HEADER, ImageListView, ImageView, ImportQuery, ImportedView,
+    ListQuery, LogQuery, NodeView, OutputStream, ProcessControl, RemoveQuery, RemovedImagesView,
+    SessionPage, SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView,
+    StdinQuery, StdinView, StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
 };
 use reqwest::{Body, Method};
 use std::io;
@@ -66,6 +68,42 @@ impl Client {
             .change(|request| request.body(Body::wrap_stream(body)));
         let answer = request.send().await?;
         crate::answer::json(&answer.act, answer.response).await
+    }
+
+    /// Imports an image from an archive. Takes as long as the body and the site's checks do.
+    pub async fn import_image(
+        &self,
+        query: &ImportQuery,
+        body: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static,
+    ) -> Result<ImportedView, ClientError> {
+        let request = self.request(Method::POST, "/images").change(|request| {
+            let body = Body::wrap_stream(body);
+            request.query(query).body(body)
+        });
+        let answer = request.send().await?;
+        crate::answer::json(&answer.act, answer.response).await
+    }
+
+    /// All images.
+    pub async fn images(&self) -> Result<ImageListView, ClientError> {
+        self.request(Method::GET, "/images").json().await
+    }
+
+    /// One image, by name, id or the beginning of one.
+    pub async fn image(&self, image: &str) -> Result<ImageView, ClientError> {
+        let path = image_path(image)?;
+        self.request(Method::GET, &path).json().await
+    }
+
+    /// Removes an image, or one of several names of one.
+    pub async fn remove_image(&self, image: &str) -> Result<RemovedImagesView, ClientError> {
+        let path = image_path(image)?;
+        self.request(Method::DELETE, &path).json().await
+    }
+
+    /// Removes images without a name.
+    pub async fn prune_images(&self) -> Result<RemovedImagesView, ClientError> {
+        self.request(Method::POST, "/images/prune").json().await
     }
 
     /// Makes a session; returns when that is durable. With a key it can be repeated safely.

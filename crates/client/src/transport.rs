@@ -181,6 +181,23 @@ pub(crate) fn session_path(session: &str, rest: &str) -> Result<String, ClientEr
         .ok_or_else(|| ClientError::Problem(Problem::new(ProblemCode::NoSuchSession, detail())))
 }
 
+/// The path of an image. Its name may have slashes and a tag.
+pub(crate) fn image_path(image: &str) -> Result<String, ClientError> {
+    let segment = image.replace('/', "%2F");
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:%".contains(&byte);
+    let first = image.bytes().next();
+    let starts_well = first.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    if starts_well && !image.contains('%') && segment.bytes().all(allowed) {
+        return Ok(format!("/images/{segment}"));
+    }
+    let shown: String = image.chars().take(80).collect();
+    let detail = format!("there is no image `{}`", shown.escape_debug());
+    Err(ClientError::Problem(Problem::new(
+        ProblemCode::NoSuchImage,
+        detail,
+    )))
+}
+
 /// The path of an array, which may be named by id or name.
 pub(crate) fn array_path(array: &str, rest: &str) -> Result<String, ClientError> {
     let detail = || format!("no array has the id or name `{array}`");

@@ -7,6 +7,7 @@
 
 mod array;
 mod document;
+mod image;
 mod member;
 mod node;
 mod outcome;
@@ -14,10 +15,11 @@ mod session;
 mod specification;
 mod waiting;
 
-use domain::{InvalidName, ParseIdError};
+use domain::{InvalidImageName, InvalidName, ParseDigestError, ParseIdError};
 
 pub(crate) use array::ArrayDocument;
 pub(crate) use document::{read_document, write_document};
+pub(crate) use image::ManifestDocument;
 pub(crate) use member::MemberDocument;
 pub(crate) use node::{NodeDocument, parse_status, status_word};
 pub(crate) use session::{RecordDocument, RecordParts, kind_word, parse_kind};
@@ -62,6 +64,20 @@ pub enum RowError {
         /// What is wrong with it.
         #[from]
         source: InvalidName,
+    },
+    /// A text is not a digest.
+    #[error("a column does not hold a digest")]
+    Digest {
+        /// What it is instead.
+        #[from]
+        source: ParseDigestError,
+    },
+    /// A text is not the name of an image.
+    #[error("a column does not hold the name of an image")]
+    ImageName {
+        /// What is wrong with it.
+        #[from]
+        source: InvalidImageName,
     },
     /// A word is not one that the column may hold.
     #[error("column {column} holds an unknown word")]

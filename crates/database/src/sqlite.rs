@@ -3,6 +3,7 @@
 mod arrays;
 mod commit;
 mod history;
+mod images;
 mod migrate;
 mod open;
 mod prune;

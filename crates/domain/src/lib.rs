@@ -4,11 +4,13 @@
 //! noun means to a user stands in `docs/vocabulary.md`.
 
 pub mod amounts;
+pub mod architecture;
 pub mod array;
 pub mod dependency;
 pub mod duration;
 pub mod ids;
 pub mod image;
+pub mod image_name;
 pub mod member;
 pub mod names;
 pub mod node;
@@ -19,6 +21,7 @@ pub mod terminal;
 pub mod time;
 
 pub use amounts::{ParseAmountError, SlotName, Slots};
+pub use architecture::{ARCHITECTURE_ROWS, architecture_of, architecture_row};
 pub use array::{ARRAY_LIMIT, ArrayRecord};
 pub use dependency::{DEPENDENCY_LIMIT, Dependency, DependencyState, DependencyTarget, Need};
 pub use duration::{ParseDurationError, Span};
@@ -26,6 +29,7 @@ pub use ids::{
     ArrayId, AttemptNumber, MemberId, NodeId, ParseIdError, SessionId, SiteId, UploadId,
 };
 pub use image::{Digest, ImageId, ParseDigestError};
+pub use image_name::{HOST_IMAGE, ImageName, InvalidImageName};
 pub use member::{
     ExitCause, ExitHow, ExitRecord, LimitsReached, MemberEvent, MemberState, OomEvidence,
 };
@@ -36,6 +40,8 @@ pub use session::{
     Intention, MemberRecord, Owner, PastAttempt, Retry, SessionKind, SessionRecord, SessionState,
     StopOrder,
 };
-pub use specification::{AskedLimits, Mount, Network, NodeLostPolicy, SessionSpec, StdinMode};
+pub use specification::{
+    AskedLimits, CommandUser, ImportedImage, Mount, Network, NodeLostPolicy, SessionSpec, StdinMode,
+};
 pub use terminal::TerminalSize;
 pub use time::{Monotonic, Now, Timestamp};

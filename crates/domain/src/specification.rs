@@ -3,6 +3,7 @@
 use crate::amounts::Slots;
 use crate::duration::Span;
 use crate::ids::UploadId;
+use crate::image::ImageId;
 use crate::terminal::TerminalSize;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -10,9 +11,16 @@ use std::collections::BTreeMap;
 /// Everything that a session is started from. Immutable after creation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionSpec {
-    /// The image by name; `host` is the node's own system, read-only.
+    /// The image by name, as the user wrote it; `host` is the node's own system, read-only.
     pub image: String,
-    /// Program and arguments; never empty.
+    /// Which image that was when the session was made; absent for `host`.
+    #[serde(default)]
+    pub imported: Option<ImportedImage>,
+    /// Who the command is inside.
+    #[serde(default)]
+    pub user: CommandUser,
+    /// Program and arguments; never empty. An image's own words are in it already, as they are in
+    /// `env` and `workdir`.
     pub command: Vec<String>,
     /// Variables added to the session's environment.
     pub env: BTreeMap<String, String>,
@@ -86,6 +94,32 @@ impl Default for AskedLimits {
     fn default() -> Self {
         Self::ALL
     }
+}
+
+/// An image that was imported, as a session uses it. A name can move to another image; a session
+/// stays on the one it was made with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportedImage {
+    /// Which.
+    pub id: ImageId,
+    /// What its programs were built for, in the words of the OCI specification: `amd64`.
+    pub architecture: String,
+}
+
+/// Who a command is inside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "user", rename_all = "snake_case")]
+pub enum CommandUser {
+    /// The ordinary user of every session, 1000, without capabilities.
+    #[default]
+    Ordinary,
+    /// A user of the image without capabilities, as `USER` or `USER:GROUP`, by name or number.
+    Named {
+        /// Who.
+        name: String,
+    },
+    /// Root of the session's user namespace, with the capabilities that change only the session.
+    Root,
 }
 
 /// What a session can reach by network.

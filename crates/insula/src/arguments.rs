@@ -125,6 +125,20 @@ pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Words of a command, given as one argument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Words(pub(crate) Vec<String>);
+
+/// Words with blanks between them, or a JSON array where blanks are in them.
+pub(crate) fn words(text: &str) -> Result<Words, String> {
+    if text.trim_start().starts_with('[') {
+        let words = serde_json::from_str(text).map(Words);
+        return words.map_err(|_| r#"write a JSON array of texts, as in ["sh", "-c"]"#.to_owned());
+    }
+    let words = text.split_whitespace().map(str::to_owned);
+    Ok(Words(words.collect()))
+}
+
 /// A path of the node shown inside, `HOST:PATH[:ro]`. The host's path is made absolute later.
 pub(crate) fn mount(text: &str) -> Result<MountView, String> {
     let right = || "write HOST:PATH or HOST:PATH:ro, as in ./data:/data:ro".to_owned();
@@ -181,7 +195,7 @@ pub(crate) fn signal(text: &str) -> Result<i32, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{after, indices, mount, signal, variable};
+    use super::{after, indices, mount, signal, variable, words};
     use public_api::AfterNeed;
 
     #[test]
@@ -213,6 +227,18 @@ mod tests {
         for text in ["", ":ended", "a:failed", "a:"] {
             assert!(after(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn words_are_separated_by_blanks_or_written_as_json() {
+        for (text, expected) in [
+            ("", &[][..]),
+            ("sh  -c", &["sh", "-c"]),
+            (r#" ["a  b", ""]"#, &["a  b", ""]),
+        ] {
+            assert_eq!(words(text).expect(text).0, expected);
+        }
+        assert!(words("[1]").is_err());
     }
 
     #[test]

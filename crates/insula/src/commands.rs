@@ -8,6 +8,7 @@ pub(crate) mod down;
 pub(crate) mod download;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod image;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod rename;

@@ -2,6 +2,7 @@
 //! sandboxes.
 
 mod arguments;
+mod body;
 mod cli;
 mod commands;
 mod daemon;

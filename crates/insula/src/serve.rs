@@ -204,7 +204,6 @@ fn manager_settings(
             ..Retention::default()
         },
         started_at,
-        images: ManagerSettings::built_in_images(),
     }
 }
 

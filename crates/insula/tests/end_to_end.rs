@@ -23,6 +23,8 @@ mod crashes;
 mod daily;
 #[path = "end_to_end/files.rs"]
 mod files;
+#[path = "end_to_end/images.rs"]
+mod images;
 #[path = "end_to_end/limits.rs"]
 mod limits;
 #[path = "end_to_end/many.rs"]

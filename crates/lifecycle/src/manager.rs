@@ -7,6 +7,7 @@ mod deadlines;
 mod derive;
 mod desired;
 mod events;
+mod images;
 mod index;
 mod names;
 mod outcome;
@@ -22,10 +23,10 @@ mod unclaimed;
 mod view;
 mod waiting;
 
-use crate::rows::RowChange;
+use crate::rows::{ImageRecord, RowChange};
 use domain::{
-    ArrayId, ArrayRecord, Dependency, MemberId, NodeId, Now, Owner, SessionId, SessionKind,
-    SessionName, SessionRecord, SessionSpec, StopOrder, UploadId,
+    ArrayId, ArrayRecord, Dependency, ImageId, ImageName, MemberId, NodeId, Now, Owner, SessionId,
+    SessionKind, SessionName, SessionRecord, SessionSpec, StopOrder, UploadId,
 };
 use node_api::{Desired, Hello, Report, ReportedMember};
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ pub use deadlines::{
     TICK_GAP_MS,
 };
 pub use derive::{Derived, derive_state};
+pub use images::{Catalogue, IMAGES_LIMIT};
 pub use outcome::outcome;
 pub use placement::explain;
 pub use retention::{ENDED_LIMIT, KEY_RETENTION_MS, OUTPUT_RETENTION_MS};
@@ -160,8 +162,42 @@ pub enum EventKind {
         /// Its array, if it is an element.
         array: Option<Box<ArrayRecord>>,
     },
+    /// A user has imported an image, whose content is in the site's store.
+    AddImage {
+        /// Who waits for the answer.
+        token: RequestToken,
+        /// The image.
+        image: Box<ImageRecord>,
+        /// What it is to be called; the name moves here if another image of the owner has it.
+        name: Option<ImageName>,
+    },
+    /// A user removes an image or a name of one.
+    RemoveImage {
+        /// Who waits for the answer.
+        token: RequestToken,
+        /// Whose.
+        owner: Owner,
+        /// What.
+        target: ImageTarget,
+    },
+    /// A user removes the images that have no name and that nothing uses.
+    PruneImages {
+        /// Who waits for the answer.
+        token: RequestToken,
+        /// Whose.
+        owner: Owner,
+    },
     /// Time has passed: deadlines and retention are looked at. At least once a second.
     Tick,
+}
+
+/// An image, or only a name of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageTarget {
+    /// The image with all its names.
+    Image(ImageId),
+    /// The name; the image too if that is its last one.
+    Name(ImageName),
 }
 
 /// A session that a user asks for, complete: defaults are filled in, names made up.
@@ -278,6 +314,22 @@ pub enum Answer {
         /// Which.
         array: ArrayId,
     },
+    /// The image is in the catalogue.
+    ImageAdded {
+        /// Which.
+        image: ImageId,
+        /// It was there before this request.
+        already: bool,
+        /// The image that had the name until now.
+        moved_from: Option<ImageId>,
+    },
+    /// Images and names were removed; perhaps none.
+    ImagesRemoved {
+        /// Images that are gone, with all their names.
+        images: Vec<ImageId>,
+        /// Names that are gone.
+        names: Vec<ImageName>,
+    },
     /// It was refused, and nothing has changed.
     Refused {
         /// Why.
@@ -364,6 +416,39 @@ pub enum Refusal {
         /// Which.
         session: SessionId,
     },
+    /// The owner has no such image.
+    #[error("there is no image `{image}`")]
+    NoSuchImage {
+        /// Its id or name.
+        image: String,
+    },
+    /// Living sessions run on the image.
+    #[error("the image {} is in use by {}", image.short(), shown(sessions))]
+    ImageInUse {
+        /// Which.
+        image: ImageId,
+        /// Who uses it.
+        sessions: Vec<SessionName>,
+    },
+    /// No node runs programs of the image's architecture.
+    #[error(
+        "the image `{image}` is for {architecture}, and the site's nodes are {}",
+        nodes.join(", ")
+    )]
+    OtherArchitecture {
+        /// Its name.
+        image: String,
+        /// What it is for.
+        architecture: String,
+        /// What the nodes are.
+        nodes: Vec<String>,
+    },
+    /// The site has as many images as it can.
+    #[error("the site keeps at most {limit} images")]
+    ImagesFull {
+        /// The limit.
+        limit: usize,
+    },
     /// More sessions would live than the site's limit.
     #[error("{living} sessions live and {asked} more are asked for: the site's limit is {limit}")]
     SiteFull {
@@ -374,4 +459,20 @@ pub enum Refusal {
         /// How many were asked for.
         asked: usize,
     },
+}
+
+/// Most names that a message lists.
+const SHOWN_LIMIT: usize = 5;
+
+/// Names in one line, the first few of many.
+fn shown(names: &[SessionName]) -> String {
+    let first: Vec<&str> = names
+        .iter()
+        .take(SHOWN_LIMIT)
+        .map(SessionName::as_str)
+        .collect();
+    match names.len().checked_sub(SHOWN_LIMIT) {
+        Some(more @ 1..) => format!("{} and {more} more", first.join(", ")),
+        Some(0) | None => first.join(", "),
+    }
 }

@@ -1,8 +1,10 @@
 //! What the manager core stores: whole records, put or deleted. The store commits the changes of
 //! a batch in one transaction; the committed view is made by applying the same changes.
 
+use domain::image::Manifest;
 use domain::{
-    ArrayId, ArrayRecord, NodeId, NodeRecord, SessionId, SessionRecord, SiteId, Timestamp, UploadId,
+    ArrayId, ArrayRecord, ImageId, ImageName, NodeId, NodeRecord, Owner, SessionId, SessionRecord,
+    SiteId, Timestamp, UploadId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +52,54 @@ pub enum RowChange {
         /// All of it.
         site: SiteRow,
     },
+    /// Inserts an image. What it says never changes.
+    PutImage {
+        /// All of it.
+        image: Box<ImageRecord>,
+    },
+    /// Deletes an image with its names.
+    DeleteImage {
+        /// Whose.
+        owner: Owner,
+        /// Which.
+        image: ImageId,
+    },
+    /// Inserts or moves a name of an image, which is there.
+    PutImageName {
+        /// All of it.
+        name: ImageNameRow,
+    },
+    /// Deletes a name; the image stays.
+    DeleteImageName {
+        /// Whose.
+        owner: Owner,
+        /// Which.
+        name: ImageName,
+    },
+}
+
+/// An image of one owner. Two owners who import the same have a row each and share the content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// The digest of its manifest.
+    pub id: ImageId,
+    /// Whose.
+    pub owner: Owner,
+    /// When it was first imported.
+    pub created_at: Timestamp,
+    /// What it consists of and how it wants to be started.
+    pub manifest: Manifest,
+}
+
+/// A name of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageNameRow {
+    /// Whose.
+    pub owner: Owner,
+    /// The name.
+    pub name: ImageName,
+    /// What it names: an image of the same owner.
+    pub image: ImageId,
 }
 
 /// The site's own row.
@@ -116,6 +166,10 @@ pub struct Loaded {
     pub nodes: Vec<NodeRecord>,
     /// Idempotency keys within their retention.
     pub idempotency: Vec<IdempotencyRow>,
+    /// All images.
+    pub images: Vec<ImageRecord>,
+    /// All their names.
+    pub image_names: Vec<ImageNameRow>,
     /// Uploads that living sessions name are derived from `sessions`; these are all that exist.
     pub uploads: Vec<UploadId>,
 }

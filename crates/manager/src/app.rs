@@ -7,6 +7,8 @@ mod convert;
 mod create;
 mod events;
 mod files;
+mod image_settings;
+mod images;
 mod input;
 mod list;
 mod logs;
@@ -34,10 +36,10 @@ use public_api::{
     ArrayPage, ArrayQuery, ArrayView, AttachOrder, ByteStream, Caller, ChangeSession,
     ClientMessageStream, CreateArray, CreateSession, Created, CreatedArray, ElementPage,
     ElementQuery, EventPage, EventPageQuery, EventQuery, EventStream, ExecOrder, FilesQuery,
-    ListQuery, LogOutput, LogQuery, NodeView, OutputStream, Problem, ProblemCode,
-    ServerMessageStream, Service, SessionPage, SessionView, ShutdownOrder, ShutdownView,
-    SignalOrder, SiteUsageView, SiteView, StdinQuery, StdinView, StopSession, ThrottleOrder,
-    UnclaimedView, UploadView, UsageView, Why,
+    ImageListView, ImageView, ImportQuery, ImportedView, ListQuery, LogOutput, LogQuery, NodeView,
+    OutputStream, Problem, ProblemCode, RemovedImagesView, ServerMessageStream, Service,
+    SessionPage, SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView,
+    StdinQuery, StdinView, StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
 };
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -310,6 +312,36 @@ impl Service for SiteService {
         query: EventPageQuery,
     ) -> Result<EventPage, Problem> {
         self.page_of_events(caller, query).await
+    }
+
+    async fn import_image(
+        &self,
+        caller: &Caller,
+        query: ImportQuery,
+        body: ByteStream,
+    ) -> Result<ImportedView, Problem> {
+        self.check_open()?;
+        self.import(caller, query, body).await
+    }
+
+    async fn images(&self, caller: &Caller) -> Result<ImageListView, Problem> {
+        Ok(self.list_images(caller))
+    }
+
+    async fn image(&self, caller: &Caller, image: &str) -> Result<ImageView, Problem> {
+        self.show_image(caller, image)
+    }
+
+    async fn remove_image(
+        &self,
+        caller: &Caller,
+        image: &str,
+    ) -> Result<RemovedImagesView, Problem> {
+        self.remove_image_of(caller, image).await
+    }
+
+    async fn prune_images(&self, caller: &Caller) -> Result<RemovedImagesView, Problem> {
+        self.prune_images_of(caller).await
     }
 
     async fn events(&self, caller: &Caller, query: EventQuery) -> Result<EventStream, Problem> {

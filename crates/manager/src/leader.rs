@@ -12,10 +12,11 @@ use crate::nodes::Nodes;
 use crate::shared::{LeaderError, Shared};
 use crate::uploads::Uploads;
 use database::Store;
-use domain::{ArrayId, NodeId, SessionId, SessionName, StopOrder};
+use domain::{ArrayId, ImageName, NodeId, Owner, SessionId, SessionName, StopOrder};
 use lifecycle::manager::{
-    Answer, CreateArrayRequest, CreateRequest, EventKind, Site, UnclaimedOrder,
+    Answer, CreateArrayRequest, CreateRequest, EventKind, ImageTarget, Site, UnclaimedOrder,
 };
+use lifecycle::rows::ImageRecord;
 use node_api::{Hello, Welcome};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -64,6 +65,9 @@ pub(crate) enum Request {
     StopArray(ArrayId, StopOrder),
     RemoveArray(ArrayId, StopOrder),
     Throttle(ArrayId, Option<u32>),
+    AddImage(Box<ImageRecord>, Option<ImageName>),
+    RemoveImage(Owner, ImageTarget),
+    PruneImages(Owner),
 }
 
 /// The sending side.

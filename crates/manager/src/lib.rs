@@ -9,6 +9,7 @@
 pub mod api;
 mod app;
 pub mod clock;
+mod image_store;
 mod leader;
 mod manager;
 mod node_side;

@@ -1,6 +1,7 @@
 //! A running manager: its parts, its start and its end.
 
 use crate::app::SiteService;
+use crate::image_store::Images;
 use crate::leader::{Leader, LeaderHandle, open};
 use crate::node_side::NodeSide;
 use crate::nodes::{Nodes, Refusals};
@@ -39,15 +40,6 @@ pub struct ManagerSettings {
     pub retention: Retention,
     /// When this process started.
     pub started_at: Timestamp,
-    /// The images that nodes have, by name.
-    pub images: Vec<String>,
-}
-
-impl ManagerSettings {
-    /// The images of this release: the node's own system.
-    pub fn built_in_images() -> Vec<String> {
-        vec!["host".to_owned()]
-    }
 }
 
 /// A manager could not start.
@@ -60,6 +52,12 @@ pub enum ManagerStartError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// The store of images cannot be used.
+    #[error("cannot use the store of images: {reason}")]
+    Images {
+        /// The whole chain.
+        reason: String,
     },
     /// The store cannot be loaded, or the new epoch cannot be recorded in it.
     #[error("cannot take over the site's store: {reason}")]
@@ -80,6 +78,7 @@ pub struct Manager {
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) leader: LeaderHandle,
     pub(crate) uploads: Uploads,
+    pub(crate) images: Images,
     pub(crate) tasks: TaskRunner,
     /// How many hold the site closed to new work, see [`Closing`].
     closing: AtomicUsize,
@@ -135,6 +134,7 @@ impl Manager {
         let path = settings.home.join("uploads");
         let uploads = Uploads::open(path.clone(), UPLOAD_LIMIT_BYTES)
             .map_err(|source| ManagerStartError::Uploads { path, source })?;
+        let images = open_images(settings.home.join("images")).await?;
         let (ready, loaded) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let nodes = Arc::new(Nodes::default());
@@ -172,6 +172,7 @@ impl Manager {
             nodes,
             leader,
             uploads,
+            images,
             tasks: tasks.clone(),
             closing: AtomicUsize::new(0),
             ordered: watch::Sender::new(None),
@@ -190,7 +191,7 @@ impl Manager {
         let prune = prune_for_ever(
             leader,
             Arc::clone(&self.shared),
-            self.uploads.clone(),
+            (self.uploads.clone(), self.images.clone()),
             self.settings.retention,
             self.tasks.clone(),
         );
@@ -255,4 +256,15 @@ impl Manager {
             }
         }
     }
+}
+
+/// What an import left that was cut off may be large.
+async fn open_images(directory: PathBuf) -> Result<Images, ManagerStartError> {
+    let opening = tokio::task::spawn_blocking(move || Images::open(&directory));
+    let opened = opening.await.map_err(|error| ManagerStartError::Images {
+        reason: error.to_string(),
+    })?;
+    opened.map_err(|error| ManagerStartError::Images {
+        reason: chain(&error),
+    })
 }

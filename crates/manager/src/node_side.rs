@@ -1,18 +1,22 @@
 //! The side of the manager that agents call.
 
+use crate::image_store::wanted_images;
 use crate::manager::Manager;
-use crate::shared::LeaderError;
+use crate::shared::{LeaderError, chain};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use domain::{NodeId, UploadId};
+use domain::{Digest, ImageId, NodeId, UploadId};
 use futures::StreamExt;
 use futures::stream;
+use images::StoreError;
 use lifecycle::manager::EventKind;
-use node_api::{ByteStream, Hello, ManagerApi, NodeError, Report, Welcome};
+use node_api::{
+    ByteStream, Hello, ImageList, ImageManifest, ManagerApi, NodeError, Report, Welcome,
+};
 use std::sync::Arc;
 use tokio::io::AsyncReadExt;
 
-/// Bytes of an upload that are read at a time.
+/// Bytes of an upload or a layer that are read at a time.
 const READ_BYTES: usize = 256 << 10;
 
 /// Agents call the manager through this.
@@ -58,17 +62,67 @@ impl ManagerApi for NodeSide {
                 NodeError::Failed { reason }
             }
         })?;
-        let parts = stream::try_unfold(file, move |mut file| async move {
-            let mut part = BytesMut::with_capacity(READ_BYTES);
-            let read = file
-                .read_buf(&mut part)
-                .await
-                .map_err(|error| NodeError::Failed {
-                    reason: format!("cannot read upload {upload}: {error}"),
-                })?;
-            Ok((read > 0).then(|| (Bytes::from(part), file)))
-        });
-        Ok(parts.boxed())
+        Ok(file_stream(file, format!("upload {upload}")))
+    }
+
+    async fn image_manifest(&self, image: ImageId) -> Result<ImageManifest, NodeError> {
+        let store = self.0.images.store();
+        let read = tokio::task::spawn_blocking(move || store.manifest(image)).await;
+        let manifest = read.map_err(interrupted)?.map_err(of_store)?;
+        Ok(ImageManifest {
+            bytes: images::canonical(&manifest),
+        })
+    }
+
+    async fn image_blob(&self, digest: Digest) -> Result<ByteStream, NodeError> {
+        let store = self.0.images.store();
+        let opened = tokio::task::spawn_blocking(move || store.blob(digest)).await;
+        let file = opened.map_err(interrupted)?.map_err(of_store)?;
+        let file = tokio::fs::File::from_std(file);
+        Ok(file_stream(file, format!("layer {digest}")))
+    }
+
+    async fn wanted_images(&self, images: ImageList) -> Result<ImageList, NodeError> {
+        let wanted = self.0.shared.read(wanted_images);
+        let kept = images.images.into_iter().filter(|id| wanted.contains(id));
+        Ok(ImageList {
+            images: kept.collect(),
+        })
+    }
+}
+
+/// A file's bytes in parts; `what` names it where it cannot be read.
+fn file_stream(file: tokio::fs::File, what: String) -> ByteStream {
+    let parts = stream::try_unfold((file, what), move |(mut file, what)| async move {
+        let mut part = BytesMut::with_capacity(READ_BYTES);
+        let read = file
+            .read_buf(&mut part)
+            .await
+            .map_err(|error| NodeError::Failed {
+                reason: format!("cannot read {what}: {error}"),
+            })?;
+        Ok((read > 0).then(|| (Bytes::from(part), (file, what))))
+    });
+    parts.boxed()
+}
+
+fn interrupted(error: tokio::task::JoinError) -> NodeError {
+    NodeError::Failed {
+        reason: error.to_string(),
+    }
+}
+
+fn of_store(error: StoreError) -> NodeError {
+    match error {
+        StoreError::NoImage { id } => NodeError::NotFound {
+            path: format!("image {id}"),
+        },
+        StoreError::NoBlob { digest } => NodeError::NotFound {
+            path: format!("layer {digest}"),
+        },
+        error => NodeError::Failed {
+            reason: chain(&error),
+        },
     }
 }
 

@@ -3,15 +3,15 @@
 
 use crate::error::NodeError;
 use crate::messages::{
-    Desired, DownloadRequest, Hello, LogRequest, MemberSample, MemberUsage, Report, SignalRequest,
-    StdinReply, StdinRequest, Welcome,
+    Desired, DownloadRequest, Hello, ImageList, ImageManifest, LogRequest, MemberSample,
+    MemberUsage, Preparation, Report, SignalRequest, StdinReply, StdinRequest, Welcome,
 };
 use crate::processes::JoinRequest;
 use crate::traits::{
     ByteStream, LogChunkStream, ManagerApi, NodeApi, ProcessInputStream, ProcessOutputStream,
 };
 use async_trait::async_trait;
-use domain::{MemberId, NodeId, UploadId};
+use domain::{Digest, ImageId, MemberId, NodeId, UploadId};
 use futures::StreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -85,6 +85,10 @@ impl NodeApi for EncodedNode {
     async fn all_usage(&self) -> Result<Vec<MemberSample>, NodeError> {
         answered(self.0.all_usage().await)
     }
+
+    async fn preparation(&self, member: MemberId) -> Result<Option<Preparation>, NodeError> {
+        answered(self.0.preparation(carried(&member)?).await)
+    }
 }
 
 /// A manager behind an encoding.
@@ -107,5 +111,17 @@ impl ManagerApi for EncodedManager {
 
     async fn upload(&self, upload: UploadId) -> Result<ByteStream, NodeError> {
         self.0.upload(carried(&upload)?).await
+    }
+
+    async fn image_manifest(&self, image: ImageId) -> Result<ImageManifest, NodeError> {
+        answered(self.0.image_manifest(carried(&image)?).await)
+    }
+
+    async fn image_blob(&self, digest: Digest) -> Result<ByteStream, NodeError> {
+        self.0.image_blob(carried(&digest)?).await
+    }
+
+    async fn wanted_images(&self, images: ImageList) -> Result<ImageList, NodeError> {
+        answered(self.0.wanted_images(carried(&images)?).await)
     }
 }

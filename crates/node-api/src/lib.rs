@@ -18,9 +18,9 @@ pub mod traits;
 pub use encoded::{EncodedManager, EncodedNode};
 pub use error::NodeError;
 pub use messages::{
-    Desired, DesiredMember, DownloadRequest, Hello, LogChunk, LogRequest, LogStream, MemberSample,
-    MemberSpec, MemberUsage, Obeyed, Report, ReportedMember, SignalRequest, StdinReply,
-    StdinRequest, Want, Welcome,
+    Desired, DesiredMember, DownloadRequest, Hello, ImageList, ImageManifest, LogChunk, LogRequest,
+    LogStream, MemberSample, MemberSpec, MemberUsage, Obeyed, Preparation, Report, ReportedMember,
+    SignalRequest, StdinReply, StdinRequest, Want, Welcome,
 };
 pub use processes::{ExecUser, JoinRequest, JoinedProcess, ProcessInput, ProcessOutput};
 pub use traits::{

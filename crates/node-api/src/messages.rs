@@ -1,7 +1,8 @@
 //! The messages, as they are encoded.
 
 use domain::{
-    Capability, MemberId, MemberState, NodeId, Owner, SessionName, SessionSpec, SiteId, Slots,
+    Capability, ImageId, MemberId, MemberState, NodeId, Owner, SessionName, SessionSpec, SiteId,
+    Slots,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -297,4 +298,32 @@ pub struct MemberSample {
     pub member: MemberId,
     /// What.
     pub usage: MemberUsage,
+}
+
+/// An image's manifest, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageManifest {
+    /// The canonical bytes.
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// Some images.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageList {
+    /// Their ids.
+    pub images: Vec<ImageId>,
+}
+
+/// How far the layers of an image are that a member waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preparation {
+    /// Which layer is being fetched and unpacked, from 1.
+    pub layer: u32,
+    /// How many the image has.
+    pub layers: u32,
+    /// Bytes of that layer that have come, as it is stored.
+    pub bytes: u64,
+    /// Bytes of that layer, as it is stored.
+    pub total_bytes: u64,
 }

@@ -2,13 +2,13 @@
 
 use crate::error::NodeError;
 use crate::messages::{
-    Desired, DownloadRequest, Hello, LogChunk, LogRequest, MemberSample, MemberUsage, Report,
-    SignalRequest, StdinReply, StdinRequest, Welcome,
+    Desired, DownloadRequest, Hello, ImageList, ImageManifest, LogChunk, LogRequest, MemberSample,
+    MemberUsage, Preparation, Report, SignalRequest, StdinReply, StdinRequest, Welcome,
 };
 use crate::processes::{JoinRequest, ProcessInput, ProcessOutput};
 use async_trait::async_trait;
 use bytes::Bytes;
-use domain::{MemberId, NodeId, UploadId};
+use domain::{Digest, ImageId, MemberId, NodeId, UploadId};
 use futures::stream::BoxStream;
 
 /// Bytes that come in parts; the stream ends with the first error.
@@ -49,6 +49,9 @@ pub trait NodeApi: Send + Sync + std::fmt::Debug {
     async fn usage(&self, member: MemberId) -> Result<MemberUsage, NodeError>;
     /// What each member uses that runs or is being stopped. One that ends meanwhile is left out.
     async fn all_usage(&self) -> Result<Vec<MemberSample>, NodeError>;
+    /// How far the image of a member is that is being prepared; `None` if nothing of it is being
+    /// fetched or unpacked.
+    async fn preparation(&self, member: MemberId) -> Result<Option<Preparation>, NodeError>;
 }
 
 /// What an agent asks of the manager.
@@ -62,4 +65,11 @@ pub trait ManagerApi: Send + Sync + std::fmt::Debug {
     async fn goodbye(&self, node: NodeId) -> Result<(), NodeError>;
     /// A staged upload, as a tar archive.
     async fn upload(&self, upload: UploadId) -> Result<ByteStream, NodeError>;
+    /// The manifest of an image in its canonical bytes, whose SHA-256 is the id.
+    async fn image_manifest(&self, image: ImageId) -> Result<ImageManifest, NodeError>;
+    /// A layer of an image as it is stored.
+    async fn image_blob(&self, digest: Digest) -> Result<ByteStream, NodeError>;
+    /// Of the images that a node has, those that the site still has or that a living session is to
+    /// run on. A node may remove the others, but for what its own members use.
+    async fn wanted_images(&self, images: ImageList) -> Result<ImageList, NodeError>;
 }

@@ -9,6 +9,7 @@ pub mod arrays;
 pub mod caller;
 pub mod events;
 pub mod fuzzing;
+pub mod images;
 pub mod log_frames;
 pub mod nodes;
 pub mod problem;
@@ -25,6 +26,10 @@ pub use arrays::{
 };
 pub use caller::Caller;
 pub use events::{EventPage, EventPageQuery, EventQuery, PublicEvent};
+pub use images::{
+    DroppedView, ImageListView, ImageSettingsView, ImageView, ImportQuery, ImportedView, LayerView,
+    RemovedImagesView,
+};
 pub use log_frames::{LOG_CONTENT_TYPE, LogFrame, LogFrameDecoder, encode_log_frame};
 pub use nodes::{CapabilityView, NodeView, UnclaimedView};
 pub use problem::{Problem, ProblemCode};
@@ -64,6 +69,8 @@ pub const RETRY_LIMIT: u32 = 20;
 pub const AFTER_LIMIT: usize = 100;
 /// Largest upload, in bytes, before an operator raises it.
 pub const UPLOAD_LIMIT_BYTES: u64 = 4 << 30;
+/// Largest archive of an image, in bytes.
+pub const IMAGE_LIMIT_BYTES: u64 = 64 << 30;
 /// Largest piece of standard input in one request, in bytes.
 pub const STDIN_LIMIT_BYTES: usize = 256 << 10;
 /// Most sessions on one page.

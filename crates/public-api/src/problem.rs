@@ -58,6 +58,14 @@ codes! {
     NoSuchUpload = "no-such-upload", 404, "No such upload";
     /// There is no such image.
     NoSuchImage = "no-such-image", 404, "No such image";
+    /// The archive is not taken as an image.
+    ImageRefused = "image-refused", 422, "The image is refused";
+    /// Living sessions run on the image.
+    ImageInUse = "image-in-use", 409, "The image is in use";
+    /// More than one image has an id that begins so.
+    AmbiguousImage = "ambiguous-image", 409, "More than one image is meant";
+    /// No node runs programs of the image's architecture.
+    WrongArchitecture = "wrong-architecture", 422, "The image is for another architecture";
     /// More than one session has the name.
     AmbiguousName = "ambiguous-name", 409, "More than one session has this name";
     /// A living session has the name.
@@ -158,7 +166,13 @@ impl ProblemCode {
             }
             Self::NoSuchFile => "`insula download SESSION` without a path brings everything",
             Self::NoSuchUpload => "send the upload again and name its new id",
-            Self::NoSuchImage => "use the image `host`, which every node has",
+            Self::NoSuchImage => {
+                "`insula image ls` lists the images; `insula image import` makes one"
+            }
+            Self::ImageRefused => "make the archive anew with a tool that you trust",
+            Self::ImageInUse => "stop these sessions first, or wait for their end",
+            Self::AmbiguousImage => "write more of the id",
+            Self::WrongArchitecture => "import the image for the architecture of the nodes",
             Self::AmbiguousName => "use the session's id instead; `insula ls --all` shows it",
             Self::NameTaken => "choose another name, or remove the session that has it",
             Self::IdempotencyKeyReused => "use a new key for a new request",

@@ -6,6 +6,7 @@ use crate::arrays::{
 };
 use crate::caller::Caller;
 use crate::events::{EventPage, EventPageQuery, EventQuery, PublicEvent};
+use crate::images::{ImageListView, ImageView, ImportQuery, ImportedView, RemovedImagesView};
 use crate::log_frames::LogFrame;
 use crate::nodes::{NodeView, UnclaimedView};
 use crate::problem::Problem;
@@ -208,6 +209,26 @@ pub trait Service: Send + Sync + std::fmt::Debug {
         caller: &Caller,
         query: EventPageQuery,
     ) -> Result<EventPage, Problem>;
+    /// Imports an image from an archive; returns when it is durable. What is refused, or cut off,
+    /// leaves nothing.
+    async fn import_image(
+        &self,
+        caller: &Caller,
+        query: ImportQuery,
+        body: ByteStream,
+    ) -> Result<ImportedView, Problem>;
+    /// The images. In these calls `image` is a name, an id, or the beginning of one.
+    async fn images(&self, caller: &Caller) -> Result<ImageListView, Problem>;
+    /// One image.
+    async fn image(&self, caller: &Caller, image: &str) -> Result<ImageView, Problem>;
+    /// Removes an image, or a name of one that has others; refused while living sessions use it.
+    async fn remove_image(
+        &self,
+        caller: &Caller,
+        image: &str,
+    ) -> Result<RemovedImagesView, Problem>;
+    /// Removes the caller's images that have no name and that no living session uses.
+    async fn prune_images(&self, caller: &Caller) -> Result<RemovedImagesView, Problem>;
     /// What happened and happens.
     async fn events(&self, caller: &Caller, query: EventQuery) -> Result<EventStream, Problem>;
     /// Takes the site down; operators only.

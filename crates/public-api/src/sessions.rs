@@ -19,12 +19,24 @@ pub struct CreateSession {
     /// The image; `host` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Program and arguments; at least the program.
+    /// Program and arguments; the image's own if empty. Behind the entrypoint, if there is one.
+    #[serde(default)]
     pub command: Vec<String>,
+    /// What stands before the command, in place of the image's own; an empty list for nothing.
+    /// Given, it also drops the image's command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// Who the command is inside: `USER` or `USER:GROUP`, by name or number; the image's user if
+    /// absent, else 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The command is root inside, of the session's own users only.
+    #[serde(default)]
+    pub root: bool,
     /// Variables added to the environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// Working directory inside, absolute; `/work` if absent.
+    /// Working directory inside, absolute; the image's if absent, else `/work`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
     /// CPUs as a decimal with at most four places: `0.5`. `1` if absent; least 0.01.
@@ -218,8 +230,14 @@ pub struct SessionView {
     /// How it ended, once it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<OutcomeView>,
-    /// The image.
+    /// The image, as it was asked for.
     pub image: String,
+    /// Which image that was; absent for `host`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_id: Option<String>,
+    /// Who the command is inside: `1000`, `root`, or as it was asked for.
+    #[serde(default)]
+    pub run_as: String,
     /// Program and arguments.
     pub command: Vec<String>,
     /// Working directory inside.

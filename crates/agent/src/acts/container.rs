@@ -2,16 +2,14 @@
 
 use super::guest_config::guest_config;
 use crate::directory::MemberDirectory;
+use crate::images::MemberRoot;
 use domain::{MemberId, Mount};
 use engine_api::{Bind, BindOwner, ContainerSpec, GuestSpec, Limits, UidRange};
-use images::HostImage;
 use node_api::MemberSpec;
 use rustix::process::{getegid, geteuid};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The name of the one image that there is.
-pub(super) const IMAGE_HOST: &str = "host";
 /// `/tmp` and `/dev/shm` get this part of the memory each, so that filling both says *no space*
 /// before the memory limit is reached.
 const TMPFS_DIVISOR: u64 = 4;
@@ -53,7 +51,11 @@ pub(super) fn container(
 ) -> ContainerSpec {
     let session = &spec.session;
     let memory_bytes = session.slots.memory();
-    let mut binds = place.image.binds;
+    let MemberRoot {
+        root,
+        mut binds,
+        identity,
+    } = place.root;
     // A mount within another one comes after it, or it would be hidden.
     let mut mounts: Vec<&Mount> = session.mounts.iter().collect();
     mounts.sort_by_key(|mount| Path::new(&mount.target).components().count());
@@ -62,7 +64,7 @@ pub(super) fn container(
         member,
         hostname: host_name(member, spec),
         directory: directory.path().to_path_buf(),
-        root: place.image.root,
+        root,
         binds,
         uids,
         limits: Limits {
@@ -75,7 +77,7 @@ pub(super) fn container(
         },
         network: session.network,
         guest: GuestSpec {
-            config: rmp_serde::to_vec_named(&guest_config(member, spec))
+            config: rmp_serde::to_vec_named(&guest_config(member, spec, identity))
                 .expect("a guest's configuration becomes MessagePack"),
             socket: place.socket,
         },
@@ -84,7 +86,7 @@ pub(super) fn container(
 
 /// Where a container finds its root and its socket.
 pub(super) struct Place {
-    pub(super) image: HostImage,
+    pub(super) root: MemberRoot,
     pub(super) socket: PathBuf,
 }
 

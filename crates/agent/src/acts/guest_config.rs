@@ -1,10 +1,10 @@
 //! What the guest is told: the command, its whole environment, and its limits.
 
+use crate::images::Identity;
 use domain::amounts::WHOLE;
 use domain::{MemberId, StdinMode};
-use engine_api::UidRange;
 use guest_api::files::LOG_LIMIT_BYTES;
-use guest_api::{GuestConfig, PROTOCOL_VERSION, RunAs};
+use guest_api::{GuestConfig, PROTOCOL_VERSION};
 use node_api::MemberSpec;
 use std::collections::BTreeMap;
 
@@ -27,23 +27,18 @@ const THREAD_VARIABLES: [&str; 4] = [
     "NUMEXPR_NUM_THREADS",
 ];
 
-pub(super) fn guest_config(member: MemberId, spec: &MemberSpec) -> GuestConfig {
+pub(super) fn guest_config(member: MemberId, spec: &MemberSpec, identity: Identity) -> GuestConfig {
     let session = &spec.session;
     GuestConfig {
         protocol: PROTOCOL_VERSION,
         member,
         command: session.command.clone(),
-        env: environment(member, spec).into_iter().collect(),
+        env: environment(member, spec, &identity).into_iter().collect(),
         workdir: session
             .workdir
             .clone()
             .unwrap_or_else(|| "/work".to_owned()),
-        run_as: RunAs {
-            uid: UidRange::COMMAND,
-            gid: UidRange::COMMAND,
-            groups: Vec::new(),
-            capabilities: Vec::new(),
-        },
+        run_as: identity.run_as,
         stdin_pipe: session.stdin == StdinMode::Pipe,
         merge_output: session.merge_output,
         log_limit_bytes: LOG_LIMIT_BYTES,
@@ -60,20 +55,24 @@ pub(super) fn guest_config(member: MemberId, spec: &MemberSpec) -> GuestConfig {
     }
 }
 
-/// Ours first, then the user's, which win. `PYTHONUNBUFFERED` is set because output is followed
+/// Ours first, then those of the image and of the user, which win. `PYTHONUNBUFFERED` is set because output is followed
 /// live, and Python would keep it back for kilobytes.
-fn environment(member: MemberId, spec: &MemberSpec) -> BTreeMap<String, String> {
+fn environment(
+    member: MemberId,
+    spec: &MemberSpec,
+    identity: &Identity,
+) -> BTreeMap<String, String> {
     let cpus = spec.session.slots.cpu().div_ceil(WHOLE).max(1).to_string();
     let threads = THREAD_VARIABLES.map(|name| (name, cpus.clone()));
     let fixed = [
-        ("HOME", "/home/user".to_owned()),
+        ("HOME", identity.home.clone()),
         ("LANG", "C.UTF-8".to_owned()),
-        ("LOGNAME", "user".to_owned()),
+        ("LOGNAME", identity.name.clone()),
         ("PATH", PATH.to_owned()),
         ("PYTHONUNBUFFERED", "1".to_owned()),
         ("SHELL", "/bin/sh".to_owned()),
         ("TMPDIR", "/tmp".to_owned()),
-        ("USER", "user".to_owned()),
+        ("USER", identity.name.clone()),
         ("INSULA_ATTEMPT", member.attempt.to_string()),
         ("INSULA_MEMBER_INDEX", member.index.to_string()),
         ("INSULA_SESSION", spec.shown_name()),

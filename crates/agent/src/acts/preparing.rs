@@ -1,23 +1,19 @@
 //! Preparing a member: its image is checked, its upload fetched and unpacked.
 
-use super::container::{IMAGE_HOST, check_mounts};
+use super::container::check_mounts;
+use crate::bridge::{BlockingReader, blocking_reader};
 use crate::directory::{DirectoryError, Marker, MemberDirectory, make_open, own};
 use crate::files::{Limits, ManifestError, UnpackError, unpack};
+use crate::images::{FetchError, MemberRoot, RootError, member_root, provide};
 use crate::shared::{Shared, chain};
-use domain::MemberId;
-use engine_api::{UidRange, layout};
-use futures::StreamExt as _;
-use futures::stream::unfold;
+use domain::{HOST_IMAGE, MemberId};
+use engine_api::layout;
 use lifecycle::agent::AgentEventKind;
-use node_api::{ByteStream, MemberSpec, NodeError};
+use node_api::{MemberSpec, NodeError};
 use process::{RemoveTreeError, remove_tree};
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncBufRead;
 use tokio::sync::Semaphore;
-use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::sync::CancellationToken;
 
 /// Tries to fetch an upload: the manager may be away for a moment.
@@ -27,15 +23,21 @@ const FETCH_PAUSE: Duration = Duration::from_millis(500);
 
 /// Preparing failed.
 #[derive(Debug, thiserror::Error)]
-enum PrepareError {
+pub(super) enum PrepareError {
     #[error("it was asked to stop while it was prepared")]
     Abandoned,
     #[error("its directory is damaged")]
     Directory(#[from] DirectoryError),
     #[error("its specification is gone from its directory")]
     NoSpecification,
-    #[error("there is no image `{image}` on this node; only `{IMAGE_HOST}` is known")]
+    #[error("`{image}` is no image of this node, and the manager did not say which one it is")]
     NoImage { image: String },
+    #[error("its image is not ready")]
+    Image(#[from] FetchError),
+    #[error("the image `host` cannot be made: {reason}")]
+    Host { reason: String },
+    #[error(transparent)]
+    Root(#[from] RootError),
     #[error("a mount cannot be shown: {reason}")]
     Mount { reason: String },
     #[error("the half-prepared working directory cannot be removed")]
@@ -73,7 +75,7 @@ pub(super) async fn prepare(
 }
 
 async fn prepare_tries(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     member: MemberId,
     abandoned: &CancellationToken,
 ) -> Result<(), PrepareError> {
@@ -86,13 +88,22 @@ async fn prepare_tries(
     let (file, prepared) = known.await??;
     let file = file.ok_or(PrepareError::NoSpecification)?;
     check(&file.spec).await?;
+    if let Some(image) = &file.spec.session.imported {
+        provide(shared, member, image.id, abandoned).await?;
+    }
     if prepared {
         return Ok(());
     }
-    let uids = shared.uids(file.slot);
-    let Some(upload) = file.spec.session.upload else {
-        let marking = move || directory.mark(Marker::Prepared);
-        return Ok(tokio::task::spawn_blocking(marking).await??);
+    let upload = file.spec.session.upload;
+    let inside = root_of(shared, member, &file.spec).await?.identity.run_as;
+    let owner = shared.uids(file.slot).shifted(inside.uid);
+    let Some(upload) = upload else {
+        let marking = move || -> Result<(), PrepareError> {
+            own(&directory.entry(layout::WORK), owner)?;
+            own(&directory.entry(layout::HOME), owner)?;
+            Ok(directory.mark(Marker::Prepared)?)
+        };
+        return tokio::task::spawn_blocking(marking).await?;
     };
     let mut pause = FETCH_PAUSE;
     let mut tries = 1;
@@ -102,15 +113,19 @@ async fn prepare_tries(
             None => return Err(PrepareError::Abandoned),
             Some(Err(error)) => Err(PrepareError::Fetch(error)),
             Some(Ok(stream)) => {
-                let reader = read_stream(stream, abandoned.clone());
-                let directory = directory.clone();
-                let unpacking = move || unpack_into(&directory, uids, reader);
-                tokio::task::spawn_blocking(unpacking).await?
+                let (reader, broken) = blocking_reader(stream, abandoned.clone());
+                let (directory, owner) = (directory.clone(), owner);
+                let unpacking = move || unpack_into(&directory, owner, reader);
+                let unpacked = tokio::task::spawn_blocking(unpacking).await?;
+                unpacked.map_err(|error| match broken.is_set() {
+                    true => PrepareError::Fetch(NodeError::Disconnected),
+                    false => error,
+                })
             }
         };
         match fetched {
             Err(_) if abandoned.is_cancelled() => return Err(PrepareError::Abandoned),
-            Err(error) if tries < FETCH_TRIES && may_pass(&error) => {
+            Err(error @ PrepareError::Fetch(NodeError::Disconnected)) if tries < FETCH_TRIES => {
                 tracing::info!(member.id = %member, "fetching again: {}", chain(&error));
             }
             done => return done,
@@ -130,7 +145,7 @@ async fn prepare_tries(
 /// What can be refused before anything is fetched.
 async fn check(spec: &MemberSpec) -> Result<(), PrepareError> {
     let image = spec.session.image.clone();
-    if image != IMAGE_HOST {
+    if image != HOST_IMAGE && spec.session.imported.is_none() {
         return Err(PrepareError::NoImage { image });
     }
     let mounts = spec.session.mounts.clone();
@@ -140,46 +155,32 @@ async fn check(spec: &MemberSpec) -> Result<(), PrepareError> {
     })
 }
 
-/// The connection failed, which another try may mend.
-fn may_pass(error: &PrepareError) -> bool {
-    match error {
-        PrepareError::Fetch(NodeError::Disconnected) => true,
-        PrepareError::Unpack(UnpackError::Archive { source }) => source
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<NodeError>())
-            .is_some_and(|inner| *inner == NodeError::Disconnected),
-        _ => false,
-    }
-}
-
-type UploadReader = SyncIoBridge<Pin<Box<dyn AsyncBufRead + Send>>>;
-
-/// Reads the upload on a worker thread; an abandoned one ends with an error, never as if the
-/// archive were over.
-fn read_stream(stream: ByteStream, abandoned: CancellationToken) -> UploadReader {
-    let parts = unfold((stream, abandoned), |(mut stream, abandoned)| async move {
-        let part = match abandoned.run_until_cancelled(stream.next()).await {
-            Some(part) => part?.map_err(io::Error::other),
-            None => Err(io::ErrorKind::ConnectionAborted.into()),
-        };
-        Some((part, (stream, abandoned)))
-    });
-    SyncIoBridge::new(Box::pin(StreamReader::new(Box::pin(parts))))
+/// What a member is started on.
+pub(super) async fn root_of(
+    shared: &Arc<Shared>,
+    member: MemberId,
+    spec: &MemberSpec,
+) -> Result<MemberRoot, PrepareError> {
+    let host = shared.host_image().await;
+    let host = host.map_err(|reason| PrepareError::Host { reason })?;
+    let (shared, session) = (Arc::clone(shared), spec.session.clone());
+    let directory = shared.member(member);
+    let putting = move || member_root(&shared.images, &session, &directory, host);
+    Ok(tokio::task::spawn_blocking(putting).await??)
 }
 
 /// Unpacks into an empty working directory, notes what is there, and marks the member prepared.
 fn unpack_into(
     directory: &MemberDirectory,
-    uids: UidRange,
-    reader: UploadReader,
+    owner: u32,
+    reader: BlockingReader,
 ) -> Result<(), PrepareError> {
     let work = directory.entry(layout::WORK);
     remove_tree(&work)?;
     make_open(&work)?;
-    own(&work, uids.shifted(UidRange::COMMAND))?;
-    let owner = rustix::process::geteuid()
-        .is_root()
-        .then(|| uids.shifted(UidRange::COMMAND));
+    own(&work, owner)?;
+    own(&directory.entry(layout::HOME), owner)?;
+    let owner = rustix::process::geteuid().is_root().then_some(owner);
     let manifest = unpack(reader, &work, owner, &Limits::default())?;
     manifest.save(&directory.manifest())?;
     directory.mark(Marker::Prepared)?;

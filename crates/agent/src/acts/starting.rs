@@ -2,6 +2,7 @@
 
 use super::blocking;
 use super::container::{Place, container};
+use super::preparing::root_of;
 use crate::clock;
 use crate::directory::Marker;
 use crate::shared::{Shared, chain};
@@ -49,16 +50,17 @@ pub(super) async fn start(
 }
 
 async fn try_start(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     member: MemberId,
     spec: MemberSpec,
     slot: u32,
 ) -> Result<(), (String, StartDoubt)> {
     let never = |reason| (reason, StartDoubt::NeverRan);
     let directory = shared.member(member);
-    let image = shared.host_image().await.map_err(never)?;
+    let root = root_of(shared, member, &spec).await;
+    let root = root.map_err(|error| never(chain(&error)))?;
     let place = Place {
-        image,
+        root,
         socket: shared.socket(member),
     };
     let container = container(member, &spec, shared.uids(slot), &directory, place);

@@ -1,6 +1,5 @@
 //! What comes after a member's life: looking at what is left, the final record, removal.
 
-use super::container::IMAGE_HOST;
 use super::{blocking, tried_again};
 use crate::clock;
 use crate::shared::{Shared, chain};
@@ -74,7 +73,7 @@ pub(super) async fn end(shared: Arc<Shared>, member: MemberId) -> AgentEventKind
 async fn system(shared: &Shared, member: MemberId) -> Option<String> {
     let directory = shared.member(member);
     let file = blocking(move || directory.file()).await.ok()??;
-    if file.spec.session.image != IMAGE_HOST {
+    if file.spec.session.imported.is_some() {
         return None;
     }
     let image = shared.host_image().await.ok()?;
@@ -107,7 +106,9 @@ async fn engine_remove(shared: &Shared, member: MemberId) -> Result<RemoveReport
     let removed = waited_out(removing, REMOVE_SLOW, |seconds| {
         tracing::warn!(member.id = %member, "removing its container takes long: {seconds} s so far");
     });
-    removed.await.map_err(|error| chain(&error))
+    let report = removed.await.map_err(|error| chain(&error))?;
+    shared.images.release(member);
+    Ok(report)
 }
 
 /// Waits for `work` however long it takes, and tells after each `slow` that it goes on: its

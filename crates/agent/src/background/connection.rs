@@ -3,6 +3,7 @@
 use crate::agent::AgentSettings;
 use crate::owner::OwnerEvent;
 use crate::shared::{Shared, chain, failed};
+use domain::{Capability, architecture_of, architecture_row};
 use node_api::{Desired, Hello, NodeError, Obeyed, Report};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -58,6 +59,7 @@ async fn say_hello(settings: &AgentSettings, shared: &Shared) -> Result<(), Node
             BTreeMap::new()
         }
     };
+    let capabilities = with_architecture(capabilities);
     let directory = shared.directory.clone();
     let reading = tokio::task::spawn_blocking(move || directory.obeyed()).await;
     let obeyed = reading.map_err(failed)?.map_err(failed)?;
@@ -86,6 +88,14 @@ async fn say_hello(settings: &AgentSettings, shared: &Shared) -> Result<(), Node
     };
     let welcome = shared.manager.hello(hello).await?;
     obey(shared, welcome.desired).await
+}
+
+/// Which programs run here: those of other kinds are ended by the filter of system calls.
+fn with_architecture(mut rows: BTreeMap<String, Capability>) -> BTreeMap<String, Capability> {
+    if let Some(row) = architecture_row(architecture_of(std::env::consts::ARCH)) {
+        rows.insert(row.to_owned(), Capability::Yes);
+    }
+    rows
 }
 
 /// Hands a desired set to the owner and waits until it is taken in.

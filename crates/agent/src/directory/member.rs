@@ -362,6 +362,8 @@ mod tests {
             best_effort: false,
             asked: domain::AskedLimits::ALL,
             disk_limit: None,
+            imported: None,
+            user: domain::CommandUser::Ordinary,
         };
         MemberFile {
             format: FORMAT,

@@ -2,9 +2,12 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use domain::{NodeId, SiteId, UploadId};
+use domain::{Digest, ImageId, NodeId, SiteId, UploadId};
 use futures::StreamExt as _;
-use node_api::{ByteStream, Desired, Hello, ManagerApi, NodeError, Report, Welcome};
+use node_api::{
+    ByteStream, Desired, Hello, ImageList, ImageManifest, ManagerApi, NodeError, Report, Welcome,
+};
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::watch;
@@ -19,6 +22,12 @@ pub(crate) struct FakeManager {
     pub(crate) broken_fetches: AtomicU32,
     /// An upload's stream stays open after its first part.
     pub(crate) upload_hangs: Mutex<bool>,
+    /// Canonical manifests of the site's images.
+    pub(crate) images: Mutex<BTreeMap<ImageId, Vec<u8>>>,
+    /// Their layers as they are stored.
+    pub(crate) blobs: Mutex<BTreeMap<Digest, Bytes>>,
+    /// How often a layer was fetched.
+    pub(crate) blob_fetches: AtomicU32,
 }
 
 impl FakeManager {
@@ -37,6 +46,9 @@ impl FakeManager {
             upload: Mutex::new(Vec::new()),
             broken_fetches: AtomicU32::new(0),
             upload_hangs: Mutex::new(false),
+            images: Mutex::default(),
+            blobs: Mutex::default(),
+            blob_fetches: AtomicU32::new(0),
         }
     }
 }
@@ -79,4 +91,34 @@ impl ManagerApi for FakeManager {
         }
         Ok(whole.boxed())
     }
+
+    async fn image_manifest(&self, image: ImageId) -> Result<ImageManifest, NodeError> {
+        let images = self.images.lock().expect("not poisoned");
+        let found = images.get(&image).cloned();
+        let bytes = found.ok_or_else(|| not_found(image.to_string()))?;
+        Ok(ImageManifest { bytes })
+    }
+
+    async fn image_blob(&self, digest: Digest) -> Result<ByteStream, NodeError> {
+        self.blob_fetches.fetch_add(1, Ordering::SeqCst);
+        let blobs = self.blobs.lock().expect("not poisoned");
+        let found = blobs.get(&digest).cloned();
+        let bytes = found.ok_or_else(|| not_found(digest.to_string()))?;
+        Ok(futures::stream::iter([Ok(bytes)]).boxed())
+    }
+
+    async fn wanted_images(&self, asked: ImageList) -> Result<ImageList, NodeError> {
+        let images = self.images.lock().expect("not poisoned");
+        let wanted = asked
+            .images
+            .into_iter()
+            .filter(|id| images.contains_key(id));
+        Ok(ImageList {
+            images: wanted.collect(),
+        })
+    }
+}
+
+fn not_found(path: String) -> NodeError {
+    NodeError::NotFound { path }
 }

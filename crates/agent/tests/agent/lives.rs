@@ -125,7 +125,7 @@ async fn what_cannot_start_says_why() {
         .collect();
     node.want(&all).await;
     for (number, cause, words) in [
-        (1, ExitCause::PrepareFailed, "no image `nowhere`"),
+        (1, ExitCause::PrepareFailed, "`nowhere` is no image"),
         (2, ExitCause::PrepareFailed, "/does/not/exist"),
         (
             3,

@@ -211,6 +211,8 @@ pub(crate) fn spec() -> MemberSpec {
             best_effort: false,
             asked: domain::AskedLimits::ALL,
             disk_limit: None,
+            imported: None,
+            user: domain::CommandUser::Ordinary,
         },
     }
 }

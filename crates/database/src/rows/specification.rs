@@ -1,9 +1,10 @@
 //! What a user asked for, as it stands in the column `spec`.
 
 use super::document::text;
+use super::image::ImportedDocument;
 use domain::{
-    AskedLimits, Mount, Network, NodeLostPolicy, SessionSpec, SlotName, Slots, Span, StdinMode,
-    TerminalSize, UploadId,
+    AskedLimits, CommandUser, ImportedImage, Mount, Network, NodeLostPolicy, SessionSpec, SlotName,
+    Slots, Span, StdinMode, TerminalSize, UploadId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -35,6 +36,10 @@ pub(crate) struct SpecDocument {
     /// Absent in rows of before it was told: everything was held to be asked for then.
     #[serde(default)]
     asked: AskedDocument,
+    #[serde(default)]
+    imported: Option<ImportedDocument>,
+    #[serde(default)]
+    user: UserDocument,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -66,6 +71,17 @@ impl From<AskedDocument> for AskedLimits {
             pids: row.pids,
         }
     }
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(tag = "user", rename_all = "snake_case", deny_unknown_fields)]
+enum UserDocument {
+    #[default]
+    Ordinary,
+    Named {
+        name: String,
+    },
+    Root,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -113,6 +129,8 @@ impl From<&SessionSpec> for SpecDocument {
     fn from(spec: &SessionSpec) -> Self {
         let SessionSpec {
             image,
+            imported,
+            user,
             command,
             env,
             workdir,
@@ -165,6 +183,11 @@ impl From<&SessionSpec> for SpecDocument {
             best_effort,
             asked: asked.into(),
             disk_limit_bytes: disk_limit,
+            imported: imported.map(|image| ImportedDocument {
+                id: image.id,
+                architecture: image.architecture,
+            }),
+            user: user.into(),
         }
     }
 }
@@ -204,6 +227,31 @@ impl From<SpecDocument> for SessionSpec {
             best_effort: row.best_effort,
             asked: row.asked.into(),
             disk_limit: row.disk_limit_bytes,
+            imported: row.imported.map(|image| ImportedImage {
+                id: image.id,
+                architecture: image.architecture,
+            }),
+            user: row.user.into(),
+        }
+    }
+}
+
+impl From<CommandUser> for UserDocument {
+    fn from(user: CommandUser) -> Self {
+        match user {
+            CommandUser::Ordinary => Self::Ordinary,
+            CommandUser::Named { name } => Self::Named { name },
+            CommandUser::Root => Self::Root,
+        }
+    }
+}
+
+impl From<UserDocument> for CommandUser {
+    fn from(row: UserDocument) -> Self {
+        match row {
+            UserDocument::Ordinary => Self::Ordinary,
+            UserDocument::Named { name } => Self::Named { name },
+            UserDocument::Root => Self::Root,
         }
     }
 }

@@ -28,6 +28,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "arrays",
         sql: include_str!("../../../../migrations/0002-arrays.sql"),
     },
+    Migration {
+        number: 3,
+        name: "images",
+        sql: include_str!("../../../../migrations/0003-images.sql"),
+    },
 ];
 
 const LEDGER: &str = "

@@ -1,6 +1,6 @@
 //! Rows as records.
 
-use super::{arrays, database};
+use super::{arrays, database, images};
 use crate::error::StoreError;
 use crate::rows::{
     MemberDocument, NodeDocument, RecordDocument, RecordParts, RowError, SpecDocument, parse_kind,
@@ -87,6 +87,8 @@ pub(super) fn load(
         arrays,
         nodes: nodes(&moment)?,
         idempotency: keys(&moment, keys_since)?,
+        images: images::images(&moment)?,
+        image_names: images::names(&moment)?,
         uploads: Vec::new(),
     };
     moment.finish().map_err(database(act))?;

@@ -3,6 +3,7 @@
 mod arrays;
 mod crash;
 mod full_disk;
+mod images;
 mod pages;
 mod plans;
 mod retention;

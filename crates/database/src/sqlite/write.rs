@@ -1,6 +1,6 @@
 //! Row changes as statements.
 
-use super::database;
+use super::{database, images};
 use crate::error::StoreError;
 use crate::rows::{
     ArrayDocument, MemberDocument, NodeDocument, ROW_VERSION, RecordDocument, RowError,
@@ -28,10 +28,14 @@ pub(super) fn change(connection: &Connection, change: &RowChange) -> Result<(), 
         RowChange::AddEvent { event } => add_event(connection, event),
         RowChange::PutIdempotencyKey { key } => put_key(connection, key),
         RowChange::PutSite { site } => put_site(connection, site),
+        RowChange::PutImage { image } => images::put_image(connection, image),
+        RowChange::DeleteImage { owner, image } => images::delete_image(connection, owner, *image),
+        RowChange::PutImageName { name } => images::put_name(connection, name),
+        RowChange::DeleteImageName { owner, name } => images::delete_name(connection, owner, name),
     }
 }
 
-fn run(
+pub(super) fn run(
     connection: &Connection,
     act: &'static str,
     sql: &str,
@@ -45,12 +49,15 @@ fn run(
 }
 
 /// Names the row in an error of conversion.
-fn unwritable(table: &'static str, key: impl ToString) -> impl FnOnce(RowError) -> StoreError {
+pub(super) fn unwritable(
+    table: &'static str,
+    key: impl ToString,
+) -> impl FnOnce(RowError) -> StoreError {
     let key = key.to_string();
     move |source| StoreError::Change { table, key, source }
 }
 
-fn signed(number: u64, column: &'static str) -> Result<i64, RowError> {
+pub(super) fn signed(number: u64, column: &'static str) -> Result<i64, RowError> {
     i64::try_from(number).map_err(|_| RowError::Number { column })
 }
 

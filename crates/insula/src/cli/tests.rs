@@ -55,6 +55,7 @@ fn help_reads_well() {
         "top",
         "events",
         "rename",
+        "image",
         "up",
         "down",
         "doctor",

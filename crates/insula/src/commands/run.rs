@@ -43,6 +43,8 @@ Examples:
       Runs a command; no files go along.
   insula run -it -- bash
       A shell in a terminal; ctrl-P ctrl-Q leaves it running for `insula attach`.
+  insula run --image debian train.py
+      Runs the script with the python3 of an image; `insula image import` makes images.
   insula run --detach --name night train.py --epochs 300
       Starts a session and leaves it running: see `insula logs -f night`.
   insula run --sweep params.csv --throttle 4 --retry 2 train.py --epochs {epochs}
@@ -71,12 +73,12 @@ With --array or --sweep: 0 if all succeeded, else 1; 125 as above";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 #[command(
-    override_usage = "insula run [OPTIONS] SCRIPT [ARGUMENT]...\n       insula run [OPTIONS] -- COMMAND [ARGUMENT]..."
+    override_usage = "insula run [OPTIONS] SCRIPT [ARGUMENT]...\n       insula run [OPTIONS] -- COMMAND [ARGUMENT]...\n       insula run [OPTIONS] --image IMAGE"
 )]
 pub(crate) struct RunArguments {
-    /// A script, or after `--` a command, and its arguments
+    /// A script, or after `--` a command, and its arguments; an image's own if absent
     #[arg(
-        required = true,
+        required_unless_present = "image",
         trailing_var_arg = true,
         value_name = "SCRIPT|COMMAND"
     )]
@@ -84,9 +86,18 @@ pub(crate) struct RunArguments {
     /// Name of the session; one is made up if absent
     #[arg(long, value_parser = arguments::name)]
     name: Option<String>,
-    /// Image that it runs on [default: host, this machine's system read-only]
+    /// Image that it runs on, see `insula image` [default: host, this machine's system read-only]
     #[arg(long)]
     image: Option<String>,
+    /// What stands before the command, in place of the image's entrypoint; '' for nothing
+    #[arg(long, value_name = "WORDS", value_parser = arguments::words)]
+    entrypoint: Option<arguments::Words>,
+    /// Who the command is [default: the image's user, else 1000]
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Be root inside: of the session's own users, never of this machine
+    #[arg(long, conflicts_with = "user")]
+    root: bool,
     /// CPUs, such as 0.5 or 2 [default: 1]
     #[arg(long, allow_hyphen_values = true, value_parser = arguments::cpu, help_heading = "Limits")]
     cpu: Option<String>,
@@ -111,7 +122,7 @@ pub(crate) struct RunArguments {
     /// Set a variable in its environment; may be given more than once
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = arguments::variable, action = ArgAction::Append)]
     env: Vec<(String, String)>,
-    /// Working directory inside [default: /work, where uploaded files are]
+    /// Working directory inside [default: /work, where uploaded files are; the image's if none are]
     #[arg(short, long, value_name = "PATH", value_parser = arguments::absolute_inside)]
     workdir: Option<String>,
     /// Leave it running and print its name
@@ -327,17 +338,23 @@ fn order_of(
     let config = &settings.config;
     let kind_of_terminal = with_terminal_kind(&arguments.env, &settings.environment);
     let kind_of_terminal = kind_of_terminal.filter(|_| arguments.terminal);
+    let entrypoint = arguments.entrypoint.clone().map(|words| words.0);
+    let uploaded = job.upload.as_ref().map(|_| "/work".to_owned());
     let mut order = CreateSession {
         name: arguments.name.clone(),
         image: arguments.image.clone(),
         command: job.command.clone(),
+        // An interpreter is found for a script, and nothing else may stand before it.
+        entrypoint: entrypoint.or(job.is_script.then(Vec::new)),
+        user: arguments.user.clone(),
+        root: arguments.root,
         env: arguments
             .env
             .iter()
             .cloned()
             .chain(kind_of_terminal)
             .collect(),
-        workdir: arguments.workdir.clone(),
+        workdir: arguments.workdir.clone().or(uploaded),
         cpu: arguments
             .cpu
             .clone()

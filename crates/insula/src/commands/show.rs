@@ -87,7 +87,8 @@ fn rows(view: &SessionView, usage: Option<&UsageView>) -> Vec<(&'static str, Str
         ));
     }
     rows.push(("command", words(&view.command)));
-    rows.push(("image", view.image.clone()));
+    rows.push(("image", image_text(view)));
+    rows.push(("user inside", view.run_as.clone()));
     rows.push(("workdir", view.workdir.clone()));
     let memory = show_bytes(view.resources.memory_bytes.into());
     let (cpu, pids) = (&view.resources.cpu, view.resources.pids);
@@ -193,6 +194,14 @@ fn after_text(after: &AfterView) -> String {
         AfterNeed::Ended => "has to end",
     };
     format!("{} {need}: {}", after.name, after.state)
+}
+
+/// The image as it was asked for, and which one that was.
+fn image_text(view: &SessionView) -> String {
+    match &view.image_id {
+        Some(id) => format!("{} ({})", view.image, super::image::short(id)),
+        None => view.image.clone(),
+    }
 }
 
 fn mount_text(mount: &MountView) -> String {

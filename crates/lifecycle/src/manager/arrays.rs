@@ -88,6 +88,7 @@ impl Site {
             &request.record.template.command,
             first,
         )?;
+        self.check_image(&request.record.owner, &request.record.template)?;
         self.check_fits(&request.record.template)?;
         let mut after = request.after.clone();
         self.decide_all(&mut after, now)?;

@@ -7,7 +7,7 @@ use super::{Answer, CreateRequest, Refusal, RequestToken};
 use crate::rows::IdempotencyRow;
 use domain::{
     ArrayId, AskedLimits, Capability, Intention, Network, Now, Owner, Retry, SessionId,
-    SessionKind, SessionName, SessionRecord, SessionSpec, SessionState, Span,
+    SessionKind, SessionName, SessionRecord, SessionSpec, SessionState, Span, architecture_row,
 };
 use scheduler::{Node, Request, largest, most_members};
 
@@ -36,6 +36,10 @@ pub fn required_rows(spec: &SessionSpec) -> Vec<&'static str> {
     });
     if !spec.mounts.is_empty() {
         rows.push("mount.user");
+    }
+    if let Some(image) = &spec.imported {
+        rows.push("root.layers");
+        rows.extend(architecture_row(&image.architecture));
     }
     rows
 }
@@ -73,6 +77,7 @@ impl Site {
             &request.spec.command,
             session,
         )?;
+        self.check_image(&request.owner, &request.spec)?;
         self.check_fits(&request.spec)?;
         let mut request = request;
         self.decide_all(&mut request.after, now)?;

@@ -34,6 +34,13 @@ impl Site {
         self.out.events.push(event);
     }
 
+    /// Adds an event about something that is in a project and is neither session nor node.
+    pub(super) fn note_project(&mut self, project: &str, now: Now, code: &str, message: String) {
+        let mut event = self.next_event(now, code, message);
+        event.project = Some(project.to_owned());
+        self.out.events.push(event);
+    }
+
     fn next_event(&mut self, now: Now, code: &str, message: String) -> SiteEvent {
         let number = self.row.next_event;
         self.row.next_event += 1;

@@ -3,6 +3,7 @@
 use super::arrays::{ArrayEntry, ArrayIndex};
 use super::deadlines::Timer;
 use super::desired::Told;
+use super::images::Catalogue;
 use super::unclaimed::Condemned;
 use super::waiting::Waiting;
 use super::{Answer, Effects, Event, EventKind, Holder, RequestToken};
@@ -44,6 +45,8 @@ pub struct Site {
     pub(super) ended: BTreeSet<(Timestamp, SessionId)>,
     /// By user and key.
     pub(super) keys: BTreeMap<(String, String), IdempotencyRow>,
+    /// The images.
+    pub(super) catalogue: Catalogue,
     pub(super) last_tick: Option<Monotonic>,
     pub(super) out: Out,
 }
@@ -123,6 +126,8 @@ pub(super) struct Out {
     pub(super) touched: BTreeSet<SessionId>,
     pub(super) deleted: BTreeSet<SessionId>,
     pub(super) keys: Vec<IdempotencyRow>,
+    /// Changes of images, in order.
+    pub(super) images: Vec<RowChange>,
     /// Nodes whose record changed.
     pub(super) changed_nodes: BTreeSet<NodeId>,
     /// Nodes that have to be told a new desired set.
@@ -157,6 +162,7 @@ impl Site {
             names: BTreeMap::new(),
             ended: BTreeSet::new(),
             keys: BTreeMap::new(),
+            catalogue: Catalogue::of(loaded.images, loaded.image_names),
             last_tick: None,
             out: Out::default(),
         };
@@ -276,6 +282,13 @@ impl Site {
             EventKind::Recalled { session, array } => {
                 self.recalled(*session, array.map(|array| *array));
             }
+            EventKind::AddImage { token, image, name } => self.add_image(token, *image, name, now),
+            EventKind::RemoveImage {
+                token,
+                owner,
+                target,
+            } => self.remove_image(token, &owner, &target, now),
+            EventKind::PruneImages { token, owner } => self.prune_images(token, &owner, now),
             EventKind::Tick => self.tick(now),
         }
     }
@@ -325,6 +338,7 @@ impl Site {
                 rows.push(RowChange::PutArray { array });
             }
         }
+        rows.extend(out.images);
         for id in &out.changed {
             if let Some(entry) = self.sessions.get(id) {
                 let session = Box::new(entry.record.clone());

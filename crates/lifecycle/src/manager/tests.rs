@@ -3,6 +3,7 @@
 mod bench;
 mod deadlines;
 mod ends;
+mod images;
 mod lives;
 mod nodes;
 mod outcomes;

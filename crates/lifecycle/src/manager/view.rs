@@ -1,6 +1,7 @@
 //! What is shown: only what has been committed.
 
 use super::arrays::ArrayIndex;
+use super::images::Catalogue;
 use super::placement::view_nodes;
 use super::{Effects, Holder};
 use crate::rows::{Loaded, RowChange, SiteRow};
@@ -24,6 +25,8 @@ pub struct View {
     pub nodes: BTreeMap<NodeId, NodeRecord>,
     /// Members that nodes have and no session claims.
     pub unclaimed: BTreeMap<NodeId, Vec<ReportedMember>>,
+    /// The images.
+    pub catalogue: Catalogue,
     /// Arrays of which an element is here.
     arrays: BTreeMap<ArrayId, ViewArray>,
     /// Sessions that have not ended.
@@ -48,6 +51,7 @@ impl View {
             unclaimed: BTreeMap::new(),
             arrays: BTreeMap::new(),
             living: BTreeSet::new(),
+            catalogue: Catalogue::of(loaded.images.clone(), loaded.image_names.clone()),
             names: BTreeMap::new(),
         };
         for array in &loaded.arrays {
@@ -88,6 +92,10 @@ impl View {
                 self.unclaimed.remove(node);
             }
             RowChange::PutSite { site } => self.site = site.clone(),
+            RowChange::PutImage { .. }
+            | RowChange::DeleteImage { .. }
+            | RowChange::PutImageName { .. }
+            | RowChange::DeleteImageName { .. } => self.catalogue.apply(row),
             RowChange::AddEvent { .. } | RowChange::PutIdempotencyKey { .. } => {}
         }
     }

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::lock::Mutex;
 use futures::stream::{self, BoxStream};
-use public_api::{ByteStream, Problem, ProblemCode, UPLOAD_LIMIT_BYTES};
+use public_api::{ByteStream, Problem, ProblemCode};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,35 +105,37 @@ pub(super) async fn whole(
 /// An upload on its way in, shared so that what the service leaves can be drained.
 pub(super) struct Upload {
     parts: Arc<Mutex<BodyDataStream>>,
+    limit_bytes: u64,
 }
 
 impl Upload {
-    /// The body of a request.
-    pub(super) fn new(body: Body) -> Self {
+    /// The body of a request, of at most `limit_bytes`.
+    pub(super) fn new(body: Body, limit_bytes: u64) -> Self {
         Self {
+            limit_bytes,
             parts: Arc::new(Mutex::new(body.into_data_stream())),
         }
     }
 
     /// Refuses one that says beforehand that it is too large.
-    pub(super) fn check_announced(headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(super) fn check_announced(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         match announced(headers) {
-            Some(length) if length > UPLOAD_LIMIT_BYTES => Err(too_large(UPLOAD_LIMIT_BYTES)),
+            Some(length) if length > self.limit_bytes => Err(too_large(self.limit_bytes)),
             _ => Ok(()),
         }
     }
 
-    /// The parts as they come, at most [`UPLOAD_LIMIT_BYTES`].
+    /// The parts as they come, within the limit.
     pub(super) fn stream(&self) -> ByteStream {
-        let parts = Arc::clone(&self.parts);
+        let (parts, limit_bytes) = (Arc::clone(&self.parts), self.limit_bytes);
         let stream: BoxStream<'static, _> =
-            stream::try_unfold((parts, 0_u64), |(parts, before)| async move {
+            stream::try_unfold((parts, 0_u64), move |(parts, before)| async move {
                 let Some(part) = next_part(&parts).await? else {
                     return Ok(None);
                 };
                 let total = before + part.len() as u64;
-                if total > UPLOAD_LIMIT_BYTES {
-                    return Err(*too_large(UPLOAD_LIMIT_BYTES).0);
+                if total > limit_bytes {
+                    return Err(*too_large(limit_bytes).0);
                 }
                 Ok(Some((part, (parts, total))))
             })

@@ -5,6 +5,7 @@ use crate::api::problems::{Refusal, invalid_request};
 use axum::extract::{FromRequestParts, Query, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
+use domain::{HOST_IMAGE, ImageName};
 use public_api::{Caller, OutputStream, Problem, ProblemCode, Service};
 use serde::de::DeserializeOwned;
 use std::error::Error;
@@ -82,6 +83,30 @@ async fn reference(
     let start: String = named.chars().take(REFERENCE_LIMIT_BYTES).collect();
     let detail = format!("no {kind} has the id or name {start:?}");
     Err(Problem::new(absent, detail).into())
+}
+
+/// The image that the path names, by name, id or the beginning of one; refused as
+/// [`SessionReference`] is.
+pub(super) struct ImageReference(pub(super) String);
+
+impl FromRequestParts<Api> for ImageReference {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        let image = path_part(parts, api, "image").await?;
+        let is_known = image == HOST_IMAGE || image.parse::<ImageName>().is_ok();
+        if is_known || can_be_image_id(&image) {
+            return Ok(Self(image));
+        }
+        let start: String = image.chars().take(REFERENCE_LIMIT_BYTES).collect();
+        let detail = format!("no image has the id or name {start:?}");
+        Err(Problem::new(ProblemCode::NoSuchImage, detail).into())
+    }
+}
+
+/// All of an id or its beginning, with or without its algorithm.
+fn can_be_image_id(text: &str) -> bool {
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    (1..=64).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn can_be_reference(text: &str) -> bool {

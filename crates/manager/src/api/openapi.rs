@@ -1,6 +1,8 @@
 //! The description of the API, made from the routes' own attributes.
 
-use crate::api::routes::{arrays, events, logs, processes, sessions, site, unclaimed, uploads};
+use crate::api::routes::{
+    arrays, events, images, logs, processes, sessions, site, unclaimed, uploads,
+};
 use public_api::{Problem, ProcessControl, ProcessEvent};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
@@ -50,6 +52,11 @@ bearer token.";
         arrays::throttle,
         arrays::stop,
         arrays::remove,
+        images::import,
+        images::list,
+        images::image,
+        images::remove,
+        images::prune,
         logs::logs,
         events::page,
         events::events,

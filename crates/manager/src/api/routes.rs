@@ -3,6 +3,7 @@
 
 pub(super) mod arrays;
 pub(super) mod events;
+pub(super) mod images;
 pub(super) mod logs;
 pub(super) mod processes;
 pub(super) mod sessions;
@@ -65,6 +66,11 @@ pub(super) fn table() -> Table {
         .add::<arrays::__path_remove, _, _>(arrays::remove)
         .add::<logs::__path_logs, _, _>(logs::logs)
         .add::<events::__path_page, _, _>(events::page)
+        .add::<images::__path_import, _, _>(images::import)
+        .add::<images::__path_list, _, _>(images::list)
+        .add::<images::__path_image, _, _>(images::image)
+        .add::<images::__path_remove, _, _>(images::remove)
+        .add::<images::__path_prune, _, _>(images::prune)
         .add::<events::__path_events, _, _>(events::events)
 }
 

@@ -4,8 +4,8 @@ mod attempts;
 
 use domain::amounts::show_decimal;
 use domain::{
-    Capability, Cause, Intention, MemberRecord, Mount, Network, NodeId, NodeRecord, Outcome,
-    SessionKind, SessionRecord, SessionSpec, SessionState, StdinMode, Timestamp,
+    Capability, Cause, CommandUser, Intention, MemberRecord, Mount, Network, NodeId, NodeRecord,
+    Outcome, SessionKind, SessionRecord, SessionSpec, SessionState, StdinMode, Timestamp,
 };
 use lifecycle::manager::{LIMIT_ROWS, View};
 use lifecycle::rows::SiteEvent;
@@ -55,6 +55,12 @@ pub(crate) fn session_view(
         removing: matches!(record.intention, Intention::Remove { .. }),
         outcome,
         image: spec.image.clone(),
+        image_id: spec.imported.as_ref().map(|image| image.id.to_string()),
+        run_as: match &spec.user {
+            CommandUser::Ordinary => "1000".to_owned(),
+            CommandUser::Named { name } => name.clone(),
+            CommandUser::Root => "root".to_owned(),
+        },
         command: spec.command.clone(),
         workdir: spec
             .workdir

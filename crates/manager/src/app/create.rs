@@ -29,7 +29,8 @@ impl SiteService {
         let (key, digest) = idempotency(key, &request)?;
         let idempotency = key.map(|key| (key, digest));
         let defaults = self.manager.shared.read(Defaults::of);
-        let mut checked = check(&request, &self.manager.settings, defaults)?;
+        let image = self.image_for(caller, request.image.as_deref())?;
+        let mut checked = check(&request, &self.manager.settings, defaults, image.as_deref())?;
         let settings = &self.manager.settings;
         let own = [settings.home.as_path(), &settings.runtime_directory];
         checked.spec.mounts = check_mounts(caller, &request.mounts, &own).await?;
@@ -69,7 +70,9 @@ impl SiteService {
                 Answer::Refused { refusal } => return Err(refused(&refusal)),
                 Answer::Accepted { .. }
                 | Answer::ArrayCreated { .. }
-                | Answer::ArrayAccepted { .. } => {
+                | Answer::ArrayAccepted { .. }
+                | Answer::ImageAdded { .. }
+                | Answer::ImagesRemoved { .. } => {
                     unreachable!("a creation is made or refused")
                 }
             }

@@ -87,6 +87,11 @@ pub(crate) fn refused(refusal: &Refusal) -> Problem {
         Refusal::NotUnclaimed { .. } => Problem::new(ProblemCode::NoSuchMember, detail),
         Refusal::HasEnded { .. } => Problem::new(ProblemCode::WrongState, detail)
             .hint("`insula why SESSION` tells how it ended"),
+        Refusal::NoSuchImage { .. } => Problem::new(ProblemCode::NoSuchImage, detail),
+        Refusal::ImageInUse { .. } => Problem::new(ProblemCode::ImageInUse, detail),
+        Refusal::OtherArchitecture { .. } => Problem::new(ProblemCode::WrongArchitecture, detail),
+        Refusal::ImagesFull { .. } => Problem::new(ProblemCode::SiteFull, detail)
+            .hint("remove images with `insula image rm` and `insula image prune`"),
         Refusal::SiteFull { .. } => Problem::new(ProblemCode::SiteFull, detail),
     }
 }

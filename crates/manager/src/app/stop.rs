@@ -153,7 +153,10 @@ pub(crate) fn accepted(answer: Answer) -> Result<(), Problem> {
     match answer {
         Answer::Accepted { .. } | Answer::ArrayAccepted { .. } => Ok(()),
         Answer::Refused { refusal } => Err(refused(&refusal)),
-        Answer::Created { .. } | Answer::ArrayCreated { .. } => {
+        Answer::Created { .. }
+        | Answer::ArrayCreated { .. }
+        | Answer::ImageAdded { .. }
+        | Answer::ImagesRemoved { .. } => {
             unreachable!("nothing was to be made")
         }
     }

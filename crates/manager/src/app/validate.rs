@@ -1,6 +1,7 @@
 //! What a session may be asked to be, checked before anything is made.
 
 use crate::app::convert::{kind_of, network_of};
+use crate::app::image_settings::{who, whole_command, whole_env};
 use crate::app::problems::field;
 use crate::app::processes::terminal_of;
 use crate::manager::ManagerSettings;
@@ -9,11 +10,12 @@ use domain::amounts::{
     show_decimal,
 };
 use domain::{
-    AskedLimits, InvalidName, NodeLostPolicy, SessionKind, SessionName, SessionSpec, Slots, Span,
-    StdinMode, UploadId,
+    AskedLimits, HOST_IMAGE, ImportedImage, InvalidName, NodeLostPolicy, SessionKind, SessionName,
+    SessionSpec, Slots, Span, StdinMode, UploadId,
 };
 use lifecycle::manager::{RETRY_LIMIT, View};
-use public_api::{CreateSession, KindView, Problem, ProblemCode};
+use lifecycle::rows::ImageRecord;
+use public_api::{CreateSession, KindView, Problem};
 use std::collections::BTreeMap;
 
 /// Most processes and threads of a member that does not say.
@@ -28,6 +30,8 @@ const DEFAULT_MEMORY: u64 = 1 << 30;
 const COMMAND_LIMIT_BYTES: usize = 1 << 20;
 /// Most variables.
 const VARIABLE_LIMIT: usize = 1_000;
+/// Longest name of a user or group.
+const USER_LIMIT_BYTES: usize = 256;
 /// Longest path that is taken.
 pub(crate) const PATH_LIMIT_BYTES: usize = 4_096;
 /// Longest running time that can be asked for: ten years.
@@ -61,21 +65,25 @@ pub(crate) struct Checked {
     pub(crate) retry: u32,
 }
 
-/// Checks everything that can be told from the request alone.
+/// Checks everything that can be told from the request and its image; `None` for `host`.
 pub(crate) fn check(
     request: &CreateSession,
     settings: &ManagerSettings,
     defaults: Defaults,
+    image: Option<&ImageRecord>,
 ) -> Result<Checked, Problem> {
     if request.retry > RETRY_LIMIT {
         let detail = format!("{} is more than {RETRY_LIMIT}", request.retry);
         return Err(field("retry", detail));
     }
-    check_command(&request.command, &request.env)?;
+    let own = image.map(|image| &image.manifest.settings);
+    let command = whole_command(request, own)?;
+    let env = whole_env(request, own);
+    check_command(&command, &env)?;
     let name = request.name.as_deref().map(check_name).transpose()?;
-    let image = request.image.clone().unwrap_or_else(|| "host".to_owned());
-    check_image(&image, &settings.images)?;
-    if let Some(workdir) = &request.workdir {
+    let images = own.and_then(|own| own.workdir.clone());
+    let workdir = request.workdir.clone().or(images);
+    if let Some(workdir) = &workdir {
         check_inner_path("workdir", workdir)?;
     }
     let network = request.network.map_or(settings.default_network, network_of);
@@ -91,10 +99,18 @@ pub(crate) fn check(
         retry: request.retry,
         kind: kind_of(request.kind.unwrap_or(KindView::Batch)),
         spec: SessionSpec {
-            image,
-            command: request.command.clone(),
-            env: request.env.clone(),
-            workdir: request.workdir.clone(),
+            image: request
+                .image
+                .clone()
+                .unwrap_or_else(|| HOST_IMAGE.to_owned()),
+            imported: image.map(|image| ImportedImage {
+                id: image.id,
+                architecture: image.manifest.architecture.clone(),
+            }),
+            user: who(request, own)?,
+            command,
+            env,
+            workdir,
             slots: check_slots(request, defaults)?,
             pids_limit: check_pids(request.pids)?,
             time_limit: request.time.as_deref().map(check_time).transpose()?,
@@ -137,10 +153,6 @@ pub(crate) fn check_command(
     command: &[String],
     env: &BTreeMap<String, String>,
 ) -> Result<usize, Problem> {
-    if command.first().is_none_or(String::is_empty) {
-        return Err(field("command", "a session needs a program to run")
-            .hint("write it after `--`: `insula run -- python3 train.py`"));
-    }
     let bytes = check_words(command, env)?;
     if bytes > COMMAND_LIMIT_BYTES {
         let detail = format!(
@@ -184,27 +196,35 @@ pub(crate) fn check_words(
     Ok(words.saturating_add(variables))
 }
 
-fn check_image(image: &str, known: &[String]) -> Result<(), Problem> {
-    if known.iter().any(|name| name == image) {
+/// Who a command is to be, as `USER` or `USER:GROUP`; whether the image has them is found out on
+/// the node.
+pub(crate) fn check_user(user: &str) -> Result<(), Problem> {
+    let good = |part: &str| {
+        let odd = |c: char| c.is_whitespace() || c.is_control() || c == ':' || c == '/';
+        !part.is_empty() && part.len() <= USER_LIMIT_BYTES && !part.contains(odd)
+    };
+    let (name, group) = match user.split_once(':') {
+        Some((name, group)) => (name, Some(group)),
+        None => (user, None),
+    };
+    if good(name) && group.is_none_or(good) {
         return Ok(());
     }
-    let shown: String = image.chars().take(80).collect();
-    let problem = Problem::new(
-        ProblemCode::NoSuchImage,
-        format!("there is no image `{shown}`"),
-    );
-    let nearest = known.iter().min_by_key(|name| distance(name, &shown));
-    Err(match nearest {
-        Some(nearest) if distance(nearest, &shown) <= 2 => {
-            problem.hint(format!("did you mean `{nearest}`?"))
-        }
-        Some(_) => problem.hint(format!("this site has: {}", known.join(", "))),
-        None => problem,
-    })
+    let shown: String = user.chars().take(80).collect();
+    let detail = format!("`{}` is neither a name nor a number", shown.escape_debug());
+    Err(field("user", detail).hint("write USER or USER:GROUP, as in `--user 1000:100`"))
+}
+
+/// Words of a command, wherever they come from.
+pub(crate) fn check_texts(name: &str, words: &[String]) -> Result<(), Problem> {
+    if words.iter().any(|word| word.contains('\0')) {
+        return Err(field(name, "a command cannot hold NUL characters"));
+    }
+    Ok(())
 }
 
 /// How many characters have to be added, removed or replaced (Levenshtein's distance).
-fn distance(one: &str, other: &str) -> usize {
+pub(crate) fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (line, mine) in (1..).zip(one.chars()) {

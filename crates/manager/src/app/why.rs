@@ -59,6 +59,10 @@ impl SiteService {
             | SessionState::Running
             | SessionState::Stopping => {
                 shared.read(|view| is_on_its_way(&mut why, &record, &view.nodes, now));
+                let images = tokio::time::timeout(USAGE_WAIT, self.image_progress(&record)).await;
+                if let Ok(Some(progress)) = images {
+                    why.summary = progress;
+                }
                 let usage = tokio::time::timeout(USAGE_WAIT, self.usage_of_record(&record)).await;
                 if let Ok(Ok(usage)) = usage {
                     why.evidence

@@ -43,7 +43,10 @@ impl Leader {
         let now = clock::now();
         match command {
             Command::Request { request, reply } => {
-                let creates = matches!(request, Request::Create(_) | Request::CreateArray(_));
+                let creates = matches!(
+                    request,
+                    Request::Create(_) | Request::CreateArray(_) | Request::AddImage(..)
+                );
                 if let Some(full) = self.no_room().filter(|_| creates) {
                     // The asker may have gone.
                     let _sent = reply.send(Err(full));
@@ -62,7 +65,10 @@ impl Leader {
                     | Request::EndUnclaimed(_)
                     | Request::CreateArray(_)
                     | Request::StopArray(..)
-                    | Request::Throttle(..) => {}
+                    | Request::Throttle(..)
+                    | Request::AddImage(..)
+                    | Request::RemoveImage(..)
+                    | Request::PruneImages(_) => {}
                 }
                 let kind = event_of(request, token);
                 events.push(Event { now, kind });
@@ -186,6 +192,13 @@ fn event_of(request: Request, token: RequestToken) -> EventKind {
             array,
             throttle,
         },
+        Request::AddImage(image, name) => EventKind::AddImage { token, image, name },
+        Request::RemoveImage(owner, target) => EventKind::RemoveImage {
+            token,
+            owner,
+            target,
+        },
+        Request::PruneImages(owner) => EventKind::PruneImages { token, owner },
     }
 }
 

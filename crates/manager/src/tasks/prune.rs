@@ -1,6 +1,8 @@
-//! Removes what is past its retention: rows of the store, and uploads that no session named.
+//! Removes what is past its retention: rows of the store, uploads that no session named, and the
+//! content of images that are gone.
 
 use crate::clock;
+use crate::image_store::Images;
 use crate::leader::LeaderHandle;
 use crate::shared::{Shared, chain};
 use crate::uploads::Uploads;
@@ -19,17 +21,23 @@ pub(crate) const NAME: &str = "prune";
 pub(crate) async fn prune_for_ever(
     leader: LeaderHandle,
     shared: Arc<Shared>,
-    uploads: Uploads,
+    (uploads, images): (Uploads, Images),
     retention: Retention,
     runner: TaskRunner,
 ) {
+    // What a crash left between the files of an image and its row.
+    images.remove_garbage(&shared).await;
     loop {
         tokio::time::sleep(PRUNE_PAUSE).await;
         let rows = prune_rows(&leader, retention).await;
         let staged = prune_uploads(&shared, &uploads).await;
+        let content = images.remove_garbage(&shared).await;
         runner.tell(
             NAME,
-            format!("{rows} rows and {staged} uploads removed in the last round"),
+            format!(
+                "{rows} rows, {staged} uploads and {} bytes of images removed in the last round",
+                content.bytes
+            ),
         );
     }
 }

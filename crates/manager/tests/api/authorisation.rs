@@ -16,6 +16,7 @@ pub(crate) fn target(path: &str) -> String {
         .replace("{session}", "one")
         .replace("{array}", "one")
         .replace("{member}", "one")
+        .replace("{image}", "one")
         .replace("{stream}", "stdout");
     assert!(
         !path.contains('{'),

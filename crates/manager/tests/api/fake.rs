@@ -7,11 +7,12 @@ use public_api::{
     ArrayPage, ArrayQuery, ArrayView, AttachOrder, Build, ByteStream, Caller, ChangeSession,
     ClientMessage, ClientMessageStream, CreateArray, CreateSession, Created, CreatedArray,
     ElementPage, ElementQuery, EventPage, EventPageQuery, EventQuery, EventStream, ExecOrder,
-    FilesQuery, JoinedView, KindView, ListQuery, LogFrame, LogOutput, LogQuery, NetworkView,
-    NodeView, OutputStream, Problem, ProblemCode, ProcessControl, ProcessEnd, ProcessEvent,
-    PublicEvent, ResourcesView, ServerMessage, ServerMessageStream, Service, SessionPage,
-    SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView, StdinQuery,
-    StdinView, StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
+    FilesQuery, ImageListView, ImageSettingsView, ImageView, ImportQuery, ImportedView, JoinedView,
+    KindView, ListQuery, LogFrame, LogOutput, LogQuery, NetworkView, NodeView, OutputStream,
+    Problem, ProblemCode, ProcessControl, ProcessEnd, ProcessEvent, PublicEvent, RemovedImagesView,
+    ResourcesView, ServerMessage, ServerMessageStream, Service, SessionPage, SessionView,
+    ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView, StdinQuery, StdinView,
+    StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -115,6 +116,8 @@ impl Fake {
             state: (*self.state.lock().expect("no test panics with it")).to_owned(),
             removing: false,
             outcome: None,
+            image_id: None,
+            run_as: "1000".to_owned(),
             image: "host".to_owned(),
             command: vec!["true".to_owned()],
             workdir: "/work".to_owned(),
@@ -221,6 +224,52 @@ impl Service for Fake {
     async fn remove_unclaimed(&self, caller: &Caller, member: &str) -> Result<(), Problem> {
         note!(self, caller, "remove unclaimed {member}");
         Ok(())
+    }
+
+    async fn import_image(
+        &self,
+        caller: &Caller,
+        query: ImportQuery,
+        mut body: ByteStream,
+    ) -> Result<ImportedView, Problem> {
+        note!(self, caller, "import_image {query:?}");
+        while let Some(part) = body.next().await {
+            part?;
+        }
+        Ok(ImportedView {
+            image: image("one"),
+            already: false,
+            name: query.name,
+            moved_from: None,
+            form: "docker save".to_owned(),
+            references: Vec::new(),
+            dropped: Vec::new(),
+        })
+    }
+
+    async fn images(&self, caller: &Caller) -> Result<ImageListView, Problem> {
+        note!(self, caller, "images");
+        let images = vec![image("one")];
+        Ok(ImageListView { images })
+    }
+
+    async fn image(&self, caller: &Caller, asked: &str) -> Result<ImageView, Problem> {
+        note!(self, caller, "image {asked}");
+        Ok(image(asked))
+    }
+
+    async fn remove_image(
+        &self,
+        caller: &Caller,
+        asked: &str,
+    ) -> Result<RemovedImagesView, Problem> {
+        note!(self, caller, "remove_image {asked}");
+        Ok(RemovedImagesView::default())
+    }
+
+    async fn prune_images(&self, caller: &Caller) -> Result<RemovedImagesView, Problem> {
+        note!(self, caller, "prune_images");
+        Ok(RemovedImagesView::default())
     }
 
     async fn upload(&self, caller: &Caller, mut body: ByteStream) -> Result<UploadView, Problem> {
@@ -559,5 +608,25 @@ impl Service for Fake {
         let mut changes = self.commit.subscribe();
         let reached = changes.wait_for(|now| *now >= commit).await;
         reached.expect("the sender is in self");
+    }
+}
+
+fn image(name: &str) -> ImageView {
+    ImageView {
+        id: "sha256:0".to_owned(),
+        names: vec![name.to_owned()],
+        built_in: false,
+        domain: "local".to_owned(),
+        project: "default".to_owned(),
+        user: "ada".to_owned(),
+        imported_at: None,
+        made_at: None,
+        architecture: "amd64".to_owned(),
+        os: "linux".to_owned(),
+        bytes: 1,
+        stored_bytes: 1,
+        layers: Vec::new(),
+        settings: ImageSettingsView::default(),
+        used_by: Vec::new(),
     }
 }

@@ -215,7 +215,6 @@ async fn a_wrong_body_is_answered_with_the_place() {
     let ask = site.ask("POST", "/api/v1/sessions");
     for (body, expected) in [
         ("{", "line 1"),
-        ("", "missing field `command`"),
         (r#"{"command":7}"#, "command: invalid type"),
         (r#"{"command":["a"],"comand":1}"#, "unknown field `comand`"),
         (

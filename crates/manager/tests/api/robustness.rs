@@ -53,7 +53,8 @@ const BODIES: &[&[u8]] = &[
 ];
 
 fn takes_json(method: &str, path: &str) -> bool {
-    matches!(method, "post" | "patch") && !path.ends_with("/uploads")
+    let others = ["/uploads", "/images", "/images/prune"];
+    matches!(method, "post" | "patch") && !others.iter().any(|end| path.ends_with(end))
 }
 
 fn takes_query(method: &str, path: &str) -> bool {
@@ -67,7 +68,8 @@ fn takes_query(method: &str, path: &str) -> bool {
         "/page",
         "/logs/{stream}",
     ];
-    (method != "post" && ends.iter().any(|end| path.ends_with(end))) || method == "delete"
+    (method != "post" && ends.iter().any(|end| path.ends_with(end)))
+        || (method == "delete" && !path.contains("/images/") && !path.contains("/unclaimed/"))
 }
 
 #[tokio::test]
@@ -77,14 +79,18 @@ async fn odd_paths_are_answered() {
     for (method, path) in described() {
         let method_upper = method.to_uppercase();
         for part in PARTS.iter().copied().chain([long.as_str()]) {
-            for name in ["{session}", "{array}", "{stream}"] {
-                if !path.contains(name) {
+            for name in ["{session}", "{array}", "{member}", "{image}", "{stream}"] {
+                // Images have names with these.
+                let is_name = name == "{image}" && matches!(part, "a%2Fb" | "a:b");
+                if !path.contains(name) || is_name {
                     continue;
                 }
                 let target = path.replace(name, part);
                 let target = target
                     .replace("{session}", "one")
                     .replace("{array}", "one")
+                    .replace("{member}", "one")
+                    .replace("{image}", "one")
                     .replace("{stream}", "stdout");
                 let ask = site.ask(&method_upper, &(target + "?offset=0"));
                 let answer = ask.body(good_body(&method, &path)).send().await;
@@ -97,11 +103,14 @@ async fn odd_paths_are_answered() {
             let target = path
                 .replace("{session}", "one")
                 .replace("{array}", "one")
+                .replace("{member}", "one")
+                .replace("{image}", "one")
                 .replace("{stream}", "stdout");
             let ask = site.ask(&method_upper, &(target + suffix));
             let answer = ask.body(good_body(&method, &path)).send().await;
             assert!(answer.status < 500, "{answer:?}");
-            let list = path.ends_with("/sessions") || path.ends_with("/arrays");
+            let lists = ["/sessions", "/arrays", "/images"];
+            let list = lists.iter().any(|end| path.ends_with(end));
             if !(list && suffix == "/x") {
                 answer.problem();
             }
@@ -118,6 +127,8 @@ async fn odd_queries_are_answered() {
         let target = path
             .replace("{session}", "one")
             .replace("{array}", "one")
+            .replace("{member}", "one")
+            .replace("{image}", "one")
             .replace("{stream}", "stdout");
         for query in QUERIES {
             let ask = site.ask(&method.to_uppercase(), &format!("{target}?{query}"));
@@ -139,6 +150,8 @@ async fn odd_bodies_are_answered() {
         let target = path
             .replace("{session}", "one")
             .replace("{array}", "one")
+            .replace("{member}", "one")
+            .replace("{image}", "one")
             .replace("{stream}", "stdout");
         for body in BODIES.iter().copied().chain([deep.as_slice()]) {
             let ask = site.ask(&method.to_uppercase(), &format!("{target}?offset=0"));
@@ -159,6 +172,8 @@ async fn odd_methods_and_headers_are_answered() {
         let target = path
             .replace("{session}", "one")
             .replace("{array}", "one")
+            .replace("{member}", "one")
+            .replace("{image}", "one")
             .replace("{stream}", "stdout");
         for method in ["PROPFIND", "OPTIONS", "TRACE", "BREW"] {
             let answer = site.ask(method, &target).send().await;

@@ -11,8 +11,8 @@ use futures::stream::{self, StreamExt};
 use node_api::{
     ByteStream, Desired, DownloadRequest, Hello, JoinRequest, JoinedProcess, LogChunk,
     LogChunkStream, LogRequest, LogStream, ManagerApi, MemberSample, MemberUsage, NodeApi,
-    NodeError, ProcessInput, ProcessInputStream, ProcessOutput, ProcessOutputStream, Report,
-    ReportedMember, SignalRequest, StdinReply, StdinRequest, Want,
+    NodeError, Preparation, ProcessInput, ProcessInputStream, ProcessOutput, ProcessOutputStream,
+    Report, ReportedMember, SignalRequest, StdinReply, StdinRequest, Want,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -377,6 +377,10 @@ impl NodeApi for FakeAgent {
     async fn download(&self, request: DownloadRequest) -> Result<ByteStream, NodeError> {
         let text = format!("files of {} at `{}`", request.member, request.path);
         Ok(stream::iter([Ok(text.into())]).boxed())
+    }
+
+    async fn preparation(&self, _: MemberId) -> Result<Option<Preparation>, NodeError> {
+        Ok(None)
     }
 
     async fn usage(&self, _member: MemberId) -> Result<MemberUsage, NodeError> {

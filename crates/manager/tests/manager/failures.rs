@@ -135,7 +135,6 @@ async fn a_manager_that_cannot_take_over_does_not_start() {
         default_network: domain::Network::None,
         retention: database::Retention::default(),
         started_at: domain::Timestamp(0),
-        images: manager::ManagerSettings::built_in_images(),
     };
     let started = manager::Manager::start(settings, Box::new(store), &site.tasks).await;
     let error = started.expect_err("it does not start");

@@ -81,7 +81,6 @@ impl TestSite {
             default_network: Network::None,
             retention: database::Retention::default(),
             started_at: manager::clock::now().wall,
-            images: ManagerSettings::built_in_images(),
         };
         let manager = Manager::start(settings, store, &tasks)
             .await

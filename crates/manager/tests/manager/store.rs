@@ -8,6 +8,7 @@ use domain::{
     ArrayId, ArrayRecord, NodeId, NodeRecord, Owner, SessionId, SessionName, SessionRecord, SiteId,
     Timestamp,
 };
+use lifecycle::manager::Catalogue;
 use lifecycle::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent, SiteRow};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -31,6 +32,7 @@ pub(crate) struct Rows {
     nodes: BTreeMap<NodeId, NodeRecord>,
     keys: Vec<IdempotencyRow>,
     events: Vec<SiteEvent>,
+    catalogue: Catalogue,
     commits: u64,
     pub(crate) fail: Option<Failure>,
     pub(crate) fail_loads: usize,
@@ -73,6 +75,10 @@ impl Rows {
                 RowChange::AddEvent { event } => self.events.push(event),
                 RowChange::PutIdempotencyKey { key } => self.keys.push(key),
                 RowChange::PutSite { site } => self.site = Some(site),
+                row @ (RowChange::PutImage { .. }
+                | RowChange::DeleteImage { .. }
+                | RowChange::PutImageName { .. }
+                | RowChange::DeleteImageName { .. }) => self.catalogue.apply(&row),
             }
         }
     }
@@ -91,12 +97,15 @@ impl Store for FakeStore {
             epoch: 0,
             next_event: 1,
         };
+        let (images, image_names) = rows.catalogue.rows();
         Ok(Loaded {
             site: rows.site.clone().unwrap_or(new),
             sessions: rows.sessions.values().cloned().collect(),
             arrays: rows.arrays.values().cloned().collect(),
             nodes: rows.nodes.values().cloned().collect(),
             idempotency: rows.keys.clone(),
+            images,
+            image_names,
             uploads: vec![],
         })
     }

@@ -1,7 +1,7 @@
 //! The engine's part of a member's directory.
 
 use super::act;
-use crate::identity::Identity;
+use crate::identity::{Command, Identity};
 use domain::MemberId;
 use engine_api::{ContainerSpec, EngineError, UidRange, layout};
 use rustix::fs::{Mode, OFlags, fchmod, fchown, openat};
@@ -9,7 +9,8 @@ use rustix::process::{Gid, Uid};
 use std::io;
 use std::path::Path;
 
-/// Who owns which entry inside, and its mode.
+/// Who owns which entry inside, and its mode. What is the usual command's is given to the one that
+/// the guest is told to start.
 const ENTRIES: &[(&str, u32, u32)] = &[
     (layout::WORK, UidRange::COMMAND, 0o755),
     (layout::HOME, UidRange::COMMAND, 0o700),
@@ -38,13 +39,18 @@ pub(super) fn prepare_directory(
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = rustix::fs::open(&container.directory, flags, Mode::empty());
     let directory = directory.map_err(failed(""))?;
+    let command = Command::of(&container.guest.config);
     for (name, inside, mode) in ENTRIES {
         let entry = openat(&directory, *name, flags, Mode::empty()).map_err(failed(name))?;
         let mut mode = *mode;
         match identity {
             Identity::Range => {
-                let id = container.uids.shifted(*inside);
-                let (user, group) = (Uid::from_raw(id), Gid::from_raw(id));
+                let (user, group) = match *inside {
+                    UidRange::COMMAND => (command.uid, command.gid),
+                    inside => (inside, inside),
+                };
+                let user = Uid::from_raw(container.uids.shifted(user));
+                let group = Gid::from_raw(container.uids.shifted(group));
                 fchown(&entry, Some(user), Some(group)).map_err(failed(name))?;
             }
             Identity::Lent(_) if *inside == UidRange::GUEST => mode |= KEEP_GROUP,

@@ -3,11 +3,12 @@
 use super::sample::{self, commit, ended, open, pending, put, running};
 use crate::store::Store as _;
 use domain::{
-    ArrayId, Capability, Cause, Dependency, DependencyState, DependencyTarget, ExitCause, ExitHow,
-    ExitRecord, FailedDependency, Intention, LimitsReached, MemberId, MemberRecord, MemberState,
-    Mount, Need, Network, NodeId, NodeLostPolicy, NodeRecord, NodeStatus, OomEvidence, Outcome,
-    PastAttempt, Retry, SessionId, SessionKind, SessionRecord, SessionSpec, SessionState, SiteId,
-    SlotName, Slots, Span, StdinMode, StopOrder, Timestamp, UploadId,
+    ArrayId, Capability, Cause, CommandUser, Dependency, DependencyState, DependencyTarget, Digest,
+    ExitCause, ExitHow, ExitRecord, FailedDependency, ImageId, ImportedImage, Intention,
+    LimitsReached, MemberId, MemberRecord, MemberState, Mount, Need, Network, NodeId,
+    NodeLostPolicy, NodeRecord, NodeStatus, OomEvidence, Outcome, PastAttempt, Retry, SessionId,
+    SessionKind, SessionRecord, SessionSpec, SessionState, SiteId, SlotName, Slots, Span,
+    StdinMode, StopOrder, Timestamp, UploadId,
 };
 use lifecycle::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent, SiteRow};
 
@@ -41,6 +42,13 @@ pub(super) fn rich_spec() -> SessionSpec {
         best_effort: true,
         asked: domain::AskedLimits::ALL,
         disk_limit: Some(3 << 30),
+        imported: Some(ImportedImage {
+            id: ImageId(Digest([7; 32])),
+            architecture: "amd64".into(),
+        }),
+        user: CommandUser::Named {
+            name: "ann:staff".into(),
+        },
     }
 }
 
@@ -440,6 +448,8 @@ fn site_nodes_and_keys_come_back() {
         arrays: Vec::new(),
         nodes: Vec::new(),
         idempotency: Vec::new(),
+        images: Vec::new(),
+        image_names: Vec::new(),
         uploads: Vec::new(),
     };
     assert_eq!(store.load(ALWAYS, ALWAYS).expect("loaded"), nothing);

@@ -57,6 +57,8 @@ pub(super) fn spec() -> SessionSpec {
         best_effort: false,
         asked: domain::AskedLimits::ALL,
         disk_limit: None,
+        imported: None,
+        user: domain::CommandUser::Ordinary,
     }
 }
 

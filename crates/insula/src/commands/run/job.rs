@@ -36,6 +36,8 @@ pub(super) struct Job {
     pub(super) fixed: usize,
     /// What goes along.
     pub(super) upload: Option<Upload>,
+    /// The command's interpreter was found here, for a script.
+    pub(super) is_script: bool,
 }
 
 /// What goes along, and comes back.
@@ -51,8 +53,8 @@ impl Job {
         let directory = &settings.environment.current_directory;
         let near = Surroundings::of(settings);
         let upload = arguments.upload.as_ref().map(|path| directory.join(path));
-        let first = arguments.command.first().expect("the grammar asks for one");
-        if !arguments.dashes {
+        let first = arguments.command.first();
+        if let Some(first) = first.filter(|_| !arguments.dashes) {
             if first.starts_with('-') {
                 return Err(unknown_option(first));
             }
@@ -71,6 +73,7 @@ impl Job {
             command: arguments.command.clone(),
             fixed: 0,
             upload,
+            is_script: false,
         })
     }
 
@@ -163,6 +166,7 @@ fn script_job(
         command,
         fixed,
         upload: Some(Upload { plan }),
+        is_script: true,
     })
 }
 
@@ -358,6 +362,7 @@ mod tests {
             command: vec!["./train.py".to_owned()],
             fixed: 0,
             upload: None,
+            is_script: false,
         };
         let here = job.file_here(directory.path());
         assert_eq!(here.as_deref(), Some("./train.py"));

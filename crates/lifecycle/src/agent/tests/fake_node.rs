@@ -95,6 +95,8 @@ pub(super) fn spec() -> MemberSpec {
             best_effort: false,
             asked: domain::AskedLimits::ALL,
             disk_limit: None,
+            imported: None,
+            user: domain::CommandUser::Ordinary,
         },
     }
 }

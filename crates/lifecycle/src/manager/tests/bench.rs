@@ -59,6 +59,8 @@ pub(super) fn spec() -> SessionSpec {
         best_effort: false,
         asked: domain::AskedLimits::ALL,
         disk_limit: None,
+        imported: None,
+        user: domain::CommandUser::Ordinary,
     }
 }
 
@@ -124,6 +126,8 @@ impl Bench {
             arrays: vec![],
             nodes: vec![],
             idempotency: vec![],
+            images: vec![],
+            image_names: vec![],
             uploads: vec![],
         };
         let now = Now {
@@ -196,6 +200,7 @@ impl Bench {
 
     /// A copy of what the store holds.
     pub(super) fn copy(&self) -> Loaded {
+        let (images, image_names) = self.view.catalogue.rows();
         Loaded {
             site: self.view.site.clone(),
             sessions: self
@@ -207,6 +212,8 @@ impl Bench {
             arrays: self.view.arrays().map(|a| a.as_ref().clone()).collect(),
             nodes: self.view.nodes.values().cloned().collect(),
             idempotency: self.keys.clone(),
+            images,
+            image_names,
             uploads: vec![],
         }
     }
@@ -256,6 +263,10 @@ impl Bench {
                 | RowChange::DeleteSession { .. }
                 | RowChange::PutNode { .. }
                 | RowChange::DeleteNode { .. }
+                | RowChange::PutImage { .. }
+                | RowChange::DeleteImage { .. }
+                | RowChange::PutImageName { .. }
+                | RowChange::DeleteImageName { .. }
                 | RowChange::PutSite { .. } => {}
             }
         }
@@ -282,6 +293,7 @@ impl Bench {
         let nodes: Vec<_> = self.site.nodes().collect();
         assert_eq!(nodes, self.view.nodes.values().collect::<Vec<_>>());
         assert_eq!(self.site.row(), &self.view.site);
+        assert_eq!(self.site.catalogue.rows(), self.view.catalogue.rows());
         for record in memory {
             let placed = !record.members.is_empty();
             match record.state {

@@ -7,7 +7,7 @@ use crate::api::routes::RawBytes;
 use axum::Json;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode};
-use public_api::UploadView;
+use public_api::{UPLOAD_LIMIT_BYTES, UploadView};
 
 /// Stage an upload
 ///
@@ -25,8 +25,8 @@ pub(in crate::api) async fn upload(
     body: Body,
 ) -> Result<(StatusCode, Json<UploadView>), Refusal> {
     let Context { service, caller } = context;
-    let upload = Upload::new(body);
-    let result = match Upload::check_announced(&headers) {
+    let upload = Upload::new(body, UPLOAD_LIMIT_BYTES);
+    let result = match upload.check_announced(&headers) {
         Ok(()) => service
             .upload(&caller, upload.stream())
             .await

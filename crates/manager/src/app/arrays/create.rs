@@ -4,6 +4,7 @@ use crate::app::SiteService;
 use crate::app::arrays::check_throttle;
 use crate::app::arrays::indices::{parse_indices, too_many};
 use crate::app::create::{ID_TRIES, idempotency};
+use crate::app::image_settings::whole_command;
 use crate::app::mounts::check_mounts;
 use crate::app::problems::{field, no_such_array, refused};
 use crate::app::resolve::owner_of;
@@ -12,7 +13,7 @@ use crate::clock;
 use crate::leader::Request;
 use domain::{ARRAY_LIMIT, ArrayId, ArrayRecord, Dependency, SessionId, SessionSpec};
 use lifecycle::manager::{Answer, CreateArrayRequest, NewElement, Refusal};
-use public_api::{Caller, CreateArray, CreateElement, CreatedArray, Problem};
+use public_api::{Caller, CreateArray, CreateElement, CreateSession, CreatedArray, Problem};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most bytes of all commands and variables together: each element has a record of its own.
@@ -30,14 +31,26 @@ impl SiteService {
         let defaults = self.manager.shared.read(Defaults::of);
         let settings = &self.manager.settings;
         let mut session = request.session.clone();
-        let elements = elements(&request)?;
+        let mut elements = elements(&request)?;
         // Elements may all bring their own; then that of the session is never run.
         if session.command.is_empty()
             && let Some(command) = elements.first().and_then(|element| element.command.clone())
         {
             session.command = command;
         }
-        let mut checked = check(&session, settings, defaults)?;
+        let image = self.image_for(caller, session.image.as_deref())?;
+        let image = image.as_deref();
+        let mut checked = check(&session, settings, defaults, image)?;
+        for element in &mut elements {
+            if let Some(command) = element.command.take() {
+                let command = CreateSession {
+                    command,
+                    ..session.clone()
+                };
+                let own = image.map(|image| &image.manifest.settings);
+                element.command = Some(whole_command(&command, own)?);
+            }
+        }
         check_elements(&elements, &checked.spec)?;
         let own = [settings.home.as_path(), &settings.runtime_directory];
         checked.spec.mounts = check_mounts(caller, &session.mounts, &own).await?;
@@ -69,7 +82,11 @@ impl SiteService {
                     refusal: refusal @ Refusal::IdTaken { .. },
                 } => last = Some(refusal),
                 Answer::Refused { refusal } => return Err(refused(&refusal)),
-                Answer::Created { .. } | Answer::Accepted { .. } | Answer::ArrayAccepted { .. } => {
+                Answer::Created { .. }
+                | Answer::Accepted { .. }
+                | Answer::ArrayAccepted { .. }
+                | Answer::ImageAdded { .. }
+                | Answer::ImagesRemoved { .. } => {
                     unreachable!("a creation of an array is made or refused")
                 }
             }
@@ -241,7 +258,9 @@ mod tests {
         };
         let settings = crate::app::validate::tests::settings();
         let defaults = Defaults::FOR_TESTS;
-        let spec = check(&session, &settings, defaults).expect("good").spec;
+        let spec = check(&session, &settings, defaults, None)
+            .expect("good")
+            .spec;
         let large = |count| -> Vec<CreateElement> {
             (0..count).map(|index| element(index, 1 << 19)).collect()
         };

@@ -19,7 +19,6 @@ pub(crate) fn settings() -> ManagerSettings {
         default_network: Network::None,
         retention: database::Retention::default(),
         started_at: Timestamp(0),
-        images: ManagerSettings::built_in_images(),
     }
 }
 
@@ -35,6 +34,7 @@ fn asked(change: impl FnOnce(&mut CreateSession)) -> Result<Checked, Problem> {
         Defaults {
             memory_bytes: 1 << 30,
         },
+        None,
     )
 }
 
@@ -130,15 +130,6 @@ fn what_cannot_be_is_refused_by_field_with_a_way_out() {
         assert!(problem.detail.contains(detail), "{}", problem.detail);
         assert!(problem.hint.contains(hint), "{}", problem.hint);
     }
-}
-
-#[test]
-fn an_unknown_image_is_answered_with_the_nearest() {
-    let near = problem(|r| r.image = Some("hosts".into()));
-    assert_eq!(near.code, ProblemCode::NoSuchImage);
-    assert_eq!(near.hint, "did you mean `host`?");
-    let far = problem(|r| r.image = Some("python:3.12".into()));
-    assert_eq!(far.hint, "this site has: host");
 }
 
 #[test]

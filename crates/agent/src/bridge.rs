@@ -1,0 +1,50 @@
+//! A stream of the manager's as something that a worker thread reads.
+
+use futures::StreamExt as _;
+use futures::stream::unfold;
+use node_api::{ByteStream, NodeError};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::io::AsyncBufRead;
+use tokio_util::io::{StreamReader, SyncIoBridge};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) type BlockingReader = SyncIoBridge<Pin<Box<dyn AsyncBufRead + Send>>>;
+
+/// Whether a stream ended because the connection did, which another try may mend.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Broken(Arc<AtomicBool>);
+
+impl Broken {
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn note(&self, error: NodeError) -> io::Error {
+        if error == NodeError::Disconnected {
+            self.0.store(true, Ordering::Release);
+        }
+        io::Error::other(error)
+    }
+}
+
+/// Reads the stream on a worker thread; an abandoned one ends with an error, never as if it were
+/// over.
+pub(crate) fn blocking_reader(
+    stream: ByteStream,
+    abandoned: CancellationToken,
+) -> (BlockingReader, Broken) {
+    let broken = Broken::default();
+    let state = (stream, abandoned, broken.clone());
+    let parts = unfold(state, |(mut stream, abandoned, broken)| async move {
+        let part = match abandoned.run_until_cancelled(stream.next()).await {
+            Some(part) => part?.map_err(|error| broken.note(error)),
+            None => Err(io::ErrorKind::ConnectionAborted.into()),
+        };
+        Some((part, (stream, abandoned, broken)))
+    });
+    let reader = SyncIoBridge::new(Box::pin(StreamReader::new(Box::pin(parts))) as Pin<Box<_>>);
+    (reader, broken)
+}

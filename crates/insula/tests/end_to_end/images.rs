@@ -1,0 +1,511 @@
+//! Images from import to removal, as tools make them.
+
+use crate::site::{Site, entries, eventually, finish, site, text, told};
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+/// Where Debian's system is kept between runs: making it takes half a minute and the network.
+const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/images");
+
+/// Runs a program of this machine, which has to succeed.
+fn run(program: &str, arguments: &[&str], directory: &Path) -> String {
+    let output = process::command(program)
+        .args(arguments)
+        .current_dir(directory)
+        .output()
+        .unwrap_or_else(|error| {
+            panic!("{program} is missing, and `cargo xtask ci` installs it: {error}")
+        });
+    assert!(output.status.success(), "{program}: {}", told(&output));
+    text(&output.stdout)
+}
+
+/// A system of a single static program with many names.
+fn busybox(root: &Path) {
+    for directory in ["bin", "etc", "tmp", "data"] {
+        fs::create_dir_all(root.join(directory)).expect("made");
+    }
+    let program = root.join("bin/busybox");
+    fs::copy("/bin/busybox", &program).expect("busybox-static, which `cargo xtask ci` installs");
+    for name in run(program.to_str().expect("text"), &["--list"], root).lines() {
+        // One of them is its own.
+        let _ = std::os::unix::fs::symlink("busybox", root.join("bin").join(name));
+    }
+    fs::write(
+        root.join("etc/passwd"),
+        "root:x:0:0::/root:/bin/sh\nann:x:33:34::/data:/bin/sh\n",
+    )
+    .expect("written");
+    fs::write(
+        root.join("etc/group"),
+        "root:x:0:\nann:x:34:\nstaff:x:50:ann\n",
+    )
+    .expect("written");
+    let data = root.join("data");
+    std::os::unix::fs::chown(data, Some(33), Some(34)).expect("given to ann");
+}
+
+/// Debian 12 with python3, as mmdebstrap makes it.
+fn debian() -> PathBuf {
+    let cache = Path::new(CACHE);
+    fs::create_dir_all(cache).expect("made");
+    let path = cache.join("debian.tar");
+    if !path.exists() {
+        let new = cache.join(format!("new-{}.tar", std::process::id()));
+        let name = new.to_str().expect("text");
+        let arguments = ["--variant=minbase", "--include=python3", "bookworm", name];
+        run("mmdebstrap", &arguments, cache);
+        fs::rename(&new, &path).expect("named");
+    }
+    path
+}
+
+/// An OCI layout of two layers by umoci: the upper one removes a file, replaces a directory and
+/// adds a file.
+fn layout(directory: &Path) {
+    let run = |arguments: &[&str]| run("umoci", arguments, directory);
+    run(&["init", "--layout", "layout"]);
+    run(&["new", "--image", "layout:made"]);
+    for (bundle, change) in [("one", lower as fn(&Path)), ("two", upper)] {
+        run(&["unpack", "--image", "layout:made", bundle]);
+        change(&directory.join(bundle).join("rootfs"));
+        run(&["repack", "--image", "layout:made", bundle]);
+    }
+    let config = ["config", "--image", "layout:made"];
+    let settings = [
+        "--config.entrypoint=/bin/sh",
+        "--config.entrypoint=-c",
+        "--config.cmd=cat /data/new; id -u; pwd; echo $GREETING",
+        "--config.env=GREETING=hello",
+        "--config.env=PATH=/bin",
+        "--config.user=ann",
+        "--config.workingdir=/data",
+    ];
+    run(&[&config[..], &settings].concat());
+}
+
+fn lower(root: &Path) {
+    busybox(root);
+    for (path, content) in [
+        ("data/old", "old\n"),
+        ("data/kept", "kept\n"),
+        ("swept/old", "x"),
+    ] {
+        fs::create_dir_all(root.join(path).parent().expect("a parent")).expect("made");
+        fs::write(root.join(path), content).expect("written");
+    }
+}
+
+fn upper(root: &Path) {
+    fs::remove_file(root.join("data/old")).expect("removed");
+    fs::remove_dir_all(root.join("swept")).expect("removed");
+    fs::create_dir(root.join("swept")).expect("made");
+    fs::write(root.join("swept/new"), "swept\n").expect("written");
+    fs::write(root.join("data/new"), "new\n").expect("written");
+}
+
+/// Every file of the site's store of images and of the node's layers, by name.
+fn stored(site: &Site) -> Vec<PathBuf> {
+    let places = [
+        "images/blobs",
+        "images/manifests",
+        "images/new",
+        "node/layers",
+        "node/manifests",
+    ];
+    let mut all: Vec<PathBuf> = places
+        .iter()
+        .flat_map(|place| entries(&site.home().join(place)))
+        .collect();
+    all.sort();
+    all
+}
+
+/// Names, sizes, owners and times below a directory.
+fn tree(path: &Path, found: &mut Vec<String>) {
+    for entry in entries(path) {
+        let facts = fs::symlink_metadata(&entry).expect("facts");
+        found.push(format!(
+            "{} {} {}:{} {:o} {}",
+            entry.display(),
+            facts.size(),
+            facts.uid(),
+            facts.gid(),
+            facts.mode(),
+            facts.mtime_nsec()
+        ));
+        if facts.is_dir() {
+            tree(&entry, found);
+        }
+    }
+    found.sort();
+}
+
+fn tree_of(path: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    tree(path, &mut found);
+    found
+}
+
+#[test]
+fn settings_of_an_image_are_honoured_and_overridden() {
+    let Some(site) = site() else { return };
+    layout(&site.work());
+    let imported = site.json(&["image", "import", "layout", "--json"]);
+    assert_eq!(imported["form"], "OCI archive");
+    assert_eq!(imported["name"], "made");
+    assert_eq!(
+        imported["image"]["layers"].as_array().map(Vec::len),
+        Some(2)
+    );
+    // By itself: its own words, as its own user, in its own directory.
+    let own = "new\n33\n/data\nhello\n";
+    assert_eq!(site.ok(&["run", "--image", "made"]), own);
+    for (arguments, expected) in [
+        // A command takes the place of the image's, behind its entrypoint.
+        (&["--", "echo $GREETING $0", "x"][..], "hello x\n"),
+        (&["--entrypoint", "", "--", "echo", "a  b"], "a  b\n"),
+        (&["--entrypoint", "echo -n", "--", "c"], "c"),
+        (&["--env", "GREETING=bye", "--", "echo $GREETING"], "bye\n"),
+        (&["--workdir", "/tmp", "--", "pwd"], "/tmp\n"),
+        (
+            &["--", "id -u; id -g; id -G; echo $HOME $USER"],
+            "33\n34\n34 50\n/data ann\n",
+        ),
+        (
+            &["--user", "ann:staff", "--", "id -u; id -g; id -G"],
+            "33\n50\n50\n",
+        ),
+        (&["--user", "4000", "--", "id -u; id -g"], "4000\n0\n"),
+        (
+            &["--user", "1000:1000", "--", "id -u; cat /swept/new"],
+            "1000\nswept\n",
+        ),
+        (&["--root", "--", "id -u; echo $HOME"], "0\n/home/user\n"),
+        // What the upper layer removed is gone, what it left is there.
+        (
+            &["--", "ls /data /swept; cat /data/kept"],
+            "/data:\nkept\nnew\n\n/swept:\nnew\nkept\n",
+        ),
+        (
+            &[
+                "--",
+                "test -w . && test -w /work && test -w /tmp && echo all",
+            ],
+            "all\n",
+        ),
+    ] {
+        let all = [&["run", "--image", "made"][..], arguments].concat();
+        assert_eq!(site.ok(&all), expected, "{arguments:?}");
+    }
+    for (user, expected) in [
+        ("bob", "has no user `bob`"),
+        ("ann:bobs", "has no group `bobs`"),
+        ("65535", "no user or group 65535"),
+    ] {
+        let refused = site.insula(&["run", "--image", "made", "--user", user, "--", "true"]);
+        assert_eq!(refused.status.code(), Some(125));
+        assert!(
+            text(&refused.stderr).contains(expected),
+            "{}",
+            told(&refused)
+        );
+    }
+}
+
+#[test]
+fn a_layer_is_never_changed_and_what_is_written_is_gone() {
+    let Some(site) = site() else { return };
+    layout(&site.work());
+    site.ok(&["image", "import", "layout"]);
+    let listed = "ls -A / /data";
+    let before = site.ok(&["run", "--image", "made", "--root", "--", listed]);
+    let layers = tree_of(&site.home().join("node/layers"));
+    assert!(!layers.is_empty());
+    let change = "echo changed > /data/kept && rm /data/new && rm -r /swept && mkdir /made && \
+                  chown 1:2 /made && chmod 4755 /bin/busybox && cat /data/kept && ls /";
+    let changed = site.ok(&["run", "--image", "made", "--root", "--", change]);
+    assert!(
+        changed.starts_with("changed\n") && changed.contains("made"),
+        "{changed}"
+    );
+    // The control: somebody else may not.
+    let refused = site.insula(&["run", "--image", "made", "--user", "1000", "--", change]);
+    assert!(!refused.status.success());
+    assert_eq!(
+        site.ok(&["run", "--image", "made", "--root", "--", listed]),
+        before
+    );
+    assert_eq!(tree_of(&site.home().join("node/layers")), layers);
+}
+
+#[test]
+fn debian_runs_a_script_with_its_own_python() {
+    let Some(site) = site() else { return };
+    let debian = debian();
+    run(
+        "sh",
+        &[
+            "-c",
+            "gzip -1 < \"$1\" > debian.tar.gz",
+            "sh",
+            debian.to_str().expect("text"),
+        ],
+        &site.work(),
+    );
+    let told_of = site.insula(&["image", "import", "debian.tar.gz"]);
+    assert!(told_of.status.success(), "{}", told(&told_of));
+    assert!(
+        text(&told_of.stdout).starts_with("debian  "),
+        "{}",
+        told(&told_of)
+    );
+    assert!(
+        text(&told_of.stderr).contains("set-user-id"),
+        "{}",
+        told(&told_of)
+    );
+    fs::remove_file(site.work().join("debian.tar.gz")).expect("removed");
+    let script = "import getpass, os, platform, socket, sys\n\
+                  print(sys.version_info[:2], os.getuid(), getpass.getuser(), os.getcwd())\n\
+                  print(os.path.expanduser('~'), platform.freedesktop_os_release()['ID'])\n\
+                  print(socket.gethostbyname('localhost'), os.path.exists('/etc/resolv.conf'))\n\
+                  open('result.txt', 'w').write('42')\n";
+    fs::write(site.work().join("train.py"), script).expect("written");
+    let printed = site.ok(&["run", "--image", "debian", "train.py"]);
+    let expected = "(3, 11) 1000 user /work\n/home/user debian\n127.0.0.1 True\n";
+    assert_eq!(printed, expected);
+    let back = fs::read_to_string(site.work().join("result.txt")).expect("it came back");
+    assert_eq!(back, "42");
+    // The system is closed to an ordinary user, and open to root of the session.
+    let command = "touch /x 2>/dev/null || echo closed; id -un";
+    let run = ["run", "--image", "debian"];
+    assert_eq!(
+        site.ok(&[&run[..], &["--", "sh", "-c", command]].concat()),
+        "closed\nuser\n"
+    );
+    let command = "echo eve:x:2000:2000::/:/bin/sh >> /etc/passwd && touch /x && chown eve /x && stat -c %U /x && \
+                   setpriv --reuid eve --clear-groups id -un";
+    let root = [&run[..], &["--root", "--", "sh", "-c", command]].concat();
+    assert_eq!(site.ok(&root), "eve\neve\n");
+}
+
+#[test]
+fn names_move_and_removal_waits_for_the_last_session() {
+    let Some(site) = site() else { return };
+    let root = site.work().join("tools");
+    busybox(&root);
+    let import = ["image", "import", "tools", "--json"];
+    let first = site.json(&import);
+    let again = site.json(&import);
+    assert_eq!(
+        (&again["already"], &again["image"]["id"]),
+        (&true.into(), &first["image"]["id"])
+    );
+    fs::write(root.join("data/second"), "").expect("written");
+    let second = site.json(&import);
+    assert_eq!(second["moved_from"], first["image"]["id"]);
+    let id = first["image"]["id"].as_str().expect("an id");
+    let digits = &id["sha256:".len()..][..12];
+    let sleep = ["--name", "sleeper", "--", "sleep", "1000"];
+    site.ok(&[&["run", "--detach", "--image", digits][..], &sleep].concat());
+    site.await_state("sleeper", "running");
+    let listed = site.ok(&["image", "ls"]);
+    assert!(
+        listed.contains("built in") && listed.contains("sleeper"),
+        "{listed}"
+    );
+    for arguments in [&["image", "rm", digits][..], &["image", "prune"]] {
+        let output = site.insula(arguments);
+        if arguments[1] == "rm" {
+            assert_eq!(output.status.code(), Some(1));
+            assert!(
+                text(&output.stderr).contains("in use by sleeper"),
+                "{}",
+                told(&output)
+            );
+        }
+        assert_eq!(site.state("sleeper"), "running");
+    }
+    site.ok(&["image", "show", digits]);
+    site.ok(&["stop", "sleeper"]);
+    site.ok(&["image", "prune"]);
+    let gone = site.insula(&["image", "show", digits]);
+    assert!(text(&gone.stderr).contains("no image"), "{}", told(&gone));
+    // Its layers go from the node too; those of the other image, which never ran, were never there.
+    eventually("the node has no layers", || {
+        entries(&site.home().join("node/layers")).is_empty()
+    });
+    site.ok(&["run", "--image", "tools", "--", "true"]);
+    let wrong = site.insula(&["run", "--image", "tolls", "--", "true"]);
+    assert_eq!(wrong.status.code(), Some(125));
+    assert!(
+        text(&wrong.stderr).contains("did you mean `tools`?"),
+        "{}",
+        told(&wrong)
+    );
+    site.ok(&["image", "rm", "tools"]);
+    eventually("nothing is stored", || stored(&site).is_empty());
+}
+
+/// An archive of one file, whose name may be anything.
+fn archive(name: &str) -> Vec<u8> {
+    let mut header = tar::Header::new_ustar();
+    header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+    header.set_mode(0o644);
+    header.set_size(4);
+    header.set_cksum();
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append(&header, &b"evil"[..]).expect("appended");
+    builder.into_inner().expect("finished")
+}
+
+#[test]
+fn a_hostile_archive_is_refused_by_name_and_leaves_nothing() {
+    let Some(site) = site() else { return };
+    busybox(&site.work().join("tools"));
+    site.ok(&["image", "import", "tools"]);
+    let before = stored(&site);
+    assert_eq!(before.len(), 2, "{before:?}");
+    for (number, (name, expected)) in [
+        ("../evil", "`../evil`"),
+        ("a/../../evil", "`a/../../evil`"),
+        ("ok", ""),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = format!("evil-{number}.tar");
+        fs::write(site.work().join(&path), archive(name)).expect("written");
+        let output = site.insula(&["image", "import", &path, "--name", "evil"]);
+        // The last one is the control.
+        assert_eq!(
+            output.status.success(),
+            expected.is_empty(),
+            "{}",
+            told(&output)
+        );
+        assert!(text(&output.stderr).contains(expected), "{}", told(&output));
+        if !expected.is_empty() {
+            assert_eq!(stored(&site), before);
+        }
+    }
+    let cut = archive("ok");
+    fs::write(site.work().join("cut.tar"), &cut[..700]).expect("written");
+    let output = site.insula(&["image", "import", "cut.tar"]);
+    assert!(
+        text(&output.stderr).contains("ends in the middle"),
+        "{}",
+        told(&output)
+    );
+}
+
+#[test]
+fn an_image_for_another_machine_is_refused_with_both_names() {
+    let Some(site) = site() else { return };
+    layout(&site.work());
+    run(
+        "umoci",
+        &["config", "--image", "layout:made", "--architecture=s390x"],
+        &site.work(),
+    );
+    let output = site.insula(&["image", "import", "layout"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("s390x") && said.contains("amd64"), "{said}");
+}
+
+#[test]
+fn a_daemon_killed_during_an_import_leaves_nothing() {
+    let Some(site) = site() else { return };
+    busybox(&site.work().join("tools"));
+    site.ok(&["image", "import", "tools"]);
+    let before = stored(&site);
+    let mut importing = site.command(&["image", "import", "-", "--name", "other"]);
+    let mut child = importing.stdin(Stdio::piped()).spawn().expect("started");
+    let bytes = fs::read(debian()).expect("read");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(&bytes[..16 << 20]).expect("sent");
+    eventually("it arrives", || {
+        !entries(&site.home().join("images/new")).is_empty()
+    });
+    site.kill_daemon();
+    // The rest may find nobody who reads.
+    let _ = stdin.write_all(&bytes[16 << 20..32 << 20]);
+    drop(stdin);
+    let output = finish(child);
+    assert!(!output.status.success(), "{}", told(&output));
+    site.ok(&["image", "ls"]);
+    eventually("nothing is left of it", || stored(&site) == before);
+    site.ok(&["run", "--image", "tools", "--", "true"]);
+}
+
+#[test]
+fn a_daemon_killed_while_it_unpacks_goes_on_with_it() {
+    let Some(site) = site() else { return };
+    let debian = debian();
+    let path = debian.to_str().expect("text");
+    site.ok(&["image", "import", path, "--name", "debian"]);
+    // Two that want the same layer at once.
+    for name in ["one", "two"] {
+        let words = [
+            "run", "--detach", "--image", "debian", "--name", name, "--", "python3", "-V",
+        ];
+        site.ok(&words);
+    }
+    let layers = site.home().join("node/layers");
+    let is_new = |path: &PathBuf| path.to_string_lossy().contains("/.new-");
+    eventually("it is being unpacked", || !entries(&layers).is_empty());
+    site.kill_daemon();
+    for name in ["one", "two"] {
+        site.await_state(name, "ended");
+        assert_eq!(site.ok(&["logs", name]), "Python 3.11.2\n");
+    }
+    let left = entries(&layers);
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(!left.iter().any(is_new), "{left:?}");
+}
+
+#[test]
+fn docker_save_runs() {
+    let Some(site) = site() else { return };
+    layout(&site.work());
+    let copy = [
+        "copy",
+        "--quiet",
+        "oci:layout:made",
+        "docker-archive:saved.tar:team/thing:2.1",
+    ];
+    run("skopeo", &copy, &site.work());
+    let saved = fs::File::open(site.work().join("saved.tar")).expect("an archive");
+    let mut import = site.command(&["image", "import", "-", "--json"]);
+    let output = finish(import.stdin(saved).spawn().expect("started"));
+    assert!(output.status.success(), "{}", told(&output));
+    let view: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        (&view["form"], &view["name"]),
+        (&"docker save".into(), &"team/thing:2.1".into())
+    );
+    let own = "new\n33\n/data\nhello\n";
+    assert_eq!(site.ok(&["run", "--image", "team/thing:2.1"]), own);
+    let shown = site.json(&["image", "show", "team/thing:2.1", "--json"]);
+    assert_eq!(shown["settings"]["user"], "ann");
+    // Settings that an import gives are those of the image.
+    let words = [
+        "--name",
+        "other",
+        "--entrypoint",
+        "",
+        "--command",
+        "[\"echo\", \"a  b\"]",
+    ];
+    site.ok(&[
+        &["image", "import", "saved.tar", "--user", "1000"][..],
+        &words,
+    ]
+    .concat());
+    assert_eq!(site.ok(&["run", "--image", "other"]), "a  b\n");
+}
