@@ -105,6 +105,9 @@ fn a_session_is_renamed_and_several_are_stopped_at_once() {
             "run", "-d", "--no-env", "--cpu", "0.2", "--name", name, "--", "sleep", "600",
         ]);
     }
+    for name in ["one", "two", "three"] {
+        site.await_state(name, "running");
+    }
     site.ok(&["rename", "one", "first"]);
     let taken = site.insula(&["rename", "two", "first"]);
     assert_eq!(taken.status.code(), Some(1), "{}", told(&taken));
