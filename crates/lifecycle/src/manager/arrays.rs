@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct ArrayEntry {
     pub(super) record: ArrayRecord,
     pub(super) index: ArrayIndex,
+    /// All of it was asked to be removed.
+    pub(super) removed: bool,
 }
 
 /// The elements of an array that are in memory.
@@ -130,6 +132,7 @@ impl Site {
             ArrayEntry {
                 record,
                 index: ArrayIndex::default(),
+                removed: false,
             },
         );
         self.out.changed_arrays.insert(array);
@@ -192,11 +195,12 @@ impl Site {
         order: &StopOrder,
         now: Now,
     ) {
-        let Some(entry) = self.arrays.get(&array) else {
+        let Some(entry) = self.arrays.get_mut(&array) else {
             let refusal = Refusal::NoSuchArray { array };
             self.answer(token, Answer::Refused { refusal });
             return;
         };
+        entry.removed = true;
         let message = format!("array {} was asked to be removed", entry.record.name);
         let elements: Vec<SessionId> = entry.index.elements.values().copied().collect();
         self.note_array(array, now, "array.remove-asked", message);
@@ -254,6 +258,32 @@ impl Site {
                 self.names.remove(&name);
             }
             self.note_array(array, now, "array.ended", message);
+        }
+    }
+
+    /// Which arrays were asked to be removed, by what their elements say.
+    pub(super) fn find_removed_arrays(&mut self) {
+        for entry in self.arrays.values_mut() {
+            let mut elements = entry.index.elements.values();
+            entry.removed = elements.all(|id| {
+                let intention = &self.sessions[id].record.intention;
+                matches!(intention, Intention::Remove { .. })
+            });
+        }
+    }
+
+    /// A removed element is about to be deleted: with the last of a removed array, that is gone.
+    pub(super) fn element_removed(&mut self, session: SessionId, now: Now) {
+        let array = self.sessions[&session].record.array;
+        let Some((array, _)) = array else {
+            return;
+        };
+        let Some(entry) = self.arrays.get(&array) else {
+            return;
+        };
+        if entry.removed && entry.index.elements.len() == 1 {
+            let message = format!("array {} was removed", entry.record.name);
+            self.note_array(array, now, "array.removed", message);
         }
     }
 

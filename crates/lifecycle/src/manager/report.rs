@@ -130,14 +130,22 @@ impl Site {
         self.set_foreign(report.node, foreign, now);
     }
 
-    /// What nodes have of a session that its user ends is no longer unclaimed.
+    /// What nodes have of a session that its user ends is no longer unclaimed; and what they have
+    /// been told to stop of it already, they may have to be told to remove.
     pub(super) fn claim_foreign(&mut self, session: SessionId) {
+        let bound = |attempt, index| MemberId {
+            session,
+            attempt,
+            index,
+        };
+        let theirs = bound(0, 0)..=bound(u32::MAX, u32::MAX);
         for (node, entry) in &mut self.nodes {
-            let theirs = entry.foreign.iter_mut();
-            for (_, foreign) in theirs.filter(|(id, f)| id.session == session && !f.ours) {
-                foreign.ours = true;
+            for (_, foreign) in entry.foreign.range_mut(theirs.clone()) {
                 self.out.dirty_nodes.insert(*node);
-                self.out.unclaimed.insert(*node);
+                if !foreign.ours {
+                    foreign.ours = true;
+                    self.out.unclaimed.insert(*node);
+                }
             }
         }
     }

@@ -185,6 +185,7 @@ impl Site {
             site.out.touched.insert(record.id);
             site.remember(record);
         }
+        site.find_removed_arrays();
         for key in loaded.idempotency {
             let name = (key.user.clone(), key.key.clone());
             site.keys.insert(name, key);
@@ -220,6 +221,7 @@ impl Site {
         self.arrays.entry(record.id).or_insert(ArrayEntry {
             record,
             index: ArrayIndex::default(),
+            removed: false,
         });
     }
 

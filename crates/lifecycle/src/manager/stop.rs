@@ -98,6 +98,7 @@ impl Site {
         let message = format!("session {} was removed", record.shown_name());
         // Written after the row is deleted, which takes the session's older events with it.
         self.note_session(session, now, "session.removed", message);
+        self.element_removed(session, now);
         self.forget(session);
         self.out.changed.remove(&session);
         self.out.deleted.insert(session);
@@ -121,6 +122,10 @@ impl Site {
                 .filter(|record| record.state.is_living());
             for upload in living.filter_map(|record| record.spec.upload) {
                 ended.remove(&upload);
+                // Elements of an array share one: mostly the first that lives has it.
+                if ended.is_empty() {
+                    break;
+                }
             }
         }
         ended.into_iter().collect()

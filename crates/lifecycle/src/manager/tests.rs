@@ -1,12 +1,16 @@
 //! The manager core by cases and by chance.
 
+mod arrays;
 mod bench;
 mod deadlines;
+mod dependencies;
 mod ends;
 mod images;
+mod invariants;
 mod lives;
 mod nodes;
 mod outcomes;
 mod random;
 mod requests;
+mod retries;
 mod twins;

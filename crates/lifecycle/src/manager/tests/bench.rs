@@ -8,9 +8,9 @@ use crate::manager::{
 use crate::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent, SiteRow};
 use domain::session::Requeue;
 use domain::{
-    Capability, ExitCause, ExitHow, ExitRecord, MemberId, MemberState, Monotonic, Network, NodeId,
-    NodeLostPolicy, NodeStatus, Now, Owner, SessionId, SessionKind, SessionRecord, SessionSpec,
-    SessionState, SiteId, Slots, StdinMode, StopOrder, Timestamp,
+    ArrayId, Capability, ExitCause, ExitHow, ExitRecord, MemberId, MemberState, Monotonic, Network,
+    NodeId, NodeLostPolicy, NodeStatus, Now, Owner, SessionId, SessionKind, SessionRecord,
+    SessionSpec, SessionState, SiteId, Slots, StdinMode, StopOrder, Timestamp,
 };
 use node_api::{Desired, Hello, Obeyed, Report, ReportedMember, Want};
 use std::collections::BTreeMap;
@@ -28,6 +28,8 @@ pub(super) struct Bench {
     keys: Vec<IdempotencyRow>,
     sequence: u64,
     next: u64,
+    /// How many elements of each array were placed after the last step.
+    placed: BTreeMap<ArrayId, u32>,
 }
 
 pub(super) fn owner() -> Owner {
@@ -146,6 +148,7 @@ impl Bench {
             keys: vec![],
             sequence: 0,
             next: 1,
+            placed: BTreeMap::new(),
         };
         bench.take(effects);
         bench
@@ -283,6 +286,8 @@ impl Bench {
         }
         self.last = effects;
         self.check();
+        super::invariants::check_waiting(&self.site, &self.view);
+        self.placed = super::invariants::check_throttles(&self.site, &self.placed);
     }
 
     /// What must hold whatever happened.
@@ -359,18 +364,29 @@ impl Bench {
         self.last.answers.last().expect("an answer").1.clone()
     }
 
-    pub(super) fn try_create(&mut self, name: Option<&str>, spec: SessionSpec) -> Answer {
+    /// An id for an array; those of its elements are made from it.
+    pub(super) fn next_array(&mut self) -> u64 {
         self.next += 1;
-        let request = CreateRequest {
+        self.next
+    }
+
+    pub(super) fn request(&mut self, spec: SessionSpec) -> CreateRequest {
+        self.next += 1;
+        CreateRequest {
             id: SessionId(self.next),
-            name: name.map(|name| name.parse().expect("a good name")),
+            name: None,
             owner: owner(),
             kind: SessionKind::Batch,
             spec,
             retry: 0,
             after: vec![],
             idempotency: None,
-        };
+        }
+    }
+
+    pub(super) fn try_create(&mut self, name: Option<&str>, spec: SessionSpec) -> Answer {
+        let mut request = self.request(spec);
+        request.name = name.map(|name| name.parse().expect("a good name"));
         self.create_request(request)
     }
 

@@ -1,6 +1,6 @@
 //! Nodes that come, go, and have what nobody knows.
 
-use super::bench::{Bench, MIB, order, owner, running, spec};
+use super::bench::{Bench, MIB, exited, order, owner, running, spec, stopped};
 use crate::manager::{Answer, EventKind, Refusal, RequestToken, UnclaimedOrder, explain};
 use domain::{MemberId, MemberState, NodeId, SessionId, SessionSpec, Slots, StopOrder};
 use node_api::{MemberSpec, Report, ReportedMember, Want};
@@ -199,4 +199,32 @@ fn a_node_of_which_nobody_heard_hello_is_not_heard() {
     let mut bench = Bench::empty();
     bench.report(9, &[(stranger(), MemberState::Preparing)]);
     assert!(bench.view.nodes.is_empty() && bench.view.unclaimed.is_empty());
+}
+
+#[test]
+fn what_was_stopped_of_a_lost_future_is_removed_when_its_user_says_so() {
+    let mut bench = Bench::new();
+    let whole = || SessionSpec {
+        slots: Slots::of(40_000, 100 * MIB),
+        ..spec()
+    };
+    let (session, waits) = (bench.create(whole()), bench.create(whole()));
+    let copy = bench.copy();
+    let events = bench.events.clone();
+    let member = bench.member(session, 0);
+    bench.report(1, &[(member, exited(member, 0))]);
+    let later = bench.member(waits, 0);
+    assert_eq!(
+        later.attempt, 1,
+        "it runs in a future that the copy does not know"
+    );
+    bench.restore(copy, events);
+    bench.connect(1);
+    bench.stop(waits);
+    let first = (member, exited(member, 0));
+    bench.report(1, &[first.clone(), (later, running())]);
+    assert!(matches!(bench.want(1, later), Some(Want::Stop { .. })));
+    bench.report(1, &[first, (later, stopped(later))]);
+    bench.remove(waits);
+    assert!(matches!(bench.want(1, later), Some(Want::Purge { .. })));
 }

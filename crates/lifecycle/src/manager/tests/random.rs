@@ -1,11 +1,15 @@
 //! Whatever happens in whatever order: the bench checks after every step what must always hold.
 
+use super::arrays::array_request;
 use super::bench::{Bench, MIB, exited, order, running, spec, stopped};
+use super::dependencies::{on_array, on_session};
 use crate::manager::{EventKind, RequestToken};
-use domain::{MemberId, MemberState, NodeId, NodeLostPolicy, SessionId, SessionSpec, Slots};
+use domain::{
+    Dependency, MemberId, MemberState, Need, NodeId, NodeLostPolicy, SessionId, SessionSpec, Slots,
+};
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof};
 use proptest::test_runner::Config;
-use proptest::{prop_assert, proptest};
+use proptest::{prop_assert, prop_assert_eq, proptest};
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -14,6 +18,24 @@ enum Act {
         memory: u64,
         members: u32,
         again: bool,
+        retry: u32,
+        after: Option<(usize, bool)>,
+    },
+    CreateArray {
+        size: u32,
+        throttle: u32,
+        retry: u32,
+        after: Option<(usize, bool)>,
+    },
+    Throttle {
+        which: usize,
+        throttle: u32,
+    },
+    StopArray {
+        which: usize,
+    },
+    RemoveArray {
+        which: usize,
     },
     Stop {
         which: usize,
@@ -44,11 +66,27 @@ enum Act {
 
 fn act() -> impl Strategy<Value = Act> {
     let fates = prop::collection::vec(any::<u8>(), 12);
-    let create = (0_u64..5, 0_u64..600, 1_u32..4, any::<bool>());
+    let after = || prop::option::of((0_usize..20, any::<bool>()));
+    let create = (
+        0_u64..5,
+        0_u64..600,
+        1_u32..4,
+        any::<bool>(),
+        0_u32..3,
+        after(),
+    );
+    let array = (1_u32..6, 0_u32..4, 0_u32..3, after());
     prop_oneof![
-        4 => create.prop_map(|(cpu, memory, members, again)| Act::Create {
-            cpu, memory, members, again
+        4 => create.prop_map(|(cpu, memory, members, again, retry, after)| Act::Create {
+            cpu, memory, members, again, retry, after
         }),
+        2 => array.prop_map(|(size, throttle, retry, after)| Act::CreateArray {
+            size, throttle, retry, after
+        }),
+        1 => (0_usize..20, 0_u32..4)
+            .prop_map(|(which, throttle)| Act::Throttle { which, throttle }),
+        1 => (0_usize..20).prop_map(|which| Act::StopArray { which }),
+        1 => (0_usize..20).prop_map(|which| Act::RemoveArray { which }),
         2 => (0_usize..20).prop_map(|which| Act::Stop { which }),
         2 => (0_usize..20).prop_map(|which| Act::Remove { which }),
         2 => (0_usize..20, 0_u8..4).prop_map(|(which, name)| Act::Rename { which, name }),
@@ -90,6 +128,66 @@ fn remove(bench: &mut Bench, session: SessionId) {
     });
 }
 
+fn nth_array(bench: &Bench, which: usize) -> Option<u64> {
+    let ids: Vec<u64> = bench.view.arrays().map(|array| array.id.0).collect();
+    ids.get(which % ids.len().max(1)).copied()
+}
+
+/// Waits for some session or array, or for nothing.
+fn dependencies(bench: &Bench, after: Option<(usize, bool)>) -> Vec<Dependency> {
+    let Some((which, succeeded)) = after else {
+        return vec![];
+    };
+    let need = if succeeded {
+        Need::Succeeded
+    } else {
+        Need::Ended
+    };
+    let array = nth_array(bench, which).filter(|_| which.is_multiple_of(2));
+    let on = array.map(|array| on_array(array, need));
+    let session = || nth(bench, which).map(|session| on_session(session, need));
+    on.or_else(session).into_iter().collect()
+}
+
+fn create_array(
+    bench: &mut Bench,
+    (size, throttle, retry): (u32, u32, u32),
+    after: Option<(usize, bool)>,
+) {
+    let slots = Slots::of(10_000, MIB);
+    let id = bench.next_array();
+    let mut request = array_request(id, size, SessionSpec { slots, ..spec() });
+    request.record.throttle = (throttle > 0).then_some(throttle);
+    request.record.retry = retry;
+    request.after = dependencies(bench, after);
+    bench.create_array(request);
+}
+
+/// A node tells of what it was told of, as chance has it.
+fn report(bench: &mut Bench, node: u64, fates: Vec<u8>, stale: bool) {
+    let wanted: Vec<MemberId> = bench
+        .told
+        .get(&NodeId(node))
+        .map(|desired| desired.members.iter().map(|member| member.id).collect())
+        .unwrap_or_default();
+    let kept = bench.told.get(&NodeId(node));
+    let kept = kept.map_or(vec![], |desired| desired.kept.clone());
+    // Some are gone, some are told in full all the same.
+    let kept = kept
+        .into_iter()
+        .zip(fates.clone().into_iter().rev().cycle());
+    let (settled, full): (Vec<_>, Vec<_>) = kept.partition(|(_, draw)| draw % 3 == 1);
+    let settled: Vec<MemberId> = settled.into_iter().map(|(id, _)| id).collect();
+    let members: Vec<(MemberId, MemberState)> = wanted
+        .into_iter()
+        .zip(fates.into_iter().cycle())
+        .chain(full)
+        .filter_map(|(id, draw)| Some((id, fate(id, draw)?)))
+        .collect();
+    let obeyed = if stale { (0, 0) } else { bench.obeyed(node) };
+    bench.report_settled(node, obeyed, &members, settled);
+}
+
 fn perform(bench: &mut Bench, act: Act) {
     match act {
         Act::Create {
@@ -97,6 +195,8 @@ fn perform(bench: &mut Bench, act: Act) {
             memory,
             members,
             again,
+            retry,
+            after,
         } => {
             let node_lost = if again {
                 NodeLostPolicy::Reschedule
@@ -104,15 +204,36 @@ fn perform(bench: &mut Bench, act: Act) {
                 NodeLostPolicy::Wait
             };
             let slots = Slots::of(cpu * 10_000, memory * MIB);
-            bench.try_create(
-                None,
-                SessionSpec {
-                    slots,
-                    members,
-                    node_lost,
-                    ..spec()
-                },
-            );
+            let mut request = bench.request(SessionSpec {
+                slots,
+                members,
+                node_lost,
+                ..spec()
+            });
+            request.retry = retry;
+            request.after = dependencies(bench, after);
+            bench.create_request(request);
+        }
+        Act::CreateArray {
+            size,
+            throttle,
+            retry,
+            after,
+        } => create_array(bench, (size, throttle, retry), after),
+        Act::Throttle { which, throttle } => {
+            if let Some(array) = nth_array(bench, which) {
+                bench.throttle(array, (throttle > 0).then_some(throttle));
+            }
+        }
+        Act::StopArray { which } => {
+            if let Some(array) = nth_array(bench, which) {
+                bench.stop_array(array);
+            }
+        }
+        Act::RemoveArray { which } => {
+            if let Some(array) = nth_array(bench, which) {
+                bench.remove_array(array);
+            }
         }
         Act::Stop { which } => {
             if let Some(session) = nth(bench, which) {
@@ -133,29 +254,7 @@ fn perform(bench: &mut Bench, act: Act) {
         Act::Disconnect { node } => {
             bench.step(EventKind::NodeDisconnected { node: NodeId(node) });
         }
-        Act::Report { node, fates, stale } => {
-            let wanted: Vec<MemberId> = bench
-                .told
-                .get(&NodeId(node))
-                .map(|desired| desired.members.iter().map(|member| member.id).collect())
-                .unwrap_or_default();
-            let kept = bench.told.get(&NodeId(node));
-            let kept = kept.map_or(vec![], |desired| desired.kept.clone());
-            // Some are gone, some are told in full all the same.
-            let kept = kept
-                .into_iter()
-                .zip(fates.clone().into_iter().rev().cycle());
-            let (settled, full): (Vec<_>, Vec<_>) = kept.partition(|(_, draw)| draw % 3 == 1);
-            let settled: Vec<MemberId> = settled.into_iter().map(|(id, _)| id).collect();
-            let members: Vec<(MemberId, MemberState)> = wanted
-                .into_iter()
-                .zip(fates.into_iter().cycle())
-                .chain(full)
-                .filter_map(|(id, draw)| Some((id, fate(id, draw)?)))
-                .collect();
-            let obeyed = if stale { (0, 0) } else { bench.obeyed(node) };
-            bench.report_settled(node, obeyed, &members, settled);
-        }
+        Act::Report { node, fates, stale } => report(bench, node, fates, stale),
         Act::Pass { ms } => bench.pass(ms),
         Act::Restart => bench.restart(),
     }
@@ -184,5 +283,6 @@ proptest! {
             bench.report(node, &[]);
         }
         prop_assert!(bench.view.sessions.is_empty(), "{:?}", bench.view.sessions);
+        prop_assert_eq!(bench.view.arrays().count(), 0);
     }
 }

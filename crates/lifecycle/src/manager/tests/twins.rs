@@ -1,6 +1,7 @@
 //! Both cores against each other, over a wire that loses, doubles and reorders, while the manager
 //! is restarted: no member is started twice, nothing is stranded, and in the end both agree.
 
+use super::arrays::array_request;
 use super::bench::{Bench, MIB, order, spec};
 use crate::agent::{AgentEffect, AgentEvent, AgentEventKind, Ending, NodeCore, Recovered};
 use crate::manager::{EventKind, RequestToken};
@@ -60,6 +61,10 @@ impl Node {
 
     /// Ends a guest as its record tells.
     fn ends(&mut self, bench: &Bench, member: MemberId, cause: ExitCause) {
+        self.exits(bench, member, cause, 0);
+    }
+
+    fn exits(&mut self, bench: &Bench, member: MemberId, cause: ExitCause, code: u8) {
         if !self.alive.remove(&member) {
             return;
         }
@@ -67,7 +72,7 @@ impl Node {
             member,
             started_at: Some(Timestamp(1)),
             ended_at: bench.now.wall,
-            how: ExitHow::Exited { code: 0 },
+            how: ExitHow::Exited { code },
             cause,
             stdout_bytes: 0,
             stderr_bytes: 0,
@@ -220,18 +225,18 @@ impl Twins {
 
     fn perform(&mut self, act: &Act) {
         match *act {
-            Act::Create { cpu, members } => {
-                let slots = Slots::of(cpu * 10_000, 10 * MIB);
-                self.bench.try_create(
-                    None,
-                    SessionSpec {
-                        slots,
-                        members,
-                        ..spec()
-                    },
-                );
+            Act::Create { cpu, members } => self.create(cpu, members, 0),
+            Act::CreateRetried { cpu, retry } => self.create(cpu, 1, retry),
+            Act::CreateArray { size, throttle } => {
+                let slots = Slots::of(10_000, 10 * MIB);
+                let id = self.bench.next_array();
+                let mut request = array_request(id, size, SessionSpec { slots, ..spec() });
+                request.record.throttle = Some(throttle);
+                request.record.retry = 1;
+                self.bench.create_array(request);
                 self.post();
             }
+            Act::Fails { which } => self.one_ends(which, 1),
             Act::Stop { which } => {
                 if let Some(session) = self.session(which) {
                     self.bench.stop(session);
@@ -251,10 +256,7 @@ impl Twins {
                 }
             }
             Act::Ends { which } => {
-                let alive: Vec<MemberId> = self.node.alive.iter().copied().collect();
-                if let Some(member) = alive.get(which % alive.len().max(1)) {
-                    self.node.ends(&self.bench, *member, ExitCause::Own);
-                }
+                self.one_ends(which, 0);
             }
             Act::Pass { ms } => {
                 self.bench.pass(ms);
@@ -268,6 +270,25 @@ impl Twins {
             Act::Reconnect => self.reconnect(),
             Act::Copy => self.copy(),
             Act::Restore { which } => self.restore(which),
+        }
+    }
+
+    fn create(&mut self, cpu: u64, members: u32, retry: u32) {
+        let slots = Slots::of(cpu * 10_000, 10 * MIB);
+        let mut request = self.bench.request(SessionSpec {
+            slots,
+            members,
+            ..spec()
+        });
+        request.retry = retry;
+        self.bench.create_request(request);
+        self.post();
+    }
+
+    fn one_ends(&mut self, which: usize, code: u8) {
+        let alive: Vec<MemberId> = self.node.alive.iter().copied().collect();
+        if let Some(member) = alive.get(which % alive.len().max(1)) {
+            self.node.exits(&self.bench, *member, ExitCause::Own, code);
         }
     }
 
@@ -324,6 +345,9 @@ impl Twins {
 #[derive(Clone, Debug)]
 enum Act {
     Create { cpu: u64, members: u32 },
+    CreateRetried { cpu: u64, retry: u32 },
+    CreateArray { size: u32, throttle: u32 },
+    Fails { which: usize },
     Stop { which: usize },
     Remove { which: usize },
     Desired { which: usize, keep: bool },
@@ -341,6 +365,9 @@ fn act() -> impl Strategy<Value = Act> {
     let which = 0_usize..20;
     prop_oneof![
         4 => (1_u64..4, 1_u32..3).prop_map(|(cpu, members)| Act::Create { cpu, members }),
+        2 => (1_u64..4, 1_u32..3).prop_map(|(cpu, retry)| Act::CreateRetried { cpu, retry }),
+        1 => (1_u32..4, 1_u32..3).prop_map(|(size, throttle)| Act::CreateArray { size, throttle }),
+        2 => which.clone().prop_map(|which| Act::Fails { which }),
         2 => which.clone().prop_map(|which| Act::Stop { which }),
         2 => which.clone().prop_map(|which| Act::Remove { which }),
         6 => (which.clone(), any::<bool>()).prop_map(|(which, keep)| Act::Desired { which, keep }),

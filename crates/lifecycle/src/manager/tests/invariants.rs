@@ -1,0 +1,127 @@
+//! What must hold of arrays, further attempts and waiting, whatever happened.
+
+use crate::manager::waiting::waits;
+use crate::manager::{Holder, RETRY_LIMIT, Site, View};
+use domain::{ArrayId, DependencyState, DependencyTarget, SessionId, SessionRecord, SessionState};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Checks every session's attempts and what it waits for, and the indexes over that.
+pub(super) fn check_waiting(site: &Site, view: &View) {
+    for record in site.sessions() {
+        check_attempts(record);
+        check_dependencies(site, record);
+        check_indexed(site, record);
+    }
+    let shown: Vec<_> = view.arrays().map(AsRef::as_ref).collect();
+    assert_eq!(
+        site.arrays().collect::<Vec<_>>(),
+        shown,
+        "every change of an array is a row"
+    );
+    let mut names = BTreeMap::new();
+    let living = site.sessions().filter(|record| record.state.is_living());
+    for record in living {
+        let holder = match record.array {
+            Some((array, _)) => Holder::Array(array),
+            None => Holder::Session(record.id),
+        };
+        names.insert((record.owner.clone(), record.name.clone()), holder);
+    }
+    assert_eq!(site.names, names, "names are those of what lives");
+}
+
+fn check_attempts(record: &SessionRecord) {
+    let retry = record.retry;
+    assert!(retry.used <= retry.limit && retry.limit <= RETRY_LIMIT);
+    let over = record.attempt - u32::from(!record.members.is_empty());
+    let past: Vec<u32> = record.past.iter().map(|past| past.attempt).collect();
+    assert_eq!(past, (1..=over).collect::<Vec<u32>>(), "each is told once");
+    assert!(record.former.iter().all(|member| member.id.attempt <= over));
+    assert!(!record.former.iter().any(|member| member.state.occupies()));
+    let ids: Vec<_> = record.all_members().map(|member| member.id).collect();
+    assert!(
+        ids.is_sorted_by(|one, other| one < other),
+        "none is there twice"
+    );
+    if retry.at.is_some() {
+        assert_eq!(record.state, SessionState::Pending);
+        assert!(over > 0);
+    }
+}
+
+fn check_dependencies(site: &Site, record: &SessionRecord) {
+    if !record.members.is_empty() {
+        assert!(!record.is_held_back(), "it does not start early");
+    }
+    if record.failed_dependency().is_some() {
+        assert!(!record.state.is_living(), "it does not wait for ever");
+    }
+    let lives = |id: &SessionId| {
+        site.session(*id)
+            .is_some_and(|other| other.state.is_living())
+    };
+    for dependency in &record.after {
+        let waits = dependency.state == DependencyState::Waiting;
+        let living = match dependency.on {
+            DependencyTarget::Session(id) => lives(&id),
+            DependencyTarget::Array(id) => {
+                site.elements(id).any(|element| element.state.is_living())
+            }
+        };
+        assert!(
+            !waits || living || !record.state.is_living(),
+            "what it waits for may still come"
+        );
+    }
+}
+
+/// A session stands in exactly the index where it belongs.
+fn check_indexed(site: &Site, record: &SessionRecord) {
+    let id = record.id;
+    let waiting = &site.waiting;
+    let waits = waits(record);
+    let paused = waits && record.retry.at.is_some();
+    let held_back = waits && !paused && record.is_held_back();
+    let placeable = waits && !paused && !held_back;
+    assert_eq!(waiting.paused.iter().any(|(_, other)| *other == id), paused);
+    assert_eq!(
+        waiting.dependents.values().any(|set| set.contains(&id)),
+        held_back
+    );
+    assert_eq!(
+        waiting.alone.contains(&id),
+        placeable && record.array.is_none()
+    );
+    let in_array = waiting
+        .elements
+        .values()
+        .any(|set: &BTreeSet<_>| set.contains(&id));
+    assert_eq!(in_array, placeable && record.array.is_some());
+    assert_eq!(site.living.contains(&id), record.state.is_living());
+}
+
+/// No step places more elements of an array than its throttle lets; returns how many are placed.
+pub(super) fn check_throttles(
+    site: &Site,
+    before: &BTreeMap<ArrayId, u32>,
+) -> BTreeMap<ArrayId, u32> {
+    let mut placed: BTreeMap<ArrayId, u32> = BTreeMap::new();
+    let living = site.sessions().filter(|record| record.state.is_living());
+    for record in living.filter(|record| !record.members.is_empty()) {
+        if let Some((array, _)) = record.array {
+            *placed.entry(array).or_default() += 1;
+        }
+    }
+    for array in site.arrays() {
+        let now = placed.get(&array.id).copied().unwrap_or(0);
+        let before = before.get(&array.id).copied().unwrap_or(0);
+        // A throttle that was lowered is reached as elements end.
+        let limit = array.throttle.map(|throttle| throttle.max(before));
+        assert!(
+            limit.is_none_or(|limit| now <= limit),
+            "{now} of {}",
+            array.name
+        );
+    }
+    placed
+}
