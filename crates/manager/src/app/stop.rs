@@ -6,7 +6,7 @@ use crate::clock;
 use crate::leader::Request;
 use domain::{MemberState, SessionId, SessionRecord, Span, StopOrder};
 use lifecycle::manager::{Answer, Refusal, STOP_GRACE_MS};
-use node_api::SignalRequest;
+use node_api::{NodeError, SignalRequest};
 use public_api::{Caller, Problem, ProblemCode, SessionView, SignalOrder, StopSession};
 use std::sync::Arc;
 
@@ -126,19 +126,25 @@ impl SiteService {
             member: main.id,
             signal,
         };
-        api.signal(request).await.map_err(|error| of_node(&error))
+        api.signal(request).await.map_err(|error| match error {
+            // It is being prepared: the node may not have begun.
+            NodeError::UnknownMember { .. } if main.state == MemberState::Preparing => {
+                Problem::new(ProblemCode::WrongState, error.to_string())
+            }
+            _ => of_node(&error),
+        })
     }
 }
 
-/// Whether a member may have a command that runs. One that is starting may, by the time the signal
-/// is there; the node tells if not.
+/// Whether a member may have a command that runs. One that is on its node may: its output can be
+/// there before the report that it started; the node tells if not.
 fn has_command(state: &MemberState) -> bool {
     match state {
-        MemberState::Starting | MemberState::Running { .. } | MemberState::Stopping { .. } => true,
-        MemberState::Assigned
-        | MemberState::Preparing
-        | MemberState::Exited { .. }
-        | MemberState::Gone => false,
+        MemberState::Preparing
+        | MemberState::Starting
+        | MemberState::Running { .. }
+        | MemberState::Stopping { .. } => true,
+        MemberState::Assigned | MemberState::Exited { .. } | MemberState::Gone => false,
     }
 }
 
