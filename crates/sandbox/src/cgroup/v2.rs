@@ -14,7 +14,7 @@ use super::files::{
 use super::mounts::UnifiedMount;
 use super::place::{DAEMON, Place, has_word, sites};
 use crate::message::GroupPaths;
-use domain::{MemberId, OomEvidence};
+use domain::{AskedLimits, MemberId, OomEvidence};
 use engine_api::{Limits, RemoveReport, Usage};
 use std::fs;
 use std::io;
@@ -71,7 +71,7 @@ impl V2 {
         });
         let group = match made {
             Ok(group) => group,
-            Err(error) if limits.best_effort => {
+            Err(error) if limits.best_effort || self.may_go_without(limits) => {
                 tracing::warn!(member.id = %member, "a container starts without a group: {error}");
                 return Ok(GroupPaths::default());
             }
@@ -83,6 +83,12 @@ impl V2 {
             cpu_quota: quota.exists().then(|| (quota, cpu_quota(limits.cpu))),
             unified: Some(group),
         })
+    }
+
+    /// Whether its limits are defaults, of a place that cannot hold them: those keep nothing down.
+    fn may_go_without(&self, limits: &Limits) -> bool {
+        let cannot = |controller: &&str| self.place.has(controller).is_err();
+        limits.asked == AskedLimits::NONE && super::CONTROLLERS.iter().any(cannot)
     }
 
     /// Makes our own group and the member's in it. An older process of this site that is just

@@ -1,7 +1,7 @@
 //! In a group that was handed over to the daemon, as a service manager does on version 2.
 
 use super::bench::{Bench, eventually, group, output, read_group};
-use domain::{Capability, MemberId};
+use domain::{AskedLimits, Capability, MemberId};
 use engine_api::{Engine as _, StartError};
 use guest_api::Stream;
 use rustix::fs::XattrFlags;
@@ -121,6 +121,7 @@ async fn a_group_in_which_others_stand_is_left_alone() {
     );
     let bench = Bench::new();
     let mut container = bench.container(0, "echo ran");
+    container.limits.asked = AskedLimits::ALL;
     let refused = bench.start(&container).await.expect_err("refused");
     let is_row = matches!(
         refused,
@@ -132,6 +133,10 @@ async fn a_group_in_which_others_stand_is_left_alone() {
     assert!(is_row, "{refused:?}");
     // What can be had without limits, can be had.
     container.limits.best_effort = true;
+    assert_eq!(bench.run(&container).await.output, "ran\n");
+    // So can what has its limits by default only.
+    let mut container = bench.container(1, "echo ran");
+    container.limits.asked = AskedLimits::NONE;
     assert_eq!(bench.run(&container).await.output, "ran\n");
     let stands = fs::read_to_string(format!("/proc/{}/cgroup", other.id())).expect("read");
     assert!(stands.trim().ends_with("/unit"), "{stands}");
@@ -154,6 +159,7 @@ async fn a_controller_that_was_not_handed_down_is_missing_by_name() {
     assert_eq!(reason("pids"), "");
     let bench = Bench::new();
     let mut container = bench.container(0, "echo ran");
+    container.limits.asked = AskedLimits::ALL;
     let refused = bench.start(&container).await.expect_err("refused");
     let is_row = matches!(
         refused,
