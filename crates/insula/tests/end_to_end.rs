@@ -1,7 +1,7 @@
 //! The executable as people use it: each test has a site of its own, in a home and a runtime
 //! directory of its own, and checks from outside that nothing is left when it is gone.
 //!
-//! They need root: most run the site as root, on cgroup v1, and [`without_root`] makes a fresh
+//! They need root: most run the site as root, and [`without_root`] makes a fresh
 //! ordinary user. Elsewhere each says so and ends.
 
 #![allow(
