@@ -7,6 +7,13 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
+/// The guest says so every ten seconds while it lives. An emulated machine of two processors now and
+/// then stands still with both of them busy, whatever it was running; then it is started again.
+const SILENCE: Duration = Duration::from_secs(150);
+/// How often it is started at most.
+const STARTS: u32 = 2;
+/// What a guest says while it lives.
+const ALIVE: &str = "@alive";
 /// Lines that may wait to be printed.
 const LINES: usize = 1_000;
 const MEMORY: &str = "2048";
@@ -35,8 +42,26 @@ pub(super) struct Ended {
 }
 
 impl Machine<'_> {
-    /// Runs it to its end and prints what it says as it says it.
+    /// Runs it to its end and prints what it says as it says it. One that stands still is started
+    /// again once.
     pub(super) fn run(&self) -> anyhow::Result<Ended> {
+        for start in 1..=STARTS {
+            match self.run_once()? {
+                Heard::All(ended) => return Ok(ended),
+                Heard::TooLate => anyhow::bail!(
+                    "the guest took longer than {:.0?} and was ended",
+                    self.limit
+                ),
+                Heard::Silence => println!(
+                    "  start {start} of {STARTS}: THE GUEST STANDS STILL, not one sign of life in \
+                     {SILENCE:.0?}"
+                ),
+            }
+        }
+        anyhow::bail!("the guest stood still each time it was started")
+    }
+
+    fn run_once(&self) -> anyhow::Result<Heard> {
         let mut child = self.start()?;
         let output = child.stdout.take().context("the machine has no output")?;
         let (told, lines) = sync_channel(LINES);
@@ -50,19 +75,13 @@ impl Machine<'_> {
                 }
             }
         });
-        let heard = listen(&lines, Instant::now() + self.limit);
+        let heard = listen(&lines, Instant::now() + self.limit, SILENCE);
         // It has ended, or it must.
         let _ = child.kill();
         child.wait().context("cannot wait for the machine")?;
         drop(lines);
         let _ = reader.join();
-        let Some(ended) = heard else {
-            anyhow::bail!(
-                "the guest took longer than {:.0?} and was ended",
-                self.limit
-            );
-        };
-        Ok(ended)
+        Ok(heard)
     }
 
     fn start(&self) -> anyhow::Result<Child> {
@@ -77,7 +96,7 @@ impl Machine<'_> {
             "tcg,thread=multi"
         };
         let disk = format!(
-            "file={},format=raw,if=none,id=disk,cache=unsafe",
+            "file={},format=raw,if=none,id=disk,cache=unsafe,snapshot=on",
             self.disk.display()
         );
         command
@@ -92,22 +111,37 @@ impl Machine<'_> {
     }
 }
 
-/// Prints lines until there are no more, and keeps what is meant for us. `None`: too late.
-fn listen(lines: &Receiver<String>, deadline: Instant) -> Option<Ended> {
+/// How listening ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    /// There is no more to hear.
+    All(Ended),
+    /// The time was over.
+    TooLate,
+    /// It gave no sign of life.
+    Silence,
+}
+
+/// Prints lines until there are no more, and keeps what is meant for us.
+fn listen(lines: &Receiver<String>, deadline: Instant, silence: Duration) -> Heard {
     let mut ended = Ended::default();
     let mut open = None;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match lines.recv_timeout(left) {
+        match lines.recv_timeout(left.min(silence)) {
             Ok(line) => ended.take(&line, &mut open),
-            Err(RecvTimeoutError::Disconnected) => return Some(ended),
-            Err(RecvTimeoutError::Timeout) => return None,
+            Err(RecvTimeoutError::Disconnected) => return Heard::All(ended),
+            Err(RecvTimeoutError::Timeout) if left > silence => return Heard::Silence,
+            Err(RecvTimeoutError::Timeout) => return Heard::TooLate,
         }
     }
 }
 
 impl Ended {
     fn take(&mut self, line: &str, open: &mut Option<(String, String)>) {
+        if line == ALIVE {
+            return;
+        }
         if let Some((_, text)) = open {
             if line == "@end" {
                 self.files.extend(open.take());
@@ -127,7 +161,7 @@ impl Ended {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ended, listen};
+    use super::{Ended, Heard, listen};
     use std::sync::mpsc::sync_channel;
     use std::time::{Duration, Instant};
 
@@ -137,11 +171,23 @@ mod tests {
         for line in ["booting", "@file a.json", "{", "}", "@end", "@status 3"] {
             told.send(line.to_owned()).expect("room");
         }
-        let soon = Instant::now() + Duration::from_millis(1);
-        assert_eq!(listen(&lines, soon), None, "it has not ended");
+        let moment = Duration::from_millis(1);
+        let soon = Instant::now() + moment;
+        let hour = Duration::from_secs(3600);
+        assert_eq!(listen(&lines, soon, hour), Heard::TooLate);
+        let later = Instant::now() + hour;
+        assert_eq!(listen(&lines, later, moment), Heard::Silence);
         drop(told);
         let (told, lines) = sync_channel(10);
-        for line in ["booting", "@file a.json", "{", "}", "@end", "@status 3"] {
+        for line in [
+            "booting",
+            "@file a.json",
+            "{",
+            "@alive",
+            "}",
+            "@end",
+            "@status 3",
+        ] {
             told.send(line.to_owned()).expect("room");
         }
         drop(told);
@@ -149,6 +195,6 @@ mod tests {
             status: Some(3),
             files: vec![("a.json".to_owned(), "{\n}\n".to_owned())],
         };
-        assert_eq!(listen(&lines, soon), Some(expected));
+        assert_eq!(listen(&lines, soon, hour), Heard::All(expected));
     }
 }
