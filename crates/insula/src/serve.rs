@@ -36,6 +36,11 @@ const LOCK_PAUSE: Duration = Duration::from_millis(25);
 /// Longest that going down waits for requests and tasks; then the process ends all the same,
 /// which loses nothing.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+/// Longest wait for the site's own node before the first request is taken. Requests that come
+/// before it could not be refused for an amount that no node has.
+const NODE_LIMIT: Duration = Duration::from_secs(5);
+/// Between two looks for it.
+const NODE_PAUSE: Duration = Duration::from_millis(2);
 
 /// Serves the site until it is told to go down.
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
@@ -97,6 +102,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let daemon = start(settings, address.clone()).await?;
     let key = site_key(&settings.home.join("api-key"))?;
     let service = daemon.manager.service();
+    await_node(&daemon.manager).await;
     let unix = listen_unix(&settings.socket())?;
     let stopping = daemon.tasks.cancelled();
     let authenticator = Authenticator::new(key);
@@ -126,6 +132,18 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     }
     daemon.sandbox.close();
     Ok(())
+}
+
+/// Waits until the node has told what it has, or for as long as makes sense.
+async fn await_node(manager: &Manager) {
+    let connected = async {
+        while !manager.has_connected_node() {
+            tokio::time::sleep(NODE_PAUSE).await;
+        }
+    };
+    if tokio::time::timeout(NODE_LIMIT, connected).await.is_err() {
+        tracing::warn!("the node has told nothing for {NODE_LIMIT:?}; the site serves without it");
+    }
 }
 
 /// Writes `daemon.json`. It is only a hint, so a disk without room for it keeps no site down; but

@@ -223,6 +223,13 @@ impl Manager {
         self.shared.committed()
     }
 
+    /// Whether a node has told what it has: before, nobody knows what can never be placed.
+    pub fn has_connected_node(&self) -> bool {
+        let is_connected = |node: &domain::NodeRecord| node.status == domain::NodeStatus::Connected;
+        self.shared
+            .read(|view| view.nodes.values().any(is_connected))
+    }
+
     /// The site's id.
     pub fn site_id(&self) -> domain::SiteId {
         self.shared.read(|view| view.site.id)
