@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  target/guest-v2/kernel/   Debian's cloud kernel, the modules it needs for a disk, busybox
-//!  target/guest-v2/root/     programs of this machine's packages, the tests, their launcher
+//!  target/guest-v2/root      programs of this machine's packages, the tests, their launcher
 //!  target/guest-v2/disk.img  the same as a file system
 //! ```
 //! The kernel is downloaded once; remove `target/guest-v2/kernel` to have a newer one. The rest is

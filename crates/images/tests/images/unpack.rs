@@ -364,7 +364,7 @@ fn a_layer_is_unpacked_once_however_many_want_it() {
 fn half_a_layer_goes_at_the_next_start() {
     let site = Site::new();
     let directory = site.directory.path().join("layers");
-    fs::create_dir_all(directory.join(".new-1/root/usr")).expect("made");
+    fs::create_dir_all(directory.join(".new-1").join("root").join("usr")).expect("made");
     store(&site, ownership());
     assert!(names(&directory).is_empty(), "{:?}", names(&directory));
 }
