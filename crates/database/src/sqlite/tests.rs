@@ -1,6 +1,7 @@
 //! Tests of the store: rows, pages, retention, plans, other builds' files, full disks, kills.
 
 mod arrays;
+mod commits;
 mod crash;
 mod full_disk;
 mod images;

@@ -1,18 +1,20 @@
 //! A service that answers what it is told to and remembers what it was asked.
 
+mod answers;
+
+use answers::{echo, image};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use public_api::{
     ArrayPage, ArrayQuery, ArrayView, AttachOrder, Build, ByteStream, Caller, ChangeSession,
-    ClientMessage, ClientMessageStream, CreateArray, CreateSession, Created, CreatedArray,
-    ElementPage, ElementQuery, EventPage, EventPageQuery, EventQuery, EventStream, ExecOrder,
-    FilesQuery, ImageListView, ImageSettingsView, ImageView, ImportQuery, ImportedView, JoinedView,
-    KindView, ListQuery, LogFrame, LogOutput, LogQuery, NetworkView, NodeView, OutputStream,
-    Problem, ProblemCode, ProcessControl, ProcessEnd, ProcessEvent, PublicEvent, RemovedImagesView,
-    ResourcesView, ServerMessage, ServerMessageStream, Service, SessionPage, SessionView,
-    ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView, StdinQuery, StdinView,
-    StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
+    ClientMessageStream, CreateArray, CreateSession, Created, CreatedArray, ElementPage,
+    ElementQuery, EventPage, EventPageQuery, EventQuery, EventStream, ExecOrder, FilesQuery,
+    ImageListView, ImageView, ImportQuery, ImportedView, JoinedView, KindView, ListQuery, LogFrame,
+    LogOutput, LogQuery, NetworkView, NodeView, OutputStream, Problem, ProblemCode, ProcessEvent,
+    PublicEvent, RemovedImagesView, ResourcesView, ServerMessage, ServerMessageStream, Service,
+    SessionPage, SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView,
+    StdinQuery, StdinView, StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -146,31 +148,6 @@ impl Fake {
             ended_at: None,
         }
     }
-}
-
-/// Everything comes back, and an end of the input is the process's; a signal breaks it.
-fn echo(first: ServerMessage, input: ClientMessageStream, joined: Arc<()>) -> ServerMessageStream {
-    let echoed = input.map(move |message| {
-        let _joined = &joined;
-        let event = match message {
-            ClientMessage::Input(bytes) => return Ok(ServerMessage::Stdout(bytes)),
-            ClientMessage::Control(ProcessControl::Resize(size)) => {
-                let text = format!("{}x{}", size.columns, size.rows);
-                return Ok(ServerMessage::Stderr(text.into()));
-            }
-            ClientMessage::Control(ProcessControl::Signal(_)) => {
-                return Err(Problem::new(ProblemCode::NodeUnreachable, "gone"));
-            }
-            ClientMessage::Control(_) => ProcessEnd {
-                exit_code: 3,
-                cause: "exit_code".to_owned(),
-                reason: "it exited with 3".to_owned(),
-                with_session: false,
-            },
-        };
-        Ok(ServerMessage::Event(ProcessEvent::Ended(event)))
-    });
-    stream::iter([Ok(first)]).chain(echoed).boxed()
 }
 
 macro_rules! note {
@@ -608,25 +585,5 @@ impl Service for Fake {
         let mut changes = self.commit.subscribe();
         let reached = changes.wait_for(|now| *now >= commit).await;
         reached.expect("the sender is in self");
-    }
-}
-
-fn image(name: &str) -> ImageView {
-    ImageView {
-        id: "sha256:0".to_owned(),
-        names: vec![name.to_owned()],
-        built_in: false,
-        domain: "local".to_owned(),
-        project: "default".to_owned(),
-        user: "ada".to_owned(),
-        imported_at: None,
-        made_at: None,
-        architecture: "amd64".to_owned(),
-        os: "linux".to_owned(),
-        bytes: 1,
-        stored_bytes: 1,
-        layers: Vec::new(),
-        settings: ImageSettingsView::default(),
-        used_by: Vec::new(),
     }
 }

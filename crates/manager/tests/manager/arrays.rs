@@ -1,19 +1,19 @@
-//! Arrays, further attempts, and sessions that wait for others.
+//! Arrays and further attempts.
 
 use crate::site::{TestSite, caller, command, operator};
 use futures::StreamExt;
 use public_api::{
-    AfterNeed, AfterOrder, ArrayQuery, ArrayView, Caller, CreateArray, CreateElement,
-    CreateSession, ElementQuery, ElementView, EventQuery, FilesQuery, ListQuery, LogQuery, Problem,
-    ProblemCode, SessionView, StopSession, ThrottleOrder,
+    ArrayQuery, ArrayView, Caller, CreateArray, CreateElement, CreateSession, ElementQuery,
+    ElementView, EventQuery, FilesQuery, ListQuery, LogQuery, Problem, ProblemCode, SessionView,
+    StopSession, ThrottleOrder,
 };
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-static ADA: LazyLock<Caller> = LazyLock::new(|| caller("ada"));
+pub(crate) static ADA: LazyLock<Caller> = LazyLock::new(|| caller("ada"));
 
-fn array(name: &str, indices: &str, words: &[&str]) -> CreateArray {
+pub(crate) fn array(name: &str, indices: &str, words: &[&str]) -> CreateArray {
     CreateArray {
         session: CreateSession {
             name: Some(name.to_owned()),
@@ -24,7 +24,7 @@ fn array(name: &str, indices: &str, words: &[&str]) -> CreateArray {
     }
 }
 
-fn element(index: u32, words: &[&str], parameter: &str) -> CreateElement {
+pub(crate) fn element(index: u32, words: &[&str], parameter: &str) -> CreateElement {
     CreateElement {
         index,
         command: Some(words.iter().map(|word| (*word).to_owned()).collect()),
@@ -33,7 +33,7 @@ fn element(index: u32, words: &[&str], parameter: &str) -> CreateElement {
 }
 
 impl TestSite {
-    async fn make(&self, request: CreateArray) -> ArrayView {
+    pub(crate) async fn make(&self, request: CreateArray) -> ArrayView {
         let made = self.service.create_array(&ADA, request, None);
         made.await.expect("it is made").array
     }
@@ -472,105 +472,6 @@ async fn a_follower_of_the_next_attempt_waits_for_it() {
     }
     assert_eq!(site.output(&made.id, follow(2)).await.0, "attempt 2\n");
     assert_eq!(site.show(&made.id).await.state, "ended");
-    site.close().await;
-}
-
-fn after(session: &str, need: AfterNeed, words: &[&str]) -> CreateSession {
-    CreateSession {
-        after: vec![AfterOrder {
-            session: session.to_owned(),
-            need,
-        }],
-        ..command(words)
-    }
-}
-
-#[tokio::test]
-async fn a_session_waits_for_others_and_is_cancelled_in_vain() {
-    let site = TestSite::new().await;
-    let mut first = command(&["stay"]);
-    first.name = Some("first".to_owned());
-    site.create(first).await;
-    site.await_state("first", "running").await;
-    let ended = site
-        .create(after("first", AfterNeed::Ended, &["true"]))
-        .await;
-    let succeeded = site
-        .create(after("first", AfterNeed::Succeeded, &["true"]))
-        .await;
-    assert_eq!(ended.after[0].state, "waiting");
-    let why = site.service.why(&ADA, &ended.id).await.expect("it waits");
-    assert_eq!(why.summary, "it waits for the end of first");
-    let stop = StopSession::default();
-    site.service
-        .stop(&ADA, "first", stop)
-        .await
-        .expect("accepted");
-    let ended = site.await_state(&ended.id, "ended").await;
-    assert_eq!(ended.outcome.expect("it has ended").outcome, "succeeded");
-    assert_eq!(ended.after[0].state, "met");
-    let vain = site.await_state(&succeeded.id, "ended").await;
-    let outcome = vain.outcome.expect("it has ended");
-    assert_eq!(
-        (outcome.outcome.as_str(), outcome.cause.as_str()),
-        ("cancelled", "dependency_failed")
-    );
-    assert!(outcome.reason.contains("`first`"), "{}", outcome.reason);
-    assert_eq!((outcome.exit_code, vain.attempt), (130, 0));
-    // Of what has ended, the outcome decides at once; and it stays when the row is gone.
-    let late = site
-        .create(after("first", AfterNeed::Succeeded, &["true"]))
-        .await;
-    assert_eq!(
-        site.await_state(&late.id, "ended").await.after[0].state,
-        "failed"
-    );
-    site.service
-        .remove(&ADA, "first", false)
-        .await
-        .expect("accepted");
-    site.await_gone("first").await;
-    assert_eq!(site.show(&late.id).await.after[0].state, "failed");
-    let problem = site
-        .refused(after("first", AfterNeed::Ended, &["true"]))
-        .await;
-    assert_eq!(problem.code, ProblemCode::NoSuchSession);
-    site.close().await;
-}
-
-#[tokio::test]
-async fn an_array_is_waited_for_as_a_whole() {
-    let site = TestSite::new().await;
-    let elements = vec![element(1, &["stay"], "a"), element(2, &["true"], "b")];
-    let request = CreateArray {
-        indices: None,
-        elements,
-        ..array("fit", "1", &["true"])
-    };
-    site.make(request).await;
-    let waits = site
-        .create(after("fit", AfterNeed::Succeeded, &["true"]))
-        .await;
-    let one = site
-        .create(after("fit.2", AfterNeed::Succeeded, &["true"]))
-        .await;
-    let one = site.await_state(&one.id, "ended").await;
-    assert_eq!(one.outcome.expect("it has ended").outcome, "succeeded");
-    assert_eq!(site.show(&waits.id).await.state, "pending");
-    let stop = StopSession::default();
-    site.service
-        .stop(&ADA, "fit.1", stop)
-        .await
-        .expect("accepted");
-    let vain = site
-        .await_state(&waits.id, "ended")
-        .await
-        .outcome
-        .expect("it has ended");
-    assert!(vain.reason.contains("`fit.1`"), "{}", vain.reason);
-    let other = site.create(after("fit", AfterNeed::Ended, &["true"])).await;
-    let other = site.await_state(&other.id, "ended").await;
-    assert_eq!(other.outcome.expect("it has ended").outcome, "succeeded");
     site.close().await;
 }
 

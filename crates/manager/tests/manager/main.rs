@@ -1,6 +1,7 @@
 //! A manager with a real store and an agent that only pretends: requests, streams, restarts, and
 //! commits that fail.
 
+mod after;
 mod agent;
 mod arrays;
 mod daily;

@@ -1,0 +1,70 @@
+//! What a commit takes along, what it refuses, and rows that cannot be read.
+
+use super::sample::{self, commit, open, pending, put, running};
+use crate::store::Store as _;
+use domain::Timestamp;
+use lifecycle::rows::RowChange;
+
+const ALWAYS: Timestamp = Timestamp(0);
+
+#[test]
+fn a_deleted_session_takes_its_events_and_members_with_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = open(directory.path());
+    let (one, two) = (running(1), running(2));
+    let batch = [
+        put(one.clone()),
+        put(two.clone()),
+        sample::event(1, Some(one.id)),
+        sample::event(2, Some(two.id)),
+        sample::event(3, None),
+    ];
+    store.commit(&batch).expect("committed");
+    commit(&mut store, RowChange::DeleteSession { session: one.id });
+    assert_eq!(store.session(one.id).expect("read"), None);
+    assert_eq!(store.session(two.id).expect("read"), Some(two));
+    let numbers: Vec<u64> = store
+        .events(0, 10)
+        .expect("read")
+        .iter()
+        .map(|event| event.number)
+        .collect();
+    assert_eq!(numbers, [2, 3]);
+    let members: i64 = store
+        .connection
+        .query_row("SELECT count(*) FROM members", [], |row| row.get(0))
+        .expect("counted");
+    assert_eq!(members, 1);
+}
+
+#[test]
+fn a_refused_batch_leaves_nothing_and_an_empty_one_counts_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = open(directory.path());
+    assert_eq!(commit(&mut store, sample::event(1, None)), 1);
+    // The second event has a number that is taken.
+    let batch = [put(pending(1)), sample::event(1, None)];
+    let error = store.commit(&batch).expect_err("the number is taken");
+    assert!(
+        matches!(error, crate::CommitError::Refused { .. }),
+        "{error:?}"
+    );
+    assert_eq!(store.session(pending(1).id).expect("read"), None);
+    assert_eq!(store.commit(&[]).expect("nothing to do"), 1);
+    assert_eq!(store.last_commit().expect("read"), 1);
+    assert_eq!(commit(&mut store, put(pending(1))), 2);
+}
+
+#[test]
+fn a_row_in_an_unknown_form_is_named() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = open(directory.path());
+    commit(&mut store, put(pending(1)));
+    store
+        .connection
+        .execute("UPDATE sessions SET row_version = 99", [])
+        .expect("updated");
+    let error = store.load(ALWAYS, ALWAYS).expect_err("an unknown form");
+    let source = std::error::Error::source(&error).expect("a cause");
+    insta::assert_snapshot!(format!("{error}: {source}"), @"row `00000000000z9` of table sessions cannot be read: the row has the form 99, this build knows 1");
+}
