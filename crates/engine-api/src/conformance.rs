@@ -6,6 +6,7 @@
 //! broken is a [`Violation`].
 
 mod bench;
+mod files;
 mod isolation;
 mod lifetime;
 mod limits;
@@ -23,7 +24,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use report::{CaseResult, Report};
-pub use work::Work;
+pub use work::{Layer, Work};
 
 /// What a test of an engine must offer to the cases.
 #[async_trait]
@@ -37,6 +38,14 @@ pub trait Harness: Send + Sync {
     /// Makes everything that a container needs before [`Engine::start`]: its directory with the
     /// entries of [`crate::layout`] and its root.
     async fn prepare(&self, plan: &Plan) -> ContainerSpec;
+
+    /// Starts a container that is prepared by another engine with the same settings, whose process
+    /// is killed after it.
+    async fn start_and_die(&self, container: &ContainerSpec);
+
+    /// What the command of [`Work::UseMount`] left in the directory that is mounted; `None` if
+    /// nothing.
+    async fn made_in_mount(&self, container: &ContainerSpec) -> Option<MadeInMount>;
 
     /// Lets so much time pass.
     async fn advance(&self, milliseconds: u32);
@@ -54,7 +63,16 @@ pub trait Harness: Send + Sync {
     async fn discard(&self, container: &ContainerSpec);
 }
 
-/// A container that a case wants.
+/// A file that a command made in a user's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeInMount {
+    /// What is in it.
+    pub text: String,
+    /// It belongs to the user whose directory it is.
+    pub is_users: bool,
+}
+
+/// A container that a case wants. What its work needs beside that stands with [`Work`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Whose.
@@ -273,6 +291,16 @@ pub const CASES: &[Case] = &[
         "the root cannot be written"
     ),
     case!(
+        "root.layers",
+        files::layers_are_one_root_with_its_own_changes,
+        "layers are seen as one root, and what is changed there only its container sees"
+    ),
+    case!(
+        "mount.user",
+        files::a_users_directory_can_be_used,
+        "a user's private directory can be read and written, and new files are the user's"
+    ),
+    case!(
         "identity.range",
         isolation::user_ids_are_its_own,
         "user ids are its own"
@@ -281,6 +309,16 @@ pub const CASES: &[Case] = &[
         "system-calls.filtered",
         isolation::system_calls_are_filtered,
         "a filter is in force"
+    ),
+    case!(
+        "devices.filtered",
+        isolation::only_harmless_devices_can_be_opened,
+        "/dev has the harmless devices, and others cannot be opened from elsewhere"
+    ),
+    case!(
+        "guest.outlives-agent",
+        lifetime::the_guest_outlives_the_agent,
+        "a container runs on when the process that started it is killed, and obeys the next one"
     ),
 ];
 

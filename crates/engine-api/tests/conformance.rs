@@ -9,7 +9,9 @@ use conformance::checked_in;
 use domain::{
     AskedLimits, ExitHow, ExitRecord, MemberId, Network, OomEvidence, SessionId, Timestamp,
 };
-use engine_api::conformance::{CASES, Harness, Kept, Plan, Report, Violation, Work, run_case};
+use engine_api::conformance::{
+    CASES, Harness, Kept, MadeInMount, Plan, Report, Violation, Work, run_case,
+};
 use engine_api::simulated::{Ending, Life, Output, Script, SimulatedEngine};
 use engine_api::{
     ContainerSpec, Engine, EngineError, Fingerprint, Found, GuestSpec, Limits, RemoveReport,
@@ -53,6 +55,9 @@ const WORKS: &[Work] = &[
     Work::ShowRoot,
     Work::ShowIdentity,
     Work::ShowFilter,
+    Work::UseLayers,
+    Work::UseMount,
+    Work::OpenDevices,
 ];
 
 fn prints(text: impl Into<Vec<u8>>) -> Life {
@@ -111,6 +116,9 @@ impl Script for Works {
                 prints(format!("0 {} {}\n", container.uids.base, UidRange::LENGTH))
             }
             Work::ShowFilter => prints("2\n"),
+            Work::UseLayers => prints(Work::LAYERED),
+            Work::UseMount => prints(Work::MOUNTED.1),
+            Work::OpenDevices => prints("full\nnull\nrandom\ntty\nurandom\nzero\n"),
         }
     }
 }
@@ -183,6 +191,21 @@ impl<E: AsEngine> Harness for Simulated<E> {
                 socket: "/nowhere/socket".into(),
             },
         }
+    }
+
+    async fn start_and_die(&self, container: &ContainerSpec) {
+        // It is no process: what lives by it lives in the test.
+        let started = self.engine().start(container).await;
+        assert!(!started.expect("started").already);
+    }
+
+    async fn made_in_mount(&self, container: &ContainerSpec) -> Option<MadeInMount> {
+        let uses = WORKS[usize::from(container.guest.config[0])] == Work::UseMount;
+        let ended = self.simulated.record(container.member).is_some();
+        (uses && ended).then(|| MadeInMount {
+            text: Work::MADE.1.to_owned(),
+            is_users: true,
+        })
     }
 
     async fn advance(&self, milliseconds: u32) {

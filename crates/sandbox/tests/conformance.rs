@@ -9,14 +9,16 @@ mod ordinary_user;
 
 use async_trait::async_trait;
 use domain::{AskedLimits, ExitRecord, MemberId, SessionId};
-use engine_api::conformance::{CASES, Harness, Kept, Plan, Report};
-use engine_api::{ContainerSpec, Engine, GuestSpec, Limits, UidRange, layout};
+use engine_api::conformance::{CASES, Harness, Kept, Layer, MadeInMount, Plan, Report, Work};
+use engine_api::{Bind, BindOwner, ContainerSpec, Engine, GuestSpec, Limits, UidRange, layout};
 use guest_api::files::{LOG_LIMIT_BYTES, RECORD, RecordFile, parse_segment_name};
 use guest_api::{GuestConfig, PROTOCOL_VERSION, RunAs, Stream};
 use ordinary_user::{Lent, OrdinaryUser};
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use sandbox::{GroupVersion, LauncherCommand, Sandbox, SandboxSettings, control_groups};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -25,17 +27,26 @@ use std::time::Duration;
 const UID_BASE: u32 = 3_000_000_000;
 /// A file that must still be in the working directory after a removal.
 const MARK: &str = "kept";
+/// A user's directory, beside the entries of the member's.
+const MOUNTED: &str = "mounted";
 /// The launcher's name beside tests that were installed.
 const INSTALLED_LAUNCHER: &str = "sandbox-launcher";
 /// Before the name of a report and the report itself.
 const TOLD: &str = "report: ";
 /// Ends what a broken case leaves running.
 const TIME_LIMIT_MS: u64 = 120_000;
+/// Set for a process that starts a container and is killed: what it needs, as JSON.
+const START_AND_DIE: &str = "INSULA_TEST_START_AND_DIE";
+/// What that process says when it has.
+const STARTED: &str = "started, and waits to be killed";
+/// Whose directory is mounted, where root makes it.
+const MOUNTING_USER: u32 = 4_321;
 
 /// The sandbox with directories of its own.
 #[derive(Debug)]
 struct Root {
     sandbox: Sandbox,
+    group: String,
     image: images::HostImage,
     directory: tempfile::TempDir,
 }
@@ -48,17 +59,12 @@ impl Root {
         for name in ["members", "sockets"] {
             fs::create_dir(path.join(name)).expect("made");
         }
-        let settings = SandboxSettings {
-            cgroup_group: format!("insula-conformance-{}", std::process::id()),
-            runtime_directory: path.join("sockets"),
-            launcher: LauncherCommand {
-                executable: installed().unwrap_or_else(built),
-                arguments: Vec::new(),
-            },
-        };
+        let group = format!("insula-conformance-{}", std::process::id());
+        let settings = settings(group.clone(), path.join("sockets"));
         let image = images::host::prepare(&path.join("images")).expect("an image");
         Self {
             sandbox: Sandbox::new(settings),
+            group,
             image,
             directory,
         }
@@ -70,6 +76,80 @@ impl Root {
             .join("members")
             .join(member.to_string())
     }
+}
+
+fn settings(cgroup_group: String, runtime_directory: PathBuf) -> SandboxSettings {
+    SandboxSettings {
+        cgroup_group,
+        runtime_directory,
+        launcher: LauncherCommand {
+            executable: installed().unwrap_or_else(built),
+            arguments: Vec::new(),
+        },
+    }
+}
+
+/// Makes the layers of a work, once for all containers that have them.
+fn make_layers(place: &Path, layers: &[Layer]) -> Vec<PathBuf> {
+    let open_to_all = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("opened");
+    };
+    let layers = (0..).zip(layers);
+    let made = layers.map(|(number, files)| {
+        let layer = place.join(format!("layer-{number}"));
+        if layer.exists() {
+            return layer;
+        }
+        fs::create_dir_all(&layer).expect("made");
+        open_to_all(&layer, 0o755);
+        for (path, text) in *files {
+            let path = layer.join(path);
+            let directory = path.parent().expect("in a directory");
+            fs::create_dir_all(directory).expect("made");
+            open_to_all(directory, 0o777);
+            fs::write(&path, text).expect("written");
+            open_to_all(&path, 0o666);
+        }
+        layer
+    });
+    made.collect()
+}
+
+/// A private directory of a user.
+fn make_mount(place: &Path) -> Bind {
+    let (uid, gid) = if is_root() {
+        (MOUNTING_USER, MOUNTING_USER)
+    } else {
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        (uid.as_raw(), gid.as_raw())
+    };
+    let file = place.join(Work::MOUNTED.0);
+    fs::create_dir(place).expect("made");
+    fs::write(&file, Work::MOUNTED.1).expect("written");
+    for (path, mode) in [(&file, 0o600), (&place.to_path_buf(), 0o700)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("closed");
+        if is_root() {
+            chown(path, Some(uid), Some(gid)).expect("given away");
+        }
+    }
+    Bind {
+        source: place.to_path_buf(),
+        target: Work::MOUNT.into(),
+        read_only: false,
+        owner: BindOwner::User { uid, gid },
+    }
+}
+
+/// A device node that everybody may open, beside the control: from outside it can be opened.
+fn make_device(directory: &Path) {
+    if !is_root() {
+        return;
+    }
+    let path = directory.join(layout::WORK).join(Work::DEVICE);
+    let (kind, mode) = (FileType::CharacterDevice, Mode::from_raw_mode(0o666));
+    mknodat(CWD, &path, kind, mode, makedev(1, 3)).expect("a twin of /dev/null");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("opened to all");
+    fs::File::open(&path).expect("the control: outside it is a device");
 }
 
 /// Makes a member's directory as an agent does.
@@ -144,12 +224,22 @@ impl Harness for Root {
         let sockets = self.directory.path().join("sockets");
         let mut root = self.image.root.clone();
         root.read_only = plan.read_only;
+        let mut binds = self.image.binds.clone();
+        match plan.work {
+            Work::UseLayers => {
+                let layers = self.directory.path().join("layers");
+                root.layers.extend(make_layers(&layers, Work::LAYERS));
+            }
+            Work::UseMount => binds.push(make_mount(&directory.join(MOUNTED))),
+            Work::OpenDevices => make_device(&directory),
+            _ => {}
+        }
         ContainerSpec {
             member: plan.member,
             hostname: "case".to_owned(),
             directory,
             root,
-            binds: self.image.binds.clone(),
+            binds,
             uids,
             limits: Limits {
                 cpu: plan.cpu,
@@ -165,6 +255,36 @@ impl Harness for Root {
                 socket: sockets.join(format!("{}.sock", plan.member)),
             },
         }
+    }
+
+    async fn start_and_die(&self, container: &ContainerSpec) {
+        let (group, sockets) = (&self.group, self.directory.path().join("sockets"));
+        let asked = serde_json::to_string(&(group, sockets, container)).expect("plain data");
+        let mut other = process::command(std::env::current_exe().expect("this test"))
+            .args(["--exact", "a_process_starts_a_container_and_is_killed"])
+            .args(["--nocapture"])
+            .env(START_AND_DIE, asked)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let mut lines = BufReader::new(other.stdout.take().expect("a pipe")).lines();
+        let started = lines.any(|line| line.is_ok_and(|line| line == STARTED));
+        other.kill().expect("killed");
+        let status = other.wait().expect("it ended");
+        assert!(started && status.code().is_none(), "{status}");
+    }
+
+    async fn made_in_mount(&self, container: &ContainerSpec) -> Option<MadeInMount> {
+        let mounted = container.directory.join(MOUNTED);
+        let path = mounted.join(Work::MADE.0);
+        let text = fs::read_to_string(&path).ok()?;
+        let owner = |path: &Path| {
+            let facts = fs::metadata(path).expect("it is there");
+            (facts.uid(), facts.gid())
+        };
+        let is_users = owner(&path) == owner(&mounted);
+        Some(MadeInMount { text, is_users })
     }
 
     async fn advance(&self, milliseconds: u32) {
@@ -306,6 +426,28 @@ fn the_sandbox_conforms() {
         return;
     }
     checked_in::compare(name, &report);
+}
+
+/// Not a test by itself: the other process of [`Harness::start_and_die`].
+#[test]
+fn a_process_starts_a_container_and_is_killed() {
+    let Some(asked) = std::env::var_os(START_AND_DIE) else {
+        return;
+    };
+    let (group, sockets, container): (String, PathBuf, ContainerSpec) =
+        serde_json::from_slice(asked.as_encoded_bytes()).expect("what is asked");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let sandbox = Sandbox::new(settings(group, sockets));
+        let started = sandbox.start(&container).await.expect("started");
+        assert!(!started.already);
+        println!("\n{STARTED}");
+        std::future::pending::<()>().await;
+    });
 }
 
 /// The network `egress` changes rules and forwarding: here of a network namespace that ends with

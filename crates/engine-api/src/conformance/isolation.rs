@@ -91,6 +91,24 @@ pub(super) async fn system_calls_are_filtered(bench: &Bench<'_>) -> Result<Verdi
     Ok(Verdict::Passed)
 }
 
+/// What a container may have in `/dev`.
+const HARMLESS: &[&str] = &["full", "null", "random", "tty", "urandom", "zero"];
+
+pub(super) async fn only_harmless_devices_can_be_opened(
+    bench: &Bench<'_>,
+) -> Result<Verdict, Violation> {
+    let row = "devices.filtered";
+    let Some(text) = shown(bench, row, Work::OpenDevices).await? else {
+        return Ok(Verdict::NotSupported { row });
+    };
+    let names: Vec<&str> = text.split_whitespace().collect();
+    let all_harmless = names.iter().all(|name| HARMLESS.contains(name));
+    ensure("there is no other device", all_harmless, &names)?;
+    let usual = names.contains(&"null") && names.contains(&"zero");
+    ensure("what programs rely on is there", usual, &names)?;
+    Ok(Verdict::Passed)
+}
+
 /// What `work` writes under this engine, if it has the row.
 async fn shown(bench: &Bench<'_>, row: &str, work: Work) -> Result<Option<String>, Violation> {
     if !bench.has(row).await? {

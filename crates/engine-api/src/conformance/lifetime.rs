@@ -169,3 +169,28 @@ pub(super) async fn a_signal_to_nobody_is_success(bench: &Bench<'_>) -> Result<V
     }
     Ok(Verdict::Passed)
 }
+
+pub(super) async fn the_guest_outlives_the_agent(bench: &Bench<'_>) -> Result<Verdict, Violation> {
+    let row = "guest.outlives-agent";
+    if !bench.has(row).await? {
+        return Ok(Verdict::NotSupported { row });
+    }
+    let napping = bench.prepare(&bench.plan(0, Work::Nap)).await;
+    bench.harness.start_and_die(&napping).await;
+    let record = bench.ended(&napping).await?;
+    let own = record.how == ExitHow::Exited { code: 0 } && record.cause == ExitCause::Own;
+    ensure("its command comes to its own end", own, &record)?;
+    let sleeping = bench.prepare(&bench.plan(1, Work::Sleep)).await;
+    bench.harness.start_and_die(&sleeping).await;
+    let found = bench.found(sleeping.member).await?;
+    ensure(
+        "the next process finds it alive",
+        found.is_some_and(|found| found.alive),
+        &found,
+    )?;
+    let again = bench.engine().start(&sleeping).await?;
+    ensure("and does not start it again", again.already, &again)?;
+    bench.engine().signal(sleeping.member, SIGKILL).await?;
+    bench.gone(&sleeping).await?;
+    Ok(Verdict::Passed)
+}

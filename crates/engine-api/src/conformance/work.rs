@@ -27,13 +27,41 @@ pub enum Work {
     ShowIdentity,
     /// Writes the mode of its filter of system calls: 2 is a filter.
     ShowFilter,
+    /// Reads the files of [`Work::LAYERS`], changes and removes some, and writes what it sees.
+    UseLayers,
+    /// Writes what [`Work::MOUNTED`] holds, and puts a file beside it.
+    UseMount,
+    /// Writes the names of the devices in `/dev`, and `opened` if it can open
+    /// [`Work::DEVICE`] in its working directory.
+    OpenDevices,
 }
+
+/// A layer that a harness adds: paths below the root, and texts.
+pub type Layer = &'static [(&'static str, &'static str)];
 
 impl Work {
     /// What [`Work::Print`] writes: every byte, and a line without an end.
     pub const TEXT: &'static [u8] = b"one\ntwo\n\x00\xff end";
     /// How many processes [`Work::Multiply`] tries to have.
     pub const PROCESSES: u32 = 60;
+    /// What the root of [`Work::UseLayers`] has above its own layers, the lowest first. Everybody
+    /// may write the files and the directory that they are in.
+    pub const LAYERS: &'static [Layer] = &[
+        &[("layered/bottom", "bottom\n"), ("layered/both", "hidden\n")],
+        &[("layered/both", "above\n"), ("layered/top", "top\n")],
+    ];
+    /// What [`Work::UseLayers`] writes.
+    pub const LAYERED: &'static str = "bottom\nabove\ntop\nchanged\nadded\nadded\nboth\ntop\n";
+    /// Where the container of [`Work::UseMount`] has a directory of a user, which nobody else may
+    /// enter.
+    pub const MOUNT: &'static str = "/mounted";
+    /// The file in it, which nobody else may read, and its text.
+    pub const MOUNTED: (&'static str, &'static str) = ("old", "the user's\n");
+    /// The file that [`Work::UseMount`] makes there, and its text.
+    pub const MADE: (&'static str, &'static str) = ("new", "the command's\n");
+    /// A device node of the node's in the working directory of [`Work::OpenDevices`], if the harness
+    /// can make one: it can be opened from outside.
+    pub const DEVICE: &'static str = "device";
 
     /// The work as a script for a POSIX shell with the usual small programs.
     pub fn script(self) -> String {
@@ -65,6 +93,25 @@ impl Work {
                  < /proc/self/status"
                     .to_owned()
             }
+            Self::UseLayers => {
+                "cd /layered && cat bottom both top && echo changed > both && echo added > added \
+                 && rm bottom && cat both added && ls"
+                    .to_owned()
+            }
+            Self::UseMount => format!(
+                "cd {} && cat {} && printf '{}' > {}",
+                Self::MOUNT,
+                Self::MOUNTED.0,
+                Self::MADE.1.replace('\'', "'\\''").replace('\n', "\\n"),
+                Self::MADE.0
+            ),
+            // A shell ends where it cannot open what a builtin is to read: one of its own does.
+            Self::OpenDevices => format!(
+                "cd /dev; for name in *; do if [ ! -h $name ]; then if [ -c $name ] || \
+                 [ -b $name ]; then echo $name; fi; fi; done; \
+                 (: < /work/{}) 2>/dev/null && echo opened; exit 0",
+                Self::DEVICE
+            ),
         }
     }
 }
