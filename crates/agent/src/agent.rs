@@ -122,6 +122,7 @@ impl Agent {
             events: sender,
             report,
             disk_bytes: Mutex::new(BTreeMap::new()),
+            disk_began: Mutex::new(BTreeMap::new()),
             stdin: StdinConnections::default(),
             images: opened.images,
             image: tokio::sync::Mutex::new(()),

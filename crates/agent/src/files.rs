@@ -12,7 +12,7 @@ mod unpack;
 pub(crate) use beneath::{PathError, components, open_directory, open_name};
 pub(crate) use held::held_open;
 pub use manifest::{Manifest, ManifestError};
-pub(crate) use measure::measure;
+pub(crate) use measure::{ENTRIES_LIMIT, measure};
 pub use pack::{PackError, PackOptions, pack};
 pub(crate) use pack::{SingleFile, open_subtree, pack_single, pack_subtree};
 pub use unpack::{Limits, UnpackError, unpack};

@@ -7,11 +7,11 @@ use crate::streams::StdinConnections;
 use ::images::HostImage;
 use domain::{MemberId, MemberState, NodeId};
 use engine_api::{Engine, UidRange, layout};
-use lifecycle::agent::{AgentEventKind, SLOT_LIMIT};
+use lifecycle::agent::{AgentEventKind, DiskBegan, SLOT_LIMIT};
 use node_api::{ManagerApi, MemberSpec, NodeError, Report};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tasks::TaskRunner;
 use tokio::sync::{mpsc, watch};
 
@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) report: watch::Receiver<Arc<Report>>,
     /// What each member was last found to have on disk, in bytes.
     pub(crate) disk_bytes: Mutex<BTreeMap<MemberId, u64>>,
+    /// How it was when this process started them, for members that run.
+    pub(crate) disk_began: Mutex<BTreeMap<MemberId, DiskBegan>>,
     pub(crate) stdin: StdinConnections,
     /// Imported images.
     pub(crate) images: NodeImages,
@@ -113,12 +115,46 @@ impl Shared {
     }
 
     pub(crate) fn disk_bytes_of(&self, member: MemberId) -> Option<u64> {
-        let known = self
-            .disk_bytes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        known.get(&member).copied()
+        locked(&self.disk_bytes).get(&member).copied()
     }
+
+    /// Notes what a member has on disk.
+    pub(crate) fn set_disk_bytes(&self, member: MemberId, bytes: u64) {
+        locked(&self.disk_bytes).insert(member, bytes);
+    }
+
+    /// Notes that a member has at least so much.
+    pub(crate) fn saw_disk_bytes(&self, member: MemberId, bytes: u64) {
+        let mut known = locked(&self.disk_bytes);
+        let known = known.entry(member).or_default();
+        *known = bytes.max(*known);
+    }
+
+    /// Notes how it is when a member is started.
+    pub(crate) fn disk_begins(&self, member: MemberId, began: DiskBegan) {
+        locked(&self.disk_began).insert(member, began);
+    }
+
+    /// Forgets a member of which nothing is left.
+    pub(crate) fn forget_disk(&self, member: MemberId) {
+        locked(&self.disk_bytes).remove(&member);
+        locked(&self.disk_began).remove(&member);
+    }
+
+    /// How it was when these were started, as far as is known.
+    pub(crate) fn disk_began<'a>(
+        &self,
+        members: impl Iterator<Item = &'a MemberId>,
+    ) -> BTreeMap<MemberId, DiskBegan> {
+        let known = locked(&self.disk_began);
+        members
+            .filter_map(|member| Some((*member, *known.get(member)?)))
+            .collect()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How far a member is: its state as a report tells it, which has no more of one that has ended

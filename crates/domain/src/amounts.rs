@@ -12,6 +12,15 @@ pub const LEAST_CPU: u64 = WHOLE / 100;
 pub const LEAST_MEMORY: u64 = 8 << 20;
 /// Least disk of a session that asks for a limit, in bytes.
 pub const LEAST_DISK: u64 = 1 << 20;
+/// This part of a node's file system is kept free: one in twenty.
+pub const DISK_RESERVE_DIVISOR: u64 = 20;
+/// Never more than this is kept free, so that a large disk is not left unused.
+pub const DISK_RESERVE_MOST_BYTES: u64 = 20 << 30;
+
+/// Bytes of a file system of this size that are kept free.
+pub fn disk_reserve(total_bytes: u64) -> u64 {
+    (total_bytes / DISK_RESERVE_DIVISOR).min(DISK_RESERVE_MOST_BYTES)
+}
 
 /// The name of a countable resource: `cpu`, `memory`, `cuda.device`, any `vendor.kind`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -254,7 +254,7 @@ fn spool(store: &BlobStore, reader: impl Read, limit: u64) -> Result<Spooled, Im
 }
 
 /// Copies to the end.
-fn copy<W: std::io::Write>(
+fn copy<W: std::io::Write + std::os::fd::AsFd>(
     reader: &mut impl Read,
     writer: &mut StoreWriter<W>,
 ) -> Result<(), Fault> {

@@ -6,6 +6,7 @@ use crate::{Refusal, StoreError};
 use domain::image::Digest;
 use sha2::{Digest as _, Sha256};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 /// Bytes that are moved at a time.
@@ -52,6 +53,7 @@ pub(crate) struct StoreWriter<W> {
     path: PathBuf,
     hasher: Sha256,
     bytes: u64,
+    keep_free: process::KeepFree,
 }
 
 impl<W> StoreWriter<W> {
@@ -61,6 +63,7 @@ impl<W> StoreWriter<W> {
             path,
             hasher: Sha256::new(),
             bytes: 0,
+            keep_free: process::KeepFree::default(),
         }
     }
 
@@ -70,9 +73,10 @@ impl<W> StoreWriter<W> {
     }
 }
 
-impl<W: Write> Write for StoreWriter<W> {
+impl<W: Write + AsFd> Write for StoreWriter<W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(buffer);
+        let room = self.keep_free.spend(&self.inner, buffer.len());
+        let written = room.and_then(|()| self.inner.write(buffer));
         let count = written.map_err(|error| -> io::Error {
             if error.kind() == io::ErrorKind::Interrupted {
                 return error;

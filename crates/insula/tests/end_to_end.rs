@@ -29,6 +29,8 @@ mod images;
 mod limits;
 #[path = "end_to_end/many.rs"]
 mod many;
+#[path = "end_to_end/nearly_full.rs"]
+mod nearly_full;
 #[path = "end_to_end/streams.rs"]
 mod streams;
 #[path = "end_to_end/terminal.rs"]

@@ -27,8 +27,9 @@ use node_api::{Desired, MemberSpec, Report, ReportedMember};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use disk::{
-    DISK_ACCOUNTED_DIVISOR, DISK_BLAME_LEAST_BYTES, DISK_RESERVE_DIVISOR, DISK_RESERVE_MOST_BYTES,
-    DISK_WARNING_MICROS, DiskUsage,
+    DISK_ACCOUNTED_DIVISOR, DISK_BLAME_DIVISOR, DISK_BLAME_LEAST_BYTES, DISK_FASTEST_BYTES,
+    DISK_LOOK_LEAST_MICROS, DISK_LOOK_MOST_MICROS, DISK_MARGIN_BYTES, DISK_MARGIN_DIVISOR,
+    DISK_WARNING_MICROS, DiskBegan, DiskUsage, disk_line, disk_look_micros,
 };
 pub use obeying::{NotObeyed, Obeyed};
 pub use recovery::{Leftover, Recovered, RecoveredGuest, RecoveredMember};

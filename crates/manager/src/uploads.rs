@@ -4,6 +4,7 @@ use crate::clock;
 use bytes::Bytes;
 use domain::UploadId;
 use futures::{Stream, StreamExt};
+use process::KeepFree;
 use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
@@ -127,6 +128,7 @@ impl Uploads {
         let part = Part(self.directory.join(format!(".{upload}{PART_SUFFIX}")));
         let mut file = open_new(&part.0).await?;
         let mut written: u64 = 0;
+        let mut keep_free = KeepFree::default();
         let mut first = Vec::with_capacity(BLOCK_BYTES);
         while let Some(bytes) = body.next().await {
             let bytes = bytes.map_err(UploadError::Source)?;
@@ -141,6 +143,7 @@ impl Uploads {
                     return Err(UploadError::NotAnArchive);
                 }
             }
+            keep_free.spend(&file, bytes.len())?;
             file.write_all(&bytes).await?;
         }
         if first.len() < BLOCK_BYTES {

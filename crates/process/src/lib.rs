@@ -2,6 +2,7 @@
 //!
 //! * [`command()`]: the one way to start another program.
 //! * [`remove_tree`]: removes a directory tree and refuses to cross a mount point.
+//! * [`KeepFree`]: a writer that leaves a part of the file system free.
 //! * [`FileLock`]: whole-file locks that die with their holder.
 //! * [`write_file_atomic`]: a file that is there whole or not at all.
 //! * [`ProcessIdentity`]: a process that cannot be confused with a later one of the same number.
@@ -9,6 +10,7 @@
 mod atomic;
 mod command;
 mod identity;
+mod keep_free;
 mod lock;
 mod remove;
 
@@ -17,5 +19,6 @@ pub use command::command;
 pub use identity::{
     IdentityError, ProcessIdentity, boot_id, process_start_time, send_signal, wait_exit,
 };
+pub use keep_free::KeepFree;
 pub use lock::{FileLock, LockError, LockMode};
 pub use remove::{RemoveTreeError, remove_tree};

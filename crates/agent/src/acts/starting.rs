@@ -4,11 +4,12 @@ use super::blocking;
 use super::container::{Place, container};
 use super::preparing::root_of;
 use crate::clock;
-use crate::directory::Marker;
+use crate::directory::{Marker, MemberDirectory};
+use crate::files::measure;
 use crate::shared::{Shared, chain};
 use domain::MemberId;
 use engine_api::{EngineError, StartError};
-use lifecycle::agent::{AgentEventKind, StartDoubt};
+use lifecycle::agent::{AgentEventKind, DiskBegan, StartDoubt};
 use node_api::MemberSpec;
 use rustix::process::Signal;
 use std::sync::Arc;
@@ -20,6 +21,9 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const KILL_LIMIT: Duration = Duration::from_secs(30);
 /// Between two tries to kill such a guest.
 const KILL_PAUSE: Duration = Duration::from_secs(1);
+/// Entries of what it starts with that are looked at on the way of its start. One with more is first
+/// measured when it runs.
+const FIRST_ENTRIES_LIMIT: u64 = 10_000;
 
 pub(super) async fn start(
     shared: Arc<Shared>,
@@ -64,7 +68,11 @@ async fn try_start(
         socket: shared.socket(member),
     };
     let container = container(member, &spec, shared.uids(slot), &directory, place);
-    let marking = blocking(move || directory.mark(Marker::Starting));
+    let context = Arc::clone(shared);
+    let marking = blocking(move || {
+        measure_first(&context, member, &directory);
+        directory.mark(Marker::Starting)
+    });
     marking.await.map_err(never)?;
     let started = tokio::time::timeout(START_LIMIT, shared.engine.start(&container)).await;
     match started {
@@ -74,6 +82,22 @@ async fn try_start(
             let reason = format!("the engine took longer than {} s", START_LIMIT.as_secs());
             Err((reason, StartDoubt::MayHaveRun))
         }
+    }
+}
+
+/// What it has on disk before it can write, so that what it writes is known from the first byte on.
+/// Blocks.
+fn measure_first(shared: &Shared, member: MemberId, directory: &MemberDirectory) {
+    let Ok(stat) = rustix::fs::statvfs(directory.path()) else {
+        return;
+    };
+    let found = measure(directory.path(), FIRST_ENTRIES_LIMIT);
+    if !found.truncated {
+        let began = DiskBegan {
+            bytes: found.bytes,
+            free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+        };
+        shared.disk_begins(member, began);
     }
 }
 

@@ -11,7 +11,7 @@ use process::remove_tree;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -152,12 +152,7 @@ pub(super) async fn purge(
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut sizes = context
-            .disk_bytes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        sizes.remove(&member);
-        drop(sizes);
+        context.forget_disk(member);
         let removed = remove_tree(&aside).map_err(|error| chain(&error));
         Ok::<_, io::Error>(removed.err().map(|reason| (aside, reason)))
     };

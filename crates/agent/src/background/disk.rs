@@ -1,22 +1,26 @@
 //! Measures what members have on disk, and how much of the file system is free.
 
-use crate::files::{held_open, measure};
+use crate::files::{ENTRIES_LIMIT, held_open, measure};
 use crate::shared::Shared;
 use domain::{MemberId, MemberState};
 use engine_api::layout;
-use lifecycle::agent::{AgentEventKind, DISK_RESERVE_DIVISOR, DISK_RESERVE_MOST_BYTES, DiskUsage};
+use lifecycle::agent::{
+    AgentEventKind, DISK_LOOK_MOST_MICROS, DiskUsage, disk_line, disk_look_micros,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often the free space is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How often a member is measured, at most.
+/// How often a member is measured, at most, while there is room.
 const MEASURE_EVERY: Duration = Duration::from_secs(10);
 /// A tree that takes long to walk is walked less often: this many times what it took.
 const REST_FACTOR: u32 = 50;
+/// Entries of one tree that are looked at when it has to be quick: some 20 ms.
+const HURRY_ENTRIES: u64 = 10_000;
+/// On a disk that is nearly full the members are measured again when so much more was lost.
+const STEP_BYTES: u64 = 1 << 20;
 
 /// When a member is measured next.
 #[derive(Debug, Default)]
@@ -26,40 +30,92 @@ struct Plan {
     truncated: BTreeSet<MemberId>,
 }
 
+/// How the members are measured when the disk is nearly full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Round {
+    /// Only those that are due.
+    Usual,
+    /// All, but not to the end.
+    Quick,
+    /// All, and what they hold open that has no name.
+    Thorough,
+}
+
+/// The rounds since the disk became nearly full.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shortage {
+    rounds: u32,
+    /// What was free at the last of them.
+    free_bytes: u64,
+}
+
+impl Shortage {
+    /// First a quick round, then a thorough one; from then on one after the other, as long as the
+    /// disk loses more. Where it does not, there is nobody to find.
+    fn next(&mut self, free_bytes: u64, line_bytes: u64) -> Round {
+        if free_bytes >= line_bytes {
+            *self = Self::default();
+            return Round::Usual;
+        }
+        let lost = self.free_bytes.saturating_sub(free_bytes) >= STEP_BYTES;
+        if self.rounds >= 2 && !lost {
+            // What was freed may be lost again.
+            self.free_bytes = self.free_bytes.max(free_bytes);
+            return Round::Usual;
+        }
+        self.free_bytes = free_bytes;
+        self.rounds = self.rounds.saturating_add(1);
+        match self.rounds % 2 {
+            1 => Round::Quick,
+            _ => Round::Thorough,
+        }
+    }
+}
+
 /// Goes on for ever.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut plan = Plan::default();
+    let mut shortage = Shortage::default();
     loop {
-        let (free_bytes, total_bytes) = match space(&shared).await {
-            Some(space) => space,
-            None => {
-                tokio::time::sleep(LOOK_EVERY).await;
-                continue;
-            }
-        };
-        let reserve = (total_bytes / DISK_RESERVE_DIVISOR).min(DISK_RESERVE_MOST_BYTES);
-        let short = free_bytes < reserve;
-        let measured = plan.measure(&shared, short).await;
-        if measured || short {
-            let mut members = current(&shared);
-            if short {
-                // Only now: it looks at every process of the node.
-                for (member, held) in held(&shared).await {
-                    if let Some(bytes) = members.get_mut(&member) {
-                        *bytes = bytes.saturating_add(held);
-                    }
+        let pause = match space(&shared).await {
+            Some((free_bytes, total_bytes)) => {
+                let round = shortage.next(free_bytes, disk_line(total_bytes));
+                look(&shared, &mut plan, round, (free_bytes, total_bytes)).await;
+                if writers(&shared).is_empty() {
+                    DISK_LOOK_MOST_MICROS
+                } else {
+                    disk_look_micros(free_bytes, total_bytes)
                 }
             }
-            let disk = DiskUsage {
-                free_bytes,
-                total_bytes,
-                members,
-                truncated: plan.truncated.clone(),
-            };
-            shared.tell(AgentEventKind::DiskMeasured { disk }).await;
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
+            None => DISK_LOOK_MOST_MICROS,
+        };
+        tokio::time::sleep(Duration::from_micros(pause)).await;
     }
+}
+
+/// Measures who is to be measured, and tells the owner.
+async fn look(shared: &Arc<Shared>, plan: &mut Plan, round: Round, space: (u64, u64)) {
+    let measured = plan.measure(shared, round).await;
+    if !measured && round == Round::Usual {
+        return;
+    }
+    let mut members = current(shared);
+    if round == Round::Thorough {
+        // Only now: it looks at every process of the node.
+        for (member, held) in held(shared).await {
+            if let Some(bytes) = members.get_mut(&member) {
+                *bytes = bytes.saturating_add(held);
+            }
+        }
+    }
+    let disk = DiskUsage {
+        free_bytes: space.0,
+        total_bytes: space.1,
+        began: shared.disk_began(members.keys()),
+        members,
+        truncated: plan.truncated.clone(),
+    };
+    shared.tell(AgentEventKind::DiskMeasured { disk }).await;
 }
 
 /// Free and all bytes of the file system of the members.
@@ -100,13 +156,9 @@ fn writers(shared: &Shared) -> Vec<MemberId> {
 
 /// The last measurements of members that run.
 fn current(shared: &Shared) -> BTreeMap<MemberId, u64> {
-    let known = shared
-        .disk_bytes
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
     let running = writers(shared).into_iter();
     running
-        .filter_map(|member| Some((member, *known.get(&member)?)))
+        .filter_map(|member| Some((member, shared.disk_bytes_of(member)?)))
         .collect()
 }
 
@@ -131,21 +183,31 @@ async fn held(shared: &Arc<Shared>) -> BTreeMap<MemberId, u64> {
 
 impl Plan {
     /// Measures the members that are due, or all of them; true if there were any.
-    async fn measure(&mut self, shared: &Arc<Shared>, all: bool) -> bool {
+    async fn measure(&mut self, shared: &Arc<Shared>, round: Round) -> bool {
         let writers = writers(shared);
         self.due.retain(|member, _| writers.contains(member));
         self.truncated.retain(|member| writers.contains(member));
         let mut any = false;
         for member in writers {
             let now = Instant::now();
-            if !all && self.due.get(&member).is_some_and(|due| *due > now) {
+            let waits = self.due.get(&member).is_some_and(|due| *due > now);
+            if round == Round::Usual && waits {
                 continue;
             }
             let directory = shared.member(member).path().to_path_buf();
-            let walking = tokio::task::spawn_blocking(move || measure(&directory));
+            let entries = match round {
+                Round::Quick => HURRY_ENTRIES,
+                Round::Usual | Round::Thorough => ENTRIES_LIMIT,
+            };
+            let walking = tokio::task::spawn_blocking(move || measure(&directory, entries));
             let Ok(found) = walking.await else {
                 continue;
             };
+            any = true;
+            if round == Round::Quick {
+                shared.saw_disk_bytes(member, found.bytes);
+                continue;
+            }
             if found.truncated {
                 self.truncated.insert(member);
             } else {
@@ -153,13 +215,41 @@ impl Plan {
             }
             let rest = now.elapsed().saturating_mul(REST_FACTOR).max(MEASURE_EVERY);
             self.due.insert(member, Instant::now() + rest);
-            let mut known = shared
-                .disk_bytes
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            known.insert(member, found.bytes);
-            any = true;
+            shared.set_disk_bytes(member, found.bytes);
         }
         any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Round, STEP_BYTES, Shortage};
+
+    #[test]
+    fn a_nearly_full_disk_is_measured_as_long_as_it_loses_more() {
+        use Round::{Quick, Thorough, Usual};
+        let mut shortage = Shortage::default();
+        let line = 1_000 * STEP_BYTES;
+        for (free, expected) in [
+            (2_000, Usual),
+            (1_000, Usual),
+            (999, Quick),
+            (999, Thorough),
+            (999, Usual),
+            (999, Usual),
+            (998, Quick),
+            (998, Usual),
+            (997, Thorough),
+            // Something was removed, and written again.
+            (999, Usual),
+            (998, Quick),
+            (1_000, Usual),
+            (999, Quick),
+            (999, Thorough),
+        ] {
+            let found = shortage.next(free * STEP_BYTES, line);
+            assert_eq!(found, expected, "{free}");
+        }
+        assert_eq!(shortage.next(999 * STEP_BYTES - 1, line), Usual);
     }
 }

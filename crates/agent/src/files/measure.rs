@@ -11,8 +11,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-/// Entries after which a walk stops.
-const ENTRIES_LIMIT: u64 = 500_000;
+/// Entries after which a walk stops that may take its time.
+pub(crate) const ENTRIES_LIMIT: u64 = 500_000;
 /// Walks of a tree whose directories are moved meanwhile: programs do that, too, and mean no harm.
 const TRIES_LIMIT: u32 = 3;
 /// Bytes of the blocks that `stat` counts in.
@@ -31,12 +31,8 @@ pub(crate) struct Measured {
 
 /// Adds up the blocks of everything below `root`, on its own file system, following no links.
 /// What vanishes meanwhile or cannot be read is left out. Files with several names count for
-/// each. Blocks.
-pub(crate) fn measure(root: &Path) -> Measured {
-    measure_within(root, ENTRIES_LIMIT)
-}
-
-fn measure_within(root: &Path, entries_limit: u64) -> Measured {
+/// each. Stops after so many entries. Blocks.
+pub(crate) fn measure(root: &Path, entries_limit: u64) -> Measured {
     let mut most = Measured::default();
     for _ in 0..TRIES_LIMIT {
         let mut walk = Walk {
@@ -145,7 +141,7 @@ impl Walk {
 
 #[cfg(test)]
 mod tests {
-    use super::{measure, measure_within};
+    use super::{ENTRIES_LIMIT, measure};
     use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
     use std::fs;
     use std::io::Write as _;
@@ -166,7 +162,7 @@ mod tests {
         file.write_all(&vec![1; 1 << 20]).expect("written");
         file.sync_all().expect("its blocks are known");
         fs::create_dir_all(kept.path().join("e/f")).expect("made");
-        let found = measure(kept.path());
+        let found = measure(kept.path(), ENTRIES_LIMIT);
         assert!(found.bytes >= 1 << 20, "{found:?}");
         assert_eq!((found.entries, found.truncated), (5_003, false));
         drop(file);
@@ -180,9 +176,9 @@ mod tests {
             fs::create_dir_all(kept.path().join(name)).expect("made");
         }
         for (limit, truncated) in [(4, false), (3, true)] {
-            let found = measure_within(kept.path(), limit);
+            let found = measure(kept.path(), limit);
             assert_eq!((found.entries, found.truncated), (limit, truncated));
         }
-        assert!(!measure(&kept.path().join("absent")).truncated);
+        assert!(!measure(&kept.path().join("absent"), 3).truncated);
     }
 }

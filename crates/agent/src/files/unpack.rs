@@ -2,6 +2,7 @@
 
 use super::Manifest;
 use super::beneath::{PathError, components, open_directory, open_name};
+use process::KeepFree;
 use rustix::fs::{
     AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chownat, fchmod, fchown, futimens,
     mkdirat, statat, symlinkat, utimensat,
@@ -121,6 +122,7 @@ pub fn unpack(
         limits: *limits,
         entries: 0,
         bytes: 0,
+        keep_free: KeepFree::default(),
         parent: None,
         directories: BTreeMap::new(),
         made: Vec::new(),
@@ -188,6 +190,7 @@ struct Unpacking {
     limits: Limits,
     entries: u64,
     bytes: u64,
+    keep_free: KeepFree,
     /// The directory of the last entry: the next one is usually beside it.
     parent: Option<(Vec<OsString>, OwnedFd)>,
     /// By path, so that what is in a directory comes after it.
@@ -333,7 +336,8 @@ impl Unpacking {
                 let limit = self.limits.bytes;
                 return Err(UnpackError::TooLarge { limit });
             }
-            file.write_all(&buffer[..count])
+            let room = self.keep_free.spend(&*file, count);
+            room.and_then(|()| file.write_all(&buffer[..count]))
                 .map_err(|source| UnpackError::Act {
                     act: "write",
                     path: show(path),

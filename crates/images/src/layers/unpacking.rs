@@ -12,6 +12,7 @@ use crate::fault::Fault;
 use crate::refusal::readable;
 use crate::streams::{COPY_BYTES, length};
 use crate::walk::{Content, Sink};
+use process::KeepFree;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod,
     fchown, fsetxattr, futimens, linkat, mkdirat, mknodat, symlinkat, utimensat,
@@ -37,6 +38,7 @@ pub(super) struct Unpacking {
     /// What directories get at the end, by path.
     directories: BTreeMap<Vec<u8>, Directory>,
     buffer: Vec<u8>,
+    keep_free: KeepFree,
 }
 
 /// What a directory shall be.
@@ -81,6 +83,7 @@ impl Unpacking {
             ownership,
             directories,
             buffer: vec![0; COPY_BYTES],
+            keep_free: KeepFree::default(),
         })
     }
 
@@ -188,7 +191,8 @@ impl Unpacking {
             if count == 0 {
                 return Err(Fault::from(crate::Refusal::Truncated).at(path).into());
             }
-            file.write_all(&self.buffer[..count])
+            let room = self.keep_free.spend(&*file, count);
+            room.and_then(|()| file.write_all(&self.buffer[..count]))
                 .map_err(|source| LayerError::Entry {
                     act: "write",
                     entry: readable(path),

@@ -1,23 +1,58 @@
-//! A disk that is nearly full: who is ended for it.
+//! A disk that is nearly full: who is ended for it, and how often it is looked at.
+//!
+//! ```text
+//!  all of the file system
+//!  ├──────────────── free ────────────────┤
+//!  ├─ reserve ─┤─ margin ─┤               is written from the right to the left
+//!              │          └ the line: below it the largest writer is ended
+//!              └ what is kept free
+//! ```
+//! The margin is what a fast program writes between two looks and its end.
 
 use super::member::{Guest, Member};
 use super::{AgentEffect, NodeCore, Touched};
+use domain::amounts::disk_reserve;
 use domain::{MemberId, Now};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The agent keeps this part of the file system free: one in twenty.
-pub const DISK_RESERVE_DIVISOR: u64 = 20;
-/// Never more than this is kept free, so that a large disk is not left unused.
-pub const DISK_RESERVE_MOST_BYTES: u64 = 20 << 30;
+/// Members are ended when this much more than the reserve is left.
+pub const DISK_MARGIN_BYTES: u64 = 64 << 20;
+/// Of a small file system the margin is at most this part: one in eight.
+pub const DISK_MARGIN_DIVISOR: u64 = 8;
 /// A member that wrote less is never ended for a full disk: on a node that was nearly full before,
 /// small programs still run.
 pub const DISK_BLAME_LEAST_BYTES: u64 = 64 << 20;
+/// Where little is free, what counts as less is this part of it, for many that each write a little
+/// fill it too: one in eight.
+pub const DISK_BLAME_DIVISOR: u64 = 8;
 
 /// A member is ended for a full disk only if the measured growth of the members accounts for at
 /// least this part of what was lost meanwhile: one in two. Otherwise something else fills it.
 pub const DISK_ACCOUNTED_DIVISOR: u64 = 2;
 /// Between two warnings that the disk fills and no member is to blame.
 pub const DISK_WARNING_MICROS: u64 = 600 * 1_000_000;
+
+/// Longest pause between two looks at the free space, and the pause while nothing runs.
+pub const DISK_LOOK_MOST_MICROS: u64 = 2_000_000;
+/// Shortest pause: one look costs some microseconds.
+pub const DISK_LOOK_LEAST_MICROS: u64 = 25_000;
+/// Nobody is expected to write faster than so many bytes in a second.
+pub const DISK_FASTEST_BYTES: u64 = 2 << 30;
+
+/// With fewer bytes free than this the largest writers are ended.
+pub fn disk_line(total_bytes: u64) -> u64 {
+    let margin = (total_bytes / DISK_MARGIN_DIVISOR).min(DISK_MARGIN_BYTES);
+    disk_reserve(total_bytes) + margin
+}
+
+/// Microseconds until the free space is looked at again while members run: before the fastest
+/// writer could have come from here to the line.
+pub fn disk_look_micros(free_bytes: u64, total_bytes: u64) -> u64 {
+    let room = u128::from(free_bytes.saturating_sub(disk_line(total_bytes)));
+    let micros = room * 1_000_000 / u128::from(DISK_FASTEST_BYTES);
+    let micros = u64::try_from(micros).unwrap_or(DISK_LOOK_MOST_MICROS);
+    micros.clamp(DISK_LOOK_LEAST_MICROS, DISK_LOOK_MOST_MICROS)
+}
 
 /// A measurement of the node's file system.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,13 +65,29 @@ pub struct DiskUsage {
     pub members: BTreeMap<MemberId, u64>,
     /// Those of them that were not measured to the end, and have at least that many bytes.
     pub truncated: BTreeSet<MemberId>,
+    /// How it was when they were started, of those that this process started. Of others the first
+    /// measurement tells it.
+    pub began: BTreeMap<MemberId, DiskBegan>,
+}
+
+/// How it was when a member was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskBegan {
+    /// Bytes that the member had.
+    pub bytes: u64,
+    /// Bytes that could still be written.
+    pub free_bytes: u64,
 }
 
 impl NodeCore {
     /// Ends every member that has more on disk than its own limit. Beside that, when the disk is
-    /// nearly full, ends the member that wrote the most; one at a time. One that
-    /// could not be measured to the end counts as the largest. If what they wrote does not account
-    /// for what was lost, nobody is ended: it may be that none of them did it.
+    /// nearly full, ends the member that wrote the most since it was started or, if another one was
+    /// ended for the disk since it was last not full, since then: what the ended one leaves is kept,
+    /// so the disk stays full, and who only wrote before is not the next to go. The next one is ended when that one is
+    /// dead, or when half of the reserve is gone.
+    ///
+    /// One that could not be measured to the end counts as the largest. If what they wrote does not
+    /// account for what was lost, nobody is ended: it may be that none of them did it.
     pub(super) fn take_disk(
         &mut self,
         disk: &DiskUsage,
@@ -44,35 +95,36 @@ impl NodeCore {
         out: &mut Vec<AgentEffect>,
     ) -> Touched {
         for (id, found) in &mut self.members {
-            found.disk_measured(disk.members.get(id).copied(), disk.free_bytes);
+            let began = disk.began.get(id).copied();
+            found.disk_measured(disk.members.get(id).copied(), began, disk.free_bytes);
         }
         if self.end_above_limit() {
             return Touched::All;
         }
-        let reserve = (disk.total_bytes / DISK_RESERVE_DIVISOR).min(DISK_RESERVE_MOST_BYTES);
-        let ending = self.members.values().any(Member::is_ended_for_disk);
-        if disk.free_bytes >= reserve || ending {
+        if disk.free_bytes >= disk_line(disk.total_bytes) {
+            self.members.values_mut().for_each(Member::forget_disk_mark);
             return Touched::Nothing;
         }
-        let size = |id: &MemberId, found: &Member| {
-            let unknown = disk.truncated.contains(id);
-            (unknown, found.written_bytes())
+        let hurry = disk.free_bytes < disk_reserve(disk.total_bytes) / 2;
+        let ending = |found: &Member| found.is_ended_for_disk() && found.guest == Guest::Alive;
+        if !hurry && self.members.values().any(ending) {
+            return Touched::Nothing;
+        }
+        let Some(member) = self.largest_writer(disk) else {
+            return Touched::Nothing;
         };
         let written = self.members.values().map(Member::written_bytes);
         let written_bytes = written.fold(0, u64::saturating_add);
-        let writers = self.members.iter_mut().filter(|(id, found)| {
-            let (unknown, written) = size(id, found);
-            let large = unknown || written >= DISK_BLAME_LEAST_BYTES;
-            large && found.guest == Guest::Alive
-        });
-        let Some((member, found)) = writers.max_by_key(|(id, found)| size(id, found)) else {
-            return Touched::Nothing;
-        };
-        let (unknown, _) = size(member, found);
-        let lost_bytes = found.lost_bytes(disk.free_bytes);
+        let lost_bytes = self.members[&member].lost_bytes(disk.free_bytes);
+        let unknown = disk.truncated.contains(&member);
         if unknown || written_bytes >= lost_bytes / DISK_ACCOUNTED_DIVISOR {
-            found.end_for_disk();
-            return Touched::One { member: *member };
+            for found in self.members.values_mut() {
+                found.mark_disk(disk.free_bytes);
+            }
+            if let Some(found) = self.members.get_mut(&member) {
+                found.end_for_disk();
+            }
+            return Touched::One { member };
         }
         let warned = self.warned_of_disk_at;
         if warned.is_none_or(|at| now.monotonic.micros_since(at) >= DISK_WARNING_MICROS) {
@@ -84,6 +136,22 @@ impl NodeCore {
             });
         }
         Touched::Nothing
+    }
+
+    /// The member that is ended next, if any wrote enough.
+    fn largest_writer(&self, disk: &DiskUsage) -> Option<MemberId> {
+        let least = (disk.free_bytes / DISK_BLAME_DIVISOR).min(DISK_BLAME_LEAST_BYTES);
+        let size = |id: &MemberId, found: &Member| {
+            let unknown = disk.truncated.contains(id);
+            (unknown, found.written_bytes())
+        };
+        let writers = self.members.iter().filter(|(id, found)| {
+            let (unknown, written) = size(id, found);
+            let large = unknown || written > 0 && written >= least;
+            large && found.guest == Guest::Alive && !found.is_ended_for_disk()
+        });
+        let largest = writers.max_by_key(|(id, found)| size(id, found));
+        largest.map(|(id, _)| *id)
     }
 
     /// Whether there was one to end.

@@ -1,42 +1,70 @@
 //! What a member has on its node's disk, and that it is ended for it.
 
+use super::super::DiskBegan;
 use super::{Guest, Member};
 
 /// What is known of what a member has on disk, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Disk {
-    /// At the first measurement.
-    first: u64,
-    /// At the last.
+    /// When it was started or, if this process did not start it, at the first measurement.
+    first: DiskBegan,
+    /// What its writing is counted from: the first, or when another one was ended for the disk.
+    mark: DiskBegan,
+    /// At the last measurement.
     last: u64,
-    /// What was free at the first.
-    first_free: u64,
 }
 
 impl Member {
-    /// Notes what is on disk now; the first measurement is what it started with.
-    pub(in super::super) fn disk_measured(&mut self, bytes: Option<u64>, free: u64) {
+    /// Notes what is on disk now.
+    pub(in super::super) fn disk_measured(
+        &mut self,
+        bytes: Option<u64>,
+        began: Option<DiskBegan>,
+        free_bytes: u64,
+    ) {
         if bytes.is_none() && self.guest == Guest::Gone {
             // What it wrote is kept, and still accounts for what the disk lost.
             return;
         }
-        self.disk = bytes.map(|last| Disk {
-            first: self.disk.map_or(last, |disk| disk.first),
-            last,
-            first_free: self.disk.map_or(free, |disk| disk.first_free),
+        let known = self.disk;
+        self.disk = bytes.map(|last| {
+            let now = DiskBegan {
+                bytes: last,
+                free_bytes,
+            };
+            let first = known.map_or(began.unwrap_or(now), |disk| disk.first);
+            let mark = known.map_or(first, |disk| disk.mark);
+            Disk { first, mark, last }
         });
     }
 
-    /// Bytes that the file system lost since the first measurement.
-    pub(in super::super) fn lost_bytes(&self, free: u64) -> u64 {
-        let first_free = self.disk.map_or(free, |disk| disk.first_free);
-        first_free.saturating_sub(free)
+    /// What it writes is counted from now on.
+    pub(in super::super) fn mark_disk(&mut self, free_bytes: u64) {
+        if let Some(disk) = &mut self.disk {
+            disk.mark = DiskBegan {
+                bytes: disk.last,
+                free_bytes,
+            };
+        }
     }
 
-    /// Bytes written since the first measurement, as far as was seen.
+    /// What it writes is counted from its start.
+    pub(in super::super) fn forget_disk_mark(&mut self) {
+        if let Some(disk) = &mut self.disk {
+            disk.mark = disk.first;
+        }
+    }
+
+    /// Bytes that the file system lost since then.
+    pub(in super::super) fn lost_bytes(&self, free: u64) -> u64 {
+        let before = self.disk.map_or(free, |disk| disk.mark.free_bytes);
+        before.saturating_sub(free)
+    }
+
+    /// Bytes written since then, as far as was seen.
     pub(in super::super) fn written_bytes(&self) -> u64 {
         self.disk
-            .map_or(0, |disk| disk.last.saturating_sub(disk.first))
+            .map_or(0, |disk| disk.last.saturating_sub(disk.mark.bytes))
     }
 
     /// The last measurement is above the limit of its specification.

@@ -1,6 +1,9 @@
 //! A disk that is nearly full.
 
-use super::super::{AgentEffect, AgentEvent, AgentEventKind, DISK_WARNING_MICROS, DiskUsage};
+use super::super::{
+    AgentEffect, AgentEvent, AgentEventKind, DISK_FASTEST_BYTES, DISK_LOOK_MOST_MICROS,
+    DISK_MARGIN_BYTES, DISK_WARNING_MICROS, DiskBegan, DiskUsage, disk_line, disk_look_micros,
+};
 use super::fake_node::{FakeNode, id};
 use super::{desired, how, node_with, record, state, words};
 use domain::{ExitCause, MemberId};
@@ -18,6 +21,7 @@ fn measured<const COUNT: usize>(free: u64, bytes: [u64; COUNT]) -> AgentEventKin
                 .zip(bytes.map(|megabytes| megabytes << 20))
                 .collect::<BTreeMap<MemberId, u64>>(),
             truncated: BTreeSet::new(),
+            began: BTreeMap::new(),
         },
     }
 }
@@ -32,13 +36,16 @@ fn the_largest_writer_goes_when_the_disk_is_nearly_full() {
     node.settle();
     // The third began with much; the second wrote most.
     node.tell(measured(500, [10, 10, 400]));
-    node.tell(measured(60, [50, 300, 420]));
-    assert!(node.running.is_empty(), "a twentieth is still free");
+    node.tell(measured(115, [50, 300, 420]));
+    assert!(
+        node.running.is_empty(),
+        "a twentieth and the margin are free"
+    );
     let mut small = node.core.clone();
     let now = node.now();
-    let kind = measured(40, [50, 60, 420]);
+    let kind = measured(112, [20, 23, 413]);
     let effects = small.step(AgentEvent { now, kind });
-    assert_eq!(effects, [], "nobody wrote enough to be blamed");
+    assert_eq!(effects, [], "nobody wrote an eighth of what is free");
     node.tell(measured(40, [50, 310, 420]));
     node.tell(measured(30, [50, 320, 420]));
     assert_eq!(words(&node), ["order"], "one at a time");
@@ -176,4 +183,107 @@ fn one_that_ends_by_itself_first_is_not_blamed_for_the_disk() {
     node.settle();
     let found = record(&node, 1);
     assert_eq!((found.cause, found.disk_bytes), (ExitCause::Own, None));
+}
+
+#[test]
+fn who_only_wrote_before_another_was_ended_is_not_the_next() {
+    let mut node = FakeNode::new();
+    node.tell(desired(
+        1,
+        &[(1, Want::Run), (2, Want::Run), (3, Want::Run)],
+    ));
+    node.settle();
+    node.tell(measured(900, [10, 10, 10]));
+    node.tell(measured(60, [410, 310, 110]));
+    node.settle();
+    assert_eq!(how(&node, 1).1, ExitCause::DiskLimit);
+    // What the first one left stays: the disk is as full as before.
+    let after = |free, second, third| {
+        let AgentEventKind::DiskMeasured { mut disk } = measured(free, [0, second, third]) else {
+            panic!("it is one")
+        };
+        disk.members.remove(&id(1));
+        AgentEventKind::DiskMeasured { disk }
+    };
+    node.tell(after(60, 310, 110));
+    node.settle();
+    assert_eq!((state(&node, 2), state(&node, 3)), ("running", "running"));
+    // The control: the smaller one goes on writing, and is the one to go.
+    node.tell(after(40, 310, 130));
+    node.settle();
+    assert_eq!(how(&node, 3).1, ExitCause::DiskLimit);
+    assert_eq!(state(&node, 2), "running");
+    // When there was room meanwhile, all that was written counts again.
+    node.tell(measured(500, [0, 310]));
+    node.tell(measured(100, [0, 320]));
+    node.settle();
+    assert_eq!(how(&node, 2).1, ExitCause::DiskLimit);
+}
+
+#[test]
+fn half_of_the_reserve_gone_nobody_is_waited_for() {
+    let mut node = FakeNode::new();
+    node.tell(desired(1, &[(1, Want::Run), (2, Want::Run)]));
+    node.settle();
+    node.tell(measured(900, [0, 0]));
+    node.tell(measured(60, [400, 300]));
+    node.tell(measured(30, [420, 310]));
+    assert_eq!(words(&node), ["order"], "the first is dying");
+    node.tell(measured(20, [430, 320]));
+    assert_eq!(words(&node), ["order", "order"]);
+}
+
+#[test]
+fn what_a_member_has_when_it_is_started_is_what_its_writing_is_counted_from() {
+    let filled = |began: Option<u64>| {
+        let mut node = node_with(1);
+        let AgentEventKind::DiskMeasured { mut disk } = measured(60, [300]) else {
+            panic!("it is one")
+        };
+        let began = began.map(|megabytes| DiskBegan {
+            bytes: megabytes << 20,
+            free_bytes: 350 << 20,
+        });
+        disk.began.extend(began.map(|began| (id(1), began)));
+        node.tell(AgentEventKind::DiskMeasured { disk });
+        node.settle();
+        state(&node, 1) == "running"
+    };
+    assert!(!filled(Some(10)), "it was full at the first measurement");
+    assert!(filled(Some(299)), "somebody else filled it");
+    assert!(filled(None), "the control: nobody knows what it wrote");
+}
+
+#[test]
+fn the_less_is_free_the_sooner_it_is_looked_at_again() {
+    // Megabytes free of so many, milliseconds.
+    for (free, total, expected) in [
+        (1 << 40, 1 << 41, 2_000),
+        // 20 GiB and 64 MiB are the line of a large disk: here 1 GiB above it.
+        ((21 << 10) + 64, 4 << 20, 500),
+        ((20 << 10) + 64 + 205, 4 << 20, 100),
+        ((20 << 10) + 64, 4 << 20, 25),
+        (0, 4 << 20, 25),
+        // Of 320: 16 are kept, and 40 are the margin.
+        (320, 320, 128),
+        (56 + 103, 320, 50),
+        (57, 320, 25),
+        (0, 0, 25),
+    ] {
+        let found = disk_look_micros(free << 20, total << 20) / 1_000;
+        assert_eq!(found, expected, "{free} of {total}");
+    }
+    assert_eq!(disk_line(320 << 20), 56 << 20);
+    assert_eq!(disk_look_micros(u64::MAX, u64::MAX), DISK_LOOK_MOST_MICROS);
+    // From wherever it is looked at, the fastest writer has not passed the line at the next look,
+    // but for what it writes in the shortest pause.
+    let total = 1 << 38;
+    for free in (0..total).step_by(1 << 27) {
+        let pause = disk_look_micros(free, total);
+        let written = DISK_FASTEST_BYTES / 1_000_000 * pause;
+        let overrun = disk_line(total)
+            .min(free)
+            .saturating_sub(free.saturating_sub(written));
+        assert!(overrun <= DISK_MARGIN_BYTES, "{free}: {overrun}");
+    }
 }
