@@ -22,7 +22,7 @@ use crate::store::{
 use domain::{
     ArrayId, ArrayRecord, Owner, SessionId, SessionName, SessionRecord, SiteId, Timestamp,
 };
-use lifecycle::rows::{Loaded, RowChange, SiteEvent};
+use lifecycle::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent};
 use reserve::Reserve;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
@@ -168,6 +168,15 @@ impl Store for SqliteStore {
         limit: u32,
     ) -> Result<Vec<SessionRecord>, StoreError> {
         history::named(&self.connection, owner, name, limit)
+    }
+
+    fn made_by(
+        &mut self,
+        user: &str,
+        key: &str,
+        since: Timestamp,
+    ) -> Result<Option<IdempotencyRow>, StoreError> {
+        read::made_by(&self.connection, user, key, since)
     }
 
     fn events(&mut self, after: u64, limit: u32) -> Result<Vec<SiteEvent>, StoreError> {

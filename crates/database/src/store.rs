@@ -2,7 +2,7 @@
 
 use crate::error::{CommitError, StoreError};
 use domain::{ArrayId, ArrayRecord, Owner, SessionId, SessionName, SessionRecord, Span, Timestamp};
-use lifecycle::rows::{Loaded, RowChange, SiteEvent};
+use lifecycle::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent};
 
 /// Most rows that one page holds, whatever the caller asked for.
 pub const PAGE_LIMIT: u32 = 1_000;
@@ -54,6 +54,14 @@ pub trait Store: Send + std::fmt::Debug {
         name: &SessionName,
         limit: u32,
     ) -> Result<Vec<SessionRecord>, StoreError>;
+
+    /// What a request with this idempotency key of `user` has made, if that was at or after `since`.
+    fn made_by(
+        &mut self,
+        user: &str,
+        key: &str,
+        since: Timestamp,
+    ) -> Result<Option<IdempotencyRow>, StoreError>;
 
     /// Events with a number above `after`, ascending.
     fn events(&mut self, after: u64, limit: u32) -> Result<Vec<SiteEvent>, StoreError>;

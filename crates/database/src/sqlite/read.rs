@@ -63,6 +63,9 @@ pub(super) const FIRST_EVENT_SINCE: &str =
 pub(super) const KEYS_SINCE: &str = "SELECT user_name, key, digest, session_id, at, array_id
      FROM idempotency_keys WHERE at >= ?1 ORDER BY at";
 
+pub(super) const ONE_KEY: &str = "SELECT user_name, key, digest, session_id, at, array_id
+     FROM idempotency_keys WHERE user_name = ?1 AND key = ?2 AND at >= ?3";
+
 /// Everything that a leader keeps in memory, as of one moment.
 pub(super) fn load(
     connection: &mut Connection,
@@ -86,7 +89,7 @@ pub(super) fn load(
         sessions,
         arrays,
         nodes: nodes(&moment)?,
-        idempotency: keys(&moment, keys_since)?,
+        idempotency: keys(&moment, KEYS_SINCE, params![keys_since.0])?,
         images: images::images(&moment)?,
         image_names: images::names(&moment)?,
         uploads: Vec::new(),
@@ -228,13 +231,26 @@ fn nodes(connection: &Connection) -> Result<Vec<NodeRecord>, StoreError> {
     rows.all(sql, params![], node_of)
 }
 
-fn keys(connection: &Connection, since: Timestamp) -> Result<Vec<IdempotencyRow>, StoreError> {
+pub(super) fn made_by(
+    connection: &Connection,
+    user: &str,
+    key: &str,
+    since: Timestamp,
+) -> Result<Option<IdempotencyRow>, StoreError> {
+    Ok(keys(connection, ONE_KEY, params![user, key, since.0])?.pop())
+}
+
+fn keys(
+    connection: &Connection,
+    sql: &str,
+    values: &[&dyn ToSql],
+) -> Result<Vec<IdempotencyRow>, StoreError> {
     let rows = Rows {
         connection,
         table: "idempotency_keys",
         act: "read idempotency keys",
     };
-    rows.all(KEYS_SINCE, params![since.0], |row| {
+    rows.all(sql, values, |row| {
         Ok(IdempotencyRow {
             user: text(row, 0)?,
             key: text(row, 1)?,

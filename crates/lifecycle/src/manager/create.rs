@@ -270,6 +270,6 @@ fn check_rows(nodes: &[Node<'_>], request: &Request<'_>) -> Result<(), Refusal> 
     };
     Err(Refusal::NotEnforceable {
         row: row.to_owned(),
-        reason: format!("{} on {}", reason, node.record.name),
+        reason: format!("on {}, {reason}", node.record.name),
     })
 }

@@ -7,9 +7,11 @@ use crate::app::resolve::owner_of;
 use crate::app::validate::{Defaults, check};
 use crate::clock;
 use crate::leader::Request;
+use crate::shared::before;
 use crate::uploads::{UPLOAD_COUNT_LIMIT, UploadError};
 use domain::{SessionId, UploadId};
-use lifecycle::manager::{Answer, CreateRequest, Refusal};
+use lifecycle::manager::{Answer, CreateRequest, KEY_RETENTION_MS, Refusal};
+use lifecycle::rows::IdempotencyRow;
 use public_api::{ByteStream, Caller, CreateSession, Created, Problem, ProblemCode, UploadView};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -28,6 +30,51 @@ impl SiteService {
     ) -> Result<Created, Problem> {
         let (key, digest) = idempotency(key, &request)?;
         let idempotency = key.map(|key| (key, digest));
+        let made = self.try_create(caller, request, idempotency.clone());
+        let (problem, idempotency) = match (made.await, idempotency) {
+            (Err(problem), Some(idempotency)) => (problem, idempotency),
+            (made, _) => return made,
+        };
+        match self.made_before(caller, idempotency).await? {
+            Some(row) => self.created(row.session, true).await,
+            None => Err(problem),
+        }
+    }
+
+    async fn created(&self, session: SessionId, already: bool) -> Result<Created, Problem> {
+        let record = self.record(session).await?;
+        let record = record.ok_or_else(|| no_such_session(&session.to_string()))?;
+        let session = self.show(&record);
+        Ok(Created { session, already })
+    }
+
+    /// What the same request has made before. It is asked where a request with a key fails: what
+    /// it names (another session, an image, an upload) may have been removed since.
+    pub(super) async fn made_before(
+        &self,
+        caller: &Caller,
+        (key, digest): (String, String),
+    ) -> Result<Option<IdempotencyRow>, Problem> {
+        let user = owner_of(caller).user;
+        let since = before(clock::now().wall, KEY_RETENTION_MS);
+        let read = move |store: &mut dyn database::Store| store.made_by(&user, &key, since);
+        // Of a store that cannot be read nobody is helped to hear here.
+        let found = self.manager.leader.read(read).await.ok().flatten();
+        match found {
+            Some(row) if row.digest != digest => {
+                let session = row.session;
+                Err(refused(&Refusal::KeyReused { session }))
+            }
+            found => Ok(found),
+        }
+    }
+
+    async fn try_create(
+        &self,
+        caller: &Caller,
+        request: CreateSession,
+        idempotency: Option<(String, String)>,
+    ) -> Result<Created, Problem> {
         let defaults = self.manager.shared.read(Defaults::of);
         let image = self.image_for(caller, request.image.as_deref())?;
         let mut checked = check(&request, &self.manager.settings, defaults, image.as_deref())?;
@@ -57,10 +104,7 @@ impl SiteService {
                 .await?;
             match answer {
                 Answer::Created { session, already } => {
-                    let record = self.record(session).await?;
-                    let record = record.ok_or_else(|| no_such_session(&session.to_string()))?;
-                    let session = self.show(&record);
-                    return Ok(Created { session, already });
+                    return self.created(session, already).await;
                 }
                 Answer::Refused {
                     refusal: refusal @ Refusal::IdTaken { .. },

@@ -67,6 +67,53 @@ async fn a_session_waits_for_others_and_is_cancelled_in_vain() {
     site.close().await;
 }
 
+/// A client that lost the answer sends its request again, when what it names is gone.
+#[tokio::test]
+async fn a_request_that_is_sent_again_is_answered_as_the_first_time() {
+    let site = TestSite::new().await;
+    let mut first = command(&["true"]);
+    first.name = Some("first".to_owned());
+    site.create(first).await;
+    site.await_state("first", "ended").await;
+    let key = || Some("key".to_owned());
+    let request = after("first", AfterNeed::Ended, &["true"]);
+    let made = site.service.create(&ADA, request.clone(), key()).await;
+    let made = made.expect("made");
+    let mut elements = array("fit", "1-2", &["true"]);
+    elements.session.after.clone_from(&request.after);
+    let array_key = || Some("array".to_owned());
+    let fit = site
+        .service
+        .create_array(&ADA, elements.clone(), array_key());
+    let fit = fit.await.expect("made");
+    site.service
+        .remove(&ADA, "first", false)
+        .await
+        .expect("accepted");
+    site.await_gone("first").await;
+    let again = site.service.create(&ADA, request.clone(), key()).await;
+    let again = again.expect("it was made");
+    assert_eq!(
+        (again.already, again.session.id),
+        (true, made.session.id.clone())
+    );
+    let again = site.service.create_array(&ADA, elements, array_key()).await;
+    let again = again.expect("it was made");
+    assert_eq!((again.already, again.array.id), (true, fit.array.id));
+    // The controls: without the key, by another one, and another request by the same.
+    let refused = async |request, key| {
+        let made = site.service.create(&ADA, request, key).await;
+        made.expect_err("it is refused").code
+    };
+    let gone = ProblemCode::NoSuchSession;
+    assert_eq!(refused(request.clone(), None).await, gone);
+    assert_eq!(refused(request, Some("new".to_owned())).await, gone);
+    let other = after("first", AfterNeed::Succeeded, &["true"]);
+    let reused = ProblemCode::IdempotencyKeyReused;
+    assert_eq!(refused(other, key()).await, reused);
+    site.close().await;
+}
+
 #[tokio::test]
 async fn an_array_is_waited_for_as_a_whole() {
     let site = TestSite::new().await;

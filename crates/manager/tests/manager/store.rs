@@ -184,6 +184,18 @@ impl Store for FakeStore {
             .collect())
     }
 
+    fn made_by(
+        &mut self,
+        user: &str,
+        key: &str,
+        since: Timestamp,
+    ) -> Result<Option<IdempotencyRow>, StoreError> {
+        let rows = self.0.lock().expect("not poisoned");
+        let mut keys = rows.keys.iter().rev();
+        let found = keys.find(|row| row.user == user && row.key == key && row.at >= since);
+        Ok(found.cloned())
+    }
+
     fn events(&mut self, after: u64, _: u32) -> Result<Vec<SiteEvent>, StoreError> {
         let rows = self.0.lock().expect("not poisoned");
         Ok(rows

@@ -102,6 +102,7 @@ fn growing_tables_are_searched_by_index() {
         ("a session's events after", read::SESSION_EVENTS_AFTER),
         ("first event since", read::FIRST_EVENT_SINCE),
         ("keys since", read::KEYS_SINCE),
+        ("one key", read::ONE_KEY),
         ("old sessions", prune::OLD_SESSIONS),
         ("delete old events", prune::DELETE_EVENTS),
         ("delete old keys", prune::DELETE_KEYS),

@@ -27,6 +27,32 @@ impl SiteService {
         key: Option<String>,
     ) -> Result<CreatedArray, Problem> {
         let (key, digest) = idempotency(key, &request)?;
+        let made = self.try_make(caller, request, key.clone(), digest.clone());
+        let (problem, key) = match (made.await, key) {
+            (Err(problem), Some(key)) => (problem, key),
+            (made, _) => return made,
+        };
+        let before = self.made_before(caller, (key, digest)).await?;
+        match before.and_then(|row| row.array) {
+            Some(array) => self.array_created(array, true).await,
+            None => Err(problem),
+        }
+    }
+
+    async fn array_created(&self, array: ArrayId, already: bool) -> Result<CreatedArray, Problem> {
+        let record = self.array_record(array).await?;
+        let record = record.ok_or_else(|| no_such_array(&array.to_string()))?;
+        let array = self.show_one_array(&record).await?;
+        Ok(CreatedArray { array, already })
+    }
+
+    async fn try_make(
+        &self,
+        caller: &Caller,
+        request: CreateArray,
+        key: Option<String>,
+        digest: String,
+    ) -> Result<CreatedArray, Problem> {
         check_throttle(request.throttle)?;
         let defaults = self.manager.shared.read(Defaults::of);
         let settings = &self.manager.settings;
@@ -73,10 +99,7 @@ impl SiteService {
             let create = Request::CreateArray(Box::new(asked.draw(caller)));
             match self.manager.leader.request(create).await? {
                 Answer::ArrayCreated { array, already } => {
-                    let record = self.array_record(array).await?;
-                    let record = record.ok_or_else(|| no_such_array(&array.to_string()))?;
-                    let array = self.show_one_array(&record).await?;
-                    return Ok(CreatedArray { array, already });
+                    return self.array_created(array, already).await;
                 }
                 Answer::Refused {
                     refusal: refusal @ Refusal::IdTaken { .. },
