@@ -3,9 +3,10 @@
 //! Two filters are installed one above the other. The first ([`numbers`]) knows every call: it lets
 //! through what is allowed, answers `EPERM` to what is known and forbidden, and `ENOSYS` to other
 //! numbers, so that a C library of tomorrow falls back to what it did before. The second looks at
-//! arguments of a few calls that the first lets through, and answers `EPERM`; the kernel takes the
-//! sterner answer. Where a directory of the node can be written, a third one ([`set_id`]) refuses
-//! set-user-id bits; where guest and command are one user, another one refuses limits on others.
+//! arguments of a few calls that the first lets through, and answers `EPERM`; a third one answers
+//! for protocols that are not there what a kernel without them does. The kernel takes the sterner
+//! answer. Where a directory of the node can be written, another one ([`set_id`]) refuses
+//! set-user-id bits; where guest and command are one user, yet another refuses limits on others.
 
 mod numbers;
 mod set_id;
@@ -50,7 +51,7 @@ const PERSONALITIES: &[u64] = &[0, 0x002_0000, 0x004_0000, 0x008, 0xffff_ffff];
 #[derive(Debug)]
 pub(crate) struct Filters {
     /// For every container, in the order they are installed.
-    pub(crate) always: [BpfProgram; 2],
+    pub(crate) always: [BpfProgram; 3],
     /// For one that can write to a directory of the node.
     pub(crate) set_id: BpfProgram,
     /// For one whose guest is the same user as its command.
@@ -63,19 +64,23 @@ impl Filters {
     /// Compiles the filters. It fails only by a mistake in the rules.
     pub(crate) fn compile() -> Result<Self, seccompiler::Error> {
         Ok(Self {
-            always: [numbers::program(), refuse(forbidden_arguments()?)?],
-            set_id: refuse(set_id::rules()?)?,
-            others: refuse(limits_of_others()?)?,
+            always: [
+                numbers::program(),
+                refuse(forbidden_arguments()?, Errno::PERM)?,
+                refuse(absent_protocols()?, Errno::PROTONOSUPPORT)?,
+            ],
+            set_id: refuse(set_id::rules()?, Errno::PERM)?,
+            others: refuse(limits_of_others()?, Errno::PERM)?,
         })
     }
 }
 
-/// A program that answers `EPERM` where a rule matches.
-fn refuse(rules: Rules) -> Result<BpfProgram, seccompiler::Error> {
+/// A program that answers `errno` where a rule matches.
+fn refuse(rules: Rules, errno: Errno) -> Result<BpfProgram, seccompiler::Error> {
     let filter = SeccompFilter::new(
         rules,
         SeccompAction::Allow,
-        SeccompAction::Errno(Errno::PERM.raw_os_error().cast_unsigned()),
+        SeccompAction::Errno(errno.raw_os_error().cast_unsigned()),
         ARCHITECTURE,
     )?;
     Ok(filter.try_into()?)
@@ -108,16 +113,24 @@ fn forbidden_arguments() -> Result<Rules, seccompiler::Error> {
         .iter()
         .map(|family| (0, SeccompCmpOp::Ne, u64::from(family.cast_unsigned())))
         .collect();
-    let netlink = u64::from(libc::AF_NETLINK.cast_unsigned());
-    let route = u64::from(libc::NETLINK_ROUTE.cast_unsigned());
-    let other_netlink = [(0, SeccompCmpOp::Eq, netlink), (2, SeccompCmpOp::Ne, route)];
-    let socket = vec![all(&other_family)?, all(&other_netlink)?];
-    rules.insert(libc::SYS_socket, socket);
+    rules.insert(libc::SYS_socket, vec![all(&other_family)?]);
     let other_personality: Vec<_> = PERSONALITIES
         .iter()
         .map(|value| (0, SeccompCmpOp::Ne, *value))
         .collect();
     rules.insert(libc::SYS_personality, vec![all(&other_personality)?]);
+    Ok(rules)
+}
+
+/// Netlink but for routes: the kernel's audit, its events, its firewall. Programs that would use
+/// these if they could (useradd, sudo, login: the audit) go on where the kernel has none, and end
+/// where they are forbidden to.
+fn absent_protocols() -> Result<Rules, seccompiler::Error> {
+    let mut rules = Rules::new();
+    let netlink = u64::from(libc::AF_NETLINK.cast_unsigned());
+    let route = u64::from(libc::NETLINK_ROUTE.cast_unsigned());
+    let other = [(0, SeccompCmpOp::Eq, netlink), (2, SeccompCmpOp::Ne, route)];
+    rules.insert(libc::SYS_socket, vec![all(&other)?]);
     Ok(rules)
 }
 
