@@ -62,6 +62,8 @@ struct LayerPart {
 /// What was chosen of a layout.
 struct Chosen {
     layers: Vec<LayerPart>,
+    /// Its name in the archive, as the documents write it.
+    configuration_name: Vec<u8>,
     configuration: Configuration,
     references: Vec<String>,
 }
@@ -161,10 +163,14 @@ impl<'a> Import<'a> {
         let chosen = match archive.form()? {
             Some(form) => {
                 self.report.form = form;
-                if parts.is_oci() {
-                    oci::choose(&archive, self.options)?
-                } else {
-                    docker::choose(&archive, self.options)?
+                match (parts.is_oci(), form) {
+                    (true, Form::Docker) => {
+                        docker::compared(&archive, oci::choose(&archive, self.options)?)?
+                    }
+                    (true, Form::Oci | Form::RootFileSystem) => {
+                        oci::choose(&archive, self.options)?
+                    }
+                    (false, _) => docker::choose(&archive, self.options)?,
                 }
             }
             None => return self.root_file_system(spooled),

@@ -107,7 +107,7 @@ impl<'a> Archive<'a> {
 
     /// What the archive is; `None` for a root file system that happens to have a file of the name.
     pub(super) fn form(&self) -> Result<Option<Form>, Fault> {
-        let docker = self.parts.has(b"manifest.json");
+        let docker = self.has_docker_list()?;
         if self.parts.is_oci() {
             let layout: LayoutFile = self.document(b"oci-layout", None)?;
             if !layout.image_layout_version.starts_with(LAYOUT_VERSION) {
@@ -119,14 +119,21 @@ impl<'a> Archive<'a> {
             }
             return Ok(Some(super::layout_form(docker)));
         }
-        // Any program's file may be called manifest.json; docker's is a list.
+        Ok(docker.then_some(Form::Docker))
+    }
+
+    /// Any program's file may be called manifest.json; docker's is a list.
+    fn has_docker_list(&self) -> Result<bool, Fault> {
+        if !self.parts.has(b"manifest.json") {
+            return Ok(false);
+        }
         let range = self.range(b"manifest.json")?;
         let start = self.bytes(Range {
             bytes: range.bytes.min(64),
             ..range
         })?;
         let first = start.iter().find(|byte| !byte.is_ascii_whitespace());
-        Ok((first == Some(&b'[')).then_some(Form::Docker))
+        Ok(first == Some(&b'['))
     }
 
     /// The document that a descriptor names.

@@ -71,6 +71,7 @@ pub(super) fn choose(
         .collect();
     Ok(Chosen {
         layers: layers?,
+        configuration_name: image.config.path()?,
         configuration,
         references: chosen.references,
     })

@@ -1,6 +1,6 @@
 //! Honest archives of every form.
 
-use crate::layouts::{Image, Layout, digest, docker};
+use crate::layouts::{Image, Layout, digest, docker, newer_docker};
 use crate::site::Site;
 use crate::tars::{Header, Tar, gzip, xz, zstd};
 use images::{Form, ImageId, ImportError, ImportOptions, Overrides, Platform, Progress, Stage};
@@ -166,6 +166,51 @@ fn one_of_several_images_is_named() {
         assert_eq!(imported.manifest.layers.len(), 2);
         assert_eq!(imported.report.references, ["example/thing:2"]);
     }
+}
+
+/// Two documents say what is there; the names are those that people gave.
+#[test]
+fn what_newer_versions_of_docker_save() {
+    let (root, upper) = (root(), upper());
+    let mut second = Image::new(&[&root, &upper]);
+    second.name = "other:2";
+    let images = [Image::new(&[&root]), second];
+    let site = Site::new();
+    let one = site
+        .import(&newer_docker(&images[..1], |_| {}))
+        .expect("imported");
+    assert_eq!(one.report.form, Form::Docker);
+    assert_eq!(one.report.references, ["example/thing:1"]);
+    // The same image as in a plain layout, and as older versions save it.
+    let plain = site
+        .import(&Layout::of(&images[..1]).end())
+        .expect("imported");
+    let older = site.import(&docker(&images[..1])).expect("imported");
+    assert_eq!((one.id, one.id), (plain.id, older.id));
+    let options = ImportOptions {
+        reference: Some("other:2".into()),
+        ..ImportOptions::default()
+    };
+    let two = newer_docker(&images, |_| {});
+    let two = site.import_with(&two, &options).expect("imported");
+    assert_eq!(two.manifest.layers.len(), 2);
+    assert_eq!(two.report.references, ["other:2"]);
+    // What was saved by its digest has no name in the list.
+    let nameless = newer_docker(&images[..1], |list| list[0]["RepoTags"] = json!(null));
+    let nameless = site.import(&nameless).expect("imported");
+    assert_eq!(nameless.report.references, ["docker.io/example/thing:1"]);
+    // A list of images for another machine only says nothing about this one's.
+    let mut foreign = Image::new(&[&upper]);
+    foreign.config["architecture"] = json!("s390x");
+    let config = foreign.config.to_string();
+    let name = format!("blobs/sha256/{}", digest(config.as_bytes()).hex());
+    let both = [Image::new(&[&root]), foreign];
+    let list = newer_docker(&both, |list| {
+        let entries = list.as_array_mut().expect("a list");
+        entries.remove(0);
+        assert_eq!(entries[0]["Config"], name);
+    });
+    assert_eq!(site.import(&list).expect("imported").id, one.id);
 }
 
 /// Docker's own empty layer comes many times, and overlayfs takes a directory once.

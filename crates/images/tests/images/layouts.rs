@@ -110,6 +110,40 @@ impl Layout {
     }
 }
 
+/// What docker save writes since version 25: an OCI layout with a list beside it.
+pub(crate) fn newer_docker(images: &[Image], change: impl FnOnce(&mut Value)) -> Vec<u8> {
+    let mut layout = Layout::of(images);
+    let mut list = Vec::new();
+    for (image, manifest) in images.iter().zip(&mut layout.manifests) {
+        let tag = image.name.rsplit(':').next();
+        manifest["annotations"] = json!({
+            "io.containerd.image.name": format!("docker.io/{}", image.name),
+            "org.opencontainers.image.ref.name": tag,
+        });
+        let blob = |bytes: &[u8]| format!("blobs/sha256/{}", digest(bytes).hex());
+        let layers: Vec<String> = image
+            .layers
+            .iter()
+            .map(|(stored, _)| blob(stored))
+            .collect();
+        list.push(json!({
+            "Config": blob(image.config.to_string().as_bytes()),
+            "RepoTags": [image.name],
+            "Layers": layers,
+            "LayerSources": {},
+        }));
+    }
+    let mut list = Value::from(list);
+    change(&mut list);
+    layout
+        .parts
+        .push(("manifest.json".to_owned(), list.to_string().into_bytes()));
+    layout
+        .parts
+        .push(("repositories".to_owned(), b"{}".to_vec()));
+    layout.end()
+}
+
 /// What docker save of version 20 writes.
 pub(crate) fn docker(images: &[Image]) -> Vec<u8> {
     let mut tar = Tar::new();

@@ -1,7 +1,7 @@
 //! Documents that lie, contradict themselves, or name what is not theirs.
 
 use super::Case;
-use crate::layouts::{Image, Layout, digest, docker};
+use crate::layouts::{Image, Layout, digest, docker, newer_docker};
 use crate::tars::{Tar, gzip};
 use images::Platform;
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ pub(super) fn cases() -> Vec<Case> {
         documents(),
         images(),
         saved(),
+        saved_anew(),
         parts(),
         settings(),
     ]
@@ -297,6 +298,56 @@ fn saved() -> Vec<Case> {
             linked("layer.tar"),
             good(),
         ),
+    ]
+}
+
+/// Archives that two tools would read differently: one goes by the list, one by the index.
+fn saved_anew() -> Vec<Case> {
+    let other = Tar::new().file("a", b"another").end();
+    let images = || {
+        let mut second = Image::new(&[&other]);
+        second.name = "other:1";
+        [Image::new(&[&layer()]), second]
+    };
+    let name = |bytes: &[u8]| format!("blobs/sha256/{}", digest(bytes).hex());
+    let (second, evil) = (
+        name(images()[1].config.to_string().as_bytes()),
+        name(&other),
+    );
+    let changed = |change: &dyn Fn(&mut Value)| newer_docker(&images(), |list| change(list));
+    let one = |options: &mut images::ImportOptions| {
+        options.reference = Some("example/thing:1".to_owned());
+    };
+    let differ = "`manifest.json`: it and index.json differ in the image";
+    vec![
+        Case::archive(
+            "docker's list and the index name different images",
+            differ,
+            changed(&|list| list[0]["Config"] = json!(second)),
+            changed(&|list| list[0]["Parent"] = json!("")),
+        )
+        .with(one),
+        Case::archive(
+            "docker's list names another layer than the index",
+            differ,
+            changed(&|list| list[0]["Layers"] = json!([evil])),
+            changed(&|list| list[0]["Layers"] = json!([format!("./{}", name(&layer()))])),
+        )
+        .with(one),
+        Case::archive(
+            "docker's list names one layer more than the index",
+            differ,
+            changed(&|list| list[0]["Layers"] = json!([name(&layer()), evil])),
+            changed(&|list| list[0]["LayerSources"] = json!(null)),
+        )
+        .with(one),
+        Case::archive(
+            "docker's list beside an index is none",
+            "`manifest.json`: the document cannot be understood",
+            changed(&|list| *list = json!([1])),
+            changed(&|list| *list = json!({})),
+        )
+        .with(one),
     ]
 }
 
