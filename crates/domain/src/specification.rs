@@ -8,6 +8,9 @@ use crate::terminal::TerminalSize;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Names and numbers of root.
+const ROOT_NAMES: [&str; 4] = ["root", "0", "root:root", "0:0"];
+
 /// Everything that a session is started from. Immutable after creation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionSpec {
@@ -120,6 +123,19 @@ pub enum CommandUser {
     },
     /// Root of the session's user namespace, with the capabilities that change only the session.
     Root,
+}
+
+impl CommandUser {
+    /// Who a person means by `USER` or `USER:GROUP`. Root by its name or number is root with its
+    /// capabilities; with another group it is a user as any.
+    pub fn named(text: &str) -> Self {
+        if ROOT_NAMES.contains(&text) {
+            return Self::Root;
+        }
+        Self::Named {
+            name: text.to_owned(),
+        }
+    }
 }
 
 /// What a session can reach by network.

@@ -14,6 +14,7 @@ pub mod files;
 pub mod frame;
 pub mod fuzzing;
 pub mod protocol;
+pub mod users;
 
 pub use config::{GuestConfig, RunAs};
 pub use frame::{FRAME_LIMIT, FrameError, FrameKind, HEADER_BYTES, decode_header, encode_frame};

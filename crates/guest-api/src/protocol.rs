@@ -11,7 +11,7 @@
 //! | `ReadFile` | `Reply::File`, then data frames, then an empty data frame; or `Reply::Failed` |
 //! | `WriteFile` | the client sends data frames and an empty one; then `Reply::Done` or `Failed` |
 //! | `ListFiles` | `Reply::Entries` (at most [`LIST_LIMIT`]) or `Failed` |
-//! | `Exec` | `Reply::Started`, output, and `Reply::Ended`, the last; see below |
+//! | `Exec` | `Reply::Started`, output, and `Reply::Ended`, the last; or `UserRefused`; see below |
 //! | `Attach` | `Reply::Attached`, output, and `Reply::Ended`, the last; see below |
 //!
 //! On `Exec` and `Attach` the guest sends stdout (or the terminal) as data frames and stderr as
@@ -112,6 +112,11 @@ pub enum Open {
         workdir: Option<String>,
         /// Who it is; who the main command is if absent.
         run_as: Option<RunAs>,
+        /// Who it is, `USER` or `USER:GROUP` by name or number, in place of `run_as`: looked up in
+        /// the lists that are inside by then. A guest that does not know this field goes by
+        /// `run_as`, which is nobody then, and refuses.
+        #[serde(default)]
+        user: Option<String>,
         /// It gets a terminal of this size.
         terminal: Option<TerminalSize>,
         /// It has input; without, it is at its end at once. A terminal always has.
@@ -225,6 +230,13 @@ pub enum Reply {
         how: ExitHow,
         /// It ended because the session did.
         with_session: bool,
+    },
+    /// The user of an `Exec` is nobody inside.
+    UserRefused {
+        /// Why, in words.
+        reason: String,
+        /// What to do about it.
+        hint: String,
     },
     /// It could not be done.
     Failed {

@@ -43,6 +43,7 @@ fn exec(size: TerminalSize) -> Open {
             groups: vec![5],
             capabilities: vec![7],
         }),
+        user: Some("ann:staff".to_owned()),
         terminal: Some(size),
         stdin: true,
         detach: false,

@@ -41,6 +41,7 @@ mod connection;
 mod file_streams;
 mod memory_files;
 mod time;
+mod users;
 
 use std::process::ExitCode;
 

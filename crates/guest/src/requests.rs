@@ -44,25 +44,10 @@ impl Guest {
                 });
             }
             Open::Stdin { offset } => connection.role = Role::Stdin(Cursor::new(offset)),
-            Open::Exec {
-                command,
-                env,
-                workdir,
-                run_as,
-                terminal,
-                stdin,
-                detach,
-            } => {
-                let order = Order {
-                    command,
-                    env,
-                    workdir,
-                    run_as,
-                    terminal,
-                    stdin,
-                    detach,
-                };
-                self.execute(index, order);
+            Open::Exec { .. } => {
+                if let Some(order) = Order::of(open) {
+                    self.execute(index, order);
+                }
             }
             Open::Attach {
                 stdout,
@@ -92,7 +77,7 @@ impl Guest {
     }
 
     /// Begins a command beside the main one.
-    fn execute(&mut self, index: usize, order: Order) {
+    fn execute(&mut self, index: usize, mut order: Order) {
         let serves = |connection: &&Connection| matches!(connection.role, Role::Exec(_));
         let served = self.connections.iter().filter(serves).count();
         let connection = &mut self.connections[index];
@@ -102,6 +87,13 @@ impl Guest {
         if !self.executions.admit(served) {
             let reason = format!("there are {EXEC_LIMIT} further commands in this session already");
             return connection.fail(reason);
+        }
+        if let Err(error) = order.look_up(&self.config.run_as) {
+            connection.reply(&Reply::UserRefused {
+                reason: error.to_string(),
+                hint: error.hint(),
+            });
+            return connection.finish();
         }
         match Execution::begin(order, &self.config) {
             Ok(execution) => connection.role = Role::Exec(Box::new(execution)),

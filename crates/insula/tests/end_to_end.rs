@@ -9,6 +9,8 @@
     reason = "a test says why it was skipped, and shows the log"
 )]
 
+#[path = "end_to_end/image_sources.rs"]
+mod image_sources;
 #[path = "../../sandbox/tests/sandbox/ordinary_user.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod ordinary_user;
@@ -21,10 +23,16 @@ mod bad_input;
 mod crashes;
 #[path = "end_to_end/daily.rs"]
 mod daily;
+#[path = "end_to_end/docker.rs"]
+mod docker;
+#[path = "end_to_end/exec_as.rs"]
+mod exec_as;
 #[path = "end_to_end/files.rs"]
 mod files;
 #[path = "end_to_end/images.rs"]
 mod images;
+#[path = "end_to_end/images_without_root.rs"]
+mod images_without_root;
 #[path = "end_to_end/limits.rs"]
 mod limits;
 #[path = "end_to_end/many.rs"]

@@ -50,6 +50,14 @@ pub enum NodeError {
         /// Why.
         reason: String,
     },
+    /// A user is nobody inside the member.
+    #[error("{reason}")]
+    UserRefused {
+        /// Why.
+        reason: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// What is asked for cannot be done for this member, for example by an older guest.
     #[error("{reason}")]
     Unsupported {

@@ -22,7 +22,7 @@ pub use messages::{
     LogStream, MemberSample, MemberSpec, MemberUsage, Obeyed, Preparation, Report, ReportedMember,
     SignalRequest, StdinReply, StdinRequest, Want, Welcome,
 };
-pub use processes::{ExecUser, JoinRequest, JoinedProcess, ProcessInput, ProcessOutput};
+pub use processes::{JoinRequest, JoinedProcess, ProcessInput, ProcessOutput};
 pub use traits::{
     ByteStream, LogChunkStream, ManagerApi, NodeApi, ProcessInputStream, ProcessOutputStream,
 };

@@ -27,8 +27,9 @@ pub enum JoinedProcess {
         env: Vec<(String, String)>,
         /// Working directory, absolute inside; that of the main command if absent.
         workdir: Option<String>,
-        /// Who it is; who the main command is if absent.
-        user: Option<ExecUser>,
+        /// Who it is, `USER` or `USER:GROUP`, by name or number as they are inside; who the main
+        /// command is if absent.
+        user: Option<String>,
         /// It gets a terminal of this size.
         terminal: Option<TerminalSize>,
         /// It has input; without, it is at its end at once.
@@ -47,15 +48,6 @@ pub enum JoinedProcess {
         /// The rings drop nothing that this client has not had.
         lossless: bool,
     },
-}
-
-/// A user inside, without any capability.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExecUser {
-    /// The user's number.
-    pub uid: u32,
-    /// The group's number.
-    pub gid: u32,
 }
 
 /// What a client sends. The end of its stream means nothing: it may go on to watch.

@@ -62,7 +62,8 @@ pub struct ExecOrder {
     /// Working directory inside, absolute; that of the main command if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
-    /// `UID` or `UID:GID`, without capabilities; who the main command is if absent.
+    /// `USER` or `USER:GROUP`, by name or number as they are inside; who the main command is if
+    /// absent. Root by name or number has its capabilities, others have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// It gets a terminal of this size, and with it input.

@@ -2,11 +2,12 @@
 
 use super::NodeImages;
 use super::merged::{Merged, Place};
-use super::users::{Identity, UserError, lists_with_user};
+use super::users::{Identity, lists_with_user};
 use crate::directory::{DirectoryError, MemberDirectory};
 use ::images::HostImage;
 use domain::{CommandUser, ImageId, Network, SessionSpec};
 use engine_api::{Bind, BindOwner, RootSpec};
+use guest_api::users::UserError;
 use process::{Durability, WriteFileError, write_file_atomic};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};

@@ -4,12 +4,12 @@
 use crate::guest::{Connection, Frame, FrameReader, FrameWriter, GuestError};
 use crate::shared::{Shared, chain, failed};
 use domain::MemberId;
-use engine_api::UidRange;
 use futures::StreamExt as _;
 use futures::stream::unfold;
+use guest_api::users::LAST_USER;
 use guest_api::{FrameKind, Open, Reply, Request, RunAs, Stream};
 use node_api::{
-    ExecUser, JoinRequest, JoinedProcess, LogStream, NodeError, ProcessInput, ProcessInputStream,
+    JoinRequest, JoinedProcess, LogStream, NodeError, ProcessInput, ProcessInputStream,
     ProcessOutput, ProcessOutputStream,
 };
 use std::time::Duration;
@@ -77,7 +77,8 @@ fn opening(process: JoinedProcess) -> Result<Open, NodeError> {
             command,
             env,
             workdir,
-            run_as: user.map(run_as).transpose()?,
+            run_as: user.as_deref().map(for_older_guests),
+            user,
             terminal,
             stdin,
             detach,
@@ -96,24 +97,18 @@ fn opening(process: JoinedProcess) -> Result<Open, NodeError> {
     })
 }
 
-/// Never the guest itself, and nobody whose number is not of this session.
-fn run_as(user: ExecUser) -> Result<RunAs, NodeError> {
-    let ids = [user.uid, user.gid];
-    if ids.iter().any(|id| *id >= UidRange::GUEST) {
-        let reason = format!(
-            "users and groups inside are 0 to {}, not {}:{}",
-            UidRange::GUEST - 1,
-            user.uid,
-            user.gid
-        );
-        return Err(NodeError::Refused { reason });
-    }
-    Ok(RunAs {
-        uid: user.uid,
-        gid: user.gid,
+/// What a guest goes by that looks nobody up: numbers where they were given, or else nobody, which
+/// it refuses. It must not take the command for the session's own user.
+fn for_older_guests(user: &str) -> RunAs {
+    let (uid, gid) = user.split_once(':').unwrap_or((user, user));
+    let number = |part: &str| part.parse().ok().filter(|number| *number <= LAST_USER);
+    let (uid, gid) = number(uid).zip(number(gid)).unwrap_or((u32::MAX, u32::MAX));
+    RunAs {
+        uid,
+        gid,
         groups: Vec::new(),
         capabilities: Vec::new(),
-    })
+    }
 }
 
 /// Sends what the client sends. Stays, with the connection, until it is dropped: a side that
@@ -229,6 +224,7 @@ fn understand(frame: Option<Frame>, member: MemberId) -> Result<Option<ProcessOu
             );
             return Err(NodeError::Unsupported { reason });
         }
+        Reply::UserRefused { reason, hint } => return Err(NodeError::UserRefused { reason, hint }),
         Reply::Failed { reason } => return Err(NodeError::Refused { reason }),
         Reply::State { .. }
         | Reply::Stats { .. }

@@ -327,6 +327,17 @@ async fn answer(guest: &FakeGuest, mut stream: UnixStream) -> std::io::Result<()
             let reason = "the first frame: unknown variant `exec`".to_owned();
             control(&mut stream, &Reply::Failed { reason }).await
         }
+        Open::Exec {
+            user: Some(user),
+            run_as: Some(run_as),
+            ..
+        } => {
+            let (reason, hint) = (
+                format!("no {user}"),
+                format!("{}:{}", run_as.uid, run_as.gid),
+            );
+            control(&mut stream, &Reply::UserRefused { reason, hint }).await
+        }
         Open::Exec { .. } => {
             control(&mut stream, &Reply::Started).await?;
             echo(guest, stream).await

@@ -5,8 +5,9 @@ use crate::connection::Connection;
 use crate::input::{Input, Took};
 use crate::signals::{LAST_SIGNAL, send_signal};
 use crate::terminal;
+use crate::users::{self, NoUser};
 use domain::{ExitHow, TerminalSize};
-use guest_api::{FrameKind, GuestConfig, Reply, Request, RunAs};
+use guest_api::{FrameKind, GuestConfig, Open, Reply, Request, RunAs};
 use rustix::{
     event::{PollFd, PollFlags},
     fs::{Access, access},
@@ -28,6 +29,9 @@ pub(crate) struct Order {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) workdir: Option<String>,
     pub(crate) run_as: Option<RunAs>,
+    pub(crate) user: Option<String>,
+    /// Variables of that user; those of `env` come before them.
+    user_env: Vec<(String, String)>,
     pub(crate) terminal: Option<TerminalSize>,
     pub(crate) stdin: bool,
     pub(crate) detach: bool,
@@ -63,11 +67,52 @@ struct End {
 }
 
 impl Order {
+    /// What is asked for; `None` where it is something else.
+    pub(crate) fn of(open: Open) -> Option<Self> {
+        let Open::Exec {
+            command,
+            env,
+            workdir,
+            run_as,
+            user,
+            terminal,
+            stdin,
+            detach,
+        } = open
+        else {
+            return None;
+        };
+        Some(Self {
+            command,
+            env,
+            workdir,
+            run_as,
+            user,
+            user_env: Vec::new(),
+            terminal,
+            stdin,
+            detach,
+        })
+    }
+
+    /// Finds the user, if one is named. `main`: who the main command is.
+    pub(crate) fn look_up(&mut self, main: &RunAs) -> Result<(), NoUser> {
+        let Some(user) = &self.user else {
+            return Ok(());
+        };
+        let found = users::look_up(user, main)?;
+        self.run_as = Some(found.run_as);
+        self.user_env = found.env;
+        Ok(())
+    }
+
     /// The configuration of a guest that would run this as its main command.
     fn configure(self, main: &GuestConfig) -> GuestConfig {
         let mut env = main.env.clone();
-        env.retain(|(name, _)| self.env.iter().all(|(added, _)| added != name));
-        env.extend(self.env);
+        for added in [self.user_env, self.env] {
+            env.retain(|(name, _)| added.iter().all(|(added, _)| added != name));
+            env.extend(added);
+        }
         if self.terminal.is_some() && env.iter().all(|(name, _)| name != "TERM") {
             env.push(("TERM".to_owned(), "xterm".to_owned()));
         }

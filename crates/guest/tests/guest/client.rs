@@ -221,6 +221,7 @@ pub(crate) fn exec(command: &[&str]) -> Open {
         env: Vec::new(),
         workdir: None,
         run_as: None,
+        user: None,
         terminal: None,
         stdin: false,
         detach: false,

@@ -21,3 +21,4 @@ mod input;
 mod output;
 mod process_namespace;
 mod terminals;
+mod users;

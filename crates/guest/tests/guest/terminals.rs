@@ -16,6 +16,7 @@ fn in_terminal(guest: &Guest, text: &str) -> Client {
         env: Vec::new(),
         workdir: None,
         run_as: None,
+        user: None,
         terminal: Some(SIZE),
         stdin: true,
         detach: false,

@@ -21,6 +21,8 @@ Examples:
       One command; its output and exit code are ours.
   tar c data | insula exec -i train -- tar x
       Input goes along.
+  insula exec --root train -- apt-get install -y gdb
+      As root, in a session on an image that can be written.
 
 The command runs beside the main one, within the same limits, and ends with the session. It is
 hung up when this command goes, unless --detach is given: also when the daemon ends.
@@ -61,10 +63,10 @@ pub(crate) struct ExecArguments {
     /// Working directory inside [default: the session's]
     #[arg(short, long, value_name = "PATH", value_parser = arguments::absolute_inside)]
     workdir: Option<String>,
-    /// Run as this user inside, by number [default: the session's]
-    #[arg(short, long, value_name = "UID[:GID]")]
+    /// Run as this user inside, by name or number [default: the session's]
+    #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
-    /// Run as root inside, without capabilities; the same as --user 0
+    /// Run as root inside; the same as --user root
     #[arg(long, conflicts_with = "user")]
     root: bool,
 }
@@ -173,7 +175,7 @@ fn order_of(arguments: &ExecArguments, environment: &Environment) -> ExecOrder {
         user: arguments
             .user
             .clone()
-            .or(arguments.root.then(|| "0".to_owned())),
+            .or(arguments.root.then(|| "root".to_owned())),
         terminal: arguments.terminal.then(terminal::size),
         stdin: arguments.interactive,
         detach: arguments.detach,

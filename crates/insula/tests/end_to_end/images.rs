@@ -1,114 +1,12 @@
 //! Images from import to removal, as tools make them.
 
+use crate::image_sources::{busybox, debian, layout, run};
 use crate::site::{Site, entries, eventually, finish, site, text, told};
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-
-/// Where Debian's system is kept between runs: making it takes half a minute and the network.
-const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/images");
-
-/// Runs a program of this machine, which has to succeed.
-fn run(program: &str, arguments: &[&str], directory: &Path) -> String {
-    let output = process::command(program)
-        .args(arguments)
-        .current_dir(directory)
-        .output()
-        .unwrap_or_else(|error| {
-            panic!("{program} is missing, and `cargo xtask ci` installs it: {error}")
-        });
-    assert!(output.status.success(), "{program}: {}", told(&output));
-    text(&output.stdout)
-}
-
-/// A system of a single static program with many names.
-fn busybox(root: &Path) {
-    for directory in ["bin", "etc", "tmp", "data"] {
-        fs::create_dir_all(root.join(directory)).expect("made");
-    }
-    let program = root.join("bin/busybox");
-    fs::copy("/bin/busybox", &program).expect("busybox-static, which `cargo xtask ci` installs");
-    for name in run(program.to_str().expect("text"), &["--list"], root).lines() {
-        // One of them is its own.
-        let _ = std::os::unix::fs::symlink("busybox", root.join("bin").join(name));
-    }
-    fs::write(
-        root.join("etc/passwd"),
-        "root:x:0:0::/root:/bin/sh\nann:x:33:34::/data:/bin/sh\n",
-    )
-    .expect("written");
-    fs::write(
-        root.join("etc/group"),
-        "root:x:0:\nann:x:34:\nstaff:x:50:ann\n",
-    )
-    .expect("written");
-    let data = root.join("data");
-    std::os::unix::fs::chown(data, Some(33), Some(34)).expect("given to ann");
-}
-
-/// Debian 12 with python3, as mmdebstrap makes it.
-fn debian() -> PathBuf {
-    let cache = Path::new(CACHE);
-    fs::create_dir_all(cache).expect("made");
-    let path = cache.join("debian.tar");
-    if !path.exists() {
-        let new = cache.join(format!("new-{}.tar", std::process::id()));
-        let name = new.to_str().expect("text");
-        let arguments = ["--variant=minbase", "--include=python3", "bookworm", name];
-        run("mmdebstrap", &arguments, cache);
-        fs::rename(&new, &path).expect("named");
-    }
-    path
-}
-
-/// An OCI layout of two layers by umoci: the upper one removes a file, replaces a directory and
-/// adds a file.
-fn layout(directory: &Path) {
-    let run = |arguments: &[&str]| run("umoci", arguments, directory);
-    run(&["init", "--layout", "layout"]);
-    run(&["new", "--image", "layout:made"]);
-    for (bundle, change) in [("one", lower as fn(&Path)), ("two", upper)] {
-        run(&["unpack", "--image", "layout:made", bundle]);
-        change(&directory.join(bundle).join("rootfs"));
-        run(&["repack", "--image", "layout:made", bundle]);
-    }
-    let config = ["config", "--image", "layout:made"];
-    let settings = [
-        "--config.entrypoint=/bin/sh",
-        "--config.entrypoint=-c",
-        "--config.cmd=cat /data/new; id -u; pwd; echo $GREETING",
-        "--config.env=GREETING=hello",
-        "--config.env=PATH=/bin",
-        "--config.user=ann",
-        "--config.workingdir=/data",
-    ];
-    run(&[&config[..], &settings].concat());
-}
-
-fn lower(root: &Path) {
-    busybox(root);
-    for (path, content) in [
-        ("data/old", "old\n"),
-        ("data/kept", "kept\n"),
-        ("swept/old", "x"),
-    ] {
-        fs::create_dir_all(root.join(path).parent().expect("a parent")).expect("made");
-        fs::write(root.join(path), content).expect("written");
-    }
-}
-
-fn upper(root: &Path) {
-    fs::remove_file(root.join("data/old")).expect("removed");
-    fs::remove_dir_all(root.join("swept")).expect("removed");
-    fs::create_dir(root.join("swept")).expect("made");
-    fs::write(root.join("swept/new"), "swept\n").expect("written");
-    fs::write(root.join("data/new"), "new\n").expect("written");
-    // umoci leaves a directory out whose time is the same to the second. Then nothing in the layer
-    // tells whose it is, and it is root's, as it is for Docker.
-    run("touch", &["-d", "2001-02-03", "data"], root);
-}
 
 /// Every file of the site's store of images and of the node's layers, by name.
 fn stored(site: &Site) -> Vec<PathBuf> {
@@ -300,6 +198,14 @@ fn debian_runs_a_script_with_its_own_python() {
                    setpriv --reuid eve --clear-groups id -un";
     let root = [&run[..], &["--root", "--", "sh", "-c", command]].concat();
     assert_eq!(site.ok(&root), "eve\neve\n");
+    // The system's own programs for it: they would tell the kernel's audit of it, which is not
+    // there for a session.
+    let added =
+        "useradd --create-home bob && passwd -d bob >&2 && su bob -c 'id -un; pwd; cd; pwd'";
+    let root = [&run[..], &["--root", "--", "sh", "-c", added]].concat();
+    assert_eq!(site.ok(&root), "bob\n/work\n/home/bob\n");
+    let refused = site.insula(&[&run[..], &["--", "sh", "-c", added]].concat());
+    assert!(!refused.status.success(), "the control: {}", told(&refused));
 }
 
 #[test]

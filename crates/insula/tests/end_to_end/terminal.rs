@@ -255,7 +255,7 @@ fn the_exit_code_of_exec_is_the_commands() {
         (&["s", "--", "no-such"], 127, "`no-such` was not found"),
         (&["s", "--", "/etc/passwd"], 126, "cannot be run"),
         (&["-t", "s"], 125, "needs a terminal"),
-        (&["--user", "root", "s", "--", "id"], 125, "UID:GID"),
+        (&["--user", "eve", "s", "--", "id"], 125, "no user `eve`"),
         (&["nobody", "--", "id"], 125, "there is no session `nobody`"),
         (&["--nonsense", "s"], 125, "--nonsense"),
         (

@@ -5,11 +5,11 @@ use super::ordinary_user::{Lent, OrdinaryUser};
 use super::site::{entries, eventually, finish, told};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// A user, the executable, and a directory to work in.
-struct Person {
-    user: OrdinaryUser,
+pub(crate) struct Person {
+    pub(crate) user: OrdinaryUser,
     insula: PathBuf,
     /// Where its site has its sockets: in /tmp, for nobody gave it a better place.
     sockets: PathBuf,
@@ -24,7 +24,7 @@ impl Drop for Person {
 }
 
 impl Person {
-    fn new(lent: Lent) -> Option<Self> {
+    pub(crate) fn new(lent: Lent) -> Option<Self> {
         let user = OrdinaryUser::make(lent)?;
         let insula = user.install(Path::new(env!("CARGO_BIN_EXE_insula")), "insula");
         user.make_directory(&user.home().join("job"));
@@ -43,26 +43,31 @@ impl Person {
         Some(person)
     }
 
-    fn job(&self) -> PathBuf {
+    pub(crate) fn job(&self) -> PathBuf {
         self.user.home().join("job")
     }
 
-    fn site_home(&self) -> PathBuf {
+    pub(crate) fn site_home(&self) -> PathBuf {
         self.user.home().join(".local/share/insula")
     }
 
-    fn insula(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn insula(&self, arguments: &[&str]) -> Output {
+        finish(self.command(arguments).spawn().expect("it starts"))
+    }
+
+    /// The executable as this user, with nothing on its standard input.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.user.command(&self.insula);
         command
             .args(arguments)
             .current_dir(self.job())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        finish(command.spawn().expect("it starts"))
+        command
     }
 
     /// Runs it, which has to succeed; its standard output and error.
-    fn ok(&self, arguments: &[&str]) -> (String, String) {
+    pub(crate) fn ok(&self, arguments: &[&str]) -> (String, String) {
         let output = self.insula(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", told(&output));
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
@@ -70,14 +75,14 @@ impl Person {
     }
 
     /// Runs it, which has to fail in this way; what it said.
-    fn fails(&self, arguments: &[&str], code: i32) -> String {
+    pub(crate) fn fails(&self, arguments: &[&str], code: i32) -> String {
         let output = self.insula(arguments);
         assert_eq!(output.status.code(), Some(code), "{}", told(&output));
         String::from_utf8(output.stderr).expect("text")
     }
 
     /// Runs it with words that need no quotes, in a terminal; what that shows.
-    fn in_a_terminal(&self, words: &str) -> String {
+    pub(crate) fn in_a_terminal(&self, words: &str) -> String {
         let mut command = self.user.command(Path::new("/usr/bin/script"));
         let words = format!("{} {words}", self.insula.display());
         command.args(["-qec", &words, "/dev/null"]);
@@ -87,13 +92,13 @@ impl Person {
         String::from_utf8_lossy(&output.stdout).replace('\r', "")
     }
 
-    fn write(&self, name: &str, content: &str) {
+    pub(crate) fn write(&self, name: &str, content: &str) {
         let path = self.job().join(name);
         fs::write(&path, content).expect("written");
         self.user.give(&path);
     }
 
-    fn daemon(&self) -> i32 {
+    pub(crate) fn daemon(&self) -> i32 {
         let text = fs::read_to_string(self.site_home().join("daemon.json")).expect("a daemon");
         let written: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         i32::try_from(written["pid"].as_i64().expect("a pid")).expect("a pid")
@@ -195,7 +200,7 @@ fn lives_on_without_the_daemon(person: &Person) {
 }
 
 /// Nothing runs, and no socket is left.
-fn last_trace(person: &Person) {
+pub(crate) fn last_trace(person: &Person) {
     person.ok(&["run", "--detach", "--name", "last", "--", "sleep", "1000"]);
     let errors = person.fails(&["down"], 1);
     assert!(errors.contains("--stop"), "{errors}");

@@ -8,9 +8,6 @@ use domain::{CommandUser, HOST_IMAGE};
 use public_api::{CreateSession, Problem};
 use std::collections::BTreeMap;
 
-/// Names and numbers of root.
-const ROOT_NAMES: [&str; 4] = ["root", "0", "root:root", "0:0"];
-
 /// Entrypoint and command. A request's command takes the place of the image's; a request's
 /// entrypoint takes the place of both, since the image's command was made for its own entrypoint.
 pub(crate) fn whole_command(
@@ -63,11 +60,7 @@ pub(super) fn who(
     }
     if let Some(user) = &request.user {
         check_user(user)?;
-        if ROOT_NAMES.contains(&user.as_str()) {
-            return Ok(CommandUser::Root);
-        }
-        let name = user.clone();
-        return Ok(CommandUser::Named { name });
+        return Ok(CommandUser::named(user));
     }
     let images = image.and_then(|image| image.user.clone());
     let images = images.filter(|user| !user.is_empty());

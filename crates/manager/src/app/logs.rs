@@ -335,7 +335,8 @@ impl Follower {
             | NodeError::Refused { .. }
             | NodeError::Unsupported { .. }
             | NodeError::NotFound { .. }
-            | NodeError::PathRefused { .. } => false,
+            | NodeError::PathRefused { .. }
+            | NodeError::UserRefused { .. } => false,
         };
         if !passes || since.elapsed() > limit {
             return Err(Stop::Problem(of_node(error)));

@@ -122,6 +122,7 @@ pub(crate) fn of_node(error: &NodeError) -> Problem {
         NodeError::WrongState { .. } => ProblemCode::WrongState,
         NodeError::NotFound { .. } => ProblemCode::NoSuchFile,
         NodeError::PathRefused { .. } => ProblemCode::PathRefused,
+        NodeError::UserRefused { hint, .. } => return field("user", detail).hint(hint.clone()),
     };
     Problem::new(code, detail)
 }

@@ -4,12 +4,10 @@
 use crate::app::SiteService;
 use crate::app::input::Place;
 use crate::app::problems::{field, of_node};
-use crate::app::validate::{check_inner_path, check_words};
+use crate::app::validate::{check_inner_path, check_user, check_words};
 use domain::{ExitHow, SessionRecord, TerminalSize};
 use futures::StreamExt;
-use node_api::{
-    ExecUser, JoinRequest, JoinedProcess, LogStream, NodeError, ProcessInput, ProcessOutput,
-};
+use node_api::{JoinRequest, JoinedProcess, LogStream, NodeError, ProcessInput, ProcessOutput};
 use public_api::{
     AcceptedView, AttachOrder, Caller, ClientMessage, ClientMessageStream, ExecOrder, GapView,
     JoinedView, OutputStream, Problem, ProblemCode, ProcessControl, ProcessEnd, ProcessEvent,
@@ -18,8 +16,6 @@ use public_api::{
 
 /// Most bytes of a further command and its variables: a guest takes them in one frame.
 const COMMAND_LIMIT_BYTES: usize = 128 << 10;
-/// Greatest number of a user or group inside that can be asked for; the next is the guest's.
-const LAST_USER: u32 = 65_534;
 /// The exit code where nobody knows one.
 const NO_CODE: u8 = 125;
 
@@ -49,12 +45,14 @@ impl SiteService {
         if let Some(workdir) = &order.workdir {
             check_inner_path("workdir", workdir)?;
         }
-        let user = order.user.as_deref().map(parse_user).transpose()?;
+        if let Some(user) = &order.user {
+            check_user(user)?;
+        }
         let process = JoinedProcess::Exec {
             command: order.command,
             env: order.env.into_iter().collect(),
             workdir: order.workdir,
-            user,
+            user: order.user,
             terminal: order.terminal.map(terminal_of),
             stdin: order.stdin || order.terminal.is_some(),
             detach: order.detach,
@@ -124,6 +122,10 @@ fn of_join(error: &NodeError, record: &SessionRecord) -> Problem {
         // The guest's own words: too many commands, or an end that came first.
         NodeError::Refused { reason } => Problem::new(ProblemCode::WrongState, reason.clone())
             .hint(format!("`insula show {}` tells how it is", record.name)),
+        NodeError::UserRefused { reason, hint } => {
+            let hint = hint.replace("SESSION", record.name.as_str());
+            field("user", reason.clone()).hint(hint)
+        }
         NodeError::WrongState { .. } | NodeError::UnknownMember { .. } => has_ended(record),
         NodeError::Disconnected
         | NodeError::Undecodable { .. }
@@ -131,20 +133,6 @@ fn of_join(error: &NodeError, record: &SessionRecord) -> Problem {
         | NodeError::NotFound { .. }
         | NodeError::PathRefused { .. }
         | NodeError::Failed { .. } => of_node(error),
-    }
-}
-
-/// `UID` or `UID:GID`; the group has the user's number if it is not given.
-fn parse_user(text: &str) -> Result<ExecUser, Problem> {
-    let (uid, gid) = text.split_once(':').unwrap_or((text, text));
-    let number = |part: &str| part.parse().ok().filter(|number| *number <= LAST_USER);
-    match (number(uid), number(gid)) {
-        (Some(uid), Some(gid)) => Ok(ExecUser { uid, gid }),
-        _ => {
-            let shown: String = text.chars().take(80).collect();
-            let detail = format!("`{shown}` is not UID or UID:GID, each 0 to {LAST_USER}");
-            Err(field("user", detail).hint("names are not looked up: `--user 0` is root inside"))
-        }
     }
 }
 
@@ -233,29 +221,8 @@ fn end_of(how: &ExitHow, with_session: bool) -> ProcessEnd {
 
 #[cfg(test)]
 mod tests {
-    use super::{end_of, parse_user};
+    use super::end_of;
     use domain::ExitHow;
-    use node_api::ExecUser;
-
-    #[test]
-    fn users_are_numbers_below_the_guests() {
-        for (text, uid, gid) in [("0", 0, 0), ("1000:5", 1000, 5), ("65534", 65_534, 65_534)] {
-            assert_eq!(parse_user(text).expect(text), ExecUser { uid, gid });
-        }
-        for text in [
-            "",
-            "root",
-            "1:",
-            ":1",
-            "-1",
-            "65535",
-            "0:65535",
-            "4294967295",
-            "1:2:3",
-        ] {
-            assert!(parse_user(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn ends_have_the_codes_of_a_shell() {

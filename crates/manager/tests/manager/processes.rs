@@ -85,7 +85,7 @@ async fn what_cannot_be_joined_is_refused_with_the_reason() {
         order
     };
     for (order, field) in [
-        (order(|order| order.user = Some("root".to_owned())), "user"),
+        (order(|order| order.user = Some("a b".to_owned())), "user"),
         (
             order(|order| order.workdir = Some("x".to_owned())),
             "workdir",

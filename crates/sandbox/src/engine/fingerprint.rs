@@ -13,7 +13,8 @@ use std::path::Path;
 pub(crate) const EGRESS_WITHOUT_ROOT: &str =
     "without root this build has no way out but the node's network";
 const SHARED_IDS: &str = "without root a container has the user's own id, and of others at most \
-     the range that is lent to the user, which all containers share";
+     the range that is lent to the user, which all containers share; the files of an image are \
+     all the command's";
 /// Idmapped mounts came with Linux 5.12; which file systems have them is decided at each mount.
 const IDMAPPED: (u32, u32) = (5, 12);
 /// Overlays in a user namespace came with Linux 5.11.
