@@ -2,7 +2,7 @@
 
 use crate::commands::{
     attach, completion, config, doctor, down, download, events, exec, image, logs, ls, rename, rm,
-    run, show, stop, top, unclaimed, up, why,
+    run, show, stop, throttle, top, unclaimed, up, why,
 };
 use crate::daemon::serve_command;
 use crate::exit_codes;
@@ -72,6 +72,7 @@ enum Verb {
     Top(top::TopArguments),
     Events(events::EventsArguments),
     Rename(rename::RenameArguments),
+    Throttle(throttle::ThrottleArguments),
     Image(image::ImageArguments),
     Up(up::UpArguments),
     Down(down::DownArguments),
@@ -97,6 +98,7 @@ impl Verb {
             Self::Top(arguments) => arguments.json,
             Self::Events(arguments) => arguments.json,
             Self::Rename(arguments) => arguments.json,
+            Self::Throttle(arguments) => arguments.json,
             Self::Image(arguments) => arguments.wants_json(),
             Self::Up(arguments) => arguments.json,
             Self::Down(arguments) => arguments.json,
@@ -185,6 +187,7 @@ fn act(cli: Cli, environment: Environment, printer: &Printer) -> Result<u8, Fail
             Verb::Top(arguments) => Box::pin(top::top(context, arguments)).await,
             Verb::Events(arguments) => Box::pin(events::events(context, arguments)).await,
             Verb::Rename(arguments) => Box::pin(rename::rename(context, arguments)).await,
+            Verb::Throttle(arguments) => Box::pin(throttle::throttle(context, arguments)).await,
             Verb::Image(arguments) => Box::pin(image::image(context, arguments)).await,
             Verb::Up(arguments) => Box::pin(up::up(context, arguments)).await,
             Verb::Down(arguments) => Box::pin(down::down(context, arguments)).await,

@@ -16,6 +16,7 @@ pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod stop;
+pub(crate) mod throttle;
 pub(crate) mod top;
 pub(crate) mod unclaimed;
 pub(crate) mod up;

@@ -14,7 +14,7 @@ mod aborts;
 mod down_mark;
 mod last_words;
 mod outage;
-mod scope;
+pub(crate) mod scope;
 mod serve_command;
 mod site;
 mod start;

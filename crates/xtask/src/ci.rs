@@ -26,6 +26,8 @@ const DOCUMENTATION: &[&str] = &[
 ];
 /// The sandbox's tests a second time: what this machine has may be version 1.
 const GUEST: &str = "sandbox with control groups of version 2, in a virtual machine";
+/// The executable where the service manager divides the control groups.
+const SERVICE_MANAGER: &str = "the executable under systemd, in a virtual machine";
 const TESTS: &[&str] = &[
     "nextest",
     "run",
@@ -56,9 +58,14 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
         cargo(root, DOCUMENTATION, &[("RUSTDOCFLAGS", "-D warnings")])
     })?;
     match guest_v2::prepare(root) {
-        Ok(prepared) => step(GUEST, || {
-            guest_v2::run(root, &prepared, &guest_v2::Wanted::default())
-        })?,
+        Ok(prepared) => {
+            step(GUEST, || {
+                guest_v2::run(root, &prepared, &guest_v2::Wanted::default())
+            })?;
+            step(SERVICE_MANAGER, || {
+                guest_v2::run_with_service_manager(root, &prepared, false)
+            })?;
+        }
         Err(error) => println!("── {GUEST}: PASSED OVER, the guest cannot be made: {error:#}"),
     }
     println!("── tests, after {:.0?}", began.elapsed());

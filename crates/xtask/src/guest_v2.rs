@@ -5,6 +5,7 @@
 //!  target/guest-v2/kernel/   Debian's cloud kernel, the modules it needs for a disk, busybox
 //!  target/guest-v2/root      programs of this machine's packages, the tests, their launcher
 //!  target/guest-v2/disk.img  the same as a file system
+//!  target/guest-v2/systemd/  a whole Debian with the executable, and its disk
 //! ```
 //! The kernel is downloaded once; remove `target/guest-v2/kernel` to have a newer one. The rest is
 //! made anew each time, in some seconds. The machine is emulated, which makes everything some ten times
@@ -15,6 +16,7 @@ mod kernel;
 mod machine;
 mod packages;
 mod root;
+mod service_manager;
 mod tests;
 
 use anyhow::{Context, bail};
@@ -24,6 +26,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::tools;
+
+pub(crate) use service_manager::run as run_with_service_manager;
 
 /// How long the guest may take.
 const LIMIT: Duration = Duration::from_secs(20 * 60);

@@ -30,6 +30,8 @@ usage: cargo xtask COMMAND
                      runs the tests of a package (the sandbox's; those that match FILTER, a regular
                      expression) or a command of a shell, as root in a virtual machine with
                      control groups of version 2
+  guest-v2 --systemd [--kvm]
+                     runs the executable as a user of a Debian with systemd, in such a machine
 
 Exit codes: 0 all is well, 1 a check failed, 2 the command is not known.";
 
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         ["openapi", "--check"] => openapi::check(&root),
         ["engines"] => engines::write(&root),
         ["engines", "--check"] => engines::check(&root),
+        ["guest-v2", "--systemd", rest @ ..] => guest_with_service_manager(&root, rest),
         ["guest-v2", rest @ ..] => guest(&root, rest),
         _ => {
             eprintln!("{USAGE}");
@@ -95,6 +98,17 @@ fn guest(root: &Path, words: &[&str]) -> anyhow::Result<()> {
     }
     let prepared = guest_v2::prepare(root).context("the guest cannot be made")?;
     guest_v2::run(root, &prepared, &wanted)
+}
+
+/// `cargo xtask guest-v2 --systemd`.
+fn guest_with_service_manager(root: &Path, words: &[&str]) -> anyhow::Result<()> {
+    let with_kvm = match words {
+        [] => false,
+        ["--kvm"] => true,
+        _ => bail!("after --systemd there can only be --kvm"),
+    };
+    let prepared = guest_v2::prepare(root).context("the guest cannot be made")?;
+    guest_v2::run_with_service_manager(root, &prepared, with_kvm)
 }
 
 /// `cargo xtask tidy`.

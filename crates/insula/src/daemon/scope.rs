@@ -5,8 +5,7 @@
 //! last of them has ended, whatever becomes of the daemon.
 
 use crate::settings::Settings;
-use domain::Capability;
-use sandbox::control_groups;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -17,23 +16,27 @@ const UNIFIED: &str = "/sys/fs/cgroup/cgroup.controllers";
 /// A service manager that did not do it by then is not waited for.
 pub(super) const LIMIT: Duration = Duration::from_secs(5);
 
-/// Whether there is something to gain by asking, and somebody to ask.
-pub(super) fn is_worth_a_try(settings: &Settings) -> bool {
+/// Whether there is something to gain by asking, and somebody to ask. A process that already stands
+/// in a group of its own asks as well: as long as it lives there it keeps the group from being
+/// divided by the daemon that it starts.
+pub(crate) fn can_be_asked(settings: &Settings) -> bool {
     let user = rustix::process::geteuid();
     if user.is_root() || !Path::new(UNIFIED).exists() || !Path::new(PROGRAM).exists() {
         return false;
     }
     let runtime = settings.environment.path("XDG_RUNTIME_DIR");
     let runtime = runtime.unwrap_or_else(|| PathBuf::from(format!("/run/user/{}", user.as_raw())));
-    runtime.join("systemd/private").exists() && !limits_hold(settings)
+    runtime.join("systemd/private").exists()
 }
 
-/// Whether the daemon can limit where this process stands.
-fn limits_hold(settings: &Settings) -> bool {
-    let group = settings.runtime_directory.file_name().unwrap_or_default();
-    let groups = control_groups(&group.to_string_lossy());
-    let mut controllers = groups.controllers.values();
-    controllers.all(|capability| *capability == Capability::Yes)
+/// The controllers that the user's service manager was handed, and can hand on.
+pub(crate) fn controllers() -> Vec<String> {
+    let user = rustix::process::geteuid().as_raw();
+    let path = format!(
+        "/sys/fs/cgroup/user.slice/user-{user}.slice/user@{user}.service/cgroup.controllers"
+    );
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
 /// `executable` in a group of its own, with the arguments that follow.

@@ -163,7 +163,7 @@ enum Scope {
 
 impl Scope {
     fn of(settings: &Settings) -> Self {
-        if scope::is_worth_a_try(settings) {
+        if scope::can_be_asked(settings) {
             Self::Asked(None)
         } else {
             Self::None

@@ -294,6 +294,65 @@ fn the_first_interrupt_of_an_array_asks_and_the_second_stops_it() {
 }
 
 #[test]
+fn a_group_is_throttled_downloaded_stopped_and_removed_by_its_name() {
+    let Some(site) = site() else { return };
+    let life = "echo $INSULA_ARRAY_INDEX > result; [ -e go ] || sleep 300";
+    let small = ["--cpu", "0.1", "--memory", "16m"];
+    let array = [
+        "run",
+        "--detach",
+        "--name",
+        "group",
+        "--array",
+        "3-6",
+        "--throttle",
+        "1",
+    ];
+    site.ok(&[&array[..], &small[..], &["--", "sh", "-c", life]].concat());
+    let states = || site.json(&["show", "group", "--json"])["array"]["states"].clone();
+    eventually("one runs", || states()["running"] == 1);
+    let why = site.ok(&["why", "group.6"]);
+    assert!(why.contains("insula throttle"), "{why}");
+    assert_eq!(
+        site.ok(&["throttle", "group", "3"]),
+        "group: at most 3 at a time\n"
+    );
+    eventually("three run", || states()["running"] == 3);
+    assert_eq!(states()["pending"], 1);
+    assert_eq!(
+        site.ok(&["throttle", "group", "none"]),
+        "group: as many as there is room for at a time\n"
+    );
+    eventually("all run", || states()["running"] == 4);
+
+    let result = |index: u32| {
+        let path = site.work().join(format!("group/{index}/result"));
+        fs::read_to_string(path).unwrap_or_default()
+    };
+    // What an element has written by now, which is soon.
+    eventually("all has come", || {
+        site.ok(&["download", "group"]);
+        (3..=6).all(|index| result(index) == format!("{index}\n"))
+    });
+    let refused = site.insula(&["rm", "group"]);
+    assert!(!refused.status.success(), "{}", told(&refused));
+    assert!(
+        text(&refused.stderr).contains("--force"),
+        "{}",
+        told(&refused)
+    );
+    site.ok(&["stop", "group", "--grace", "0s"]);
+    let outcomes = || site.json(&["show", "group", "--json"])["array"]["outcomes"].clone();
+    eventually("all have ended", || outcomes()["stopped"] == 4);
+    site.ok(&["rm", "group"]);
+    let gone = site.insula(&["show", "group"]);
+    assert!(!gone.status.success(), "{}", told(&gone));
+    let listed = site.json(&["ls", "--all", "--json"]);
+    let none = |key: &str| listed[key].as_array().is_some_and(Vec::is_empty);
+    assert!(none("sessions") && none("arrays"), "{listed}");
+}
+
+#[test]
 fn a_sweep_that_is_wrong_makes_nothing() {
     let Some(site) = site() else { return };
     site.ok(&["up"]);

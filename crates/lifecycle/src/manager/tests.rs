@@ -13,4 +13,5 @@ mod outcomes;
 mod random;
 mod requests;
 mod retries;
+mod scale;
 mod twins;

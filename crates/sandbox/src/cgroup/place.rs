@@ -123,6 +123,10 @@ fn standing(mount: &UnifiedMount, text: &str) -> Result<PathBuf, String> {
 
 /// The group to divide: the nearest one that the service manager handed over; else for root the
 /// first that is mounted, for others the one they stand in.
+///
+/// What was handed over to a user's own service manager is that manager's to divide, and it need
+/// not mark the units that it hands over in turn (systemd 252 does not): then the unit that this
+/// process stands in is divided.
 fn choose(
     point: &Path,
     standing: &Path,
@@ -140,9 +144,17 @@ fn choose(
     let mut above = standing
         .ancestors()
         .take_while(|group| group.starts_with(point));
-    let delegated = above.find(|group| is_delegated(group));
+    let delegated = above
+        .find(|group| is_delegated(group))
+        .filter(|group| !is_of_a_users_manager(group));
     let otherwise = if is_root { point } else { standing };
     delegated.unwrap_or(otherwise).to_owned()
+}
+
+/// Whether this is the unit in which systemd runs the service manager of a user.
+fn is_of_a_users_manager(group: &Path) -> bool {
+    let name = group.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with("user@") && name.ends_with(".service")
 }
 
 fn is_delegated(group: &Path) -> bool {
@@ -236,6 +248,13 @@ mod tests {
         check("/user/session", false, &[], "/user/session");
         check("/a/unit", true, &["/a/unit", "/a"], "/a/unit");
         check("/a/unit/sub", false, &["/a/unit", "/a"], "/a/unit");
+        // The service manager of a user marks nothing, and keeps what it was handed itself.
+        let manager = "/user@7.service";
+        let scope = "/user@7.service/app.slice/run-1.scope";
+        check(scope, false, &[manager], scope);
+        check(scope, false, &[scope, manager], scope);
+        let aside = "/user@7.service/app.slice/run-1.scope/insula-1/daemon";
+        check(aside, false, &[manager], scope);
         // One that stands aside already divides the same group again.
         check("/a/insula-1/daemon", false, &[], "/a");
         check("/a/insula-2/daemon", false, &[], "/a/insula-2/daemon");

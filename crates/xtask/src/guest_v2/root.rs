@@ -112,7 +112,7 @@ pub(super) fn make(place: &Path, source: &Source<'_>) -> anyhow::Result<PathBuf>
 }
 
 /// A file system of everything below `root`, made without mounting anything.
-fn make_disk(place: &Path, root: &Path) -> anyhow::Result<PathBuf> {
+pub(super) fn make_disk(place: &Path, root: &Path) -> anyhow::Result<PathBuf> {
     let disk = place.join("disk.img");
     match fs::remove_file(&disk) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error)?,
@@ -155,14 +155,14 @@ fn add_tests(root: &Path, source: &Source<'_>) -> anyhow::Result<()> {
 }
 
 /// A program without what only a debugger reads, which is most of it.
-fn add_program(root: &Path, from: &Path, to: &Path) -> anyhow::Result<()> {
+pub(super) fn add_program(root: &Path, from: &Path, to: &Path) -> anyhow::Result<()> {
     let target = below(root, to);
     make_parent(&target)?;
     let (from, target) = (from.display().to_string(), target.display().to_string());
     run_in(root, "strip", &["--strip-debug", "-o", &target, &from])
 }
 
-fn add(root: &Path, path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
+pub(super) fn add(root: &Path, path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
     let target = below(root, path);
     make_parent(&target)?;
     fs::write(&target, content).with_context(|| format!("cannot write {}", target.display()))?;

@@ -73,6 +73,18 @@ pub(super) fn build(root: &Path, package: &str) -> anyhow::Result<Built> {
     Ok(built)
 }
 
+/// Builds the program of `package`, and tells where it is.
+pub(super) fn build_program(root: &Path, package: &str) -> anyhow::Result<PathBuf> {
+    let format = "json-render-diagnostics";
+    let wanted = ["--package", package, "--message-format", format];
+    let messages = cargo(root, &[&["build", "--locked"], &wanted[..]].concat())?;
+    let mut built = Built::default();
+    for line in messages.lines() {
+        built.take(serde_json::from_str(line).context("cannot read cargo's message")?);
+    }
+    built.programs.pop().context("cargo built no program")
+}
+
 impl Built {
     fn take(&mut self, message: Message) {
         let (Some(target), Some(executable)) = (message.target, message.executable) else {

@@ -1,6 +1,7 @@
 //! What the kernel and the file systems of this machine offer.
 
 use super::Check;
+use crate::daemon::scope;
 use crate::settings::{Settings, file_system_of};
 use domain::Capability;
 use domain::amounts::show_bytes;
@@ -90,9 +91,33 @@ fn user_ids(lent: Result<LentRange, LentGap>) -> Check {
 /// What the daemon could limit if it was started by this process; the one that runs may stand in
 /// another group, and tells by its node.
 fn cgroups(settings: &Settings) -> Check {
+    if scope::can_be_asked(settings) {
+        return handed_group_check(&scope::controllers());
+    }
     let group = settings.runtime_directory.file_name().unwrap_or_default();
     let found = control_groups(&group.to_string_lossy());
     group_check(&found, rustix::process::geteuid().is_root())
+}
+
+/// What the user's service manager can give a daemon, which has these controllers itself.
+fn handed_group_check(controllers: &[String]) -> Check {
+    let (has, lacks): (Vec<&str>, Vec<&str>) = ["cpu", "memory", "pids"]
+        .iter()
+        .partition(|name| controllers.iter().any(|controller| controller == *name));
+    let found = format!(
+        "version 2: {}, in a group that your service manager gives the daemon",
+        has.join(", ")
+    );
+    if lacks.is_empty() {
+        return Check::ok(GROUPS, found);
+    }
+    let lacks = lacks.join(", ");
+    Check::warn(
+        GROUPS,
+        format!("{found}; no limits on {lacks}"),
+        "as root: `systemctl edit user@.service`, add `[Service]` and `Delegate=cpu memory pids`, \
+         then log out of all sessions and in again",
+    )
 }
 
 fn group_check(groups: &ControlGroups, is_root: bool) -> Check {
@@ -189,7 +214,7 @@ fn runtime_directory(settings: &Settings) -> Check {
 
 #[cfg(test)]
 mod tests {
-    use super::{group_check, user_ids, version_of};
+    use super::{group_check, handed_group_check, user_ids, version_of};
     use crate::commands::doctor::{Check, Level};
     use domain::Capability;
     use sandbox::{ControlGroups, GroupVersion, LentGap, LentRange};
@@ -245,6 +270,20 @@ mod tests {
                 "none can be used; no limits on cpu, memory, pids",
                 "a; b"
             )
+        );
+    }
+
+    #[test]
+    fn what_a_service_manager_was_not_handed_cannot_be_limited() {
+        let all = ["cpu", "io", "memory", "pids"].map(str::to_owned);
+        assert_eq!(handed_group_check(&all).level, Level::Ok);
+        let older = ["memory", "pids"].map(str::to_owned);
+        let check = handed_group_check(&older);
+        assert_eq!(check.level, Level::Warn);
+        assert_eq!(
+            check.found,
+            "version 2: memory, pids, in a group that your service manager gives the daemon; \
+             no limits on cpu"
         );
     }
 

@@ -34,8 +34,10 @@ pub(super) fn held_back(why: &mut Why, hold: &Hold, record: &SessionRecord, now:
             why.summary = format!(
                 "{living} {elements} of array {array} are placed, and its throttle lets {limit} be"
             );
-            why.suggestion =
-                Some("raise the array's throttle, or wait for an element to end".to_owned());
+            why.suggestion = Some(
+                "`insula throttle ARRAY NUMBER` lets more run, or wait until one has ended"
+                    .to_owned(),
+            );
         }
     }
     why.evidence.extend(past_lines(record));
