@@ -59,6 +59,9 @@ pub trait Harness: Send + Sync {
     /// Whether working directory, logs and record of the container are there.
     async fn kept(&self, container: &ContainerSpec) -> Kept;
 
+    /// What [`Work::NameNetwork`] would write on the node itself.
+    fn node_network(&self) -> String;
+
     /// Removes what [`Harness::prepare`] made. The engine has removed its part.
     async fn discard(&self, container: &ContainerSpec);
 }
@@ -279,6 +282,11 @@ pub const CASES: &[Case] = &[
         "network.none",
         isolation::network_none_has_only_loopback,
         "only a loopback device"
+    ),
+    case!(
+        "network.host",
+        isolation::network_host_is_the_nodes,
+        "the node's network, where another container has one of its own"
     ),
     case!(
         "network.egress",

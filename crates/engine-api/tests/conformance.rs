@@ -26,6 +26,7 @@ use std::thread::Thread;
 /// 2026-01-01T00:00:00Z.
 const START: Timestamp = Timestamp(1_767_225_600_000_000);
 const NAP_MICROS: u64 = 300_000;
+const NODE_NETWORK: &str = "net:[1]";
 const UID_BASE: u32 = 2_000_000_000;
 
 /// Gives each work the life that its script would have. The work stands where a real engine finds
@@ -52,6 +53,7 @@ const WORKS: &[Work] = &[
     Work::Devour,
     Work::Multiply,
     Work::ShowNetwork,
+    Work::NameNetwork,
     Work::ShowRoot,
     Work::ShowIdentity,
     Work::ShowFilter,
@@ -110,6 +112,10 @@ impl Script for Works {
                 Network::None => prints("lo\n"),
                 Network::Egress => prints("eth0\nlo\n"),
                 Network::Host => prints("lo\nuplink0\nuplink1\n"),
+            },
+            Work::NameNetwork => match container.network {
+                Network::Host => prints(format!("{NODE_NETWORK}\n")),
+                Network::None | Network::Egress => prints("net:[2]\n"),
             },
             Work::ShowRoot => prints("ro,nosuid\n"),
             Work::ShowIdentity => {
@@ -232,6 +238,10 @@ impl<E: AsEngine> Harness for Simulated<E> {
         }
     }
 
+    fn node_network(&self) -> String {
+        NODE_NETWORK.to_owned()
+    }
+
     async fn discard(&self, container: &ContainerSpec) {
         self.simulated.forget(container.member);
     }
@@ -291,6 +301,7 @@ enum Fault {
     InventsUsage,
     ForgetsARow,
     IgnoresLimits,
+    IgnoresTheNetwork,
 }
 
 /// The simulated engine with one fault.
@@ -327,6 +338,12 @@ impl Engine for Faulty {
             container.limits.pids = 10_000;
             container.limits.memory_bytes = 1 << 40;
         }
+        if self.fault == Fault::IgnoresTheNetwork {
+            container.network = match container.network {
+                Network::None => Network::Host,
+                Network::Host | Network::Egress => Network::None,
+            };
+        }
         let started = self.inner.start(&container).await;
         match self.fault {
             Fault::StartsTwice => Ok(Started { already: false }),
@@ -334,7 +351,8 @@ impl Engine for Faulty {
             | Fault::WaitsForEver
             | Fault::InventsUsage
             | Fault::ForgetsARow
-            | Fault::IgnoresLimits => started,
+            | Fault::IgnoresLimits
+            | Fault::IgnoresTheNetwork => started,
         }
     }
 
@@ -384,6 +402,9 @@ fn faults_are_found() {
         (Fault::IgnoresLimits, "limits.cpu"),
         (Fault::IgnoresLimits, "limits.pids"),
         (Fault::IgnoresLimits, "limits.memory"),
+        (Fault::IgnoresTheNetwork, "network.none"),
+        (Fault::IgnoresTheNetwork, "network.host"),
+        (Fault::IgnoresTheNetwork, "network.egress"),
     ];
     for (fault, case) in faults {
         let simulated = Arc::new(SimulatedEngine::new(Works, START));

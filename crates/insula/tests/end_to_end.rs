@@ -14,6 +14,9 @@ mod image_sources;
 #[path = "../../sandbox/tests/sandbox/ordinary_user.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod ordinary_user;
+#[path = "../../sandbox/tests/sandbox/outside.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod outside;
 #[path = "end_to_end/site.rs"]
 mod site;
 
@@ -25,6 +28,8 @@ mod crashes;
 mod daily;
 #[path = "end_to_end/docker.rs"]
 mod docker;
+#[path = "end_to_end/egress.rs"]
+mod egress;
 #[path = "end_to_end/exec_as.rs"]
 mod exec_as;
 #[path = "end_to_end/files.rs"]

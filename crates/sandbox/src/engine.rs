@@ -7,12 +7,14 @@ mod footing;
 mod launcher_process;
 mod locks;
 mod processes;
+mod way_out;
 
 use crate::cgroup::{GroupError, Hierarchy};
+use crate::chain::chain;
 use crate::identity::Identity;
 use crate::launcher::{BINDS_LIMIT, LAYERS_LIMIT};
 use crate::message::{Failure, GroupPaths, Order, Outcome, Start};
-use crate::network::{EgressSettings, NetworkError, SiteNetwork, WayOut};
+use crate::network::{EgressSettings, NetworkError, SiteNetwork};
 use alive::Guest;
 use async_trait::async_trait;
 use directory::{NOTE, prepare_directory, remove_parts, socket_member};
@@ -31,6 +33,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::spawn_blocking;
+use way_out::users_obstacle;
 
 /// Longest path of a Unix socket.
 const SOCKET_PATH_LIMIT: usize = 107;
@@ -78,7 +81,7 @@ pub struct Sandbox {
 struct Inner {
     settings: SandboxSettings,
     groups: Hierarchy,
-    network: SiteNetwork,
+    network: Arc<SiteNetwork>,
     launcher: LauncherProcess,
     locks: MemberLocks,
 }
@@ -92,6 +95,7 @@ impl Sandbox {
     /// The same, with the operator's word on the network `egress`.
     pub fn with_egress(settings: SandboxSettings, egress: EgressSettings) -> Self {
         let network = SiteNetwork::new(egress, &settings.cgroup_group, &settings.runtime_directory);
+        let network = Arc::new(network);
         let groups = Hierarchy::find(&settings.cgroup_group);
         let launcher = LauncherProcess::new(settings.launcher.clone());
         Self {
@@ -189,8 +193,13 @@ impl Engine for Sandbox {
             Err(EngineError::Act { act, reason }) => Err(format!("to {act} failed: {reason}")),
             Err(error) => return Err(error),
         };
+        let obstacle = match &identity {
+            Ok(identity) => users_obstacle(&self.inner, identity).await?,
+            Err(_) => None,
+        };
         self.blocking(move |inner| {
-            fingerprint::fingerprint(&inner.groups, &inner.network, identity.as_ref())
+            let network = (inner.network.as_ref(), obstacle);
+            fingerprint::fingerprint(&inner.groups, network, identity.as_ref())
         })
         .await
     }
@@ -315,7 +324,7 @@ impl Inner {
         identity: Identity,
     ) -> Result<tokio::sync::oneshot::Receiver<Outcome>, StartError> {
         let (member, socket) = (container.member, container.guest.socket.clone());
-        let way_out = self.way_out(&container, &identity)?;
+        let ways = self.ways(&container, &identity)?;
         let begun = prepare_directory(&container, &identity)
             .and_then(|()| self.make_groups(&container))
             .and_then(|groups| {
@@ -325,7 +334,8 @@ impl Inner {
                     groups,
                     identity,
                     note,
-                    way_out,
+                    way_out: ways.root,
+                    user_way: ways.user,
                 })))
             });
         begun.map_err(|error| {
@@ -338,32 +348,6 @@ impl Inner {
     fn note(&self, member: MemberId) -> PathBuf {
         let name = format!("{member}.{NOTE}");
         self.settings.runtime_directory.join(name)
-    }
-
-    /// How the container gets out, if it does.
-    fn way_out(
-        &self,
-        container: &ContainerSpec,
-        identity: &Identity,
-    ) -> Result<Option<WayOut>, StartError> {
-        if container.network != Network::Egress {
-            return Ok(None);
-        }
-        if *identity != Identity::Range {
-            return Err(StartError::NotEnforceable {
-                row: "network.egress",
-                reason: fingerprint::EGRESS_WITHOUT_ROOT.to_owned(),
-            });
-        }
-        // Ranges of user ids are apart, so their numbers are places that are mostly free.
-        let place = container.uids.base / engine_api::UidRange::LENGTH;
-        let way_out = self.network.prepare(place);
-        way_out
-            .map(Some)
-            .map_err(|error| StartError::NotEnforceable {
-                row: "network.egress",
-                reason: chain(&error),
-            })
     }
 
     fn make_groups(&self, container: &ContainerSpec) -> Result<GroupPaths, EngineError> {
@@ -381,6 +365,9 @@ impl Inner {
         if let Err(error) = self.network.disconnect(member) {
             let told = chain(&error);
             tracing::warn!(member.id = %member, "a failed start left its network: {told}");
+        }
+        if let Err(error) = self.end_keeper(member) {
+            tracing::warn!(member.id = %member, "a failed start left its network: {error}");
         }
         for path in [socket, &self.note(member)] {
             let _ = std::fs::remove_file(path);
@@ -506,6 +493,7 @@ impl Inner {
         self.network
             .disconnect(member)
             .map_err(|error| act("remove the container's network", chain(&error)))?;
+        self.end_keeper(member)?;
         for (owner, path) in self.sockets()? {
             if owner == member {
                 let removed = std::fs::remove_file(&path);
@@ -522,18 +510,6 @@ fn act(act: &str, reason: impl std::fmt::Display) -> EngineError {
         act: act.to_owned(),
         reason: reason.to_string(),
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Whether a guest, or a child that may become one, lives.

@@ -6,6 +6,8 @@
 
 mod child;
 mod helper;
+mod keeper;
+mod keeper_rights;
 mod maps;
 mod network;
 mod plan;
@@ -144,7 +146,7 @@ impl Launcher {
     fn settle(&mut self) -> io::Result<()> {
         let now = Instant::now();
         for index in (0..self.starting.len()).rev() {
-            let child = &self.starting[index];
+            let child = &mut self.starting[index];
             let Some(outcome) = outcome(child, now) else {
                 continue;
             };
@@ -198,6 +200,7 @@ impl Launcher {
             Order::Start(order) => return self.begin_start(id, order),
             Order::Try { identity } => Helper::trial(id, identity),
             Order::Remove { identity, path } => Helper::removal(id, identity, path),
+            Order::TryWayOut { identity, way } => Helper::connection(id, identity, way),
         };
         match helper {
             Ok(helper) => {
@@ -248,7 +251,7 @@ struct Ready {
 }
 
 /// What became of a start, if it is over.
-fn outcome(child: &Starting, now: Instant) -> Option<Outcome> {
+fn outcome(child: &mut Starting, now: Instant) -> Option<Outcome> {
     if !is_readable(&child.held.ready) {
         let late = now >= child.deadline;
         return late

@@ -21,6 +21,7 @@
 )]
 
 mod cgroup;
+mod chain;
 mod engine;
 mod filter;
 mod identity;

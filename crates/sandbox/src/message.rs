@@ -1,7 +1,7 @@
 //! What the engine and its launcher say to each other: MessagePack behind a length.
 
 use crate::identity::Identity;
-use crate::network::WayOut;
+use crate::network::{UserWay, WayOut};
 use engine_api::ContainerSpec;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,13 @@ pub(crate) enum Order {
         /// For whom.
         identity: Identity,
     },
+    /// Tries whether a user's container can be connected.
+    TryWayOut {
+        /// For whom.
+        identity: Identity,
+        /// How.
+        way: Box<UserWay>,
+    },
     /// Removes a tree with files of lent ids.
     Remove {
         /// Which were lent.
@@ -55,6 +62,9 @@ pub(crate) struct Start {
     /// How it gets out, with the network `egress`.
     #[serde(default)]
     pub(crate) way_out: Option<WayOut>,
+    /// The same without root, and where to note who keeps it.
+    #[serde(default)]
+    pub(crate) user_way: Option<(UserWay, PathBuf)>,
 }
 
 /// Where a container's groups are.

@@ -8,7 +8,10 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socket_with};
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{
+    AddressFamily, Protocol, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with,
+};
 use std::os::fd::OwnedFd;
 
 /// The kernel's answers come in datagrams of at most this many bytes.
@@ -36,6 +39,11 @@ impl Netlink {
             socket,
             sequence: 0,
         })
+    }
+
+    /// To keep it open.
+    pub(crate) fn socket(&self) -> &OwnedFd {
+        &self.socket
     }
 
     /// Asks for a change with further `flags` and waits until it is made.
@@ -113,6 +121,43 @@ impl Netlink {
             }
         }
         Err(Errno::OVERFLOW)
+    }
+}
+
+/// Hears that something changed, not what: whoever hears it looks again.
+#[derive(Debug)]
+pub(crate) struct News {
+    socket: OwnedFd,
+}
+
+impl News {
+    /// Of the groups in the mask `groups` of `protocol` (that of routes if absent), in the network
+    /// namespace of this thread. What comes from now on is heard.
+    pub(crate) fn open(protocol: Option<Protocol>, groups: u32) -> Result<Self, Errno> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
+        bind(&socket, &SocketAddrNetlink::new(0, groups))?;
+        Ok(Self { socket })
+    }
+
+    /// Readable when there is news.
+    pub(crate) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// Takes all news there is; whether there was any. Where it was more than the kernel keeps,
+    /// that is news as well.
+    pub(crate) fn take(&self) -> Result<bool, Errno> {
+        let mut buffer = vec![0; DATAGRAM_BYTES];
+        let mut any = false;
+        for _ in 0..DATAGRAMS_LIMIT {
+            match recv(&self.socket, &mut buffer[..], RecvFlags::DONTWAIT) {
+                Ok(_) | Err(Errno::NOBUFS | Errno::INTR) => any = true,
+                Err(Errno::AGAIN) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(any)
     }
 }
 

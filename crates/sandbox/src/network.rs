@@ -13,6 +13,9 @@
 //! once for the site and not touched when containers come and go. The kernel carries everything:
 //! nothing of the network depends on the daemon.
 //!
+//! An ordinary user may not make such devices; there a program of the user carries what the
+//! container sends ([`user`]), and the rules stand in the container's own network.
+//!
 //! A pair of devices ends with the container's network namespace, whoever was killed when. The
 //! table and the switched-on forwarding are written down before they are made
 //! ([`site::SiteNetwork`]), and taken back when the site goes down and no container needs them.
@@ -24,10 +27,14 @@ mod range;
 mod resolvers;
 mod rules;
 mod site;
+mod user;
+mod watch;
 
-pub(crate) use devices::{device_named, remove as remove_device};
+pub(crate) use devices::{device_named, has_way_out, own_addresses, remove as remove_device};
+pub(crate) use firewall::Firewall;
 pub use range::{InvalidRange, Ipv4Range};
 pub(crate) use site::{NetworkError, SiteNetwork};
+pub(crate) use user::{UserRules, UserWay};
 
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -49,6 +56,9 @@ pub struct EgressSettings {
     pub denied: Vec<Ipv4Range>,
     /// Files that name the node's name servers; the first that names one beyond the node counts.
     pub resolver_files: Vec<PathBuf>,
+    /// Rules that somebody else changes are made anew at once. Off only to show what would be
+    /// without it.
+    pub looked_after: bool,
 }
 
 impl Default for EgressSettings {
@@ -61,6 +71,7 @@ impl Default for EgressSettings {
                 // The name servers behind systemd's own, which listens on loopback only.
                 "/run/systemd/resolve/resolv.conf".into(),
             ],
+            looked_after: true,
         }
     }
 }

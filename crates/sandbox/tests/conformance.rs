@@ -1,11 +1,18 @@
 //! The conformance cases on the sandbox: as root, and as a fresh ordinary user whom root makes, on
 //! the version of cgroups that is here.
+#![allow(
+    clippy::print_stdout,
+    reason = "a test that cannot run says why, and a report is told"
+)]
 
 #[path = "../../engine-api/tests/conformance/checked_in.rs"]
 mod checked_in;
 #[path = "sandbox/ordinary_user.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod ordinary_user;
+#[path = "sandbox/outside.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod outside;
 
 use async_trait::async_trait;
 use domain::{AskedLimits, ExitRecord, MemberId, SessionId};
@@ -325,6 +332,12 @@ impl Harness for Root {
         }
     }
 
+    fn node_network(&self) -> String {
+        // Of this thread: the process's first one may be elsewhere.
+        let link = fs::read_link("/proc/thread-self/ns/net").expect("a name");
+        link.to_str().expect("text").to_owned()
+    }
+
     async fn discard(&self, container: &ContainerSpec) {
         let released = self.sandbox.release(&container.directory).await;
         released.expect("released");
@@ -364,9 +377,18 @@ fn installed() -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
-/// The cases once more as a user who has nothing but an account.
+/// The cases once more as a user who has nothing but an account, on a node of a small world: the
+/// network `egress` needs a way out, and a device that users can open.
 #[test]
 fn the_sandbox_of_an_ordinary_user_conforms() {
+    outside::with_world(|| {
+        if outside::open_tun("nameserver 198.51.100.7\n") {
+            a_user_conforms();
+        }
+    });
+}
+
+fn a_user_conforms() {
     let Some(user) = OrdinaryUser::make(Lent::Nothing) else {
         return;
     };

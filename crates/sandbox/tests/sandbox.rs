@@ -35,3 +35,5 @@ mod price;
 mod system_calls;
 #[path = "sandbox/user.rs"]
 mod user;
+#[path = "sandbox/users_egress.rs"]
+mod users_egress;

@@ -18,6 +18,30 @@ pub(super) async fn network_none_has_only_loopback(
     Ok(Verdict::Passed)
 }
 
+pub(super) async fn network_host_is_the_nodes(bench: &Bench<'_>) -> Result<Verdict, Violation> {
+    let row = "network.host";
+    if !bench.has(row).await? {
+        return Ok(Verdict::NotSupported { row });
+    }
+    let node = bench.harness.node_network();
+    for (number, network) in [(0, Network::Host), (1, Network::None)] {
+        if network == Network::None && !bench.has("network.none").await? {
+            continue;
+        }
+        let plan = Plan {
+            network,
+            ..bench.plan(number, Work::NameNetwork)
+        };
+        let (container, _) = bench.run(&plan).await?;
+        let name = bench.text(&container).await;
+        let same = name.trim() == node;
+        let seen = (network, name, &node);
+        let expected = network == Network::Host;
+        ensure("only `host` is the node's network", same == expected, &seen)?;
+    }
+    Ok(Verdict::Passed)
+}
+
 pub(super) async fn network_egress_has_a_device_of_its_own(
     bench: &Bench<'_>,
 ) -> Result<Verdict, Violation> {

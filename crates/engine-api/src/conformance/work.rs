@@ -21,6 +21,8 @@ pub enum Work {
     Multiply,
     /// Writes the names of its network devices, one per line.
     ShowNetwork,
+    /// Writes the name that the kernel gives its network namespace.
+    NameNetwork,
     /// Writes the mount options of its root.
     ShowRoot,
     /// Writes its map of user ids as the kernel shows it.
@@ -82,6 +84,7 @@ impl Work {
                  done < /proc/net/dev"
                     .to_owned()
             }
+            Self::NameNetwork => "readlink /proc/self/ns/net".to_owned(),
             Self::ShowRoot => {
                 "while read -r device place type options rest; do [ \"$place\" = / ] && \
                  last=$options; done < /proc/mounts; echo $last"

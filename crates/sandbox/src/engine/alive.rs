@@ -86,6 +86,13 @@ impl Guest {
         }
     }
 
+    /// Waits for its end, and after `patience` kills it and waits at most `limit` more.
+    pub(super) fn end_within(&self, patience: Duration, limit: Duration) {
+        if !wait_exit(&self.pidfd, patience) {
+            self.kill(limit);
+        }
+    }
+
     /// Waits until it has ended. Cancellation safe.
     pub(super) async fn ended(self) {
         // SAFETY: the descriptor is owned by the registration and closed with it.

@@ -9,9 +9,6 @@ use engine_api::{CAPABILITIES, Fingerprint};
 use std::fs;
 use std::path::Path;
 
-/// Why sessions of a user have no way out of their own.
-pub(crate) const EGRESS_WITHOUT_ROOT: &str =
-    "without root this build has no way out but the node's network";
 const SHARED_IDS: &str = "without root a container has the user's own id, and of others at most \
      the range that is lent to the user, which all containers share; the files of an image are \
      all the command's";
@@ -21,14 +18,18 @@ const IDMAPPED: (u32, u32) = (5, 12);
 const USERS_OVERLAY: (u32, u32) = (5, 11);
 
 /// Answers every row, for containers of this identity or, if none can be made, with the reason.
-/// What needs a trial is tried where that leaves no trace.
+/// What needs a trial is tried where that leaves no trace; of the network it was found out why a
+/// user's containers cannot be connected, if they cannot.
 pub(crate) fn fingerprint(
     groups: &Hierarchy,
-    network: &SiteNetwork,
+    (network, users_obstacle): (&SiteNetwork, Option<String>),
     identity: Result<&Identity, &String>,
 ) -> Fingerprint {
     let rows = CAPABILITIES.iter().map(|row| {
         let answer = match identity {
+            Ok(Identity::Lent(_) | Identity::Single) if row.name == "network.egress" => {
+                users_obstacle.as_deref().map_or(Capability::Yes, no)
+            }
             Ok(identity) => capability(row.name, groups, network, identity),
             Err(reason) => no(reason),
         };
@@ -56,10 +57,7 @@ fn capability(
         "devices.filtered" => Capability::Yes,
         "network.none" => namespace("net"),
         "network.host" => Capability::Yes,
-        "network.egress" => match identity {
-            Identity::Range => egress(network),
-            Identity::Lent(_) | Identity::Single => no(EGRESS_WITHOUT_ROOT),
-        },
+        "network.egress" => egress(network),
         // The agent measures, whatever the engine.
         "limit.disk" => Capability::Yes,
         "root.read-only" | "root.layers" => overlay(identity),

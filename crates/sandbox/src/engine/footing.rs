@@ -5,6 +5,7 @@ use super::{ANSWER_LIMIT, Inner, act};
 use crate::identity::{Identity, LentGap, find_lent};
 use crate::message::{Failure, Order, Outcome};
 use crate::namespaces::user_namespaces;
+use crate::network::UserWay;
 use engine_api::EngineError;
 use std::sync::Arc;
 use tokio::task::spawn_blocking;
@@ -63,9 +64,21 @@ async fn attempt(
     inner: &Arc<Inner>,
     identity: &Identity,
 ) -> Result<Result<(), String>, EngineError> {
-    let order = Order::Try {
-        identity: identity.clone(),
-    };
+    let identity = identity.clone();
+    trial(inner, Order::Try { identity }).await
+}
+
+/// The same of a way out.
+pub(super) async fn try_way_out(
+    inner: &Arc<Inner>,
+    identity: &Identity,
+    way: UserWay,
+) -> Result<Result<(), String>, EngineError> {
+    let (identity, way) = (identity.clone(), Box::new(way));
+    trial(inner, Order::TryWayOut { identity, way }).await
+}
+
+async fn trial(inner: &Arc<Inner>, order: Order) -> Result<Result<(), String>, EngineError> {
     let asked = Arc::clone(inner);
     let answer = spawn_blocking(move || asked.launcher.ask(order)).await;
     let answer = answer.map_err(|error| act("finish a blocking call", error))??;

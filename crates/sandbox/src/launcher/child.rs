@@ -99,7 +99,7 @@ pub(super) fn attempt() -> Result<(), (&'static str, io::Error)> {
 }
 
 /// Closes everything from 3 on that is not in `kept`, which is sorted.
-fn close_others(kept: &[u32]) {
+pub(super) fn close_others(kept: &[u32]) {
     let mut next = 3;
     for number in kept {
         if *number > next {

@@ -1,11 +1,13 @@
 //! Short work in a user namespace, by children that are no containers: a trial whether the kernel
 //! lets this user make containers at all, and the removal of files that belong to lent ids.
 
-use super::child;
+use super::child::{self, close_others};
+use super::keeper::{self, DONE, Kept};
 use super::maps::write_own;
 use crate::identity::{Command, Identity, Lent};
 use crate::kernel::{Cloned, clone_process, close_range, exit_now, reset_signals};
 use crate::message::{Failure, Outcome};
+use crate::network::UserWay;
 use engine_api::UidRange;
 use process::{remove_tree, send_signal};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -20,8 +22,11 @@ use std::time::{Duration, Instant};
 const REASON_LIMIT: usize = 1_000;
 /// How long a trial may take.
 const TRIAL_LIMIT: Duration = Duration::from_secs(10);
-/// What a child that has done its work tells.
-const DONE: &[u8] = b"\0";
+/// The command's ids where no guest's configuration says others.
+const USUAL: Command = Command {
+    uid: UidRange::COMMAND,
+    gid: UidRange::COMMAND,
+};
 
 /// A child at work.
 #[derive(Debug)]
@@ -32,6 +37,8 @@ pub(super) struct Helper {
     pub(super) deadline: Option<Instant>,
     act: String,
     pidfd: OwnedFd,
+    /// A child that only waits ends when this is closed.
+    hold: Option<OwnedFd>,
 }
 
 impl Helper {
@@ -66,6 +73,42 @@ impl Helper {
         })
     }
 
+    /// Tries to connect the network of a container that does nothing else.
+    pub(super) fn connection(id: u64, identity: &Identity, way: &UserWay) -> Result<Self, Failure> {
+        let failed = |act: &str| {
+            let act = act.to_owned();
+            move |error: rustix::io::Errno| Failure::act(act, io::Error::from(error))
+        };
+        let (wait, hold) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("make a pipe"))?;
+        let flags = u64::from((libc::CLONE_NEWUSER | libc::CLONE_NEWNET).cast_unsigned());
+        // SAFETY: the launcher has one thread, and the child's branch never returns.
+        let cloned = unsafe { clone_process(flags, None) };
+        let Some(Cloned { pid, pidfd }) = cloned.map_err(failed("make a network"))? else {
+            reset_signals();
+            close_others(&[wait.as_raw_fd().cast_unsigned()]);
+            let _ = rustix::io::read(&wait, &mut [0]);
+            exit_now(0)
+        };
+        write_own(pid, lent(identity), USUAL)?;
+        let result = keeper::begin(&Kept {
+            pid,
+            process: &pidfd,
+            sync: None,
+            note: None,
+            name: "a trial".to_owned(),
+            way,
+        })?;
+        Ok(Self {
+            id,
+            result,
+            // The keeper has a limit of its own, and says more.
+            deadline: Some(Instant::now() + 2 * TRIAL_LIMIT),
+            act: "connect a container's network".to_owned(),
+            pidfd,
+            hold: Some(hold),
+        })
+    }
+
     fn begin(
         id: u64,
         namespaces: i32,
@@ -93,12 +136,9 @@ impl Helper {
             deadline: None,
             act: act.to_owned(),
             pidfd,
+            hold: None,
         };
-        let command = Command {
-            uid: UidRange::COMMAND,
-            gid: UidRange::COMMAND,
-        };
-        let let_go = write_own(pid, lent, command).and_then(|()| {
+        let let_go = write_own(pid, lent, USUAL).and_then(|()| {
             rustix::io::write(&go, b"1")
                 .map(drop)
                 .map_err(|error| Failure::act("let a child go on", io::Error::from(error)))
@@ -109,6 +149,7 @@ impl Helper {
 
     /// How it went; to be asked when its pipe is readable, which it is at its end.
     pub(super) fn outcome(self) -> Outcome {
+        drop(self.hold);
         let mut told = Vec::new();
         let mut pipe = File::from(self.result).take(u64::try_from(REASON_LIMIT).unwrap_or(0));
         match pipe.read_to_end(&mut told) {

@@ -65,7 +65,8 @@ pub(super) struct Prepared {
 /// The launcher's ends of the pipes.
 #[derive(Debug)]
 pub(super) struct Held {
-    pub(super) sync: OwnedFd,
+    /// Taken when the child was let go, or by the keeper of its network, which does it.
+    pub(super) sync: Option<OwnedFd>,
     pub(super) error: OwnedFd,
     pub(super) ready: OwnedFd,
     pub(super) go: OwnedFd,
@@ -165,7 +166,7 @@ pub(super) fn prepare(request: &Start, guest: &OwnedFd) -> Result<Prepared, Refu
     Ok(Prepared {
         plan,
         held: Held {
-            sync: sync_write,
+            sync: Some(sync_write),
             error,
             ready,
             go,
@@ -479,9 +480,11 @@ fn small_files(request: &Start, own_network: bool) -> Result<Vec<SmallFile>, Fai
         file("hosts", hosts, false)?,
         file("hostname", format!("{hostname}\n").into_bytes(), false)?,
     ];
-    if let Some(way_out) = &request.way_out {
+    let roots = request.way_out.as_ref().map(|way| &way.resolv_conf);
+    let users = request.user_way.as_ref().map(|(way, _)| &way.resolv_conf);
+    if let Some(content) = roots.or(users) {
         // Images come without it, or with a link to what a system of their own would write.
-        let content = way_out.resolv_conf.clone().into_bytes();
+        let content = content.clone().into_bytes();
         files.push(file("resolv.conf", content, true)?);
     }
     Ok(files)

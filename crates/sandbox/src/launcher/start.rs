@@ -1,6 +1,7 @@
 //! The launcher's part of a start from the clone on.
 
 use super::child;
+use super::keeper::{self, Kept};
 use super::maps::{write_maps, write_own, write_range};
 use super::plan::{Act, FAILURE_BYTES, Failed, MountPlan};
 use super::prepare::{Held, Idmap, MountPlace, NOT_IDMAPPED, Prepared};
@@ -44,6 +45,8 @@ pub(super) struct Starting {
     socket: PathBuf,
     /// Where else the guest is noted.
     note: Option<PathBuf>,
+    /// What the keeper of its network tells, if it has one.
+    keeper: Option<OwnedFd>,
     /// What the indices of a failed act stand for.
     names: Names,
 }
@@ -85,7 +88,7 @@ pub(super) fn start(
         child::run(plan, &kept, filters)
     };
     let container = &request.container;
-    let starting = Starting {
+    let mut starting = Starting {
         id,
         held,
         deadline: Instant::now() + START_LIMIT,
@@ -95,18 +98,15 @@ pub(super) fn start(
         directory: container.directory.clone(),
         socket: container.guest.socket.clone(),
         note: request.note.clone(),
+        keeper: None,
         names: Names::of(container),
     };
     let connected = request.way_out.as_ref().map_or(Ok(()), |way_out| {
         super::network::connect(pid, container.member, way_out)
     });
     let served = connected.and_then(|()| serve_child(pid, request, &idmaps, &plan.mounts));
-    let done = served.and_then(|()| {
-        rustix::io::write(&starting.held.sync, b"1")
-            .map_err(|e| Failure::act("let the container go on", io::Error::from(e)))
-    });
-    match done {
-        Ok(_) => Ok(starting),
+    match served.and_then(|()| starting.let_go_on(request)) {
+        Ok(()) => Ok(starting),
         Err(failure) => {
             starting.give_up();
             Err(failure)
@@ -127,6 +127,16 @@ impl Names {
             sources: own.iter().cloned().chain(sources).collect(),
         }
     }
+}
+
+/// Why a container was not connected.
+pub(super) fn keeper_failure(keeper: OwnedFd) -> Failure {
+    let told = keeper::read_told(keeper);
+    let reason = match told.as_slice() {
+        [] => "its keeper ended without a word".into(),
+        told => String::from_utf8_lossy(told),
+    };
+    Failure::act("connect the container's network", reason)
 }
 
 /// Writes the child's id maps, and translates its mounts by them where root made them.
@@ -253,6 +263,28 @@ fn mapping_namespace(uids: &str, gids: &str) -> Result<OwnedFd, Failure> {
 }
 
 impl Starting {
+    /// Lets the child go on, or has it let go on by the keeper of its network, once that is there.
+    fn let_go_on(&mut self, request: &Start) -> Result<(), Failure> {
+        // Closed by us at the end, so that a keeper that dies is an end of file to the child.
+        let Some(sync) = self.held.sync.take() else {
+            return Ok(());
+        };
+        let Some((way, note)) = &request.user_way else {
+            let written = rustix::io::write(&sync, b"1").map(drop);
+            return written
+                .map_err(|e| Failure::act("let the container go on", io::Error::from(e)));
+        };
+        self.keeper = Some(keeper::begin(&Kept {
+            pid: self.pid,
+            process: &self.pidfd,
+            sync: Some(&sync),
+            note: Some(note.clone()),
+            name: request.container.member.to_string(),
+            way,
+        })?);
+        Ok(())
+    }
+
     /// The guest is ready: remembers who it is, sets its CPU limit, and tells it *go*.
     pub(super) fn go(&self) -> Result<(), Failure> {
         let identity = ProcessIdentity::of(self.pid)
@@ -280,7 +312,7 @@ impl Starting {
     }
 
     /// Why it did not become ready: the child's own words, or how it ended.
-    pub(super) fn failure(&self) -> Failure {
+    pub(super) fn failure(&mut self) -> Failure {
         let mut bytes = [0; FAILURE_BYTES];
         let told = match rustix::io::read(&self.held.error, &mut bytes) {
             Ok(FAILURE_BYTES) => Failed::decode(bytes),
@@ -290,6 +322,11 @@ impl Starting {
             let ended = self.ended.as_deref().unwrap_or("it ended without a word");
             return Failure::act("wait for the guest", ended);
         };
+        if failed.act == Act::WaitForLauncher
+            && let Some(keeper) = self.keeper.take()
+        {
+            return keeper_failure(keeper);
+        }
         let names = match failed.act {
             Act::AttachLayer | Act::OpenLayer => &self.names.layers,
             Act::MakeMountPoint | Act::AttachBind => &self.names.binds,

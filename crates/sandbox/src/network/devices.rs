@@ -121,6 +121,29 @@ pub(super) fn ways(netlink: &mut Netlink) -> Result<Ways, Errno> {
     Ok(ways)
 }
 
+/// All that the node takes for itself: the addresses of all its devices, those that it sends to
+/// all its neighbours by, and what an administrator routed to the node itself.
+pub(crate) fn own_addresses(netlink: &mut Netlink) -> Result<BTreeSet<Ipv4Range>, Errno> {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    let found = netlink.dump(RouteNetlinkMessage::GetRoute(message))?;
+    let own = found.into_iter().filter_map(|found| match found {
+        RouteNetlinkMessage::NewRoute(route) => match route.header.kind {
+            RouteType::Local | RouteType::Broadcast | RouteType::Anycast => Some(read(&route).0),
+            _ => None,
+        },
+        _ => None,
+    });
+    Ok(own.collect())
+}
+
+/// Whether there is a way to everywhere through the device of this name.
+pub(crate) fn has_way_out(netlink: &mut Netlink, name: &str) -> Result<bool, Errno> {
+    let everywhere = Ipv4Range::of(Ipv4Addr::UNSPECIFIED, 0);
+    let ways = ways(netlink)?;
+    Ok(ways.devices.contains(name) && ways.routes.contains(&everywhere))
+}
+
 fn read(route: &RouteMessage) -> (Ipv4Range, Option<u32>) {
     let mut first = Ipv4Addr::UNSPECIFIED;
     let mut through = None;

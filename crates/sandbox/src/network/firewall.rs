@@ -2,13 +2,19 @@
 
 use super::DEVICE_PREFIX;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 /// Where administrators' programs are, also for a daemon whose PATH lacks them.
 const PLACES: &[&str] = &["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin"];
 /// Most that is repeated of what the program says.
 const WORDS_LIMIT: usize = 400;
+
+/// An administrator's program, wherever it is.
+pub(super) fn installed(name: &str) -> Option<PathBuf> {
+    let mut programs = PLACES.iter().map(|place| Path::new(place).join(name));
+    programs.find(|program| program.exists())
+}
 
 /// It did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -26,16 +32,25 @@ pub(crate) enum FirewallError {
 
 /// The program, once it was found.
 #[derive(Clone, Debug)]
-pub(super) struct Firewall {
+pub(crate) struct Firewall {
     program: PathBuf,
 }
 
 impl Firewall {
     pub(super) fn find() -> Result<Self, FirewallError> {
-        let mut programs = PLACES.iter().map(|place| PathBuf::from(place).join("nft"));
-        let program = programs.find(|program| program.exists());
-        let program = program.ok_or(FirewallError::Missing)?;
+        let program = installed("nft").ok_or(FirewallError::Missing)?;
         Ok(Self { program })
+    }
+
+    /// The program that was found elsewhere.
+    pub(crate) fn at(program: &Path) -> Self {
+        let program = program.to_owned();
+        Self { program }
+    }
+
+    /// The program.
+    pub(super) fn into_program(self) -> PathBuf {
+        self.program
     }
 
     /// Whether the kernel would take the script; nothing is changed.
@@ -44,15 +59,28 @@ impl Firewall {
     }
 
     /// Carries the script out as a whole, or nothing of it.
-    pub(super) fn apply(&self, script: &str) -> Result<(), FirewallError> {
+    pub(crate) fn apply(&self, script: &str) -> Result<(), FirewallError> {
         self.run(&["-f", "-"], script).map(drop)
     }
 
-    /// Whether the table is there.
-    pub(super) fn has_table(&self, table: &str) -> Result<bool, FirewallError> {
+    /// The table as it is; `None` if it is not there.
+    pub(super) fn listed(&self, table: &str) -> Result<Option<String>, FirewallError> {
         let tables = self.run(&["list", "tables"], "")?;
         let ours = format!("table inet {table}");
-        Ok(tables.lines().any(|line| line.trim() == ours))
+        if !tables.lines().any(|line| line.trim() == ours) {
+            return Ok(None);
+        }
+        match self.run(&["list", "table", "inet", table], "") {
+            Ok(text) => Ok(Some(text)),
+            // It went in between.
+            Err(FirewallError::Refused { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the table is as it was listed once.
+    pub(super) fn is_intact(&self, table: &str, listed: &str) -> Result<bool, FirewallError> {
+        Ok(self.listed(table)?.is_some_and(|now| now == listed))
     }
 
     /// Removes the table; one that is not there is success.

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 /// What no container reaches, whatever the operator says: this network, loopback, link-local with
 /// the metadata services there, multicast and what follows it; and metadata services elsewhere.
 /// (Metadata services on IPv6 need no line: there is no IPv6.)
-const NEVER: &[(Ipv4Addr, u8)] = &[
+pub(super) const NEVER: &[(Ipv4Addr, u8)] = &[
     (Ipv4Addr::new(0, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 100, 100, 200), 32),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
@@ -109,7 +109,7 @@ pub(super) fn script(wanted: &Wanted) -> String {
     text
 }
 
-fn set(name: &str, kind: &str, elements: impl Iterator<Item = String>) -> String {
+pub(super) fn set(name: &str, kind: &str, elements: impl Iterator<Item = String>) -> String {
     let elements: Vec<String> = elements.collect();
     let elements = if elements.is_empty() {
         String::new()
@@ -119,7 +119,7 @@ fn set(name: &str, kind: &str, elements: impl Iterator<Item = String>) -> String
     format!("  set {name} {{ type {kind};{elements} }}\n")
 }
 
-fn chain(name: &str, hook: &str, rules: &[String]) -> String {
+pub(super) fn chain(name: &str, hook: &str, rules: &[String]) -> String {
     let hook = if hook.is_empty() {
         String::new()
     } else {

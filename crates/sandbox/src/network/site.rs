@@ -9,7 +9,10 @@ use super::firewall::{Firewall, FirewallError};
 use super::range::{NoRange, choose};
 use super::resolvers::Resolvers;
 use super::rules::{Wanted, script};
+use super::user::{PastaError, UserWay};
+use super::watch::{Look, Watcher};
 use super::{DEVICE_PREFIX, EgressSettings, Ipv4Range, WayOut, gateway, site_tag};
+use crate::chain::chain;
 use crate::netlink::Netlink;
 use domain::MemberId;
 use process::{Durability, write_file_atomic};
@@ -25,6 +28,8 @@ use std::time::{Duration, Instant};
 
 /// The file that remembers what was changed, beside the guests' sockets.
 const STATE_FILE: &str = "network.json";
+/// Rules that no container needed for so long are taken back.
+const UNUSED_LIMIT: Duration = Duration::from_secs(5);
 /// For so long the node is taken to be as it was when it was last looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -40,6 +45,8 @@ pub(crate) enum NetworkError {
     Range(#[from] NoRange),
     #[error(transparent)]
     Firewall(#[from] FirewallError),
+    #[error(transparent)]
+    Pasta(#[from] PastaError),
     #[error("{path} cannot be written")]
     State {
         path: PathBuf,
@@ -78,7 +85,12 @@ struct Applied {
     wanted: Wanted,
     way_out: WayOut,
     at: Instant,
+    /// The rules as `nft` lists them, where they are as they were made.
+    listed: String,
+    /// Since when there has been no container.
+    unused_since: Option<Instant>,
     _forwarder: Option<Forwarder>,
+    watcher: Option<Watcher>,
 }
 
 /// The network of one site's containers.
@@ -145,8 +157,9 @@ impl SiteNetwork {
     }
 
     /// Makes the rules and switches forwarding on where that is not so, and says how the launcher
-    /// connects a container. Blocks for some milliseconds now and then.
-    pub(crate) fn prepare(&self, first_place: u32) -> Result<WayOut, NetworkError> {
+    /// connects a container. From then on the rules are looked after. Blocks for some milliseconds
+    /// now and then.
+    pub(crate) fn prepare(self: &Arc<Self>, first_place: u32) -> Result<WayOut, NetworkError> {
         let mut applied = self.applied();
         let current = applied
             .as_ref()
@@ -155,10 +168,27 @@ impl SiteNetwork {
             Some(known) => known.way_out.clone(),
             None => self.apply(&mut applied)?,
         };
+        if let Some(known) = applied.as_mut() {
+            known.unused_since = None;
+            if known.watcher.is_none() && self.settings.looked_after {
+                known.watcher = Watcher::start(Arc::downgrade(self));
+            }
+        }
         Ok(WayOut {
             first_place,
             ..way_out
         })
+    }
+
+    /// How an ordinary user's container gets out that starts now. Changes nothing; blocks for some
+    /// milliseconds.
+    pub(crate) fn user_way(&self) -> Result<UserWay, NetworkError> {
+        UserWay::find(&self.settings, self.seed())
+    }
+
+    /// Sites begin to look for addresses at different places.
+    fn seed(&self) -> u32 {
+        u32::from_str_radix(&self.tag, 16).unwrap_or_default()
     }
 
     /// Puts everything in place that is not.
@@ -176,24 +206,36 @@ impl SiteNetwork {
             mtu: ways.mtu,
             resolv_conf: resolvers.file(gateway(wanted.range)),
         };
-        if known.is_none() || !firewall.has_table(&wanted.table)? {
-            self.remember(&wanted)?;
-            // The rules first: they close what forwarding opens.
-            firewall.apply(&script(&wanted))?;
-            for device in &wanted.switched_on {
-                write_forwarding(device, "1")?;
+        let listed = match &known {
+            Some(known) if firewall.is_intact(&wanted.table, &known.listed)? => {
+                known.listed.clone()
             }
-        }
-        let forwarder = match known {
-            Some(known) if known.way_out == way_out => known._forwarder,
-            _ if resolvers.behind.is_empty() => None,
-            _ => Forwarder::start(gateway(wanted.range), &resolvers.behind),
+            _ => {
+                self.remember(&wanted)?;
+                // The rules first: they close what forwarding opens.
+                firewall.apply(&script(&wanted))?;
+                for device in &wanted.switched_on {
+                    write_forwarding(device, "1")?;
+                }
+                firewall.listed(&wanted.table)?.unwrap_or_default()
+            }
         };
+        let (forwarder, watcher) = known.map_or((None, None), |known| {
+            let same = known.way_out == way_out;
+            (known._forwarder.filter(|_| same), known.watcher)
+        });
+        let forwarder = forwarder.or_else(|| {
+            let asked = !resolvers.behind.is_empty();
+            asked.then(|| Forwarder::start(gateway(wanted.range), &resolvers.behind))?
+        });
         *applied = Some(Applied {
             wanted,
             way_out: way_out.clone(),
             at: Instant::now(),
+            listed,
+            unused_since: None,
             _forwarder: forwarder,
+            watcher,
         });
         Ok(way_out)
     }
@@ -209,10 +251,7 @@ impl SiteNetwork {
         let own = devices::devices(netlink, &self.device_prefix()).map_err(asking)?;
         let range = match &before {
             Some(state) if !own.is_empty() => state.range,
-            _ => {
-                let seed = u32::from_str_radix(&self.tag, 16).unwrap_or_default();
-                choose(self.settings.range, seed, &ways.routes)?
-            }
+            _ => choose(self.settings.range, self.seed(), &ways.routes)?,
         };
         let mut switched_on = before.map_or_else(BTreeSet::new, |state| state.switched_on);
         if forwards("all") {
@@ -285,7 +324,7 @@ impl SiteNetwork {
 
     /// Looks after what an earlier process left: the rules are made anew for containers that live,
     /// and taken away where none does.
-    pub(crate) fn recover(&self) -> Result<(), NetworkError> {
+    pub(crate) fn recover(self: &Arc<Self>) -> Result<(), NetworkError> {
         if !self.state_file.exists() {
             return Ok(());
         }
@@ -295,9 +334,47 @@ impl SiteNetwork {
         self.prepare(0).map(drop)
     }
 
+    /// Makes the rules anew if somebody changed them, and takes them back when no container has
+    /// needed them for a while.
+    pub(super) fn look_after(&self) -> Look {
+        let mut applied = self.applied();
+        let Some(known) = applied.as_mut() else {
+            return Look::Over;
+        };
+        let mended = mend(known);
+        if let Err(error) = &mended {
+            let told = chain(error);
+            tracing::error!("the rules for egress are not as they should be: {told}");
+        }
+        let used = Arc::strong_count(&self.starting) > 1
+            || self
+                .own_devices()
+                .map_or(true, |devices| !devices.is_empty());
+        if used {
+            known.unused_since = None;
+            return Look::Again;
+        }
+        let since = *known.unused_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < UNUSED_LIMIT {
+            return Look::Again;
+        }
+        match self.close_now(&mut applied) {
+            Ok(()) if applied.is_none() => Look::Over,
+            Ok(()) => Look::Again,
+            Err(error) => {
+                let told = chain(&error);
+                tracing::warn!("rules for egress are left: {told}");
+                Look::Again
+            }
+        }
+    }
+
     /// Takes back everything, unless a container needs it.
     pub(crate) fn close(&self) -> Result<(), NetworkError> {
-        let mut applied = self.applied();
+        self.close_now(&mut self.applied())
+    }
+
+    fn close_now(&self, applied: &mut Option<Applied>) -> Result<(), NetworkError> {
         let Some(state) = self.state() else {
             return Ok(());
         };
@@ -322,6 +399,22 @@ impl SiteNetwork {
     fn applied(&self) -> MutexGuard<'_, Option<Applied>> {
         self.applied.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Puts the rules back if somebody changed them.
+fn mend(known: &mut Applied) -> Result<(), NetworkError> {
+    let firewall = Firewall::find()?;
+    let table = &known.wanted.table;
+    if firewall.is_intact(table, &known.listed)? {
+        return Ok(());
+    }
+    firewall.apply(&script(&known.wanted))?;
+    known.listed = firewall.listed(table)?.unwrap_or_default();
+    tracing::warn!(
+        "somebody changed the table {table} of nftables, which keeps sessions with the network \
+         egress from this node; it is made anew"
+    );
+    Ok(())
 }
 
 /// A device that has gone needs nothing.

@@ -127,7 +127,7 @@ impl Bench {
         Self::with_egress(EgressSettings::default())
     }
 
-    fn with_egress(egress: EgressSettings) -> Self {
+    pub(crate) fn with_egress(egress: EgressSettings) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).expect("closed");

@@ -256,11 +256,58 @@ fn it_is_all_taken_back() {
     });
 }
 
+/// Our table's name.
+fn table() -> String {
+    let tables = nft("list tables");
+    let ours = tables.lines().find(|line| line.contains("inet insula_"));
+    ours.unwrap_or_default().replace("table ", "")
+}
+
+/// What somebody does to our rules is undone at once. The control is the next test: without
+/// somebody who looks after them the node is reached.
+#[test]
+fn rules_that_somebody_flushes_are_made_anew_and_taken_back_when_nobody_needs_them() {
+    on_a_node(settings, async |bench| {
+        let script = format!(
+            "for round in 1 2 3; do while ! test -e go$round; do sleep 0.02; done; \
+             python3 -c '{TRY}' tcp {NODE} {TCP_PORT}; done"
+        );
+        let living = container(&bench, 0, Network::Egress, &script);
+        bench.start(&living).await.expect("it starts");
+        let made = nft("list ruleset");
+        let name = table();
+        let harm = [
+            "flush ruleset".to_owned(),
+            format!("flush table {name}"),
+            format!("add rule {name} node accept; insert rule {name} node accept"),
+        ];
+        for (round, harm) in (1..).zip(harm) {
+            nft(&harm);
+            eventually("the rules are as they were", || nft("list ruleset") == made).await;
+            fs::write(living.directory.join(format!("work/go{round}")), "").expect("written");
+            let tried = || output(&living, Stream::Stdout).lines().count() == round;
+            eventually("it tried", tried).await;
+        }
+        let finished = bench.finish(&living).await;
+        assert_eq!(finished.output, format!("tcp {NODE} cannot\n").repeat(3));
+        eventually("all is taken back", || traces().is_empty()).await;
+        let forwarding = fs::read_to_string("/proc/sys/net/ipv4/conf/uplink/forwarding");
+        assert_eq!(forwarding.expect("read").trim(), "0");
+        // It is all made again for the next one.
+        let finished = tried(&bench, 1, Network::Egress, &both(SERVER)).await;
+        assert_eq!(finished.output.matches("outside sees").count(), 2);
+    });
+}
+
 /// Another process takes up what one that was killed has left: rules that somebody flushed are
 /// made anew while a container lives.
 #[test]
 fn the_next_process_mends_the_rules_and_takes_them_back() {
-    on_a_node(settings, async |bench| {
+    let nobody_looks = |resolvers: PathBuf| EgressSettings {
+        looked_after: false,
+        ..settings(resolvers)
+    };
+    on_a_node(nobody_looks, async |bench| {
         let script = format!(
             "sleep 1000 & for round in 1 2; do read line < /work/go; python3 -c '{TRY}' \
              tcp {NODE} {TCP_PORT}; done"

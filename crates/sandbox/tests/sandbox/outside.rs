@@ -7,10 +7,13 @@
 //! ```
 //! Namespaces live as long as their threads, sockets and devices, and need no cleaning.
 
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount,
+};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
@@ -25,6 +28,8 @@ pub(crate) const METADATA: [Ipv4Addr; 2] = [
     Ipv4Addr::new(169, 254, 169, 254),
     Ipv4Addr::new(100, 100, 100, 200),
 ];
+/// The same by IPv6.
+pub(crate) const METADATA_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 /// The port of TCP servers, on the node and outside.
 pub(crate) const TCP_PORT: u16 = 8_080;
 /// The port of UDP servers, on the node and outside.
@@ -60,7 +65,12 @@ fn in_world<T>(test: impl FnOnce() -> T) -> T {
     for address in machines {
         ip(&format!("addr add {address}/32 dev lo"));
     }
-    serve("outside", &machines);
+    ip(&format!("-6 addr add {METADATA_6}/128 dev lo nodad"));
+    let addresses = machines.map(IpAddr::from).into_iter();
+    serve(
+        "outside",
+        &addresses.chain([METADATA_6.into()]).collect::<Vec<_>>(),
+    );
     serve_names((SERVER, NAMES_PORT).into());
     let node = new_network();
     ip("link set lo up");
@@ -81,11 +91,14 @@ fn in_world<T>(test: impl FnOnce() -> T) -> T {
     stays.join().expect("ended");
     ip("addr add 203.0.113.2/24 dev wire");
     ip("link set wire up");
+    ip("-6 addr add fd00:99::2/64 dev wire nodad");
     enter(&node);
     ip("addr add 203.0.113.1/24 dev uplink");
     ip("link set uplink up");
     ip("route add default via 203.0.113.2");
-    serve("node", &[Ipv4Addr::UNSPECIFIED]);
+    ip("-6 addr add fd00:99::1/64 dev uplink nodad");
+    ip("-6 route add default via fd00:99::2");
+    serve("node", &[Ipv4Addr::UNSPECIFIED.into()]);
     test()
 }
 
@@ -104,6 +117,47 @@ pub(crate) fn new_network() -> OwnedFd {
 
 fn enter(network: &OwnedFd) {
     move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).expect("entered");
+}
+
+/// Gives this thread mounts of its own, in which everybody can open the tun device, and the node's
+/// name servers are those of `resolvers`; false, with the reason told, where that cannot be.
+#[allow(
+    unsafe_code,
+    reason = "leaving a namespace is a system call that no library wraps safely"
+)]
+pub(crate) fn open_tun(resolvers: &str) -> bool {
+    const TUN: &str = "/dev/net/tun";
+    const NUMBER: (u32, u32) = (10, 200);
+    if !Path::new(TUN).exists() || !Path::new("/etc/resolv.conf").is_file() {
+        println!("skipped: there is no {TUN} or no /etc/resolv.conf");
+        return false;
+    }
+    // SAFETY: this thread gets mounts of its own; it touches no memory and no descriptor.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.expect("mounts of its own");
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).expect("private");
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = directory.path();
+    mount("none", place, "tmpfs", MountFlags::empty(), c"mode=0755").expect("mounted");
+    let device = place.join("tun");
+    let made = rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &device,
+        rustix::fs::FileType::CharacterDevice,
+        rustix::fs::Mode::from_raw_mode(0o666),
+        rustix::fs::makedev(NUMBER.0, NUMBER.1),
+    );
+    made.expect("a device");
+    let file = place.join("resolv.conf");
+    std::fs::write(&file, resolvers).expect("written");
+    for (path, mode, over) in [(&device, 0o666, TUN), (&file, 0o644, "/etc/resolv.conf")] {
+        let open = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(path, open).expect("opened");
+        mount_bind(path, over).expect("bound");
+    }
+    // The directory is removed when nothing is mounted there any more.
+    unmount(place, UnmountFlags::DETACH).expect("unmounted");
+    true
 }
 
 /// Runs the program `ip` in this thread's network.
@@ -130,7 +184,7 @@ fn run<'a>(program: &str, arguments: impl Iterator<Item = &'a str>) -> String {
 
 /// Servers on each of `addresses` of this thread's network, which say `name` and who asks. They
 /// end with the test's process.
-fn serve(name: &'static str, addresses: &[Ipv4Addr]) {
+fn serve(name: &'static str, addresses: &[IpAddr]) {
     for address in addresses {
         let listener = TcpListener::bind((*address, TCP_PORT)).expect("listens");
         std::thread::spawn(move || {

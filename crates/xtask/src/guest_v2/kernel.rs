@@ -21,6 +21,7 @@ const MODULES: &[&str] = &[
     "drivers/block/virtio_blk",
     "fs/overlayfs/overlay",
     // The network `egress`.
+    "drivers/net/tun",
     "drivers/net/veth",
     "lib/libcrc32c",
     "net/ipv4/netfilter/nf_defrag_ipv4",

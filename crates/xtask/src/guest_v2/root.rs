@@ -24,6 +24,7 @@ const PACKAGES: &[&str] = &[
     "libgcc-s1",
     "mount",
     "nftables",
+    "passt",
     "passwd",
     "procps",
     "python3",

@@ -1,0 +1,353 @@
+//! The keeper of a user's container with the network `egress`: one small process that connects it,
+//! follows the node's addresses, and ends with it.
+//!
+//! ```text
+//!  launcher --fork--> usher --clone--> keeper: 1 of a new pid namespace, in the container's network
+//!                     notes who the           '--fork--> pasta, in the node's network
+//!                     keeper is, ends
+//! ```
+//! It outlives the launcher and the daemon as the guest does. It is the first of a pid namespace,
+//! so `pasta` cannot outlive it: without somebody who follows the node's addresses the container
+//! has no way out, rather than a wider one. All of it stands in the container's user namespace and
+//! has no rights on the node but the user's own.
+
+use super::child::close_others;
+use super::keeper_rights::{enter_network, for_pasta, own};
+use crate::kernel::{Cloned, clone_process, exit_now, reset_signals};
+use crate::message::Failure;
+use crate::netlink::{Netlink, News};
+use crate::network::{Firewall, INNER_DEVICE, Ipv4Range, UserRules, UserWay, has_way_out};
+use process::{Durability, ProcessIdentity, write_file_atomic};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// What a keeper tells that has connected its container; anything else is why it has not.
+pub(super) const DONE: &[u8] = b"\0";
+/// Longest reason that is told, in bytes.
+const REASON_LIMIT: usize = 1_000;
+/// How long the way out may take to come.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// The node's addresses are looked at at least so often, should news of them be lost.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How often new addresses are tried to be written before the container is cut off.
+const WRITE_TRIES: u32 = 3;
+/// Multicast groups of rtnetlink: devices, IPv4 addresses and IPv4 routes, by their bits.
+const ADDRESS_NEWS: u32 = 0x1 | 0x10 | 0x40;
+
+/// Whom a keeper is for.
+#[derive(Debug)]
+pub(super) struct Kept<'a> {
+    /// The container's first process: with the keeper's help it gets its network before it goes
+    /// on.
+    pub(super) pid: i32,
+    /// The same; the keeper ends with it.
+    pub(super) process: &'a OwnedFd,
+    /// Where to write one byte when the network is there.
+    pub(super) sync: Option<&'a OwnedFd>,
+    /// Where to note who the keeper is.
+    pub(super) note: Option<PathBuf>,
+    /// For messages.
+    pub(super) name: String,
+    pub(super) way: &'a UserWay,
+}
+
+/// Starts the keeper of a container whose id maps are written. From what comes back can be read
+/// how it went: [`DONE`], or a reason, or nothing if it was killed.
+pub(super) fn begin(kept: &Kept<'_>) -> Result<OwnedFd, Failure> {
+    let open = |kind: &str| {
+        File::open(format!("/proc/{}/ns/{kind}", kept.pid))
+            .map_err(|error| Failure::act(format!("open the container's {kind} namespace"), error))
+    };
+    let (user, network) = (open("user")?, open("net")?);
+    let (result, told) = pipe_with(PipeFlags::CLOEXEC)
+        .map_err(|error| Failure::act("make a pipe", io::Error::from(error)))?;
+    // SAFETY: the launcher has one thread, and the child's branch never returns.
+    let cloned = unsafe { clone_process(0, None) };
+    let cloned = cloned.map_err(|e| Failure::act("fork the keeper", io::Error::from(e)))?;
+    if cloned.is_some() {
+        return Ok(result);
+    }
+    reset_signals();
+    let descriptors = [kept.process, &told].into_iter().chain(kept.sync);
+    let files = [&user, &network].map(File::as_raw_fd);
+    let mut open: Vec<u32> = descriptors
+        .map(OwnedFd::as_raw_fd)
+        .chain(files)
+        .map(i32::cast_unsigned)
+        .collect();
+    open.sort_unstable();
+    close_others(&open);
+    let _ = rustix::process::setsid();
+    match usher(kept, &user, &network, &told) {
+        Ok(()) => exit_now(0),
+        Err(reason) => fail(&told, &reason),
+    }
+}
+
+/// Tells why not, and ends.
+fn fail(told: &OwnedFd, reason: &str) -> ! {
+    let reason: Vec<u8> = reason.bytes().take(REASON_LIMIT).collect();
+    // If nobody reads it, there is nobody to tell.
+    let _ = rustix::io::write(told, &reason);
+    exit_now(1)
+}
+
+/// Reads what a keeper told, after it is readable.
+pub(super) fn read_told(result: OwnedFd) -> Vec<u8> {
+    let mut told = Vec::new();
+    let limit = u64::try_from(REASON_LIMIT).unwrap_or(0);
+    let _ = File::from(result).take(limit).read_to_end(&mut told);
+    told
+}
+
+fn during<E: Into<io::Error>>(act: &str) -> impl FnOnce(E) -> String {
+    move |error| {
+        let error: io::Error = error.into();
+        format!("to {act} failed: {error}")
+    }
+}
+
+/// Clones the keeper, which has to be in a pid namespace of its own from its first moment on, and
+/// notes who it is before it does anything.
+fn usher(kept: &Kept<'_>, user: &File, network: &File, told: &OwnedFd) -> Result<(), String> {
+    move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))
+        .map_err(during("enter the container's user namespace"))?;
+    // SAFETY: it is about children to come.
+    unsafe { unshare_unsafe(UnshareFlags::NEWPID) }.map_err(during("make a pid namespace"))?;
+    let (go, let_go) = pipe_with(PipeFlags::CLOEXEC).map_err(during("make a pipe"))?;
+    // SAFETY: this process has one thread, and the child's branch never returns.
+    let cloned = unsafe { clone_process(0, None) }.map_err(during("fork the keeper"))?;
+    let Some(Cloned { pid, .. }) = cloned else {
+        drop(let_go);
+        let mut number = [0; size_of::<i32>()];
+        // End of file: it could not be noted.
+        if File::from(go).read_exact(&mut number).is_err() {
+            exit_now(1)
+        }
+        keep(kept, network, told, i32::from_ne_bytes(number))
+    };
+    if let Some(note) = &kept.note {
+        let identity = ProcessIdentity::of(pid).map_err(|error| error.to_string())?;
+        let identity = identity.ok_or("the keeper has ended")?;
+        let bytes = serde_json::to_vec(&identity).map_err(|error| error.to_string())?;
+        write_file_atomic(note, &bytes, 0o600, Durability::Process)
+            .map_err(|error| error.to_string())?;
+    }
+    rustix::io::write(&let_go, &pid.to_ne_bytes()).map_err(during("let the keeper go on"))?;
+    Ok(())
+}
+
+/// The keeper's life.
+fn keep(kept: &Kept<'_>, network: &File, told: &OwnedFd, own_pid: i32) -> ! {
+    let mut keeper = match Keeper::connect(kept, network, own_pid) {
+        Ok(keeper) => keeper,
+        Err(reason) => fail(told, &reason),
+    };
+    if let Some(sync) = kept.sync {
+        let _ = rustix::io::write(sync, b"1");
+    }
+    let _ = rustix::io::write(told, DONE);
+    // Nobody waits for more of it; an end of file is a sign of its own to some.
+    close_others(&keeper.open(kept));
+    let reason = keeper.watch(kept.process);
+    if let Some(reason) = reason {
+        let name = &kept.name;
+        let _ = writeln!(
+            io::stderr(),
+            "the network of {name} is gone, and does not come back: {reason}"
+        );
+    }
+    exit_now(0)
+}
+
+/// A container's way out while it lasts.
+struct Keeper {
+    /// Asks of the node's network.
+    node: Netlink,
+    /// Tells of changes of the node's network.
+    news: News,
+    /// What the rules say of the node.
+    addresses: BTreeSet<Ipv4Range>,
+    firewall: Firewall,
+    pasta: OwnedFd,
+    /// What `pasta` says, which is little.
+    words: OwnedFd,
+}
+
+impl Keeper {
+    /// The rules first, then the way that they guard.
+    fn connect(kept: &Kept<'_>, network: &File, own_pid: i32) -> Result<Self, String> {
+        let asking = "ask for the node's addresses";
+        // These two go on to speak of the node's network.
+        let news = News::open(None, ADDRESS_NEWS).map_err(during(asking))?;
+        let mut node = Netlink::open().map_err(during(asking))?;
+        let addresses = crate::network::own_addresses(&mut node).map_err(during(asking))?;
+        let (pasta, let_go, words) = fork_pasta(kept.way, own_pid)?;
+        enter_network(network).map_err(during("enter the container's network"))?;
+        own().map_err(during("give up rights"))?;
+        // A kernel without IPv6 has no such file; the rules refuse it anyway.
+        let _ = std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+        let firewall = Firewall::at(&kept.way.firewall);
+        firewall
+            .apply(&kept.way.rules.script(&addresses))
+            .map_err(|error| format!("to set the rules in the container failed: {error}"))?;
+        let keeper = Self {
+            node,
+            news,
+            addresses,
+            firewall,
+            pasta,
+            words,
+        };
+        let arriving = News::open(None, ADDRESS_NEWS).map_err(during("listen for the way out"))?;
+        rustix::io::write(&let_go, b"1").map_err(during("start pasta"))?;
+        keeper.await_way_out(&arriving)?;
+        Ok(keeper)
+    }
+
+    /// Waits until `pasta` has made its device and the route through it.
+    fn await_way_out(&self, arriving: &News) -> Result<(), String> {
+        let deadline = Instant::now() + CONNECT_LIMIT;
+        let mut inside = Netlink::open().map_err(during("ask for the way out"))?;
+        loop {
+            let asked = has_way_out(&mut inside, INNER_DEVICE);
+            if asked.map_err(during("ask for the way out"))? {
+                return Ok(());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err("pasta made no way out in time".to_owned());
+            }
+            let [_, ended] = wait([arriving.socket(), &self.pasta], left)?;
+            if ended {
+                return Err(format!("pasta ended: {}", self.last_words()));
+            }
+            arriving.take().map_err(during("listen for the way out"))?;
+        }
+    }
+
+    /// Until the container has ended: `None`; or why its way out has.
+    fn watch(&mut self, container: &OwnedFd) -> Option<String> {
+        loop {
+            let sources = [container, self.news.socket(), &self.pasta];
+            let [over, _, ended] = match wait(sources, LOOK_AGAIN) {
+                Ok(ready) => ready,
+                Err(reason) => return Some(reason),
+            };
+            if over {
+                return None;
+            }
+            if ended {
+                return Some(format!("pasta ended: {}", self.last_words()));
+            }
+            if let Err(reason) = self.follow() {
+                // Fewer addresses than the node has would be a way to it.
+                return Some(reason);
+            }
+        }
+    }
+
+    /// Says the node's addresses to the rules, if they have changed.
+    fn follow(&mut self) -> Result<(), String> {
+        let act = "follow the node's addresses";
+        let mut result = Ok(());
+        for _ in 0..WRITE_TRIES {
+            // Before they are read: what changes later is news again.
+            self.news.take().map_err(during(act))?;
+            let addresses = crate::network::own_addresses(&mut self.node).map_err(during(act))?;
+            if addresses == self.addresses {
+                return Ok(());
+            }
+            result = self
+                .firewall
+                .apply(&UserRules::node_script(&addresses))
+                .map_err(|error| format!("to {act} failed: {error}"));
+            if result.is_ok() {
+                self.addresses = addresses;
+                return Ok(());
+            }
+        }
+        result
+    }
+
+    /// What `pasta` said that has ended.
+    fn last_words(&self) -> String {
+        let mut bytes = [0; REASON_LIMIT];
+        let count = rustix::io::read(&self.words, &mut bytes).unwrap_or(0);
+        let words = String::from_utf8_lossy(&bytes[..count]).into_owned();
+        // It complains of a system log that is not there, to nobody's use.
+        let lines = words.lines().map(str::trim);
+        let lines: Vec<&str> = lines
+            .filter(|line| !line.is_empty() && !line.ends_with("to syslog"))
+            .collect();
+        match lines.as_slice() {
+            [] => "without a word".to_owned(),
+            lines => lines.join("; "),
+        }
+    }
+
+    /// The descriptors that it needs, in order.
+    fn open(&self, kept: &Kept<'_>) -> Vec<u32> {
+        let news = self.news.socket();
+        let own = [news, self.node.socket(), &self.pasta, &self.words];
+        let mut open: Vec<u32> = own
+            .into_iter()
+            .chain([kept.process])
+            .map(|descriptor| descriptor.as_raw_fd().cast_unsigned())
+            .collect();
+        open.sort_unstable();
+        open
+    }
+}
+
+/// A child that becomes `pasta` when it is told to: it stays in the node's network, where this
+/// process will not be. Its descriptor, where to tell it, and what it says.
+fn fork_pasta(way: &UserWay, network_of: i32) -> Result<(OwnedFd, OwnedFd, OwnedFd), String> {
+    let (go, let_go) = pipe_with(PipeFlags::CLOEXEC).map_err(during("make a pipe"))?;
+    let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
+    let (words, say) = pipe_with(flags).map_err(during("make a pipe"))?;
+    // SAFETY: this process has one thread, and the child's branch never returns.
+    let cloned = unsafe { clone_process(0, None) }.map_err(during("fork pasta"))?;
+    if let Some(Cloned { pidfd, .. }) = cloned {
+        return Ok((pidfd, let_go, words));
+    }
+    drop(let_go);
+    if !matches!(rustix::io::read(&go, &mut [0]), Ok(1)) {
+        exit_now(1)
+    }
+    let error = match for_pasta() {
+        Ok(()) => process::command(&way.program)
+            .args(&way.arguments)
+            .arg("--netns")
+            .arg(format!("/proc/{network_of}/ns/net"))
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::from(say))
+            .exec(),
+        Err(error) => error.into(),
+    };
+    let _ = writeln!(io::stderr(), "pasta cannot be run: {error}");
+    exit_now(1)
+}
+
+/// Waits until one of these is readable, at most so long; which are.
+fn wait<const N: usize>(sources: [&OwnedFd; N], limit: Duration) -> Result<[bool; N], String> {
+    let timeout = Timespec::try_from(limit).map_err(|error| error.to_string())?;
+    let mut set = sources.map(|source| PollFd::new(source, PollFlags::IN));
+    match poll(&mut set, Some(&timeout)) {
+        Ok(_) | Err(Errno::INTR) => Ok(set.map(|source| !source.revents().is_empty())),
+        Err(error) => Err(during("wait")(error)),
+    }
+}
