@@ -13,11 +13,13 @@ mod collect;
 mod fetch;
 mod merged;
 mod root;
+mod unlisted;
 mod users;
 
 pub(crate) use collect::collect;
 pub(crate) use fetch::{FetchError, provide};
 pub(crate) use root::{MemberRoot, RootError, member_root};
+pub(crate) use unlisted::{UnlistedError, restore};
 pub(crate) use users::Identity;
 
 use crate::directory::{DirectoryError, NodeDirectory, failed, make_private};

@@ -3,6 +3,7 @@
 //! ```text
 //! DIRECTORY/HEX/root        the layer's files, named by the digest of its uncompressed archive
 //! DIRECTORY/HEX/layer.json  what it is
+//! DIRECTORY/HEX/unlisted    directories that the archive leads through and does not list
 //! DIRECTORY/.new-N          what is being unpacked; removed by `open`
 //! ```
 //!
@@ -23,6 +24,7 @@ use crate::walk::{Walked, walk};
 use crate::{LayerError, Limits, NameRule, Progress, Refusal, Report, Stage, StoreError};
 use domain::image::{Digest, Layer};
 use process::{Durability, write_file_atomic};
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::io::Read;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -35,6 +37,9 @@ use unpacking::Unpacking;
 const ROOT: &str = "root";
 /// What a layer is.
 const FACTS: &str = "layer.json";
+/// Paths of directories that the archive leads through and does not list, each ended by a zero
+/// byte; absent where there are none.
+const UNLISTED: &str = "unlisted";
 /// How the directories begin in which layers are being unpacked.
 const NEW: &str = ".new-";
 
@@ -138,8 +143,8 @@ impl LayerStore {
         fs::create_dir(&root).map_err(failed("create", &root))?;
         let mut unpacking = Unpacking::new(&root, self.ownership)?;
         let walked = fill(&mut unpacking, layer, reader, progress)?;
-        unpacking.finish()?;
-        new.keep(layer, &self.directory_of(layer.diff_id))?;
+        let unlisted = unpacking.finish()?;
+        new.keep(layer, &unlisted, &self.directory_of(layer.diff_id))?;
         let report = Report {
             dropped: walked.dropped,
             ..Report::default()
@@ -149,6 +154,21 @@ impl LayerStore {
             already: false,
             report,
         })
+    }
+
+    /// The directories of a layer that its archive leads through and does not list, by their paths
+    /// below its root. What they shall be a lower layer says, if one has them. Blocks.
+    pub fn unlisted(&self, layer: &Layer) -> Result<BTreeSet<Vec<u8>>, StoreError> {
+        let path = self.directory_of(layer.diff_id).join(UNLISTED);
+        match fs::read(&path) {
+            Ok(text) => {
+                let paths = text.split(|byte| *byte == 0);
+                let paths = paths.filter(|path| !path.is_empty());
+                Ok(paths.map(<[u8]>::to_vec).collect())
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+            Err(error) => Err(failed("read", &path)(error)),
+        }
     }
 
     /// All layers that are there.
@@ -219,9 +239,14 @@ impl New {
     }
 
     /// Gives it its name; its files are on the disk.
-    fn keep(mut self, layer: &Layer, name: &Path) -> Result<(), StoreError> {
+    fn keep(mut self, layer: &Layer, unlisted: &[Vec<u8>], name: &Path) -> Result<(), StoreError> {
         let facts = serde_json::to_vec(layer).expect("a layer has only text and numbers");
         write_file_atomic(&self.path.join(FACTS), &facts, 0o600, Durability::Power)?;
+        if !unlisted.is_empty() {
+            let mut text = unlisted.join(&0);
+            text.push(0);
+            write_file_atomic(&self.path.join(UNLISTED), &text, 0o600, Durability::Power)?;
+        }
         fs::rename(&self.path, name).map_err(failed("rename to", name))?;
         self.kept = true;
         let directory = name.parent().expect("it lies in the store");

@@ -4,8 +4,11 @@ use super::container::check_mounts;
 use crate::bridge::{BlockingReader, blocking_reader};
 use crate::directory::{DirectoryError, Marker, MemberDirectory, make_open, own};
 use crate::files::{Limits, ManifestError, UnpackError, unpack};
-use crate::images::{FetchError, MemberRoot, RootError, member_root, provide};
+use crate::images::{
+    FetchError, MemberRoot, RootError, UnlistedError, member_root, provide, restore,
+};
 use crate::shared::{Shared, chain};
+use domain::image::Manifest;
 use domain::{HOST_IMAGE, MemberId};
 use engine_api::layout;
 use lifecycle::agent::AgentEventKind;
@@ -38,6 +41,8 @@ pub(super) enum PrepareError {
     Host { reason: String },
     #[error(transparent)]
     Root(#[from] RootError),
+    #[error(transparent)]
+    Unlisted(#[from] UnlistedError),
     #[error("a mount cannot be shown: {reason}")]
     Mount { reason: String },
     #[error("the half-prepared working directory cannot be removed")]
@@ -88,11 +93,15 @@ async fn prepare_tries(
     let (file, prepared) = known.await??;
     let file = file.ok_or(PrepareError::NoSpecification)?;
     check(&file.spec).await?;
+    let mut manifest = None;
     if let Some(image) = &file.spec.session.imported {
-        provide(shared, member, image.id, abandoned).await?;
+        manifest = Some(provide(shared, member, image.id, abandoned).await?);
     }
     if prepared {
         return Ok(());
+    }
+    if let Some(manifest) = manifest {
+        restore_unlisted(shared, &directory, manifest, file.slot).await?;
     }
     let upload = file.spec.session.upload;
     let inside = root_of(shared, member, &file.spec).await?.identity.run_as;
@@ -140,6 +149,20 @@ async fn prepare_tries(
         pause *= 2;
         tries += 1;
     }
+}
+
+/// Makes directories of the image as its lower layers have them, for this member.
+async fn restore_unlisted(
+    shared: &Arc<Shared>,
+    directory: &MemberDirectory,
+    manifest: Manifest,
+    slot: u32,
+) -> Result<(), PrepareError> {
+    let is_root = rustix::process::geteuid().is_root();
+    let uids = is_root.then(|| shared.uids(slot));
+    let (shared, upper) = (Arc::clone(shared), directory.entry(layout::UPPER));
+    let restoring = move || restore(&shared.images, &manifest, &upper, uids);
+    Ok(tokio::task::spawn_blocking(restoring).await??)
 }
 
 /// What can be refused before anything is fetched.

@@ -25,7 +25,7 @@ const OPAQUE: &str = "user.overlay.opaque";
 #[derive(Debug)]
 pub(crate) struct Merged {
     /// The highest first.
-    roots: Vec<OwnedFd>,
+    roots: Vec<Part>,
 }
 
 /// What a path is in a container.
@@ -44,21 +44,24 @@ pub(crate) enum Place {
 /// One component in the directories of several layers.
 enum Entry {
     Missing,
-    Directory(Vec<OwnedFd>),
+    Directory(Vec<Part>),
     Link(Vec<u8>),
     File(OwnedFd),
     Other,
 }
 
+/// A layer's part of a directory: the layer's place, counted from the lowest, and the directory.
+pub(crate) type Part = (usize, OwnedFd);
 /// A directory on the way, and its name.
-type Step = (OsString, Vec<OwnedFd>);
+type Step = (OsString, Vec<Part>);
 
 impl Merged {
     /// Opens the layers, given from the lowest to the highest.
     pub(crate) fn open(layers: &[PathBuf]) -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = layers.iter().rev();
-        let roots = opened.map(|path| rustix::fs::open(path, flags, Mode::empty()));
+        let opened = layers.iter().enumerate().rev();
+        let roots =
+            opened.map(|(place, path)| Ok((place, rustix::fs::open(path, flags, Mode::empty())?)));
         Ok(Self {
             roots: roots.collect::<Result<_, _>>()?,
         })
@@ -83,6 +86,21 @@ impl Merged {
         file.take(READ_LIMIT + 1).read_to_end(&mut bytes).ok()?;
         let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= READ_LIMIT);
         fits.then(|| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The parts of the directory at a path without links, the highest first; none if it is
+    /// something else, or not there.
+    pub(crate) fn parts(&self, path: &[u8]) -> Result<Vec<Part>, Errno> {
+        let mut found: Option<Vec<Part>> = None;
+        for name in names(path) {
+            match entry(found.as_ref().unwrap_or(&self.roots), &name)? {
+                Entry::Directory(parts) => found = Some(parts),
+                Entry::Missing | Entry::Link(_) | Entry::File(_) | Entry::Other => {
+                    return Ok(Vec::new());
+                }
+            }
+        }
+        Ok(found.unwrap_or_default())
     }
 
     /// What an absolute path is.
@@ -142,9 +160,9 @@ fn joined(way: &[Step], rest: impl IntoIterator<Item = OsString>) -> PathBuf {
 }
 
 /// The entry `name` of a directory that several layers have parts of, the highest first.
-fn entry(parts: &[OwnedFd], name: &OsStr) -> Result<Entry, Errno> {
+fn entry(parts: &[Part], name: &OsStr) -> Result<Entry, Errno> {
     let mut found = Vec::new();
-    for part in parts {
+    for (place, part) in parts {
         let facts = match statat(part, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => continue,
             facts => facts?,
@@ -153,7 +171,7 @@ fn entry(parts: &[OwnedFd], name: &OsStr) -> Result<Entry, Errno> {
         if kind == FileType::Directory {
             let opened = open_directory(part, name)?;
             let opaque = is_opaque(&opened);
-            found.push(opened);
+            found.push((*place, opened));
             if opaque {
                 break;
             }

@@ -87,9 +87,11 @@ impl Unpacking {
         })
     }
 
-    /// Gives directories what they shall be, and brings everything to the disk.
-    pub(super) fn finish(mut self) -> Result<(), LayerError> {
+    /// Gives directories what they shall be, and brings everything to the disk. Returns the
+    /// directories that the archive only leads through.
+    pub(super) fn finish(mut self) -> Result<Vec<Vec<u8>>, LayerError> {
         let ownership = self.ownership;
+        let mut unlisted = Vec::new();
         for (path, directory) in std::mem::take(&mut self.directories) {
             let opened = self.beneath.directory(&path, &mut |_| {});
             let opened = opened.map_err(failed("open", &path))?;
@@ -105,8 +107,13 @@ impl Unpacking {
                 attributes: &directory.attributes,
             };
             settle.apply(opened, &path)?;
+            // One that hides what is below stands for itself.
+            if directory.modified.is_none() && directory.attributes.is_empty() && !path.is_empty() {
+                unlisted.push(path);
+            }
         }
-        rustix::fs::syncfs(self.beneath.root()).map_err(failed("sync", b""))
+        rustix::fs::syncfs(self.beneath.root()).map_err(failed("sync", b""))?;
+        Ok(unlisted)
     }
 
     fn parent<'a>(&mut self, path: &'a [u8]) -> Result<(BorrowedFd<'_>, &'a [u8]), LayerError> {

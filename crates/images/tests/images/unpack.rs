@@ -165,6 +165,29 @@ fn whiteouts_hide_what_is_below() {
     }
 }
 
+/// Directories that an archive only leads through are told, for they say nothing of themselves.
+#[test]
+fn what_a_layer_does_not_list_is_told() {
+    let layer = Tar::new()
+        .directory("listed/")
+        .file("listed/a", b"a")
+        .file("a/b/c", b"c")
+        .symlink("a/link", "b")
+        .file("opaque/.wh..wh..opq", b"")
+        .file("removed/.wh.file", b"")
+        .file("late/file", b"")
+        .directory("late/")
+        .end();
+    let site = Site::new();
+    let image = Image::new(&[&layer]);
+    let imported = site.import(&Layout::of(&[image]).end()).expect("imported");
+    unpack(&site, &imported);
+    let store = store(&site, ownership());
+    let unlisted = store.unlisted(&imported.manifest.layers[0]).expect("read");
+    let expected = ["a", "a/b", "removed"].map(|path| path.as_bytes().to_vec());
+    assert_eq!(unlisted, expected.into());
+}
+
 /// As a user without privileges, in a user namespace of its own.
 #[test]
 fn without_privileges_layers_belong_to_the_user() {

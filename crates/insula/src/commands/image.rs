@@ -142,11 +142,19 @@ pub(crate) async fn image(context: Context, arguments: ImageArguments) -> Result
         Act::Rm(arguments) => {
             let site = Site::open(settings, &printer).await?;
             let mut gone = RemovedImagesView::default();
+            let mut exit_code = exit_codes::SUCCESS;
+            // One that cannot be removed does not keep the others from it.
             for name in &arguments.images {
-                let removed = site.client().remove_image(name).await;
-                add(&mut gone, removed.map_err(Failure::from)?);
+                match site.client().remove_image(name).await {
+                    Ok(removed) => add(&mut gone, removed),
+                    Err(error) => {
+                        printer.failure(&Failure::from(error), arguments.json);
+                        exit_code = exit_codes::FAILURE;
+                    }
+                }
             }
             tell_removed(&printer, &gone, arguments.json)?;
+            return Ok(exit_code);
         }
         Act::Prune(arguments) => {
             let site = Site::open(settings, &printer).await?;

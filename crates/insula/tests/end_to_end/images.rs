@@ -266,6 +266,59 @@ fn names_move_and_removal_waits_for_the_last_session() {
     eventually("nothing is stored", || stored(&site).is_empty());
 }
 
+/// Some tools leave out directories that they did not change, and what is in them not.
+#[test]
+fn directories_that_a_layer_does_not_list_are_as_below() {
+    let Some(site) = site() else { return };
+    let work = site.work();
+    let umoci = |arguments: &[&str]| run("umoci", arguments, &work);
+    umoci(&["init", "--layout", "layout"]);
+    umoci(&["new", "--image", "layout:made"]);
+    umoci(&["unpack", "--image", "layout:made", "bundle"]);
+    let root = work.join("bundle/rootfs");
+    busybox(&root);
+    run("mkdir", &["-m", "1777", "shared", "shared/deep"], &root);
+    umoci(&["repack", "--image", "layout:made", "bundle"]);
+    umoci(&["tag", "--image", "layout:made", "listed"]);
+    for name in ["data/new", "shared/deep/new"] {
+        fs::write(root.join(name), "new\n").expect("written");
+    }
+    for (tag, parts) in [
+        ("made", &["data/new", "shared/deep/new"][..]),
+        ("listed", &["data", "shared"]),
+    ] {
+        let pack = ["-C", "bundle/rootfs", "--owner=0", "--group=0", "-cf", tag];
+        run("tar", &[&pack[..], parts].concat(), &work);
+        let image = format!("layout:{tag}");
+        umoci(&["raw", "add-layer", "--image", &image, tag]);
+        site.ok(&[
+            "image",
+            "import",
+            "layout",
+            "--reference",
+            tag,
+            "--name",
+            tag,
+        ]);
+    }
+    let looked = "stat -c '%a %u:%g' /data /shared /shared/deep; cat /data/new; touch /data/mine \
+                  2>/dev/null && stat -c %u /data/mine";
+    let look = |image: &str, user: &str| {
+        let run = [
+            "run", "--image", image, "--user", user, "--", "sh", "-c", looked,
+        ];
+        text(&site.insula(&run).stdout)
+    };
+    let own = "755 33:34\n1777 0:0\n1777 0:0\nnew\n";
+    assert_eq!(look("made", "ann"), format!("{own}33\n"));
+    assert_eq!(look("made", "4000"), own);
+    // Also where nothing is written by anybody.
+    let closed = ["run", "--image", "made", "--", "sh", "-c", looked];
+    assert_eq!(text(&site.insula(&closed).stdout), own);
+    // The control: what a layer lists is what it says.
+    assert_eq!(look("listed", "ann"), "755 0:0\n1777 0:0\n1777 0:0\nnew\n");
+}
+
 /// An archive of one file, whose name may be anything.
 fn archive(name: &str) -> Vec<u8> {
     let mut header = tar::Header::new_ustar();

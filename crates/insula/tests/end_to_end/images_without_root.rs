@@ -123,8 +123,12 @@ fn removal(person: &Person) {
     let errors = person.fails(&["image", "rm", "made"], 1);
     assert!(errors.contains("in use by uses"), "{errors}");
     person.ok(&["stop", "uses"]);
-    let removed = ["image", "rm", "made", "team/thing:2.1", "tools"];
-    person.ok(&removed);
+    // One that is not there does not keep the others from it.
+    let errors = person.fails(
+        &["image", "rm", "made", "gone", "team/thing:2.1", "tools"],
+        1,
+    );
+    assert!(errors.contains("no image `gone`"), "{errors}");
     person.ok(&["image", "prune"]);
     eventually("the node has no layers", || {
         entries(&layers(person)).is_empty()
