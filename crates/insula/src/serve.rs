@@ -177,7 +177,7 @@ async fn start(settings: &Settings, address: Option<String>) -> anyhow::Result<D
     let engine = Arc::clone(&sandbox) as Arc<dyn Engine>;
     let agent_settings = AgentSettings {
         directory,
-        runtime_directory: settings.runtime_directory.join("m"),
+        runtime_directory: settings.members_directory(),
         node_name: settings
             .config
             .node_name
@@ -239,7 +239,7 @@ fn sandbox(settings: &Settings) -> anyhow::Result<Sandbox> {
     };
     let sandbox = SandboxSettings {
         cgroup_group: group.to_string_lossy().into_owned(),
-        runtime_directory: settings.runtime_directory.join("m"),
+        runtime_directory: settings.members_directory(),
         launcher: LauncherCommand {
             executable,
             arguments: vec![crate::LAUNCHER.into()],

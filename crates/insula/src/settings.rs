@@ -64,6 +64,11 @@ impl Settings {
         self.runtime_directory.join("api.sock")
     }
 
+    /// The guests' sockets, and notes beside them.
+    pub(crate) fn members_directory(&self) -> PathBuf {
+        self.runtime_directory.join("m")
+    }
+
     /// What the daemon writes once it serves: process id, start time, socket.
     pub(crate) fn daemon_file(&self) -> PathBuf {
         self.home.join("daemon.json")

@@ -37,4 +37,4 @@ pub use engine::{LauncherCommand, Sandbox, SandboxSettings};
 pub use identity::{LentGap, LentRange, lent_range};
 pub use launcher::run_launcher;
 pub use namespaces::{NamespaceGap, closes_abstract_sockets, user_namespaces};
-pub use network::{EgressSettings, InvalidRange, Ipv4Range};
+pub use network::{EgressSettings, InvalidRange, Ipv4Range, NetworkTrouble, network_troubles};

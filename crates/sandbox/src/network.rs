@@ -27,6 +27,7 @@ mod range;
 mod resolvers;
 mod rules;
 mod site;
+mod troubles;
 mod user;
 mod watch;
 
@@ -34,6 +35,8 @@ pub(crate) use devices::{device_named, has_way_out, own_addresses, remove as rem
 pub(crate) use firewall::Firewall;
 pub use range::{InvalidRange, Ipv4Range};
 pub(crate) use site::{NetworkError, SiteNetwork};
+pub(crate) use troubles::{KEEPER_NOTE, KeeperNote};
+pub use troubles::{NetworkTrouble, network_troubles};
 pub(crate) use user::{UserRules, UserWay};
 
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 //! what it promises holds meanwhile, and nothing of it is left.
 
 use crate::outside::{NODE, SERVER, TCP_PORT, ip, nft, open_tun, with_world};
-use crate::site::{Site, eventually, is_alive, site};
+use crate::site::{Site, eventually, is_alive, site, text};
 use crate::without_root::Person;
 use std::fs;
 use std::path::PathBuf;
@@ -101,6 +101,7 @@ fn egress_outlives_the_daemon_and_leaves_nothing() {
         );
         let (devices, tables) = traces();
         assert!(devices.contains(": ins") && tables.contains("inet insula_"));
+        flushed_rules_are_put_back(&site);
         site.ok(&["rm", "--force", "out"]);
         eventually("its devices are gone", || traces().0.is_empty());
         eventually("the rules are gone", || traces().1.is_empty());
@@ -108,6 +109,30 @@ fn egress_outlives_the_daemon_and_leaves_nothing() {
         assert!(!routes.contains("10.213."), "{routes}");
         assert!(!ip("addr show").contains("10.213."));
     });
+}
+
+/// What a firewall does that is loaded anew. The control: while no daemon lives, nobody mends, and
+/// the node is reached.
+fn flushed_rules_are_put_back(site: &Site) {
+    let made = nft("list ruleset");
+    nft("flush ruleset");
+    eventually("the rules are as they were", || nft("list ruleset") == made);
+    assert_eq!(next_round(&site.home()), as_promised());
+    eventually("doctor tells it", || {
+        let doctor = text(&site.insula(&["doctor"]).stdout);
+        doctor.contains("somebody else changed the rules of egress once at")
+    });
+    site.kill_daemon();
+    nft("flush ruleset");
+    let open = next_round(&site.home());
+    assert!(open.contains("| node sees 10.213."), "{open}");
+    assert_eq!(site.state("out"), "running");
+    eventually("the rules are as they were", || nft("list ruleset") == made);
+    assert_eq!(
+        next_round(&site.home()),
+        as_promised(),
+        "mended by the next"
+    );
 }
 
 #[test]
@@ -132,17 +157,43 @@ fn egress_of_an_ordinary_user_outlives_the_daemon_and_leaves_nothing() {
         assert_eq!(next_round(&home), as_promised(), "with the next daemon");
         let (doctor, _) = person.ok(&["doctor"]);
         assert!(doctor.contains("network.egress"), "{doctor}");
+        assert!(!doctor.contains("network gone"), "{doctor}");
+        network_that_is_gone_is_told(&person);
         person.ok(&["rm", "--force", "out"]);
+        let (doctor, _) = person.ok(&["doctor"]);
+        assert!(!doctor.contains("network gone"), "{doctor}");
         eventually("its keeper and its carrier are gone", || {
-            let processes = person.user.processes();
-            let names = processes
-                .iter()
-                .map(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default());
-            !names.into_iter().any(|name| name.contains("pas"))
+            carriers(&person).is_empty()
         });
         person.ok(&["down", "--stop"]);
         eventually("no process is left", || person.user.processes().is_empty());
     });
+}
+
+/// Processes of the person that carry a network.
+fn carriers(person: &Person) -> Vec<i32> {
+    let mut processes = person.user.processes();
+    processes.retain(|pid| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+        name.is_ok_and(|name| name.starts_with("pas"))
+    });
+    processes
+}
+
+/// It is not made again, which the log and doctor say; the session lives.
+fn network_that_is_gone_is_told(person: &Person) {
+    let carriers = carriers(person);
+    assert_eq!(carriers.len(), 1, "{carriers:?}");
+    crate::site::signal(carriers[0], 9);
+    let home = person.site_home();
+    eventually("doctor tells it", || {
+        let (doctor, _) = person.ok(&["doctor"]);
+        doctor.contains("network gone") && doctor.contains("pasta ended")
+    });
+    assert_eq!(next_round(&home), "cannot | cannot");
+    let log = fs::read_to_string(home.join("daemon.log")).expect("a log");
+    assert!(log.contains("is gone, and does not come back"), "{log}");
+    assert!(person.ok(&["ls"]).0.contains("running"));
 }
 
 /// Without the device that `pasta` needs, the request is refused by its row, with what mends it.

@@ -4,7 +4,7 @@ use super::alive::Guest;
 use super::footing::try_way_out;
 use super::{Inner, LOCK_LIMIT, act, chain};
 use crate::identity::Identity;
-use crate::network::{UserWay, WayOut};
+use crate::network::{KEEPER_NOTE, UserWay, WayOut};
 use domain::{MemberId, Network};
 use engine_api::{ContainerSpec, EngineError, StartError};
 use std::path::PathBuf;
@@ -14,8 +14,6 @@ use tokio::task::spawn_blocking;
 
 /// The row of the capability table.
 const ROW: &str = "network.egress";
-/// The ending of the file beside a member's socket that tells who keeps its network.
-const KEEPER_NOTE: &str = "network";
 /// A keeper sees by itself that its container has ended; within this time, but on a busy machine.
 const BY_ITSELF: Duration = Duration::from_secs(2);
 

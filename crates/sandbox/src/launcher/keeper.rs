@@ -16,7 +16,9 @@ use super::keeper_rights::{enter_network, for_pasta, own};
 use crate::kernel::{Cloned, clone_process, exit_now, reset_signals};
 use crate::message::Failure;
 use crate::netlink::{Netlink, News};
-use crate::network::{Firewall, INNER_DEVICE, Ipv4Range, UserRules, UserWay, has_way_out};
+use crate::network::{
+    Firewall, INNER_DEVICE, Ipv4Range, KeeperNote, UserRules, UserWay, has_way_out,
+};
 use process::{Durability, ProcessIdentity, write_file_atomic};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -27,7 +29,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -39,6 +41,8 @@ const REASON_LIMIT: usize = 1_000;
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// The node's addresses are looked at at least so often, should news of them be lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// At least so long between two looks: a node with many changes costs little.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// How often new addresses are tried to be written before the container is cut off.
 const WRITE_TRIES: u32 = 3;
 /// Multicast groups of rtnetlink: devices, IPv4 addresses and IPv4 routes, by their bits.
@@ -138,13 +142,17 @@ fn usher(kept: &Kept<'_>, user: &File, network: &File, told: &OwnedFd) -> Result
     };
     if let Some(note) = &kept.note {
         let identity = ProcessIdentity::of(pid).map_err(|error| error.to_string())?;
-        let identity = identity.ok_or("the keeper has ended")?;
-        let bytes = serde_json::to_vec(&identity).map_err(|error| error.to_string())?;
-        write_file_atomic(note, &bytes, 0o600, Durability::Process)
-            .map_err(|error| error.to_string())?;
+        let keeper = identity.ok_or("the keeper has ended")?;
+        let ended = None;
+        write_note(note, &KeeperNote { keeper, ended })?;
     }
     rustix::io::write(&let_go, &pid.to_ne_bytes()).map_err(during("let the keeper go on"))?;
     Ok(())
+}
+
+fn write_note(path: &Path, note: &KeeperNote) -> Result<(), String> {
+    let bytes = serde_json::to_vec(note).map_err(|error| error.to_string())?;
+    write_file_atomic(path, &bytes, 0o600, Durability::Process).map_err(|error| error.to_string())
 }
 
 /// The keeper's life.
@@ -161,13 +169,26 @@ fn keep(kept: &Kept<'_>, network: &File, told: &OwnedFd, own_pid: i32) -> ! {
     close_others(&keeper.open(kept));
     let reason = keeper.watch(kept.process);
     if let Some(reason) = reason {
-        let name = &kept.name;
-        let _ = writeln!(
-            io::stderr(),
-            "the network of {name} is gone, and does not come back: {reason}"
-        );
+        give_up(kept, own_pid, reason);
     }
     exit_now(0)
+}
+
+/// Tells in the site's log and in its note that the container has no network any more.
+fn give_up(kept: &Kept<'_>, own_pid: i32, reason: String) {
+    let name = &kept.name;
+    let _ = writeln!(
+        io::stderr(),
+        "the network of {name} is gone, and does not come back: {reason}"
+    );
+    let Some(note) = kept.note.as_ref().filter(|note| note.exists()) else {
+        return;
+    };
+    if let Ok(Some(keeper)) = ProcessIdentity::of(own_pid) {
+        let ended = Some(reason);
+        // If it cannot be written, its end is still to be seen.
+        let _ = write_note(note, &KeeperNote { keeper, ended });
+    }
 }
 
 /// A container's way out while it lasts.
@@ -239,20 +260,20 @@ impl Keeper {
     /// Until the container has ended: `None`; or why its way out has.
     fn watch(&mut self, container: &OwnedFd) -> Option<String> {
         loop {
-            let sources = [container, self.news.socket(), &self.pasta];
-            let [over, _, ended] = match wait(sources, LOOK_AGAIN) {
-                Ok(ready) => ready,
-                Err(reason) => return Some(reason),
-            };
-            if over {
-                return None;
-            }
-            if ended {
-                return Some(format!("pasta ended: {}", self.last_words()));
-            }
-            if let Err(reason) = self.follow() {
+            let sources = [container, &self.pasta, self.news.socket()];
+            let ready = wait(sources, LOOK_AGAIN).and_then(|[over, ended, _]| {
+                if over || ended {
+                    return Ok([over, ended]);
+                }
                 // Fewer addresses than the node has would be a way to it.
-                return Some(reason);
+                self.follow()?;
+                wait([container, &self.pasta], LOOK_PAUSE)
+            });
+            match ready {
+                Ok([true, _]) => return None,
+                Ok([_, true]) => return Some(format!("pasta ended: {}", self.last_words())),
+                Ok([false, false]) => {}
+                Err(reason) => return Some(reason),
             }
         }
     }

@@ -24,10 +24,10 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The file that remembers what was changed, beside the guests' sockets.
-const STATE_FILE: &str = "network.json";
+pub(super) const STATE_FILE: &str = "network.json";
 /// Rules that no container needed for so long are taken back.
 const UNUSED_LIMIT: Duration = Duration::from_secs(5);
 /// For so long the node is taken to be as it was when it was last looked at.
@@ -72,11 +72,17 @@ fn asking(source: Errno) -> NetworkError {
 
 /// What is remembered across processes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct State {
+pub(super) struct State {
     range: Ipv4Range,
     /// Devices whose forwarding was off before.
     #[serde(default)]
     switched_on: BTreeSet<String>,
+    /// How often somebody changed the rules.
+    #[serde(default)]
+    pub(super) mended: u32,
+    /// When last, in seconds since 1970.
+    #[serde(default)]
+    pub(super) mended_at_s: u64,
 }
 
 /// What this process has put in place.
@@ -281,11 +287,17 @@ impl SiteNetwork {
     }
 
     fn remember(&self, wanted: &Wanted) -> Result<(), NetworkError> {
-        let state = State {
+        let before = self.state();
+        self.write(&State {
             range: wanted.range,
             switched_on: wanted.switched_on.clone(),
-        };
-        let bytes = serde_json::to_vec(&state).expect("names and numbers become JSON");
+            mended: before.as_ref().map_or(0, |state| state.mended),
+            mended_at_s: before.map_or(0, |state| state.mended_at_s),
+        })
+    }
+
+    fn write(&self, state: &State) -> Result<(), NetworkError> {
+        let bytes = serde_json::to_vec(state).expect("names and numbers become JSON");
         let written = write_file_atomic(&self.state_file, &bytes, 0o600, Durability::Process);
         written.map_err(|error| NetworkError::State {
             path: self.state_file.clone(),
@@ -341,7 +353,7 @@ impl SiteNetwork {
         let Some(known) = applied.as_mut() else {
             return Look::Over;
         };
-        let mended = mend(known);
+        let mended = self.mend(known);
         if let Err(error) = &mended {
             let told = chain(error);
             tracing::error!("the rules for egress are not as they should be: {told}");
@@ -367,6 +379,30 @@ impl SiteNetwork {
                 Look::Again
             }
         }
+    }
+
+    /// Puts the rules back if somebody changed them.
+    fn mend(&self, known: &mut Applied) -> Result<(), NetworkError> {
+        let firewall = Firewall::find()?;
+        let table = &known.wanted.table;
+        if firewall.is_intact(table, &known.listed)? {
+            return Ok(());
+        }
+        firewall.apply(&script(&known.wanted))?;
+        known.listed = firewall.listed(table)?.unwrap_or_default();
+        tracing::warn!(
+            "somebody changed the table {table} of nftables, which keeps sessions with the network \
+             egress from this node; it is made anew"
+        );
+        let Some(state) = self.state() else {
+            return Ok(());
+        };
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        self.write(&State {
+            mended: state.mended.saturating_add(1),
+            mended_at_s: now.map_or(0, |since| since.as_secs()),
+            ..state
+        })
     }
 
     /// Takes back everything, unless a container needs it.
@@ -399,22 +435,6 @@ impl SiteNetwork {
     fn applied(&self) -> MutexGuard<'_, Option<Applied>> {
         self.applied.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Puts the rules back if somebody changed them.
-fn mend(known: &mut Applied) -> Result<(), NetworkError> {
-    let firewall = Firewall::find()?;
-    let table = &known.wanted.table;
-    if firewall.is_intact(table, &known.listed)? {
-        return Ok(());
-    }
-    firewall.apply(&script(&known.wanted))?;
-    known.listed = firewall.listed(table)?.unwrap_or_default();
-    tracing::warn!(
-        "somebody changed the table {table} of nftables, which keeps sessions with the network \
-         egress from this node; it is made anew"
-    );
-    Ok(())
 }
 
 /// A device that has gone needs nothing.

@@ -160,6 +160,38 @@ pub(crate) fn open_tun(resolvers: &str) -> bool {
     true
 }
 
+/// Takes a program of /usr/bin away from whoever has this thread's mounts, which are its own.
+pub(crate) fn hide_program(name: &str) {
+    const PROGRAMS: &str = "/usr/bin";
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = directory.path();
+    mount("none", place, "tmpfs", MountFlags::empty(), c"mode=0755").expect("mounted");
+    for part in ["upper", "work"] {
+        std::fs::create_dir(place.join(part)).expect("made");
+    }
+    // An overlay takes a device of this number for something that was removed.
+    let made = rustix::fs::mknodat(
+        rustix::fs::CWD,
+        place.join("upper").join(name),
+        rustix::fs::FileType::CharacterDevice,
+        rustix::fs::Mode::empty(),
+        rustix::fs::makedev(0, 0),
+    );
+    made.expect("a whiteout");
+    let place = place.display();
+    let options = format!("lowerdir={PROGRAMS},upperdir={place}/upper,workdir={place}/work");
+    let options = std::ffi::CString::new(options).expect("text");
+    mount(
+        "none",
+        PROGRAMS,
+        "overlay",
+        MountFlags::empty(),
+        options.as_c_str(),
+    )
+    .expect("mounted");
+    unmount(directory.path(), UnmountFlags::DETACH).expect("unmounted");
+}
+
 /// Runs the program `ip` in this thread's network.
 pub(crate) fn ip(words: &str) -> String {
     run("ip", words.split(' '))

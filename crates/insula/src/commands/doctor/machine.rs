@@ -6,8 +6,8 @@ use crate::settings::{Settings, file_system_of};
 use domain::Capability;
 use domain::amounts::show_bytes;
 use sandbox::{
-    ControlGroups, GroupVersion, LentGap, LentRange, closes_abstract_sockets, control_groups,
-    lent_range, user_namespaces,
+    ControlGroups, GroupVersion, LentGap, LentRange, NetworkTrouble, closes_abstract_sockets,
+    control_groups, lent_range, network_troubles, user_namespaces,
 };
 use std::path::Path;
 
@@ -27,7 +27,36 @@ pub(super) fn checks(settings: &Settings) -> Vec<Check> {
     checks.extend([cgroups(settings), namespaces()]);
     checks.extend(home(settings));
     checks.push(runtime_directory(settings));
+    checks.extend(networks(settings));
     checks
+}
+
+/// What went wrong with the network `egress` of sessions that live.
+fn networks(settings: &Settings) -> Vec<Check> {
+    let troubles = network_troubles(&settings.members_directory());
+    let checks = troubles.into_iter().map(|trouble| match trouble {
+        NetworkTrouble::Gone { member, reason } => Check::warn(
+            "network gone",
+            format!("member {member}: {reason}"),
+            "it runs on without one; to have it again, stop the session and run it anew",
+        ),
+        NetworkTrouble::Mended { times, last_at_s } => {
+            let at = i64::try_from(last_at_s).unwrap_or_default();
+            let at = jiff::Timestamp::from_second(at).map_or_else(
+                |_| last_at_s.to_string(),
+                |at| crate::times::local(&at.to_string()),
+            );
+            let often = match times {
+                1 => "once".to_owned(),
+                times => format!("{times} times, the last"),
+            };
+            let found = format!("somebody else changed the rules of egress {often} at {at}");
+            let remedy = "they were put back within moments; let the firewall of this node leave \
+                          the tables insula_* alone when it is loaded anew";
+            Check::warn("network rules", found, remedy)
+        }
+    });
+    checks.collect()
 }
 
 fn kernel() -> Check {
