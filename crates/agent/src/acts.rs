@@ -4,6 +4,7 @@
 mod container;
 mod guest_config;
 mod making;
+mod pausing;
 mod preparing;
 mod starting;
 mod tidying;
@@ -28,6 +29,10 @@ const PREPARES_LIMIT: usize = 8;
 /// Endings looked at, records written, containers removed and directories purged at the same time.
 const TIDYING_LIMIT: usize = 16;
 
+/// Members that are paused, and as many that are resumed, at the same time: a stop that waits for
+/// its resume waits for no pause.
+const PAUSES_LIMIT: usize = 8;
+
 /// How long a start may go on after the process was told to go down.
 const FINISH_LIMIT: Duration = Duration::from_secs(3);
 
@@ -38,6 +43,8 @@ pub(crate) struct Acts {
     starts: Arc<Semaphore>,
     prepares: Arc<Semaphore>,
     tidying: Arc<Semaphore>,
+    pauses: Arc<Semaphore>,
+    resumes: Arc<Semaphore>,
     preparing: BTreeMap<MemberId, CancellationToken>,
 }
 
@@ -47,6 +54,8 @@ impl Default for Acts {
             starts: Arc::new(Semaphore::new(STARTS_LIMIT)),
             prepares: Arc::new(Semaphore::new(PREPARES_LIMIT)),
             tidying: Arc::new(Semaphore::new(TIDYING_LIMIT)),
+            pauses: Arc::new(Semaphore::new(PAUSES_LIMIT)),
+            resumes: Arc::new(Semaphore::new(PAUSES_LIMIT)),
             preparing: BTreeMap::new(),
         }
     }
@@ -89,6 +98,8 @@ pub(crate) fn begin(acts: &mut Acts, shared: &Arc<Shared>, core: &NodeCore, effe
             let order = watching::order_stop(context, member, request, disk_bytes);
             shared.tasks.spawn_cancellable("order a stop", order);
         }
+        A::Pause { member } => begin_pause(acts, shared, member),
+        A::Resume { member } => begin_resume(acts, shared, member),
         warning @ A::WarnOfDisk { .. } => warn_of_disk(&warning),
         A::Kill { member } => {
             shared
@@ -110,17 +121,7 @@ pub(crate) fn begin(acts: &mut Acts, shared: &Arc<Shared>, core: &NodeCore, effe
         A::Remove { member } => {
             bounded(shared, "remove", tidying, tidying::remove(context, member));
         }
-        A::Purge { member, slot } => {
-            acts.preparing.remove(&member);
-            // Its container is gone, or there was none.
-            shared.images.release(member);
-            bounded(
-                shared,
-                "purge",
-                tidying,
-                tidying::purge(context, member, slot),
-            );
-        }
+        A::Purge { member, slot } => begin_purge(acts, shared, member, slot),
         A::Refuse { .. } | A::SaveObeyed { .. } | A::Report => {
             unreachable!("the owner does these at once")
         }
@@ -142,6 +143,24 @@ fn warn_of_disk(warning: &AgentEffect) {
              them is ended, and something else has to be removed"
         );
     }
+}
+
+fn begin_pause(acts: &Acts, shared: &Arc<Shared>, member: MemberId) {
+    let pausing = pausing::pause(Arc::clone(shared), member);
+    bounded(shared, "pause", Arc::clone(&acts.pauses), pausing);
+}
+
+fn begin_resume(acts: &Acts, shared: &Arc<Shared>, member: MemberId) {
+    let resuming = pausing::resume(Arc::clone(shared), member);
+    bounded(shared, "resume", Arc::clone(&acts.resumes), resuming);
+}
+
+fn begin_purge(acts: &mut Acts, shared: &Arc<Shared>, member: MemberId, slot: Option<u32>) {
+    acts.preparing.remove(&member);
+    // Its container is gone, or there was none.
+    shared.images.release(member);
+    let purging = tidying::purge(Arc::clone(shared), member, slot);
+    bounded(shared, "purge", Arc::clone(&acts.tidying), purging);
 }
 
 fn begin_prepare(acts: &mut Acts, shared: &Arc<Shared>, member: MemberId) {

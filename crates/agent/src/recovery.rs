@@ -6,9 +6,9 @@ use crate::directory::{DirectoryError, Marker, MemberDirectory, failed};
 use crate::guest;
 use crate::shared::{Shared, chain};
 use domain::{MemberId, Timestamp};
-use engine_api::layout;
+use engine_api::{Found, Pause, layout};
 use guest_api::{GuestState, Reply, Request};
-use lifecycle::agent::{Leftover, Recovered, RecoveredGuest, RecoveredMember};
+use lifecycle::agent::{Leftover, Recovered, RecoveredGuest, RecoveredMember, RecoveredPause};
 use process::{FileLock, remove_tree};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,6 +16,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What the engine has.
+type Containers = BTreeMap<MemberId, Found>;
 
 /// Longest wait for a guest that is asked since when its command runs.
 const ASK_LIMIT: Duration = Duration::from_secs(2);
@@ -31,10 +34,7 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<Recovered, AgentStar
             engine: shared.engine.name(),
             source,
         })?;
-    let containers: BTreeMap<MemberId, bool> = listed
-        .iter()
-        .map(|found| (found.member, found.alive))
-        .collect();
+    let containers: Containers = listed.iter().map(|found| (found.member, *found)).collect();
     let context = Arc::clone(shared);
     let known = containers.clone();
     let read = tokio::task::spawn_blocking(move || read_all(&context, &known));
@@ -49,10 +49,7 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<Recovered, AgentStar
     Ok(found)
 }
 
-fn read_all(
-    shared: &Shared,
-    containers: &BTreeMap<MemberId, bool>,
-) -> Result<Recovered, DirectoryError> {
+fn read_all(shared: &Shared, containers: &Containers) -> Result<Recovered, DirectoryError> {
     let gone = shared.gone.members();
     let mut reading = Reading {
         shared,
@@ -76,7 +73,7 @@ fn read_all(
 
 struct Reading<'a> {
     shared: &'a Shared,
-    containers: &'a BTreeMap<MemberId, bool>,
+    containers: &'a Containers,
     gone: BTreeSet<MemberId>,
     found: Recovered,
 }
@@ -182,6 +179,7 @@ impl Reading<'_> {
             record,
             guest,
             disk_limit: directory.disk_limit(),
+            pause: pause_of(self.containers.get(&id)),
             removed: directory.is_cleaned() && !self.containers.contains_key(&id),
         });
         Ok(())
@@ -192,7 +190,7 @@ impl Reading<'_> {
     fn guest(&self, id: MemberId, directory: &MemberDirectory, same_boot: bool) -> RecoveredGuest {
         let since = directory.started();
         let locked = FileLock::is_locked(&directory.entry(layout::LOCK)).unwrap_or(true);
-        let listed = self.containers.get(&id) == Some(&true);
+        let listed = self.containers.get(&id).is_some_and(|found| found.alive);
         if directory.is_marked(Marker::Starting) && (listed || locked) {
             let since = since.unwrap_or(Timestamp(0));
             return RecoveredGuest::Alive { since };
@@ -203,6 +201,15 @@ impl Reading<'_> {
             return RecoveredGuest::Gone { since };
         }
         RecoveredGuest::NeverStarted
+    }
+}
+
+/// What the engine says of its pauses.
+fn pause_of(container: Option<&Found>) -> RecoveredPause {
+    match container.map(|found| found.pause) {
+        None | Some(Pause::Never) => RecoveredPause::Never,
+        Some(Pause::Over) => RecoveredPause::Over,
+        Some(Pause::Now) => RecoveredPause::Now,
     }
 }
 

@@ -13,10 +13,11 @@ use futures::{Stream, StreamExt};
 use public_api::{
     ArrayPage, ArrayQuery, ArrayView, AttachOrder, ChangeSession, CreateArray, CreateSession,
     Created, CreatedArray, ElementPage, ElementQuery, EventPage, EventPageQuery, EventQuery,
-    ExecOrder, FilesQuery, IDEMPOTENCY_HEADER, ImageListView, ImageView, ImportQuery, ImportedView,
-    ListQuery, LogQuery, NodeView, OutputStream, ProcessControl, RemoveQuery, RemovedImagesView,
-    SessionPage, SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView,
-    StdinQuery, StdinView, StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
+    ExecOrder, FilesQuery, Hold, HoldOrder, IDEMPOTENCY_HEADER, ImageListView, ImageView,
+    ImportQuery, ImportedView, ListQuery, LogQuery, NodeView, OutputStream, ProcessControl,
+    RemoveQuery, RemovedImagesView, SessionPage, SessionView, ShutdownOrder, ShutdownView,
+    SignalOrder, SiteUsageView, SiteView, StdinQuery, StdinView, StopSession, ThrottleOrder,
+    UnclaimedView, UploadView, UsageView, Why,
 };
 use reqwest::{Body, Method};
 use std::io;
@@ -144,6 +145,25 @@ impl Client {
         let path = session_path(session, "/stop")?;
         self.request(Method::POST, &path)
             .change(|request| request.json(order))
+            .json()
+            .await
+    }
+
+    /// Asks for a session that runs to stand still, or for a paused one to go on; returns when that
+    /// is durable.
+    pub async fn hold(&self, session: &str, hold: Hold) -> Result<SessionView, ClientError> {
+        let path = session_path(session, hold_path(hold))?;
+        self.request(Method::POST, &path)
+            .change(|request| request.json(&HoldOrder {}))
+            .json()
+            .await
+    }
+
+    /// The same for those elements of an array that run, or are paused.
+    pub async fn hold_array(&self, array: &str, hold: Hold) -> Result<ArrayView, ClientError> {
+        let path = array_path(array, hold_path(hold))?;
+        self.request(Method::POST, &path)
+            .change(|request| request.json(&HoldOrder {}))
             .json()
             .await
     }
@@ -380,5 +400,12 @@ impl Client {
             .change(|request| request.json(&order))
             .json()
             .await
+    }
+}
+
+fn hold_path(hold: Hold) -> &'static str {
+    match hold {
+        Hold::Pause => "/pause",
+        Hold::Resume => "/resume",
     }
 }

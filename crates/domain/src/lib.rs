@@ -15,6 +15,7 @@ pub mod member;
 pub mod names;
 pub mod node;
 pub mod outcome;
+pub mod pause;
 pub mod session;
 pub mod specification;
 pub mod terminal;
@@ -36,6 +37,7 @@ pub use member::{
 pub use names::{InvalidName, SessionName};
 pub use node::{Capability, NodeRecord, NodeStatus};
 pub use outcome::{Cause, FailedDependency, Outcome};
+pub use pause::{MemberPause, PauseOrder};
 pub use session::{
     Intention, MemberRecord, Owner, PastAttempt, Retry, SessionKind, SessionRecord, SessionState,
     StopOrder,

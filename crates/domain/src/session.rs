@@ -5,6 +5,7 @@ use crate::ids::{ArrayId, AttemptNumber, MemberId, NodeId, SessionId};
 use crate::member::MemberState;
 use crate::names::SessionName;
 use crate::outcome::{Cause, FailedDependency, Outcome};
+use crate::pause::{MemberPause, PauseOrder};
 use crate::specification::SessionSpec;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -184,6 +185,8 @@ pub struct MemberRecord {
     pub node: NodeId,
     /// What its node last told; `Assigned` until then.
     pub state: MemberState,
+    /// Whether it stands still, as its node last told.
+    pub pause: MemberPause,
 }
 
 /// Everything that is stored of a session.
@@ -205,6 +208,8 @@ pub struct SessionRecord {
     pub intention: Intention,
     /// Where it is.
     pub state: SessionState,
+    /// It is to stand still; only while it is `Running`.
+    pub pause: Option<PauseOrder>,
     /// The current try, from 1; 0 before the first placement.
     pub attempt: AttemptNumber,
     /// The members of the current attempt; empty before placement.
@@ -259,6 +264,34 @@ impl SessionRecord {
             Some((_, index)) => format!("{}.{index}", self.name),
             None => self.name.to_string(),
         }
+    }
+
+    /// It was asked to stand still, and all that lives of it does.
+    pub fn stands_still(&self) -> bool {
+        self.pause.is_some() && self.is_held()
+    }
+
+    /// All that lives of it stands still, whatever is asked for.
+    pub fn is_held(&self) -> bool {
+        let mut living = self.members.iter().filter(|member| member.state.occupies());
+        let first = living.next();
+        let on = |member: &MemberRecord| member.pause == MemberPause::On;
+        first.is_some_and(on) && living.all(on)
+    }
+
+    /// It was asked to go on, and something of it still stands.
+    pub fn is_resuming(&self) -> bool {
+        let on = |member: &MemberRecord| member.pause == MemberPause::On;
+        self.pause.is_none() && self.members.iter().any(on)
+    }
+
+    /// Why it does not stand still though it should, where a node has told.
+    pub fn pause_problem(&self) -> Option<&str> {
+        self.pause.as_ref()?;
+        self.members.iter().find_map(|member| match &member.pause {
+            MemberPause::Failed { reason } => Some(reason.as_str()),
+            MemberPause::Off | MemberPause::On => None,
+        })
     }
 
     /// The members of all attempts, the first attempt's first.

@@ -61,6 +61,10 @@ pub const CAPABILITIES: &[CapabilityRow] = &[
         "only the harmless devices can be opened",
     ),
     row(
+        "pause",
+        "everything in a container but its guest is made to stand still, and to go on",
+    ),
+    row(
         "guest.outlives-agent",
         "the container runs on when the agent dies",
     ),

@@ -10,6 +10,7 @@ mod files;
 mod isolation;
 mod lifetime;
 mod limits;
+mod pause;
 mod removal;
 mod report;
 mod waiting;
@@ -227,6 +228,31 @@ pub const CASES: &[Case] = &[
         "wait.ended",
         waiting::waiting_for_the_ended_returns_at_once,
         "waiting for what has ended, or never was, ends at once"
+    ),
+    case!(
+        "pause.stands-still",
+        pause::a_paused_container_stands_still,
+        "a paused container writes nothing, and goes on where it was; one that is not paused writes"
+    ),
+    case!(
+        "pause.listed",
+        pause::a_pause_is_listed,
+        "the list tells what stands still, and what once did"
+    ),
+    case!(
+        "pause.idempotent",
+        pause::both_may_be_repeated,
+        "pausing and resuming twice, or for nothing, succeeds"
+    ),
+    case!(
+        "pause.killed",
+        pause::a_paused_container_is_killed,
+        "SIGKILL ends a paused container"
+    ),
+    case!(
+        "pause.removed",
+        pause::a_paused_container_is_removed,
+        "a paused container is removed"
     ),
     case!(
         "remove.living",

@@ -47,6 +47,20 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
         Ok(())
     }
 
+    /// Makes every process of the container but its guest stand still, those too that were forked
+    /// meanwhile; its guest goes on. One that stands still already is looked at again, for
+    /// what its guest has started since. A failure leaves all of them running. An optional power:
+    /// the row `pause` of the capability table.
+    async fn pause(&self, _member: MemberId) -> Result<(), EngineError> {
+        Err(EngineError::Unsupported { row: "pause" })
+    }
+
+    /// Makes the container go on; one that stands nowhere still, or is absent, is success. A
+    /// paused container can be killed and removed without it.
+    async fn resume(&self, _member: MemberId) -> Result<(), EngineError> {
+        Err(EngineError::Unsupported { row: "pause" })
+    }
+
     /// What the container uses now, and used at most.
     async fn usage(&self, member: MemberId) -> Result<Usage, EngineError>;
 
@@ -69,6 +83,21 @@ pub struct Found {
     pub member: MemberId,
     /// Its guest lives.
     pub alive: bool,
+    /// What is known of its pauses.
+    pub pause: Pause,
+}
+
+/// Whether a container stands still, or once did: whoever was killed while it paused or resumed one
+/// finds it among those that once did, and not among the rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pause {
+    /// It was never paused.
+    #[default]
+    Never,
+    /// It was, or a try to pause it has begun; it does not stand still now.
+    Over,
+    /// It stands still.
+    Now,
 }
 
 /// What was found while a container was removed.
@@ -151,6 +180,12 @@ pub enum EngineError {
         act: String,
         /// What the kernel or the outside system said.
         reason: String,
+    },
+    /// The engine does not have an optional power.
+    #[error("this engine cannot do `{row}`")]
+    Unsupported {
+        /// The row of the capability table.
+        row: &'static str,
     },
     /// The container does not exist.
     #[error("there is no container of {member}")]

@@ -17,4 +17,4 @@ pub mod simulated;
 
 pub use capability::{CAPABILITIES, CapabilityRow, Fingerprint};
 pub use container::{Bind, BindOwner, ContainerSpec, GuestSpec, Limits, RootSpec, UidRange};
-pub use engine::{Engine, EngineError, Found, RemoveReport, StartError, Started, Usage};
+pub use engine::{Engine, EngineError, Found, Pause, RemoveReport, StartError, Started, Usage};

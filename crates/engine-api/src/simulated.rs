@@ -86,12 +86,9 @@ impl SimulatedEngine {
             .map(|left| left.record.clone())
     }
 
-    /// What the command of `member` wrote until it ended.
+    /// What the command of `member` has written, so far or until it ended.
     pub fn output(&self, member: MemberId) -> Option<Output> {
-        self.state()
-            .left
-            .get(&member)
-            .map(|left| left.output.clone())
+        self.state().output(member)
     }
 
     /// How often a container of `member` was really started. More than once is a fault of the
@@ -150,6 +147,14 @@ impl Engine for SimulatedEngine {
 
     async fn remove(&self, member: MemberId, _: &Path) -> Result<RemoveReport, EngineError> {
         Ok(self.call()?.remove(member))
+    }
+
+    async fn pause(&self, member: MemberId) -> Result<(), EngineError> {
+        self.call()?.pause(member)
+    }
+
+    async fn resume(&self, member: MemberId) -> Result<(), EngineError> {
+        self.call()?.resume(member)
     }
 
     async fn usage(&self, member: MemberId) -> Result<Usage, EngineError> {

@@ -14,7 +14,7 @@ use engine_api::conformance::{
 };
 use engine_api::simulated::{Ending, Life, Output, Script, SimulatedEngine};
 use engine_api::{
-    ContainerSpec, Engine, EngineError, Fingerprint, Found, GuestSpec, Limits, RemoveReport,
+    ContainerSpec, Engine, EngineError, Fingerprint, Found, GuestSpec, Limits, Pause, RemoveReport,
     RootSpec, StartError, Started, UidRange, Usage,
 };
 use std::path::Path;
@@ -50,6 +50,7 @@ const WORKS: &[Work] = &[
     Work::Sleep,
     Work::Nap,
     Work::Spin,
+    Work::Count,
     Work::Devour,
     Work::Multiply,
     Work::ShowNetwork,
@@ -81,6 +82,10 @@ impl Script for Works {
             Work::Nap => Life::exits(NAP_MICROS, 0),
             Work::Spin => Life {
                 cpu: limits.cpu,
+                ..Life::forever()
+            },
+            Work::Count => Life {
+                line_every_micros: Some(10_000),
                 ..Life::forever()
             },
             Work::Devour => Life {
@@ -287,6 +292,8 @@ fn what_an_engine_lacks_is_not_supported_and_refused() {
         assert_eq!(format!("{result:?}"), expect, "{case}");
     };
     check("limits.pids", "Ok(NotSupported { row: \"limit.pids\" })");
+    harness.simulated.lack("pause", "for this test");
+    check("pause.listed", "Ok(NotSupported { row: \"pause\" })");
     check("limits.refused", "Ok(Passed)");
     check("limits.cpu", "Ok(Passed)");
     check("no.such", "Err(NoSuchCase)");
@@ -302,6 +309,8 @@ enum Fault {
     ForgetsARow,
     IgnoresLimits,
     IgnoresTheNetwork,
+    PausesNothing,
+    HidesPauses,
 }
 
 /// The simulated engine with one fault.
@@ -352,12 +361,29 @@ impl Engine for Faulty {
             | Fault::InventsUsage
             | Fault::ForgetsARow
             | Fault::IgnoresLimits
-            | Fault::IgnoresTheNetwork => started,
+            | Fault::IgnoresTheNetwork
+            | Fault::PausesNothing
+            | Fault::HidesPauses => started,
         }
     }
 
     async fn list(&self) -> Result<Vec<Found>, EngineError> {
-        self.inner.list().await
+        let mut list = self.inner.list().await?;
+        if self.fault == Fault::HidesPauses {
+            list.iter_mut().for_each(|found| found.pause = Pause::Never);
+        }
+        Ok(list)
+    }
+
+    async fn pause(&self, member: MemberId) -> Result<(), EngineError> {
+        if self.fault == Fault::PausesNothing {
+            return Ok(());
+        }
+        self.inner.pause(member).await
+    }
+
+    async fn resume(&self, member: MemberId) -> Result<(), EngineError> {
+        self.inner.resume(member).await
     }
 
     async fn signal(&self, member: MemberId, signal: i32) -> Result<(), EngineError> {
@@ -405,6 +431,8 @@ fn faults_are_found() {
         (Fault::IgnoresTheNetwork, "network.none"),
         (Fault::IgnoresTheNetwork, "network.host"),
         (Fault::IgnoresTheNetwork, "network.egress"),
+        (Fault::PausesNothing, "pause.stands-still"),
+        (Fault::HidesPauses, "pause.listed"),
     ];
     for (fault, case) in faults {
         let simulated = Arc::new(SimulatedEngine::new(Works, START));

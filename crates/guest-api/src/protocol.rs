@@ -49,6 +49,9 @@ pub const INPUT_WINDOW: usize = 128 << 10;
 /// Largest control frame from a client; it holds a command with its variables.
 pub const REQUEST_LIMIT: usize = 192 << 10;
 
+/// Why a further command is refused while the session is paused.
+pub const PAUSED: &str = "the session is paused";
+
 /// One of the command's output streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -160,6 +163,11 @@ pub enum Request {
         /// Milliseconds until SIGKILL.
         grace_ms: u64,
     },
+    /// The command stands still, or is about to, by the engine's doing: no further command is
+    /// begun, and its time does not run.
+    Pause,
+    /// It goes on.
+    Resume,
     /// The client's terminal has another size now. Only on `Exec` and `Attach`.
     Resize {
         /// The size.

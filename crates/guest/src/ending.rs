@@ -14,6 +14,8 @@ const TIME_LIMIT_SIGNAL: i32 = libc::SIGTERM;
 pub(crate) struct Ending {
     limit: Option<TimeLimit>,
     order: Option<Order>,
+    /// Since when the command stands still: its time does not run.
+    paused_at: Option<Monotonic>,
 }
 
 #[derive(Debug)]
@@ -36,7 +38,37 @@ impl Ending {
             at: after(started, limit),
             grace_ms,
         });
-        Self { limit, order: None }
+        Self {
+            limit,
+            order: None,
+            paused_at: None,
+        }
+    }
+
+    /// The command stands still from `now` on.
+    pub(crate) fn pause(&mut self, now: Monotonic) {
+        self.paused_at.get_or_insert(now);
+    }
+
+    /// It goes on: the time it stood still is not its running time.
+    pub(crate) fn resume(&mut self, now: Monotonic) {
+        let Some(paused_at) = self.paused_at.take() else {
+            return;
+        };
+        if let Some(limit) = &mut self.limit {
+            let stood = now.micros_since(paused_at);
+            limit.at = Monotonic(limit.at.0.saturating_add(stood));
+        }
+    }
+
+    /// It stands still.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused_at.is_some()
+    }
+
+    /// The time limit, while it runs.
+    fn running_limit(&self) -> Option<&TimeLimit> {
+        self.limit.as_ref().filter(|_| !self.is_paused())
     }
 
     /// An order to stop. Returns the signal to send to every process, if it is the first order.
@@ -67,10 +99,11 @@ impl Ending {
             order.killed = true;
             return Some(libc::SIGKILL);
         }
-        let limit = self.limit.as_ref().filter(|limit| now >= limit.at)?;
+        let limit = self.running_limit().filter(|limit| now >= limit.at)?;
+        let kill_at = after(now, limit.grace_ms);
         self.order = Some(Order {
             cause: ExitCause::TimeLimit,
-            kill_at: after(now, limit.grace_ms),
+            kill_at,
             killed: false,
         });
         Some(TIME_LIMIT_SIGNAL)
@@ -81,7 +114,7 @@ impl Ending {
         match &self.order {
             Some(order) if order.killed => None,
             Some(order) => Some(order.kill_at),
-            None => self.limit.as_ref().map(|limit| limit.at),
+            None => self.running_limit().map(|limit| limit.at),
         }
     }
 
@@ -149,6 +182,32 @@ mod tests {
         ending.stop(at(900), 15, 5_000);
         assert_eq!(ending.due(at(1_000)), None);
         assert_eq!(ending.cause(), ExitCause::Stopped);
+    }
+
+    #[test]
+    fn time_does_not_run_while_it_stands_still() {
+        let mut ending = Ending::new(START, Some(1_000), 0);
+        ending.pause(at(400));
+        ending.pause(at(600));
+        assert_eq!((ending.due(at(5_000)), ending.next()), (None, None));
+        ending.resume(at(10_400));
+        ending.resume(at(10_500));
+        assert_eq!(ending.next(), Some(at(11_000)));
+        assert_eq!(ending.due(at(10_999)), None);
+        // Twice.
+        ending.pause(at(10_999));
+        ending.resume(at(20_999));
+        assert_eq!(ending.due(at(20_999)), None);
+        assert_eq!(ending.due(at(21_000)), Some(15));
+        assert_eq!(ending.cause(), ExitCause::TimeLimit);
+    }
+
+    #[test]
+    fn a_stop_is_obeyed_while_it_stands_still() {
+        let mut ending = Ending::new(START, Some(1_000), 0);
+        ending.pause(at(0));
+        assert_eq!(ending.stop(at(10), 15, 100), Some(15));
+        assert_eq!(ending.due(at(110)), Some(9));
     }
 
     #[test]

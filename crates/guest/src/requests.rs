@@ -11,7 +11,7 @@ use crate::stdin::Cursor;
 use crate::terminal;
 use crate::time::monotonic;
 use domain::{ExitRecord, TerminalSize};
-use guest_api::protocol::EXEC_LIMIT;
+use guest_api::protocol::{EXEC_LIMIT, PAUSED};
 use guest_api::{GuestState, GuestStats, Open, Reply, Request};
 use rustix::process::Pid;
 
@@ -84,6 +84,9 @@ impl Guest {
         if !matches!(self.phase, Phase::Running) {
             return connection.fail("the command has ended");
         }
+        if self.ending.is_paused() {
+            return connection.fail(PAUSED);
+        }
         if !self.executions.admit(served) {
             let reason = format!("there are {EXEC_LIMIT} further commands in this session already");
             return connection.fail(reason);
@@ -151,9 +154,14 @@ impl Guest {
                 Reply::Failed { reason } if self.is_running() => Err(reason),
                 _ => Ok(()),
             },
-            (_, Request::State | Request::Stats | Request::Stop { .. }) => {
-                Err("this request has no place on this connection".to_owned())
-            }
+            (
+                _,
+                Request::State
+                | Request::Stats
+                | Request::Stop { .. }
+                | Request::Pause
+                | Request::Resume,
+            ) => Err("this request has no place on this connection".to_owned()),
         };
         if let Err(reason) = obeyed {
             self.connections[index].fail(reason);
@@ -181,6 +189,14 @@ impl Guest {
             },
             Request::Signal { signal } => self.signal(signal),
             Request::Stop { signal, grace_ms } => self.stop(signal, grace_ms),
+            Request::Pause => {
+                self.ending.pause(monotonic());
+                Reply::Done
+            }
+            Request::Resume => {
+                self.ending.resume(monotonic());
+                Reply::Done
+            }
             Request::Resize { .. } => Reply::Failed {
                 reason: "a terminal is resized on the connection that shows it".to_owned(),
             },

@@ -1,8 +1,8 @@
 //! The command line: its verbs and the options that all of them have.
 
 use crate::commands::{
-    attach, completion, config, doctor, down, download, events, exec, image, logs, ls, rename, rm,
-    run, show, stop, throttle, top, unclaimed, up, why,
+    attach, completion, config, doctor, down, download, events, exec, image, logs, ls, pause,
+    rename, rm, run, show, stop, throttle, top, unclaimed, up, why,
 };
 use crate::daemon::serve_command;
 use crate::exit_codes;
@@ -67,6 +67,8 @@ enum Verb {
     Attach(attach::AttachArguments),
     Download(download::DownloadArguments),
     Stop(stop::StopArguments),
+    Pause(pause::PauseArguments),
+    Resume(pause::ResumeArguments),
     Rm(rm::RmArguments),
     Why(why::WhyArguments),
     Top(top::TopArguments),
@@ -93,6 +95,8 @@ impl Verb {
             Self::Show(arguments) => arguments.json,
             Self::Download(arguments) => arguments.json,
             Self::Stop(arguments) => arguments.json,
+            Self::Pause(arguments) => arguments.wants_json(),
+            Self::Resume(arguments) => arguments.wants_json(),
             Self::Rm(arguments) => arguments.json,
             Self::Why(arguments) => arguments.json,
             Self::Top(arguments) => arguments.json,
@@ -182,6 +186,8 @@ fn act(cli: Cli, environment: Environment, printer: &Printer) -> Result<u8, Fail
             Verb::Attach(arguments) => Box::pin(attach::attach(context, arguments)).await,
             Verb::Download(arguments) => Box::pin(download::download(context, arguments)).await,
             Verb::Stop(arguments) => Box::pin(stop::stop(context, arguments)).await,
+            Verb::Pause(arguments) => Box::pin(pause::pause(context, arguments)).await,
+            Verb::Resume(arguments) => Box::pin(pause::resume(context, arguments)).await,
             Verb::Rm(arguments) => Box::pin(rm::rm(context, arguments)).await,
             Verb::Why(arguments) => Box::pin(why::why(context, arguments)).await,
             Verb::Top(arguments) => Box::pin(top::top(context, arguments)).await,

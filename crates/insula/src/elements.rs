@@ -1,5 +1,6 @@
 //! An array's elements for people: counts in words, and the table of outcomes.
 
+use crate::commands::ls::living_word;
 use crate::daemon::Site;
 use crate::failure::Failure;
 use crate::printer::Tone;
@@ -78,10 +79,15 @@ pub(crate) fn counts(array: &ArrayView) -> String {
     let known = STATES.iter().map(|(state, word)| (*state, *word));
     let of = |counts: &BTreeMap<String, u32>, key: &str| counts.get(key).copied().unwrap_or(0);
     for (state, word) in known {
-        let count = of(&array.states, state);
+        // A paused one runs, and is told apart.
+        let paused = if state == "running" { array.paused } else { 0 };
+        let count = of(&array.states, state).saturating_sub(paused);
         match told.iter_mut().find(|(_, known)| *known == word) {
             Some((sum, _)) => *sum += count,
             None => told.push((count, word)),
+        }
+        if paused > 0 {
+            told.push((paused, "paused"));
         }
     }
     let others = array.outcomes.keys().map(String::as_str);
@@ -115,8 +121,10 @@ pub(crate) fn tone(array: &ArrayView) -> Tone {
 
 /// The state of an element; of an ended one its outcome.
 pub(crate) fn state_word(element: &ElementView) -> &str {
-    let ended = element.outcome.as_ref();
-    ended.map_or(element.state.as_str(), |outcome| outcome.outcome.as_str())
+    match &element.outcome {
+        Some(outcome) => &outcome.outcome,
+        None => living_word(&element.state, element.paused.as_ref(), element.resuming),
+    }
 }
 
 /// The table of outcomes: a row for each element, with its parameters.
@@ -158,7 +166,7 @@ fn word_tone(word: &str) -> Tone {
     match word {
         "running" | "succeeded" => Tone::Good,
         "failed" | "lost" | "expired" => Tone::Bad,
-        "pending" | "stopping" => Tone::Careful,
+        "pending" | "stopping" | "paused" | "pausing" | "resuming" => Tone::Careful,
         _ => Tone::Plain,
     }
 }
@@ -205,6 +213,9 @@ pub(crate) mod tests {
             counts(&mixed),
             "4 running, 3 starting, 150 waiting, 40 succeeded, 3 failed"
         );
+        let mut held = array(r#"{"running": 4}"#, "{}");
+        held.paused = 3;
+        assert_eq!(counts(&held), "1 running, 3 paused");
         assert!(!all_succeeded(&mixed));
         assert!(all_succeeded(&array("{}", r#"{"succeeded": 200}"#)));
         assert!(!all_succeeded(&array(

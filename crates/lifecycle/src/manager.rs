@@ -11,6 +11,7 @@ mod images;
 mod index;
 mod names;
 mod outcome;
+mod pause;
 mod placement;
 mod report;
 mod retention;
@@ -25,8 +26,8 @@ mod waiting;
 
 use crate::rows::{ImageRecord, RowChange};
 use domain::{
-    ArrayId, ArrayRecord, Dependency, ImageId, ImageName, MemberId, NodeId, Now, Owner, SessionId,
-    SessionKind, SessionName, SessionRecord, SessionSpec, StopOrder, UploadId,
+    ArrayId, ArrayRecord, Dependency, ImageId, ImageName, MemberId, NodeId, Now, Owner, PauseOrder,
+    SessionId, SessionKind, SessionName, SessionRecord, SessionSpec, StopOrder, UploadId,
 };
 use node_api::{Desired, Hello, Report, ReportedMember};
 use std::collections::BTreeMap;
@@ -39,6 +40,7 @@ pub use deadlines::{
 pub use derive::{Derived, derive_state};
 pub use images::{Catalogue, IMAGES_LIMIT};
 pub use outcome::outcome;
+pub use pause::PAUSE_ROW;
 pub use placement::explain;
 pub use retention::{ENDED_LIMIT, KEY_RETENTION_MS, OUTPUT_RETENTION_MS};
 pub use retry::{RETRY_LIMIT, RETRY_PAUSE_LIMIT_MS, RETRY_PAUSE_MS, retry_pause_ms};
@@ -89,6 +91,24 @@ pub enum EventKind {
         /// How, if it lives.
         order: StopOrder,
     },
+    /// A user asks for a session that runs to stand still.
+    Pause {
+        /// Who waits for the answer.
+        token: RequestToken,
+        /// Which.
+        session: SessionId,
+        /// By whom.
+        order: PauseOrder,
+    },
+    /// A user asks for a paused session to go on; for one that is not, nothing is to be done.
+    Resume {
+        /// Who waits for the answer.
+        token: RequestToken,
+        /// Which.
+        session: SessionId,
+        /// Who asked.
+        by: String,
+    },
     /// An operator asks for a member that no session claims to be ended.
     EndUnclaimed {
         /// Who waits for the answer.
@@ -129,6 +149,24 @@ pub enum EventKind {
         array: ArrayId,
         /// How, those that live.
         order: StopOrder,
+    },
+    /// A user asks for those elements of an array that run to stand still.
+    PauseArray {
+        /// Who waits for the answer.
+        token: RequestToken,
+        /// Which.
+        array: ArrayId,
+        /// By whom.
+        order: PauseOrder,
+    },
+    /// A user asks for the paused elements of an array to go on.
+    ResumeArray {
+        /// Who waits for the answer.
+        token: RequestToken,
+        /// Which.
+        array: ArrayId,
+        /// Who asked.
+        by: String,
     },
     /// A user changes how many elements of an array may live at a time.
     Throttle {
@@ -415,6 +453,28 @@ pub enum Refusal {
     HasEnded {
         /// Which.
         session: SessionId,
+    },
+    /// The session does not run, so it cannot be paused.
+    #[error("the session {session} is {state}")]
+    NotRunning {
+        /// Which.
+        session: SessionId,
+        /// Its state, as a word.
+        state: &'static str,
+    },
+    /// No element of the array runs.
+    #[error("no element of the array {array} runs")]
+    NoneRuns {
+        /// Which.
+        array: ArrayId,
+    },
+    /// A node of the session cannot pause.
+    #[error("the node {node} cannot pause sessions: {reason}")]
+    CannotPause {
+        /// The node's name.
+        node: String,
+        /// Why.
+        reason: String,
     },
     /// The owner has no such image.
     #[error("there is no image `{image}`")]

@@ -14,6 +14,7 @@ mod list;
 mod logs;
 mod mounts;
 mod nodes;
+mod pause;
 mod problems;
 mod processes;
 mod rename;
@@ -35,7 +36,7 @@ use node_api::NodeApi;
 use public_api::{
     ArrayPage, ArrayQuery, ArrayView, AttachOrder, ByteStream, Caller, ChangeSession,
     ClientMessageStream, CreateArray, CreateSession, Created, CreatedArray, ElementPage,
-    ElementQuery, EventPage, EventPageQuery, EventQuery, EventStream, ExecOrder, FilesQuery,
+    ElementQuery, EventPage, EventPageQuery, EventQuery, EventStream, ExecOrder, FilesQuery, Hold,
     ImageListView, ImageView, ImportQuery, ImportedView, ListQuery, LogOutput, LogQuery, NodeView,
     OutputStream, Problem, ProblemCode, RemovedImagesView, ServerMessageStream, Service,
     SessionPage, SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView,
@@ -153,6 +154,15 @@ impl Service for SiteService {
         self.stop_session(caller, session, order).await
     }
 
+    async fn hold(
+        &self,
+        caller: &Caller,
+        session: &str,
+        hold: Hold,
+    ) -> Result<SessionView, Problem> {
+        self.hold_session(caller, session, hold).await
+    }
+
     async fn remove(
         &self,
         caller: &Caller,
@@ -210,6 +220,15 @@ impl Service for SiteService {
         order: StopSession,
     ) -> Result<ArrayView, Problem> {
         self.stop_elements(caller, array, order).await
+    }
+
+    async fn hold_array(
+        &self,
+        caller: &Caller,
+        array: &str,
+        hold: Hold,
+    ) -> Result<ArrayView, Problem> {
+        self.hold_elements(caller, array, hold).await
     }
 
     async fn remove_array(

@@ -12,7 +12,7 @@ use crate::nodes::Nodes;
 use crate::shared::{LeaderError, Shared};
 use crate::uploads::Uploads;
 use database::Store;
-use domain::{ArrayId, ImageName, NodeId, Owner, SessionId, SessionName, StopOrder};
+use domain::{ArrayId, ImageName, NodeId, Owner, PauseOrder, SessionId, SessionName, StopOrder};
 use lifecycle::manager::{
     Answer, CreateArrayRequest, CreateRequest, EventKind, ImageTarget, Site, UnclaimedOrder,
 };
@@ -58,11 +58,15 @@ pub(crate) enum Command {
 pub(crate) enum Request {
     Create(Box<CreateRequest>),
     Stop(SessionId, StopOrder),
+    Pause(SessionId, PauseOrder),
+    Resume(SessionId, String),
     Remove(SessionId, StopOrder),
     EndUnclaimed(Box<UnclaimedOrder>),
     Rename(SessionId, SessionName),
     CreateArray(Box<CreateArrayRequest>),
     StopArray(ArrayId, StopOrder),
+    PauseArray(ArrayId, PauseOrder),
+    ResumeArray(ArrayId, String),
     RemoveArray(ArrayId, StopOrder),
     Throttle(ArrayId, Option<u32>),
     AddImage(Box<ImageRecord>, Option<ImageName>),

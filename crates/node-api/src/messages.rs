@@ -1,8 +1,8 @@
 //! The messages, as they are encoded.
 
 use domain::{
-    Capability, ImageId, MemberId, MemberState, NodeId, Owner, SessionName, SessionSpec, SiteId,
-    Slots,
+    Capability, ImageId, MemberId, MemberPause, MemberState, NodeId, Owner, SessionName,
+    SessionSpec, SiteId, Slots,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -39,6 +39,9 @@ pub struct DesiredMember {
     pub id: MemberId,
     /// What should become of it.
     pub want: Want,
+    /// It is to stand still. Counts with [`Want::Run`] only: what is to end goes on first.
+    #[serde(default)]
+    pub paused: bool,
     /// What it is; the same for the whole life of `id`, but for the name, which may be changed.
     pub spec: MemberSpec,
 }
@@ -162,6 +165,9 @@ pub struct ReportedMember {
     pub id: MemberId,
     /// Where it is.
     pub state: MemberState,
+    /// Whether it stands still.
+    #[serde(default)]
+    pub pause: MemberPause,
     /// The last `Desired` did not name it.
     pub unclaimed: bool,
     /// What it is, told for unclaimed members so that an operator can see what runs.

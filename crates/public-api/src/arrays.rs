@@ -1,6 +1,7 @@
 //! Arrays on the wire: sessions made by one request, one for each index.
 
-use crate::sessions::{CreateSession, OutcomeView, ResourcesView};
+use crate::pauses::PausedView;
+use crate::sessions::{CreateSession, OutcomeView, ResourcesView, is_zero};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
@@ -71,6 +72,9 @@ pub struct ArrayView {
     pub retry: u32,
     /// How many elements have not ended.
     pub living: u32,
+    /// How many of the running ones are to stand still.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub paused: u32,
     /// How many elements are in each state, by its word; removed ones are in none. States in
     /// which there is none are left out.
     pub states: BTreeMap<String, u32>,
@@ -157,6 +161,12 @@ pub struct ElementView {
     pub id: String,
     /// `pending`, `placed`, `preparing`, `starting`, `running`, `stopping` or `ended`.
     pub state: String,
+    /// It is to stand still; only while it is `running`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<PausedView>,
+    /// It was asked to go on, and its nodes have not told yet that it does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resuming: bool,
     /// How it ended, once it has, with its exit code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<OutcomeView>,

@@ -78,6 +78,8 @@ codes! {
     NeverFits = "never-fits", 422, "No node could ever give this much";
     /// A limit that was asked for cannot be enforced.
     NotEnforceable = "not-enforceable", 422, "A limit cannot be enforced";
+    /// A node of the session cannot do what is asked.
+    NotSupported = "not-supported", 422, "The node cannot do this";
     /// A path of the node cannot be shown inside.
     MountRefused = "mount-refused", 422, "The path cannot be mounted";
     /// A path leads out of where it may.
@@ -181,6 +183,7 @@ impl ProblemCode {
             Self::NotEnforceable => {
                 "`insula doctor` tells what would change it; --best-effort accepts it"
             }
+            Self::NotSupported => "`insula doctor` tells what each node can do, and why not more",
             Self::MountRefused => "use --upload PATH to send a copy instead",
             Self::PathRefused => "use a path beneath the session's working directory",
             Self::TooLarge => "send less, or mount the directory with --mount",

@@ -9,6 +9,7 @@ use crate::events::{EventPage, EventPageQuery, EventQuery, PublicEvent};
 use crate::images::{ImageListView, ImageView, ImportQuery, ImportedView, RemovedImagesView};
 use crate::log_frames::LogFrame;
 use crate::nodes::{NodeView, UnclaimedView};
+use crate::pauses::Hold;
 use crate::problem::Problem;
 use crate::processes::{AttachOrder, ClientMessage, ExecOrder, ServerMessage};
 use crate::sessions::{
@@ -92,6 +93,14 @@ pub trait Service: Send + Sync + std::fmt::Debug {
         session: &str,
         order: StopSession,
     ) -> Result<SessionView, Problem>;
+    /// Asks for a session that runs to stand still, or for one that is paused to go on; returns
+    /// when that is durable.
+    async fn hold(
+        &self,
+        caller: &Caller,
+        session: &str,
+        hold: Hold,
+    ) -> Result<SessionView, Problem>;
     /// Asks for a session to be removed; returns when the intention is durable.
     async fn remove(
         &self,
@@ -130,6 +139,14 @@ pub trait Service: Send + Sync + std::fmt::Debug {
         caller: &Caller,
         array: &str,
         order: StopSession,
+    ) -> Result<ArrayView, Problem>;
+    /// Asks for every element that runs to stand still, or for every paused one to go on; returns
+    /// when that is durable for all.
+    async fn hold_array(
+        &self,
+        caller: &Caller,
+        array: &str,
+        hold: Hold,
     ) -> Result<ArrayView, Problem>;
     /// Asks for every element to be removed; returns when the intention is durable for all. The
     /// array goes with its last element.

@@ -1,6 +1,7 @@
 //! Sessions on the wire.
 
 use crate::arrays::ArrayView;
+use crate::pauses::PausedView;
 use crate::processes::TerminalView;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -96,7 +97,7 @@ pub struct CreateSession {
     clippy::trivially_copy_pass_by_ref,
     reason = "serde passes a reference"
 )]
-fn is_zero(number: &u32) -> bool {
+pub(crate) fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
@@ -224,6 +225,12 @@ pub struct SessionView {
     pub array_index: Option<u32>,
     /// `pending`, `placed`, `preparing`, `starting`, `running`, `stopping` or `ended`.
     pub state: String,
+    /// It is to stand still; only while it is `running`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<PausedView>,
+    /// It was asked to go on, and its nodes have not told yet that it does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resuming: bool,
     /// It is being removed with all it left.
     #[serde(default)]
     pub removing: bool,

@@ -25,6 +25,9 @@ pub struct SessionUsageView {
     pub user: String,
     /// Its state, as in a session.
     pub state: String,
+    /// It stands still, or is to.
+    #[serde(default)]
+    pub paused: bool,
     /// What each member gets.
     pub resources: ResourcesView,
     /// How many members it has.

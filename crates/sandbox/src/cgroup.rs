@@ -12,6 +12,7 @@
 //! with all its parts.
 
 mod files;
+mod freezer;
 mod mounts;
 mod place;
 mod v1;
@@ -19,7 +20,7 @@ mod v2;
 
 use crate::message::GroupPaths;
 use domain::{Capability, MemberId};
-use engine_api::{Limits, RemoveReport, Usage};
+use engine_api::{Limits, Pause, RemoveReport, Usage};
 use mounts::GroupMounts;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use std::collections::BTreeMap;
@@ -46,6 +47,24 @@ pub(crate) enum GroupError {
     StillAlive {
         /// How many.
         count: usize,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// New processes appeared as fast as they were made to stand still.
+    #[error(
+        "its processes leave new ones behind faster than they can be made to stand still \
+         ({passes} passes over them were not enough): all of them go on"
+    )]
+    KeepsForking {
+        /// How often they were looked for.
+        passes: u32,
+    },
+    /// Processes did not stand still in time.
+    #[error(
+        "some of its processes did not stand still within {seconds} s, because they wait in the \
+         kernel, for example for a disk: all of them go on"
+    )]
+    StillMoving {
         /// How long was waited.
         seconds: u64,
     },
@@ -230,6 +249,47 @@ impl Hierarchy {
             Self::V1(v1) => v1.kill(member),
             Self::V2(v2) => v2.kill(member),
             Self::Unsupported { .. } => {}
+        }
+    }
+
+    /// Whether members can be made to stand still here.
+    pub(crate) fn has_pause(&self) -> Capability {
+        let answer = match self {
+            Self::V1(v1) => v1.has_pause(),
+            Self::V2(v2) => v2.has_pause(),
+            Self::Unsupported { reason } => Err(reason.clone()),
+        };
+        match answer {
+            Ok(()) => Capability::Yes,
+            Err(reason) => Capability::No { reason },
+        }
+    }
+
+    /// Makes every process of `member` but its guest stand still. A failure leaves all of them
+    /// going on.
+    pub(crate) fn pause(&self, member: MemberId, guest: i32) -> Result<(), GroupError> {
+        match self {
+            Self::V1(v1) => v1.pause(member, guest),
+            Self::V2(v2) => v2.pause(member, guest),
+            Self::Unsupported { .. } => Err(GroupError::Absent),
+        }
+    }
+
+    /// Lets `member` go on.
+    pub(crate) fn resume(&self, member: MemberId) -> Result<(), GroupError> {
+        match self {
+            Self::V1(v1) => v1.resume(member),
+            Self::V2(v2) => v2.resume(member),
+            Self::Unsupported { .. } => Ok(()),
+        }
+    }
+
+    /// Whether `member` stands still, or once did.
+    pub(crate) fn pause_of(&self, member: MemberId) -> Pause {
+        match self {
+            Self::V1(v1) => v1.pause_of(member),
+            Self::V2(v2) => v2.pause_of(member),
+            Self::Unsupported { .. } => Pause::Never,
         }
     }
 

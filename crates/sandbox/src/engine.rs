@@ -6,6 +6,7 @@ mod fingerprint;
 mod footing;
 mod launcher_process;
 mod locks;
+mod orders;
 mod processes;
 mod way_out;
 
@@ -20,14 +21,13 @@ use async_trait::async_trait;
 use directory::{NOTE, prepare_directory, remove_parts, socket_member};
 use domain::{Capability, MemberId, Network};
 use engine_api::{
-    ContainerSpec, Engine, EngineError, Fingerprint, Found, RemoveReport, StartError, Started,
-    Usage, layout,
+    ContainerSpec, Engine, EngineError, Fingerprint, Found, Pause, RemoveReport, StartError,
+    Started, Usage, layout,
 };
 use footing::{Footing, remove_inside};
 use launcher_process::LauncherProcess;
 use locks::MemberLocks;
-use process::{FileLock, remove_tree, send_signal};
-use rustix::process::Signal;
+use process::{FileLock, remove_tree};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -254,6 +254,19 @@ impl Engine for Sandbox {
             .await?
     }
 
+    async fn pause(&self, member: MemberId) -> Result<(), EngineError> {
+        let _alone = self.inner.locks.take(member).await;
+        self.blocking(move |inner| inner.pause(member)).await?
+    }
+
+    async fn resume(&self, member: MemberId) -> Result<(), EngineError> {
+        let _alone = self.inner.locks.take(member).await;
+        let resumed = self.blocking(move |inner| inner.groups.resume(member));
+        resumed
+            .await?
+            .map_err(|error| act("make the container go on", error))
+    }
+
     async fn usage(&self, member: MemberId) -> Result<Usage, EngineError> {
         self.blocking(move |inner| inner.usage(member)).await?
     }
@@ -398,7 +411,11 @@ impl Inner {
         }
         let found = found.into_iter();
         Ok(found
-            .map(|(member, alive)| Found { member, alive })
+            .map(|(member, alive)| Found {
+                member,
+                alive,
+                pause: self.groups.pause_of(member),
+            })
             .collect())
     }
 
@@ -413,27 +430,6 @@ impl Inner {
             Some((member, entry.path()))
         });
         Ok(sockets.collect())
-    }
-
-    /// The guest is the process that is number 1 inside.
-    fn signal(&self, member: MemberId, signal: i32) -> Result<(), EngineError> {
-        let signal = Signal::from_named_raw(signal)
-            .ok_or_else(|| act("send a signal", format!("there is no signal {signal}")))?;
-        for pid in self.groups.processes(member) {
-            let Some(guest) = Guest::first_of_namespace(pid) else {
-                continue;
-            };
-            // The number may have passed on since it was listed; the descriptor has not.
-            if self.groups.processes(member).contains(&pid) {
-                let sent = send_signal(guest.pidfd(), signal);
-                return sent.map_err(|error| act("send a signal to the guest", error));
-            }
-        }
-        match Guest::noted(&self.note(member))? {
-            Some(guest) if guest.is_alive() => send_signal(guest.pidfd(), signal)
-                .map_err(|error| act("send a signal to the guest", error)),
-            _ => Ok(()),
-        }
     }
 
     /// By its group; without one, by its processes.
@@ -468,6 +464,10 @@ impl Inner {
     ) -> Result<RemoveReport, EngineError> {
         let deadline = Instant::now() + LOCK_LIMIT;
         self.groups.unthrottle(member);
+        if self.groups.pause_of(member) == Pause::Now {
+            // Its guest does not end before its processes do, which stand still.
+            self.groups.kill(member);
+        }
         loop {
             if let Some(guest) = Guest::read(directory)? {
                 guest.kill(LOCK_LIMIT);

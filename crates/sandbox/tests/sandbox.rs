@@ -29,6 +29,8 @@ mod limits;
 mod ordinary_user;
 #[path = "sandbox/outside.rs"]
 mod outside;
+#[path = "sandbox/pauses.rs"]
+mod pauses;
 #[path = "sandbox/price.rs"]
 mod price;
 #[path = "sandbox/system_calls.rs"]

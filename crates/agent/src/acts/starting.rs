@@ -109,7 +109,10 @@ fn doubt_after(error: &StartError) -> StartDoubt {
             StartDoubt::NeverRan
         }
         StartError::Engine(
-            EngineError::LauncherGone | EngineError::Act { .. } | EngineError::Absent { .. },
+            EngineError::LauncherGone
+            | EngineError::Act { .. }
+            | EngineError::Unsupported { .. }
+            | EngineError::Absent { .. },
         ) => StartDoubt::MayHaveRun,
     }
 }

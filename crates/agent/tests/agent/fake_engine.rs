@@ -4,8 +4,8 @@
 use async_trait::async_trait;
 use domain::{ExitCause, ExitHow, ExitRecord, MemberId, OomEvidence, Timestamp};
 use engine_api::{
-    ContainerSpec, Engine, EngineError, Fingerprint, Found, RemoveReport, StartError, Started,
-    Usage, layout,
+    ContainerSpec, Engine, EngineError, Fingerprint, Found, Pause, RemoveReport, StartError,
+    Started, Usage, layout,
 };
 use guest_api::files::{RECORD, RecordFile, segment_name};
 use guest_api::{
@@ -15,6 +15,7 @@ use guest_api::{
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tasks::TaskRunner;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -37,6 +38,12 @@ pub(crate) struct GuestNow {
     pub(crate) input_blocked: bool,
     /// It closes every connection for input.
     pub(crate) deaf: bool,
+    /// What the engine holds still.
+    pub(crate) pause: Pause,
+    /// The guest was told that it is paused.
+    pub(crate) told_paused: bool,
+    /// The guest is of an older build, which knows nothing of pauses.
+    pub(crate) old: bool,
     /// It does not obey orders to stop.
     pub(crate) stubborn: bool,
 }
@@ -54,6 +61,8 @@ pub(crate) struct FakeEngine {
     starts: Mutex<BTreeMap<MemberId, u32>>,
     /// Members whose next start fails, after which step.
     pub(crate) fail_starts: Mutex<BTreeMap<MemberId, StartFailure>>,
+    /// Every try to pause fails.
+    pub(crate) no_pauses: AtomicBool,
     pub(crate) out_of_memory: Mutex<BTreeSet<MemberId>>,
     pub(crate) removed: Mutex<BTreeSet<MemberId>>,
     runner: TaskRunner,
@@ -180,6 +189,7 @@ impl Engine for FakeEngine {
         let found = guests.iter().map(|(member, guest)| Found {
             member: *member,
             alive: guest.now.borrow().alive,
+            pause: guest.now.borrow().pause,
         });
         Ok(found.collect())
     }
@@ -200,6 +210,29 @@ impl Engine for FakeEngine {
         self.guests.lock().expect("not poisoned").remove(&member);
         self.removed.lock().expect("not poisoned").insert(member);
         Ok(RemoveReport::default())
+    }
+
+    async fn pause(&self, member: MemberId) -> Result<(), EngineError> {
+        if self.no_pauses.load(Ordering::SeqCst) {
+            return Err(EngineError::Act {
+                act: "make it stand still".into(),
+                reason: "told to fail".into(),
+            });
+        }
+        let guest = self.find(member).ok_or(EngineError::Absent { member })?;
+        guest.now.send_modify(|now| now.pause = Pause::Now);
+        Ok(())
+    }
+
+    async fn resume(&self, member: MemberId) -> Result<(), EngineError> {
+        if let Some(guest) = self.find(member) {
+            guest.now.send_modify(|now| {
+                if now.pause == Pause::Now {
+                    now.pause = Pause::Over;
+                }
+            });
+        }
+        Ok(())
     }
 
     async fn usage(&self, member: MemberId) -> Result<Usage, EngineError> {
@@ -368,6 +401,14 @@ fn obey(guest: &FakeGuest, request: Request) -> Reply {
         Request::Stop { .. } if guest.now.borrow().stubborn => Reply::Done,
         Request::Stop { .. } => {
             guest.exit(143, ExitCause::Stopped);
+            Reply::Done
+        }
+        Request::Pause | Request::Resume if guest.now.borrow().old => Reply::Failed {
+            reason: "the request: unknown variant `pause`, expected one of `state`".into(),
+        },
+        Request::Pause | Request::Resume => {
+            let paused = request == Request::Pause;
+            guest.now.send_modify(|now| now.told_paused = paused);
             Reply::Done
         }
         Request::Stats | Request::Resize { .. } => Reply::Failed {

@@ -4,6 +4,7 @@ mod fake_engine;
 mod fake_manager;
 mod joins;
 mod lives;
+mod pauses;
 mod recoveries;
 mod streams;
 
@@ -99,12 +100,18 @@ impl TestNode {
 
     /// Wants exactly these members.
     pub(crate) async fn want(&self, members: &[(u64, Want, MemberSpec)]) {
+        self.want_paused(members, false).await;
+    }
+
+    /// The same, to stand still or to go on.
+    pub(crate) async fn want_paused(&self, members: &[(u64, Want, MemberSpec)], paused: bool) {
         let desired = {
             let mut desired = self.manager.desired.lock().expect("not poisoned");
             desired.generation += 1;
             let members = members.iter().map(|(number, want, spec)| DesiredMember {
                 id: id(*number),
                 want: want.clone(),
+                paused,
                 spec: spec.clone(),
             });
             desired.members = members.collect();

@@ -2,7 +2,8 @@
 
 use super::document::text;
 use domain::{
-    ExitCause, ExitHow, ExitRecord, LimitsReached, MemberId, MemberState, OomEvidence, Timestamp,
+    ExitCause, ExitHow, ExitRecord, LimitsReached, MemberId, MemberPause, MemberRecord,
+    MemberState, OomEvidence, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -17,10 +18,57 @@ pub(crate) enum MemberDocument {
     Assigned,
     Preparing,
     Starting,
-    Running { since: i64 },
-    Stopping { since: Option<i64> },
-    Exited { record: ExitDocument },
+    Running {
+        since: i64,
+        /// Absent in rows of before there were pauses, and while it does not stand still.
+        #[serde(default, skip_serializing_if = "PauseDocument::is_off")]
+        pause: PauseDocument,
+    },
+    Stopping {
+        since: Option<i64>,
+    },
+    Exited {
+        record: ExitDocument,
+    },
     Gone,
+}
+
+/// Whether a member that runs stands still.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "pause", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum PauseDocument {
+    #[default]
+    Off,
+    On,
+    Failed {
+        reason: String,
+    },
+}
+
+impl PauseDocument {
+    fn is_off(&self) -> bool {
+        *self == Self::Off
+    }
+}
+
+impl From<MemberPause> for PauseDocument {
+    fn from(pause: MemberPause) -> Self {
+        match pause {
+            MemberPause::Off => Self::Off,
+            MemberPause::On => Self::On,
+            MemberPause::Failed { reason } => Self::Failed { reason },
+        }
+    }
+}
+
+impl From<PauseDocument> for MemberPause {
+    fn from(row: PauseDocument) -> Self {
+        match row {
+            PauseDocument::Off => Self::Off,
+            PauseDocument::On => Self::On,
+            PauseDocument::Failed { reason } => Self::Failed { reason },
+        }
+    }
 }
 
 /// An exit record, form 1. Times are in microseconds since 1970.
@@ -88,13 +136,17 @@ struct OomDocument {
     process: Option<String>,
 }
 
-impl From<MemberState> for MemberDocument {
-    fn from(state: MemberState) -> Self {
-        match state {
+impl MemberDocument {
+    /// The document of a member.
+    pub(crate) fn of(member: &MemberRecord) -> Self {
+        match member.state.clone() {
             MemberState::Assigned => Self::Assigned,
             MemberState::Preparing => Self::Preparing,
             MemberState::Starting => Self::Starting,
-            MemberState::Running { since } => Self::Running { since: since.0 },
+            MemberState::Running { since } => Self::Running {
+                since: since.0,
+                pause: member.pause.clone().into(),
+            },
             MemberState::Stopping { since } => Self::Stopping {
                 since: since.map(|at| at.0),
             },
@@ -102,6 +154,19 @@ impl From<MemberState> for MemberDocument {
                 record: record.into(),
             },
             MemberState::Gone => Self::Gone,
+        }
+    }
+
+    /// Whether it stands still: only what runs can.
+    pub(crate) fn pause(&self) -> MemberPause {
+        match self {
+            Self::Running { pause, .. } => pause.clone().into(),
+            Self::Assigned
+            | Self::Preparing
+            | Self::Starting
+            | Self::Stopping { .. }
+            | Self::Exited { .. }
+            | Self::Gone => MemberPause::Off,
         }
     }
 }
@@ -112,7 +177,7 @@ impl From<MemberDocument> for MemberState {
             MemberDocument::Assigned => Self::Assigned,
             MemberDocument::Preparing => Self::Preparing,
             MemberDocument::Starting => Self::Starting,
-            MemberDocument::Running { since } => Self::Running {
+            MemberDocument::Running { since, .. } => Self::Running {
                 since: Timestamp(since),
             },
             MemberDocument::Stopping { since } => Self::Stopping {
@@ -305,8 +370,17 @@ impl From<OomDocument> for OomEvidence {
 
 #[cfg(test)]
 mod tests {
-    use super::ExitDocument;
-    use domain::ExitRecord;
+    use super::{ExitDocument, MemberDocument};
+    use domain::{ExitRecord, MemberPause};
+
+    #[test]
+    fn a_member_from_before_pauses_is_read() {
+        let row = r#"{"state":"running","since":4}"#;
+        let row: MemberDocument = serde_json::from_str(row).expect("understood");
+        assert_eq!(row.pause(), MemberPause::Off);
+        let written = serde_json::to_string(&row).expect("JSON");
+        assert!(!written.contains("pause"), "{written}");
+    }
 
     #[test]
     fn a_record_from_before_reasons_and_disk_bytes_is_read() {

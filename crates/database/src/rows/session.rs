@@ -4,8 +4,8 @@
 use super::outcome::{CauseDocument, OutcomeDocument};
 use super::waiting::{DependencyDocument, PastDocument, RetryDocument};
 use domain::{
-    Dependency, Intention, PastAttempt, Retry, SessionKind, SessionRecord, SessionState, StopOrder,
-    Timestamp,
+    Dependency, Intention, PastAttempt, PauseOrder, Retry, SessionKind, SessionRecord,
+    SessionState, StopOrder, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,31 @@ pub(crate) struct RecordDocument {
     retry: RetryDocument,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     after: Vec<DependencyDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pause: Option<PauseOrderDocument>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PauseOrderDocument {
+    by: String,
+    at: i64,
+}
+
+impl From<PauseOrder> for PauseOrderDocument {
+    fn from(order: PauseOrder) -> Self {
+        let PauseOrder { by, at } = order;
+        Self { by, at: at.0 }
+    }
+}
+
+impl From<PauseOrderDocument> for PauseOrder {
+    fn from(row: PauseOrderDocument) -> Self {
+        Self {
+            by: row.by,
+            at: Timestamp(row.at),
+        }
+    }
 }
 
 fn is_default(retry: &RetryDocument) -> bool {
@@ -35,6 +60,7 @@ pub(crate) struct RecordParts {
     pub(crate) past: Vec<PastAttempt>,
     pub(crate) retry: Retry,
     pub(crate) after: Vec<Dependency>,
+    pub(crate) pause: Option<PauseOrder>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -83,6 +109,7 @@ impl RecordDocument {
             past: session.past.iter().map(PastDocument::from).collect(),
             retry: session.retry.into(),
             after: session.after.iter().map(DependencyDocument::from).collect(),
+            pause: session.pause.clone().map(PauseOrderDocument::from),
         }
     }
 
@@ -94,6 +121,7 @@ impl RecordDocument {
             past: self.past.into_iter().map(PastAttempt::from).collect(),
             retry: self.retry.into(),
             after: self.after.into_iter().map(Dependency::from).collect(),
+            pause: self.pause.map(PauseOrder::from),
         }
     }
 }

@@ -312,6 +312,7 @@ fn session_of(row: &Row<'_>) -> Result<SessionRecord, RowError> {
         past,
         retry,
         after,
+        pause,
     } = record.into_parts();
     Ok(SessionRecord {
         id: text(row, 0)?.parse()?,
@@ -326,6 +327,7 @@ fn session_of(row: &Row<'_>) -> Result<SessionRecord, RowError> {
         spec: SessionSpec::from(spec),
         intention,
         state,
+        pause,
         attempt: row.get(8)?,
         members: Vec::new(),
         former: Vec::new(),
@@ -347,6 +349,7 @@ fn member_of(session: SessionId, row: &Row<'_>) -> Result<MemberRecord, RowError
             index: row.get(1)?,
         },
         node: text(row, 2)?.parse()?,
+        pause: document.pause(),
         state: document.into(),
     })
 }

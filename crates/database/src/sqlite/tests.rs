@@ -6,6 +6,7 @@ mod crash;
 mod full_disk;
 mod images;
 mod pages;
+mod pauses;
 mod plans;
 mod retention;
 mod round_trip;

@@ -128,7 +128,7 @@ fn put_member(
     member: &MemberRecord,
     is_current: bool,
 ) -> Result<(), StoreError> {
-    let document = MemberDocument::from(member.state.clone());
+    let document = MemberDocument::of(member);
     run(
         connection,
         "put a member",

@@ -14,6 +14,9 @@ pub enum Work {
     Nap,
     /// Uses a CPU until it is ended.
     Spin,
+    /// Writes a line each hundredth of a second or so, until it is ended, by a program that it
+    /// starts anew each time.
+    Count,
     /// Takes memory until it is ended.
     Devour,
     /// Starts processes until it cannot or there are [`Work::PROCESSES`], and writes how many
@@ -73,6 +76,7 @@ impl Work {
             Self::Sleep => "sleep 100000".to_owned(),
             Self::Nap => "sleep 0.3".to_owned(),
             Self::Spin => "while :; do :; done".to_owned(),
+            Self::Count => "while :; do sleep 0.01; echo line; done".to_owned(),
             // A pipe without a reader at its end: tail keeps what it reads, to find the last line.
             Self::Devour => "tail /dev/zero".to_owned(),
             Self::Multiply => format!(

@@ -23,6 +23,8 @@ pub struct Life {
     pub usage: Usage,
     /// How fast CPU time grows, in ten-thousandths of a CPU.
     pub cpu: u64,
+    /// While it lives it writes a line, its number, each time so many microseconds have passed.
+    pub line_every_micros: Option<u64>,
 }
 
 /// How a life ends by itself.
@@ -59,6 +61,7 @@ impl Life {
                 ..Usage::default()
             },
             cpu: 0,
+            line_every_micros: None,
         }
     }
 

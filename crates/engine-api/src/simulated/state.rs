@@ -3,7 +3,7 @@
 use super::life::{Ending, Life, Output};
 use crate::capability::Fingerprint;
 use crate::container::ContainerSpec;
-use crate::engine::{EngineError, Found, RemoveReport, StartError, Started, Usage};
+use crate::engine::{EngineError, Found, Pause, RemoveReport, StartError, Started, Usage};
 use domain::amounts::WHOLE;
 use domain::{Capability, ExitRecord, MemberId, Network, Timestamp};
 use std::collections::BTreeMap;
@@ -32,20 +32,44 @@ struct Container {
     life: Life,
     started_at: Timestamp,
     ended_at: Option<Timestamp>,
+    /// Since when it stands still.
+    paused_at: Option<Timestamp>,
+    /// How long it stood still before that, in microseconds.
+    stood_micros: u64,
+    was_paused: bool,
     waiting: Vec<Waker>,
 }
 
 impl Container {
+    /// How long it has run by `now`, without the time in which it stood still.
+    fn ran_micros(&self, now: Timestamp) -> u64 {
+        let until = [self.ended_at, self.paused_at].into_iter().flatten();
+        let until = until.fold(now, Timestamp::min);
+        let lived = until.micros_since(self.started_at);
+        lived.saturating_sub(self.stood_micros)
+    }
+
+    fn pause(&self) -> Pause {
+        match self.paused_at {
+            Some(_) => Pause::Now,
+            None if self.was_paused => Pause::Over,
+            None => Pause::Never,
+        }
+    }
+
     /// When it ends by itself.
     fn ends_at(&self) -> Option<Timestamp> {
-        let lasts = i64::try_from(self.life.lasts_micros?).unwrap_or(i64::MAX);
+        if self.paused_at.is_some() {
+            return None;
+        }
+        let lasts = self.life.lasts_micros?.saturating_add(self.stood_micros);
+        let lasts = i64::try_from(lasts).unwrap_or(i64::MAX);
         Some(Timestamp(self.started_at.0.saturating_add(lasts)))
     }
 
     /// What it uses at `now`, or used until it ended.
     fn usage(&self, now: Timestamp) -> Usage {
-        let lived = self.ended_at.unwrap_or(now).micros_since(self.started_at);
-        let cpu = lived.saturating_mul(self.life.cpu) / WHOLE;
+        let cpu = self.ran_micros(now).saturating_mul(self.life.cpu) / WHOLE;
         let usage = self.life.usage.clone();
         Usage {
             cpu_micros: usage.cpu_micros.saturating_add(cpu),
@@ -95,6 +119,9 @@ impl State {
             life,
             started_at: self.now,
             ended_at: None,
+            paused_at: None,
+            stood_micros: 0,
+            was_paused: false,
             waiting: Vec::new(),
         };
         self.containers.insert(member, made);
@@ -140,6 +167,7 @@ impl State {
             .map(|(member, each)| Found {
                 member: *member,
                 alive: each.ended_at.is_none(),
+                pause: each.pause(),
             })
             .collect()
     }
@@ -150,6 +178,46 @@ impl State {
             .get(&member)
             .ok_or(EngineError::Absent { member })?;
         Ok(container.usage(self.now))
+    }
+
+    /// Only one that lives; its time is not counted on.
+    pub(super) fn pause(&mut self, member: MemberId) -> Result<(), EngineError> {
+        let lacks = |row: &Capability| matches!(row, Capability::No { .. });
+        if self.fingerprint.capabilities.get("pause").is_none_or(lacks) {
+            return Err(EngineError::Unsupported { row: "pause" });
+        }
+        let now = self.now;
+        let living = self.containers.get_mut(&member);
+        let living = living.filter(|each| each.ended_at.is_none());
+        let container = living.ok_or(EngineError::Absent { member })?;
+        container.paused_at.get_or_insert(now);
+        container.was_paused = true;
+        Ok(())
+    }
+
+    pub(super) fn resume(&mut self, member: MemberId) -> Result<(), EngineError> {
+        let now = self.now;
+        if let Some(container) = self.containers.get_mut(&member)
+            && let Some(at) = container.paused_at.take()
+        {
+            container.stood_micros += now.micros_since(at);
+        }
+        Ok(())
+    }
+
+    /// What a command has written by now.
+    pub(super) fn output(&self, member: MemberId) -> Option<Output> {
+        if let Some(left) = self.left.get(&member) {
+            return Some(left.output.clone());
+        }
+        let container = self.containers.get(&member)?;
+        let every = container.life.line_every_micros?;
+        let lines = container.ran_micros(self.now) / every.max(1);
+        let stdout: String = (1..=lines).map(|line| format!("{line}\n")).collect();
+        Some(Output {
+            stdout: stdout.into_bytes(),
+            stderr: Vec::new(),
+        })
     }
 
     pub(super) fn remove(&mut self, member: MemberId) -> RemoveReport {

@@ -230,9 +230,11 @@ impl Execution {
                 Ok(())
             }
             Request::Signal { signal } => Err(format!("{signal} is not a signal")),
-            Request::State | Request::Stats | Request::Stop { .. } => {
-                Err("this request has no place on this connection".to_owned())
-            }
+            Request::State
+            | Request::Stats
+            | Request::Stop { .. }
+            | Request::Pause
+            | Request::Resume => Err("this request has no place on this connection".to_owned()),
         }
     }
 

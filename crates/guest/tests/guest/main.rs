@@ -19,6 +19,7 @@ mod hostile;
 mod identity;
 mod input;
 mod output;
+mod pauses;
 mod process_namespace;
 mod terminals;
 mod users;

@@ -12,7 +12,7 @@ use crate::times::age;
 use clap::Args;
 use domain::amounts::show_bytes;
 use jiff::Timestamp;
-use public_api::{ArrayView, ListQuery, PAGE_LIMIT, SessionView};
+use public_api::{ArrayView, ListQuery, PAGE_LIMIT, PausedView, SessionView};
 
 /// Most sessions that are listed.
 const LISTED_LIMIT: usize = 10_000;
@@ -209,7 +209,21 @@ pub(crate) fn state_word(session: &SessionView) -> &str {
     match &session.outcome {
         _ if session.removing => "removing",
         Some(outcome) => &outcome.outcome,
-        None => &session.state,
+        None => living_word(&session.state, session.paused.as_ref(), session.resuming),
+    }
+}
+
+/// The state of what lives: `pausing` and `resuming` until its node has told that it is so.
+pub(crate) fn living_word<'a>(
+    state: &'a str,
+    paused: Option<&PausedView>,
+    resuming: bool,
+) -> &'a str {
+    match paused {
+        Some(paused) if paused.in_force => "paused",
+        Some(_) => "pausing",
+        None if resuming => "resuming",
+        None => state,
     }
 }
 
@@ -218,7 +232,7 @@ pub(crate) fn tone(session: &SessionView) -> Tone {
     match state_word(session) {
         "running" | "succeeded" => Tone::Good,
         "failed" | "lost" | "expired" => Tone::Bad,
-        "pending" | "stopping" | "removing" => Tone::Careful,
+        "pending" | "stopping" | "removing" | "paused" | "pausing" | "resuming" => Tone::Careful,
         _ => Tone::Plain,
     }
 }

@@ -14,7 +14,7 @@ use clap::Args;
 use domain::Span;
 use domain::amounts::show_bytes;
 use public_api::{
-    AfterNeed, AfterView, AttemptView, MountView, NetworkView, SessionView, UsageView,
+    AfterNeed, AfterView, AttemptView, MountView, NetworkView, PausedView, SessionView, UsageView,
 };
 
 /// Show everything about a session or an array
@@ -86,6 +86,11 @@ fn rows(view: &SessionView, usage: Option<&UsageView>) -> Vec<(&'static str, Str
             format!("{} (exit code {})", outcome.reason, outcome.exit_code),
         ));
     }
+    rows.extend(
+        view.paused
+            .iter()
+            .map(|paused| ("paused", paused_text(paused))),
+    );
     rows.push(("command", words(&view.command)));
     rows.push(("image", image_text(view)));
     rows.push(("user inside", view.run_as.clone()));
@@ -136,6 +141,16 @@ fn rows(view: &SessionView, usage: Option<&UsageView>) -> Vec<(&'static str, Str
     rows.extend(view.started_at.iter().map(|time| ("started", local(time))));
     rows.extend(view.ended_at.iter().map(|time| ("ended", local(time))));
     rows
+}
+
+/// Who asked for a pause, since when, and whether it is so.
+fn paused_text(paused: &PausedView) -> String {
+    let text = format!("by {} since {}", paused.by, local(&paused.since));
+    match &paused.problem {
+        _ if paused.in_force => text,
+        Some(problem) => format!("{text}, but it could not be yet: {problem}"),
+        None => format!("{text}, which its node has not told yet"),
+    }
 }
 
 /// Rows of limits in the words that people have for them: `cpu, memory and processes`.

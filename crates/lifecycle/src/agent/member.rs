@@ -6,6 +6,7 @@
 //! ```
 
 mod disk;
+mod pause;
 
 use super::ending::{Failure, Reasons, never_ran, ran};
 use super::{
@@ -17,7 +18,10 @@ use domain::{
     ExitCause, ExitRecord, MemberEvent, MemberId, MemberState, Monotonic, Now, Timestamp,
 };
 use node_api::{MemberSpec, Want};
+use pause::Hold;
 use std::collections::BTreeSet;
+
+pub use pause::RecoveredPause;
 
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
@@ -126,6 +130,9 @@ pub(super) struct Member {
     abandoned: bool,
     directory_tries: u32,
     disk: Option<Disk>,
+    /// What the last obeyed set says beside `want`.
+    wants_paused: bool,
+    hold: Hold,
 }
 
 impl Member {
@@ -151,6 +158,8 @@ impl Member {
             abandoned: false,
             directory_tries: 0,
             disk: None,
+            wants_paused: false,
+            hold: Hold::default(),
         }
     }
 
@@ -338,6 +347,10 @@ impl Member {
         out: &mut Vec<AgentEffect>,
     ) {
         self.pursue_stop(id, now, out);
+        self.pursue_pause(id, now, out);
+        if self.guest == Guest::Alive && !self.is_held() {
+            self.press(id, now, out);
+        }
         if self.act.is_some() || self.retry_at.is_some_and(|at| now.monotonic < at) {
             return;
         }
@@ -481,9 +494,6 @@ impl Member {
         if self.stop.is_some() && self.act == Some(Act::Prepare) && !self.abandoned {
             self.abandoned = true;
             out.push(AgentEffect::AbandonPrepare { member: id });
-        }
-        if self.guest == Guest::Alive {
-            self.press(id, now, out);
         }
     }
 

@@ -160,6 +160,7 @@ impl NodeCore {
                 Member::assigned(wanted.spec)
             });
             found.claim(wanted.want);
+            found.want_paused(wanted.paused);
         }
         self.assert_gone_is_bounded();
     }

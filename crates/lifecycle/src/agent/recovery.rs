@@ -1,6 +1,6 @@
 //! What a new process finds on disk, and how the core takes it up.
 
-use super::member::{Guest, Member};
+use super::member::{Guest, Member, RecoveredPause};
 use super::{AgentEffect, NodeCore, Obeyed};
 use domain::{ExitRecord, MemberEvent, MemberId, MemberState, Monotonic, Timestamp};
 use node_api::MemberSpec;
@@ -47,6 +47,8 @@ pub struct RecoveredMember {
     /// An earlier process decided to end it for the disk: the bytes that it had there, as
     /// [`AgentEffect::OrderStop`] had them noted. If it lives, it is ended now.
     pub disk_limit: Option<u64>,
+    /// What the engine says of its pause.
+    pub pause: RecoveredPause,
     /// The engine has nothing of it: no container, no writable layer.
     pub removed: bool,
 }
@@ -115,6 +117,7 @@ fn recovered_member(found: RecoveredMember) -> Member {
     };
     member.guest = guest;
     member.started_at = since;
+    member.found_paused(found.pause);
     member.was_ended_for_disk(found.disk_limit);
     member.apply(MemberEvent::Start);
     if let Some(at) = since {

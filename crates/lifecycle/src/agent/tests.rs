@@ -3,6 +3,7 @@
 mod crashes;
 mod disk;
 mod fake_node;
+mod pauses;
 
 use super::{
     AgentEffect, AgentEventKind, KILL_MARGIN_MICROS, NotObeyed, Obeyed, StartDoubt,
@@ -25,6 +26,7 @@ fn desired(generation: u64, members: &[(u64, Want)]) -> AgentEventKind {
     let members = members.iter().map(|(number, want)| DesiredMember {
         id: id(*number),
         want: want.clone(),
+        paused: false,
         spec: spec(),
     });
     AgentEventKind::Desired {

@@ -207,6 +207,7 @@ pub(super) fn new_session(
         spec,
         intention: Intention::Run,
         state: SessionState::Pending,
+        pause: None,
         attempt: 0,
         members: Vec::new(),
         former: Vec::new(),

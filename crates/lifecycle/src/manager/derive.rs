@@ -185,6 +185,8 @@ pub(super) fn change_state(record: &mut SessionRecord, next: SessionState, reque
         record.state.word()
     );
     record.state = next;
+    // It counts in the state in which it was asked for: only what runs stands still.
+    record.pause = None;
 }
 
 fn all_ran_since(members: &[MemberRecord]) -> Option<Timestamp> {

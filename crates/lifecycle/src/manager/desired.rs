@@ -2,6 +2,7 @@
 
 use super::arrays::ArrayEntry;
 use super::derive::is_winding_down;
+use super::pause::is_paused;
 use super::site::{Entry, Site};
 use super::stop::{STOP_GRACE_MS, STOP_SIGNAL};
 use domain::{
@@ -24,6 +25,8 @@ struct Wanted {
 pub(super) struct Told {
     /// What.
     pub(super) want: Want,
+    /// That it is to stand still.
+    pub(super) paused: bool,
     /// The first generation, of this epoch, that said so.
     pub(super) since: u64,
 }
@@ -78,10 +81,12 @@ impl Site {
             let Some(want) = want_of(entry, member) else {
                 continue;
             };
-            let told = entry.told.get(&member.id).map(|told| &told.want);
+            let told = entry.told.get(&member.id);
             // That an ended member is to be kept need not be told at once: nothing follows from it.
             let can_wait = told.is_some() && !member.state.occupies() && kind(&want) != PURGE_KIND;
-            if told != Some(&want) && !can_wait {
+            let paused = is_paused(&entry.record, member, &want);
+            let same = told.is_some_and(|told| (&told.want, told.paused) == (&want, paused));
+            if !same && !can_wait {
                 self.out.dirty_nodes.insert(member.node);
             }
         }
@@ -123,23 +128,21 @@ impl Site {
             };
             let members = entry.record.all_members();
             let there = members.filter(|member| nodes.contains(&member.node));
-            let wants: Vec<(MemberId, NodeId, Want, bool)> = there
-                .filter_map(|member| {
-                    let want = want_of(entry, member)?;
-                    let settled = kind(&want) != PURGE_KIND && !member.state.occupies();
-                    Some((member.id, member.node, want, settled))
-                })
-                .collect();
-            for (id, node, want, settled) in wants {
-                let generation = self.nodes[&node].record.generation;
-                remember_told(&mut entry.told, id, &want, generation);
-                let wanted = wanted.entry(node).or_default();
-                if settled {
-                    wanted.kept.push(id);
+            let wants: Vec<Wish> = there.filter_map(|member| Wish::of(entry, member)).collect();
+            for wish in wants {
+                let generation = self.nodes[&wish.node].record.generation;
+                remember_told(&mut entry.told, &wish, generation);
+                let wanted = wanted.entry(wish.node).or_default();
+                if wish.settled {
+                    wanted.kept.push(wish.id);
                 } else {
-                    let spec = member_spec(&entry.record, &self.arrays);
-                    let member = DesiredMember { id, want, spec };
-                    wanted.members.insert(id, member);
+                    let member = DesiredMember {
+                        id: wish.id,
+                        want: wish.want,
+                        paused: wish.paused,
+                        spec: member_spec(&entry.record, &self.arrays),
+                    };
+                    wanted.members.insert(wish.id, member);
                 }
             }
         }
@@ -166,6 +169,7 @@ impl Site {
                 DesiredMember {
                     id: *id,
                     want,
+                    paused: false,
                     spec,
                 },
             );
@@ -184,18 +188,43 @@ impl Site {
     }
 }
 
-fn remember_told(
-    told: &mut BTreeMap<MemberId, Told>,
-    member: MemberId,
-    want: &Want,
-    generation: u64,
-) {
-    let since = match told.get(&member) {
-        Some(known) if kind(&known.want) == kind(want) => known.since,
+/// What a node is to be told of a member.
+struct Wish {
+    id: MemberId,
+    node: NodeId,
+    want: Want,
+    paused: bool,
+    /// Its bare id says it all.
+    settled: bool,
+}
+
+impl Wish {
+    fn of(entry: &Entry, member: &MemberRecord) -> Option<Self> {
+        let want = want_of(entry, member)?;
+        Some(Self {
+            id: member.id,
+            node: member.node,
+            paused: is_paused(&entry.record, member, &want),
+            settled: kind(&want) != PURGE_KIND && !member.state.occupies(),
+            want,
+        })
+    }
+}
+
+fn remember_told(told: &mut BTreeMap<MemberId, Told>, wish: &Wish, generation: u64) {
+    let since = match told.get(&wish.id) {
+        Some(known) if kind(&known.want) == kind(&wish.want) => known.since,
         Some(_) | None => generation,
     };
-    let want = want.clone();
-    told.insert(member, Told { want, since });
+    let (want, paused) = (wish.want.clone(), wish.paused);
+    told.insert(
+        wish.id,
+        Told {
+            want,
+            paused,
+            since,
+        },
+    );
 }
 
 const PURGE_KIND: u8 = 2;

@@ -6,8 +6,8 @@ use super::site::Site;
 use super::view::View;
 use super::waiting::{placed_elements, waits};
 use domain::{
-    DependencyState, MemberId, MemberRecord, MemberState, NodeId, NodeRecord, Now, SessionId,
-    SessionRecord, SessionSpec, Span, Timestamp,
+    DependencyState, MemberId, MemberPause, MemberRecord, MemberState, NodeId, NodeRecord, Now,
+    SessionId, SessionRecord, SessionSpec, Span, Timestamp,
 };
 use node_api::MemberSpec;
 use scheduler::{Holding, Node, NodeReasons, Placement, Request};
@@ -79,6 +79,7 @@ impl Site {
                 },
                 node,
                 state: MemberState::Assigned,
+                pause: MemberPause::Off,
             })
             .collect();
         self.out.touched.insert(id);

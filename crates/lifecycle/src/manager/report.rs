@@ -3,7 +3,8 @@
 use super::desired::kind;
 use super::site::{Foreign, NodeEntry, Site};
 use domain::{
-    Intention, MemberId, MemberRecord, MemberState, NodeId, NodeRecord, NodeStatus, Now, SessionId,
+    Intention, MemberId, MemberPause, MemberRecord, MemberState, NodeId, NodeRecord, NodeStatus,
+    Now, SessionId,
 };
 use node_api::{Hello, Obeyed, Report, ReportedMember, Want};
 use std::collections::{BTreeMap, BTreeSet};
@@ -115,7 +116,10 @@ impl Site {
         for member in &report.members {
             present.told.insert(member.id);
             match self.standing(report.node, member.id) {
-                Standing::Current => self.take_state(member, now),
+                Standing::Current => {
+                    self.take_state(member, now);
+                    self.take_pause(member, now);
+                }
                 Standing::Older => {
                     foreign.insert(member.id, foreign_of(member, true));
                 }
@@ -192,7 +196,7 @@ impl Site {
     }
 
     /// A member of a current attempt.
-    fn member_mut(&mut self, id: MemberId) -> &mut MemberRecord {
+    pub(super) fn member_mut(&mut self, id: MemberId) -> &mut MemberRecord {
         let record = &mut self.entry_mut(id.session).record;
         let members = record.former.iter_mut().chain(&mut record.members);
         let mut found = members.filter(|member| member.id == id);
@@ -219,7 +223,8 @@ impl Site {
         gone.sort_unstable();
         gone.dedup();
         for (member, occupied) in gone {
-            self.member_mut(member).state = MemberState::Gone;
+            let known = self.member_mut(member);
+            (known.state, known.pause) = (MemberState::Gone, MemberPause::Off);
             self.out.changed.insert(member.session);
             self.out.touched.insert(member.session);
             self.out.place |= occupied;
@@ -315,6 +320,7 @@ enum Standing {
 fn foreign_of(member: &ReportedMember, ours: bool) -> Foreign {
     Foreign {
         state: member.state.clone(),
+        pause: member.pause.clone(),
         spec: member.spec.clone(),
         ours,
     }

@@ -9,8 +9,8 @@ use super::waiting::Waiting;
 use super::{Answer, Effects, Event, EventKind, Holder, RequestToken};
 use crate::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent, SiteRow};
 use domain::{
-    ArrayId, ArrayRecord, AttemptNumber, MemberId, MemberState, Monotonic, NodeId, NodeRecord,
-    NodeStatus, Now, Owner, SessionId, SessionName, SessionRecord, Timestamp, UploadId,
+    ArrayId, ArrayRecord, AttemptNumber, MemberId, MemberPause, MemberState, Monotonic, NodeId,
+    NodeRecord, NodeStatus, Now, Owner, SessionId, SessionName, SessionRecord, Timestamp, UploadId,
 };
 use node_api::{Desired, MemberSpec};
 use std::collections::{BTreeMap, BTreeSet};
@@ -108,6 +108,7 @@ impl NodeEntry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Foreign {
     pub(super) state: MemberState,
+    pub(super) pause: MemberPause,
     pub(super) spec: Option<MemberSpec>,
     /// It is of an older attempt of a session that we know, or of one whose user ends it, so we may
     /// order it to end.
@@ -256,6 +257,20 @@ impl Site {
                 session,
                 order,
             } => self.remove(token, session, order, now),
+            EventKind::Pause {
+                token,
+                session,
+                order,
+            } => self.pause(token, session, order, now),
+            EventKind::Resume { token, session, by } => self.resume(token, session, &by, now),
+            EventKind::PauseArray {
+                token,
+                array,
+                order,
+            } => self.pause_array(token, array, &order, now),
+            EventKind::ResumeArray { token, array, by } => {
+                self.resume_array(token, array, &by, now);
+            }
             EventKind::EndUnclaimed { token, asked } => self.end_unclaimed(token, *asked, now),
             EventKind::Rename {
                 token,

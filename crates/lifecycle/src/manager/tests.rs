@@ -10,6 +10,7 @@ mod invariants;
 mod lives;
 mod nodes;
 mod outcomes;
+mod pauses;
 mod random;
 mod requests;
 mod retries;

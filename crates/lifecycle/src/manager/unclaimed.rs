@@ -31,6 +31,7 @@ impl Condemned {
         DesiredMember {
             id,
             want: self.want.clone(),
+            paused: false,
             spec: self.spec.clone(),
         }
     }
@@ -119,6 +120,7 @@ impl Site {
             .map(|(id, foreign)| ReportedMember {
                 id: *id,
                 state: foreign.state.clone(),
+                pause: foreign.pause.clone(),
                 unclaimed: true,
                 spec: foreign.spec.clone(),
             })

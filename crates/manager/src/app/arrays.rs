@@ -203,7 +203,7 @@ impl SiteService {
     }
 
     /// Said here, because the core no longer knows of arrays that ended long ago.
-    fn check_array_lives(&self, array: ArrayId) -> Result<(), Problem> {
+    pub(crate) fn check_array_lives(&self, array: ArrayId) -> Result<(), Problem> {
         if self.manager.shared.read(|view| view.is_array_living(array)) {
             return Ok(());
         }
@@ -211,7 +211,10 @@ impl SiteService {
     }
 
     /// An array as it is now; as it was if it is gone by now.
-    async fn show_array_now(&self, before: &Arc<ArrayRecord>) -> Result<ArrayView, Problem> {
+    pub(crate) async fn show_array_now(
+        &self,
+        before: &Arc<ArrayRecord>,
+    ) -> Result<ArrayView, Problem> {
         let now = self.array_record(before.id).await?;
         self.show_one_array(now.as_ref().unwrap_or(before)).await
     }

@@ -10,8 +10,8 @@ use domain::{
 use lifecycle::manager::{LIMIT_ROWS, View};
 use lifecycle::rows::SiteEvent;
 use public_api::{
-    KindView, MemberView, MountView, NetworkView, OutcomeView, PublicEvent, ResourcesView,
-    SessionView,
+    KindView, MemberView, MountView, NetworkView, OutcomeView, PausedView, PublicEvent,
+    ResourcesView, SessionView,
 };
 use std::collections::BTreeMap;
 
@@ -52,6 +52,8 @@ pub(crate) fn session_view(
         array: record.array.map(|(array, _)| array.to_string()),
         array_index: record.array.map(|(_, index)| index),
         state: record.state.word().to_owned(),
+        paused: paused_view(record),
+        resuming: record.is_resuming(),
         removing: matches!(record.intention, Intention::Remove { .. }),
         outcome,
         image: spec.image.clone(),
@@ -89,6 +91,17 @@ pub(crate) fn session_view(
         started_at: record.started_at.map(time_text),
         ended_at: record.ended_at.map(time_text),
     }
+}
+
+/// A pause as it was asked for, and what its nodes have told of it.
+pub(crate) fn paused_view(record: &SessionRecord) -> Option<PausedView> {
+    let pause = record.pause.as_ref()?;
+    Some(PausedView {
+        by: pause.by.clone(),
+        since: time_text(pause.at),
+        in_force: record.stands_still(),
+        problem: record.pause_problem().map(shortened),
+    })
 }
 
 /// The limits that a node of its members does not enforce; while it has none, those that no node

@@ -87,6 +87,11 @@ pub(crate) fn refused(refusal: &Refusal) -> Problem {
         Refusal::NotUnclaimed { .. } => Problem::new(ProblemCode::NoSuchMember, detail),
         Refusal::HasEnded { .. } => Problem::new(ProblemCode::WrongState, detail)
             .hint("`insula why SESSION` tells how it ended"),
+        Refusal::NotRunning { .. } => Problem::new(ProblemCode::WrongState, detail)
+            .hint("a session can be paused while it runs"),
+        Refusal::NoneRuns { .. } => Problem::new(ProblemCode::WrongState, detail)
+            .hint("its elements can be paused once they run"),
+        Refusal::CannotPause { .. } => Problem::new(ProblemCode::NotSupported, detail),
         Refusal::NoSuchImage { .. } => Problem::new(ProblemCode::NoSuchImage, detail),
         Refusal::ImageInUse { .. } => Problem::new(ProblemCode::ImageInUse, detail),
         Refusal::OtherArchitecture { .. } => Problem::new(ProblemCode::WrongArchitecture, detail),

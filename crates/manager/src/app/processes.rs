@@ -3,10 +3,12 @@
 
 use crate::app::SiteService;
 use crate::app::input::Place;
+use crate::app::pause::is_paused;
 use crate::app::problems::{field, of_node};
 use crate::app::validate::{check_inner_path, check_user, check_words};
 use domain::{ExitHow, SessionRecord, TerminalSize};
 use futures::StreamExt;
+use guest_api::protocol::PAUSED;
 use node_api::{JoinRequest, JoinedProcess, LogStream, NodeError, ProcessInput, ProcessOutput};
 use public_api::{
     AcceptedView, AttachOrder, Caller, ClientMessage, ClientMessageStream, ExecOrder, GapView,
@@ -87,6 +89,10 @@ impl SiteService {
         if !record.state.is_living() {
             return Err(has_ended(&record));
         }
+        let begins = matches!(process, JoinedProcess::Exec { .. });
+        if begins && record.pause.is_some() {
+            return Err(is_paused(&record));
+        }
         let (node, member) = match self.await_main(record.id).await? {
             Some(Place::Running(node, member)) => (node, member),
             Some(Place::Ended) => return Err(has_ended(&record)),
@@ -119,6 +125,8 @@ fn has_ended(record: &SessionRecord) -> Problem {
 /// What a node answers where nobody can be joined.
 fn of_join(error: &NodeError, record: &SessionRecord) -> Problem {
     match error {
+        // It was paused just now.
+        NodeError::Refused { reason } if reason == PAUSED => is_paused(record),
         // The guest's own words: too many commands, or an end that came first.
         NodeError::Refused { reason } => Problem::new(ProblemCode::WrongState, reason.clone())
             .hint(format!("`insula show {}` tells how it is", record.name)),

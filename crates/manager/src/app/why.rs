@@ -206,6 +206,7 @@ fn is_on_its_way(why: &mut Why, record: &SessionRecord, nodes: &NodeRecords, now
         SessionState::Preparing => format!("{place} prepares its files"),
         SessionState::Starting => format!("{place} starts it"),
         SessionState::Stopping => stopping(record, &place),
+        SessionState::Running if record.pause.is_some() => paused(why, record, &place),
         SessionState::Running | SessionState::Pending | SessionState::Ended { .. } => {
             let since = record.started_at.unwrap_or(record.created_at);
             format!("it has been running on {place} for {}", seconds(since, now))
@@ -224,6 +225,29 @@ fn is_on_its_way(why: &mut Why, record: &SessionRecord, nodes: &NodeRecords, now
     if let Some(limit) = record.spec.time_limit {
         why.evidence.push(format!("its time limit is {limit}"));
     }
+}
+
+/// What a user sees of a pause: who asked, and whether the node has obeyed.
+fn paused(why: &mut Why, record: &SessionRecord, place: &str) -> String {
+    let Some(pause) = &record.pause else {
+        return String::new();
+    };
+    let (by, since) = (&pause.by, time_text(pause.at));
+    why.suggestion = Some(format!(
+        "`insula resume {}` lets it go on",
+        record.shown_name()
+    ));
+    if record.stands_still() {
+        why.evidence
+            .push("it keeps its CPUs, its memory and everything in it".to_owned());
+        return format!("paused by {by} since {since}");
+    }
+    if let Some(problem) = record.pause_problem() {
+        let problem = shortened(problem);
+        why.evidence.push(format!("{place} tries again: {problem}"));
+        return format!("{by} asked for a pause at {since}, and it could not be paused yet");
+    }
+    format!("{by} asked for a pause at {since}, and {place} has not told yet that it stands still")
 }
 
 fn stopping(record: &SessionRecord, place: &str) -> String {

@@ -62,6 +62,10 @@ impl Leader {
                     Request::RemoveArray(array, _) => events.extend(self.recall_array(*array)),
                     Request::Create(_)
                     | Request::Stop(..)
+                    | Request::Pause(..)
+                    | Request::Resume(..)
+                    | Request::PauseArray(..)
+                    | Request::ResumeArray(..)
                     | Request::EndUnclaimed(_)
                     | Request::CreateArray(_)
                     | Request::StopArray(..)
@@ -170,6 +174,18 @@ fn event_of(request: Request, token: RequestToken) -> EventKind {
             session,
             order,
         },
+        Request::Pause(session, order) => EventKind::Pause {
+            token,
+            session,
+            order,
+        },
+        Request::Resume(session, by) => EventKind::Resume { token, session, by },
+        Request::PauseArray(array, order) => EventKind::PauseArray {
+            token,
+            array,
+            order,
+        },
+        Request::ResumeArray(array, by) => EventKind::ResumeArray { token, array, by },
         Request::EndUnclaimed(asked) => EventKind::EndUnclaimed { token, asked },
         Request::Rename(session, name) => EventKind::Rename {
             token,

@@ -1,6 +1,7 @@
 //! A service that answers what it is told to and remembers what it was asked.
 
 mod answers;
+mod views;
 
 use answers::{echo, image};
 use async_trait::async_trait;
@@ -9,14 +10,13 @@ use futures::{StreamExt, stream};
 use public_api::{
     ArrayPage, ArrayQuery, ArrayView, AttachOrder, Build, ByteStream, Caller, ChangeSession,
     ClientMessageStream, CreateArray, CreateSession, Created, CreatedArray, ElementPage,
-    ElementQuery, EventPage, EventPageQuery, EventQuery, EventStream, ExecOrder, FilesQuery,
-    ImageListView, ImageView, ImportQuery, ImportedView, JoinedView, KindView, ListQuery, LogFrame,
-    LogOutput, LogQuery, NetworkView, NodeView, OutputStream, Problem, ProblemCode, ProcessEvent,
-    PublicEvent, RemovedImagesView, ResourcesView, ServerMessage, ServerMessageStream, Service,
-    SessionPage, SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView,
-    StdinQuery, StdinView, StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
+    ElementQuery, EventPage, EventPageQuery, EventQuery, EventStream, ExecOrder, FilesQuery, Hold,
+    ImageListView, ImageView, ImportQuery, ImportedView, JoinedView, ListQuery, LogFrame,
+    LogOutput, LogQuery, NodeView, OutputStream, Problem, ProblemCode, ProcessEvent, PublicEvent,
+    RemovedImagesView, ServerMessage, ServerMessageStream, Service, SessionPage, SessionView,
+    ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView, StdinQuery, StdinView,
+    StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
 };
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
@@ -72,80 +72,6 @@ impl Fake {
         match *self.problem.lock().expect("no test panics with it") {
             Some(code) => Err(Box::new(Problem::new(code, "as the test ordered"))),
             None => Ok(()),
-        }
-    }
-
-    #[allow(clippy::unused_self, reason = "it stands beside `view`")]
-    fn array_view(&self, array: &str) -> ArrayView {
-        ArrayView {
-            id: array.to_owned(),
-            name: "a".to_owned(),
-            domain: "default".to_owned(),
-            project: "default".to_owned(),
-            user: "ann".to_owned(),
-            size: 3,
-            throttle: Some(2),
-            retry: 0,
-            living: 3,
-            states: [("pending".to_owned(), 3)].into(),
-            outcomes: BTreeMap::new(),
-            first_index: 1,
-            last_index: 3,
-            parameters: Vec::new(),
-            image: "host".to_owned(),
-            command: vec!["true".to_owned()],
-            resources: ResourcesView {
-                cpu: "1".to_owned(),
-                memory_bytes: 1 << 30,
-                pids: 4096,
-                disk_bytes: None,
-            },
-            created_at: "2026-01-01T00:00:00Z".to_owned(),
-            ended_at: None,
-        }
-    }
-
-    fn view(&self, session: &str) -> SessionView {
-        SessionView {
-            id: session.to_owned(),
-            name: "a".to_owned(),
-            kind: KindView::Batch,
-            domain: "default".to_owned(),
-            project: "default".to_owned(),
-            user: "ann".to_owned(),
-            array: None,
-            array_index: None,
-            state: (*self.state.lock().expect("no test panics with it")).to_owned(),
-            removing: false,
-            outcome: None,
-            image_id: None,
-            run_as: "1000".to_owned(),
-            image: "host".to_owned(),
-            command: vec!["true".to_owned()],
-            workdir: "/work".to_owned(),
-            resources: ResourcesView {
-                cpu: "1".to_owned(),
-                memory_bytes: 1 << 30,
-                pids: 4096,
-                disk_bytes: None,
-            },
-            network: NetworkView::None,
-            mounts: Vec::new(),
-            time_limit_ms: None,
-            merge: false,
-            stdin: false,
-            terminal: false,
-            attempt: 1,
-            retry: 0,
-            retries_left: 0,
-            retry_at: None,
-            attempts: Vec::new(),
-            after: Vec::new(),
-            not_enforced: Vec::new(),
-            members: Vec::new(),
-            created_at: "2026-01-01T00:00:00Z".to_owned(),
-            started_at: None,
-            ended_at: None,
         }
     }
 }
@@ -303,6 +229,26 @@ impl Service for Fake {
     ) -> Result<SessionView, Problem> {
         note!(self, caller, "stop {session} {order:?}");
         Ok(self.view(session))
+    }
+
+    async fn hold(
+        &self,
+        caller: &Caller,
+        session: &str,
+        hold: Hold,
+    ) -> Result<SessionView, Problem> {
+        note!(self, caller, "{hold:?} {session}");
+        Ok(self.view(session))
+    }
+
+    async fn hold_array(
+        &self,
+        caller: &Caller,
+        array: &str,
+        hold: Hold,
+    ) -> Result<ArrayView, Problem> {
+        note!(self, caller, "{hold:?} array {array}");
+        Ok(self.array_view(array))
     }
 
     async fn remove(

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use client::{BrokenAnswer, Client, ClientError};
 use futures::stream;
 use public_api::{
-    CreateSession, ListQuery, ProblemCode, ShutdownMode, ShutdownOrder, SignalOrder, StdinQuery,
-    StopSession,
+    CreateSession, Hold, ListQuery, ProblemCode, ShutdownMode, ShutdownOrder, SignalOrder,
+    StdinQuery, StopSession,
 };
 use std::io;
 
@@ -48,6 +48,12 @@ async fn each_act_of_the_client_reaches_the_service() {
         };
         client.stop("one", &stop).await.expect("stop");
         assert!(site.fake.last_asked().contains("signal: Some(2)"));
+        client.hold("one", Hold::Pause).await.expect("pause");
+        assert_eq!(site.fake.last_asked(), "Pause one");
+        client.hold("one", Hold::Resume).await.expect("resume");
+        assert_eq!(site.fake.last_asked(), "Resume one");
+        client.hold_array("all", Hold::Pause).await.expect("pause");
+        assert_eq!(site.fake.last_asked(), "Pause array all");
         client.remove("one", true).await.expect("remove");
         assert_eq!(site.fake.last_asked(), "remove one true");
         client

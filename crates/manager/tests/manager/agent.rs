@@ -5,7 +5,8 @@
 
 use async_trait::async_trait;
 use domain::{
-    Capability, ExitCause, ExitHow, ExitRecord, MemberId, MemberState, NodeId, Slots, Timestamp,
+    Capability, ExitCause, ExitHow, ExitRecord, MemberId, MemberPause, MemberState, NodeId, Slots,
+    Timestamp,
 };
 use futures::stream::{self, StreamExt};
 use node_api::{
@@ -14,7 +15,7 @@ use node_api::{
     NodeError, Preparation, ProcessInput, ProcessInputStream, ProcessOutput, ProcessOutputStream,
     Report, ReportedMember, SignalRequest, StdinReply, StdinRequest, Want,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
@@ -28,6 +29,8 @@ pub(crate) struct Member {
 #[derive(Debug, Default)]
 struct State {
     members: BTreeMap<MemberId, Member>,
+    /// Those that were told to stand still.
+    paused: BTreeSet<MemberId>,
     incarnation: u64,
     epoch: u64,
     generation: u64,
@@ -90,6 +93,7 @@ impl FakeAgent {
             "network.host",
             "network.egress",
             "limit.disk",
+            "pause",
         ];
         let hello = Hello {
             node: self.node,
@@ -114,6 +118,8 @@ impl FakeAgent {
             }
             (state.epoch, state.generation) = (desired.epoch, desired.generation);
             state.incarnation = desired.incarnation;
+            let paused = desired.members.iter().filter(|member| member.paused);
+            state.paused = paused.map(|member| member.id).collect();
             for member in desired.members {
                 let command = member.spec.session.command;
                 let known = state.members.remove(&member.id);
@@ -143,6 +149,10 @@ impl FakeAgent {
                     .map(|(id, member)| ReportedMember {
                         id: *id,
                         state: member.state.clone(),
+                        pause: match state.paused.contains(id) {
+                            true => MemberPause::On,
+                            false => MemberPause::Off,
+                        },
                         unclaimed: false,
                         spec: None,
                     })

@@ -53,6 +53,24 @@ pub(super) fn read_number(path: &Path) -> Option<u64> {
     number(&fs::read_to_string(path).ok()?)
 }
 
+/// A file of numbers, one in each line.
+pub(super) fn read_numbers(path: &Path) -> Result<Vec<i32>, GroupError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Err(GroupError::Absent),
+        Err(source) => {
+            return Err(GroupError::Act {
+                act: "read",
+                path: path.into(),
+                source,
+            });
+        }
+    };
+    // A process that cannot be seen from here is shown as 0.
+    let numbers = text.lines().filter_map(|line| line.parse().ok());
+    Ok(numbers.filter(|number| *number > 0).collect())
+}
+
 pub(super) fn number(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }

@@ -8,10 +8,11 @@ use super::files::{
     CPU_PERIOD_MICROS, MAKE_TRIES, cpu_quota, kill_all, kill_each, make, members, processes,
     read_keyed, read_number, remove_group, write,
 };
+use super::freezer::FREEZER_V1;
 use super::mounts::GroupMounts;
 use crate::message::GroupPaths;
 use domain::{MemberId, OomEvidence};
-use engine_api::{Limits, RemoveReport, Usage};
+use engine_api::{Limits, Pause, RemoveReport, Usage};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -30,6 +31,8 @@ const DEVICES: &[&str] = &[
     "c 136:* rw",
 ];
 
+/// Makes groups stand still.
+const FREEZER: &str = "freezer";
 /// Limits bytes read in a second, by device.
 const BLOCK_RULE_FILE: &str = "blkio.throttle.read_bps_device";
 /// Names of block devices that are no disks of their own begin so.
@@ -134,6 +137,30 @@ impl V1 {
         Ok(())
     }
 
+    pub(super) fn has_pause(&self) -> Result<(), String> {
+        if self.has(FREEZER) {
+            return Ok(());
+        }
+        Err("the freezer controller of version 1 is not mounted, or cannot be written".to_owned())
+    }
+
+    pub(super) fn pause(&self, member: MemberId, guest: i32) -> Result<(), GroupError> {
+        let group = self.path(FREEZER, member).ok_or(GroupError::Absent)?;
+        FREEZER_V1.pause(&group, guest)
+    }
+
+    pub(super) fn resume(&self, member: MemberId) -> Result<(), GroupError> {
+        match self.path(FREEZER, member) {
+            Some(group) => FREEZER_V1.resume(&group),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn pause_of(&self, member: MemberId) -> Pause {
+        let group = self.path(FREEZER, member);
+        group.map_or(Pause::Never, |group| FREEZER_V1.state(&group))
+    }
+
     pub(super) fn list(&self) -> Vec<MemberId> {
         members(self.own_groups())
     }
@@ -222,6 +249,8 @@ impl V1 {
             let _ = fs::write(group.join("cgroup.kill"), "1");
         }
         kill_each(|| self.processes(member));
+        // What stands still dies when it goes on.
+        let _ = self.resume(member);
     }
 
     pub(super) fn remove(&self, member: MemberId) -> Result<RemoveReport, GroupError> {

@@ -11,11 +11,12 @@ use super::files::{
     CPU_PERIOD_MICROS, MAKE_TRIES, cpu_quota, kill_all, kill_each, make, members, processes,
     read_keyed, read_number, remove_group, write,
 };
+use super::freezer::FREEZER_V2;
 use super::mounts::UnifiedMount;
 use super::place::{DAEMON, Place, has_word, sites};
 use crate::message::GroupPaths;
 use domain::{AskedLimits, MemberId, OomEvidence};
-use engine_api::{Limits, RemoveReport, Usage};
+use engine_api::{Limits, Pause, RemoveReport, Usage};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -122,6 +123,28 @@ impl V2 {
         }
         hand_down(&self.place.path)?;
         hand_down(site)
+    }
+
+    /// A member needs a group for it, which is made if what there is of controllers can be handed
+    /// down.
+    pub(super) fn has_pause(&self) -> Result<(), String> {
+        let there = self.place.path.join("cgroup.controllers");
+        let mut known = CONTROLLERS
+            .into_iter()
+            .filter(|name| has_word(&there, name));
+        known.try_for_each(|name| self.place.has(name))
+    }
+
+    pub(super) fn pause(&self, member: MemberId, guest: i32) -> Result<(), GroupError> {
+        FREEZER_V2.pause(&self.group(member), guest)
+    }
+
+    pub(super) fn resume(&self, member: MemberId) -> Result<(), GroupError> {
+        FREEZER_V2.resume(&self.group(member))
+    }
+
+    pub(super) fn pause_of(&self, member: MemberId) -> Pause {
+        FREEZER_V2.state(&self.group(member))
     }
 
     pub(super) fn list(&self) -> Vec<MemberId> {

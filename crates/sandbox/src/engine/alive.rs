@@ -51,7 +51,8 @@ impl Guest {
             .lines()
             .find_map(|line| line.strip_prefix("NSpid:"))?;
         let numbers: Vec<_> = numbers.split_ascii_whitespace().collect();
-        let first = numbers.len() > 1 && numbers.last() == Some(&"1");
+        // Its own command may make another namespace, whose first has one number more.
+        let first = numbers.len() == 2 && numbers.last() == Some(&"1");
         let pidfd = first.then(|| identity.open().ok()?).flatten()?;
         Some(Self { pidfd, pid })
     }

@@ -17,6 +17,9 @@ const IDMAPPED: (u32, u32) = (5, 12);
 /// Overlays in a user namespace came with Linux 5.11.
 const USERS_OVERLAY: (u32, u32) = (5, 11);
 
+/// Freezing in version 2 came with Linux 5.2.
+const FREEZER: (u32, u32) = (5, 2);
+
 /// Answers every row, for containers of this identity or, if none can be made, with the reason.
 /// What needs a trial is tried where that leaves no trace; of the network it was found out why a
 /// user's containers cannot be connected, if they cannot.
@@ -73,6 +76,7 @@ fn capability(
             Identity::Range | Identity::Lent(_) | Identity::Single => Capability::Yes,
         },
         "system-calls.filtered" => filters(),
+        "pause" => pause(groups),
         "guest.outlives-agent" => Capability::Yes,
         other => no(&format!("this build does not know the row {other}")),
     }
@@ -89,6 +93,15 @@ fn egress(network: &SiteNetwork) -> Capability {
         (Capability::Yes, Ok(())) => Capability::Yes,
         (Capability::Yes, Err(error)) => no(&chain(&error)),
         (no, _) => no,
+    }
+}
+
+fn pause(groups: &Hierarchy) -> Capability {
+    match groups {
+        Hierarchy::V2(_) if kernel() < FREEZER => {
+            no("the kernel is older than 5.2 and cannot make groups of version 2 stand still")
+        }
+        Hierarchy::V1(_) | Hierarchy::V2(_) | Hierarchy::Unsupported { .. } => groups.has_pause(),
     }
 }
 

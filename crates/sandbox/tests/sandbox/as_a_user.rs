@@ -14,16 +14,19 @@ const LEAST_PASSED: usize = 3;
 
 /// On version 2 of control groups a user can have limits, and the tests run in a slow machine:
 /// these show, beside the conformance cases, what is different there.
-fn of_groups(lent: Lent) -> [&'static str; 3] {
+fn of_groups(lent: Lent) -> [&'static str; 4] {
     let told = "limits::the_kernel_is_told_the_limits";
+    let stands = "pauses::whatever_it_started_stands_still_and_its_guest_goes_on";
     match lent {
         Lent::Nothing => [
             told,
+            stands,
             "limits::an_out_of_memory_kill_is_recognised",
             "user::usage_is_told_from_its_processes",
         ],
         Lent::Range => [
             told,
+            stands,
             "user::what_a_command_closed_or_others_own_is_removed",
             "user::the_command_is_the_user_and_the_guest_only_where_no_range_is_lent",
         ],

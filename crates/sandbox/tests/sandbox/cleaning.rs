@@ -4,7 +4,7 @@ use super::bench::{
     Bench, bench, eventually, group, groups_left, is_root, launcher, missing_limit, output,
     patience, sites,
 };
-use engine_api::{ContainerSpec, Engine as _, Found, layout};
+use engine_api::{ContainerSpec, Engine as _, Found, Pause, layout};
 use guest_api::Stream;
 use process::{ProcessIdentity, send_signal};
 use rustix::process::Signal;
@@ -71,6 +71,7 @@ async fn a_container_leaves_nothing() {
     let expected = Found {
         member: container.member,
         alive: true,
+        pause: Pause::Never,
     };
     assert_eq!(found, [expected]);
     bench.remove(&container).await;

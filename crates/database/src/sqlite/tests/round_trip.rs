@@ -5,7 +5,7 @@ use crate::store::Store as _;
 use domain::{
     ArrayId, Capability, Cause, CommandUser, Dependency, DependencyState, DependencyTarget, Digest,
     ExitCause, ExitHow, ExitRecord, FailedDependency, ImageId, ImportedImage, Intention,
-    LimitsReached, MemberId, MemberRecord, MemberState, Mount, Need, Network, NodeId,
+    LimitsReached, MemberId, MemberPause, MemberRecord, MemberState, Mount, Need, Network, NodeId,
     NodeLostPolicy, NodeRecord, NodeStatus, OomEvidence, Outcome, PastAttempt, Retry, SessionId,
     SessionKind, SessionRecord, SessionSpec, SessionState, SiteId, SlotName, Slots, Span,
     StdinMode, StopOrder, Timestamp, UploadId,
@@ -242,6 +242,7 @@ fn former(session: SessionId) -> Vec<MemberRecord> {
         },
         node: NodeId(8),
         state,
+        pause: MemberPause::Off,
     };
     let id = MemberId {
         session,
@@ -388,6 +389,7 @@ fn every_member_comes_back_also_those_of_former_attempts() {
         id,
         node: NodeId(8),
         state,
+        pause: MemberPause::Off,
     };
     session.members = (0..)
         .zip(member_states(id(1, 0)))

@@ -3,9 +3,9 @@
 use crate::sqlite::{OpenOptions, SqliteStore};
 use crate::store::Store as _;
 use domain::{
-    Cause, Intention, MemberId, MemberRecord, MemberState, Network, NodeId, NodeLostPolicy,
-    Outcome, Owner, Retry, SessionId, SessionKind, SessionRecord, SessionSpec, SessionState,
-    SiteId, Slots, Span, StdinMode, Timestamp,
+    Cause, Intention, MemberId, MemberPause, MemberRecord, MemberState, Network, NodeId,
+    NodeLostPolicy, Outcome, Owner, Retry, SessionId, SessionKind, SessionRecord, SessionSpec,
+    SessionState, SiteId, Slots, Span, StdinMode, Timestamp,
 };
 use lifecycle::rows::{RowChange, SiteEvent};
 use std::collections::BTreeMap;
@@ -73,6 +73,7 @@ pub(super) fn pending(number: u32) -> SessionRecord {
         spec: spec(),
         intention: Intention::Run,
         state: SessionState::Pending,
+        pause: None,
         attempt: 0,
         members: Vec::new(),
         former: Vec::new(),
@@ -100,6 +101,7 @@ pub(super) fn running(number: u32) -> SessionRecord {
             },
             node: NODE,
             state: MemberState::Running { since },
+            pause: MemberPause::Off,
         }],
         started_at: Some(since),
         ..session

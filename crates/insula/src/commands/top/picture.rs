@@ -101,14 +101,19 @@ impl Picture<'_> {
             let members = u64::from(session.members.max(1));
             let limit = session.resources.memory_bytes.saturating_mul(members);
             let usage = session.usage.as_ref();
-            let tone = if session.state == "running" {
+            let state = if session.paused {
+                "paused"
+            } else {
+                &session.state
+            };
+            let tone = if state == "running" {
                 Tone::Good
             } else {
                 Tone::Careful
             };
             table.push(vec![
                 Cell::toned(&session.name, Tone::Strong),
-                Cell::toned(&session.state, tone),
+                Cell::toned(state, tone),
                 Cell::plain(percent(row.rate.cpu_thousandths)),
                 Cell::toned(cpus(&session.resources, members), Tone::Faint),
                 Cell::toned(

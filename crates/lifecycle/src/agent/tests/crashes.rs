@@ -18,6 +18,10 @@ enum Step {
     Further {
         member: u64,
     },
+    /// The manager wants a member to stand still, or no more.
+    Hold {
+        member: u64,
+    },
     /// The manager forgets or remembers a member.
     Forget {
         member: u64,
@@ -51,11 +55,12 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let member = || 0..MEMBERS;
     let acts = [
-        "make", "prepare", "start", "order", "end", "record", "remove", "purge",
+        "make", "prepare", "start", "order", "end", "record", "remove", "purge", "pause", "resume",
     ];
     let act = proptest::sample::select(acts.to_vec());
     let step = prop_oneof![
         3 => member().prop_map(|member| Step::Further { member }),
+        3 => member().prop_map(|member| Step::Hold { member }),
         1 => member().prop_map(|member| Step::Forget { member }),
         2 => member().prop_map(|member| Step::Remember { member }),
         4 => Just(Step::Send),
@@ -70,12 +75,17 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 0..250)
 }
 
+/// Members with what is wanted of them, and whether they are to stand still.
+type Set = Vec<(u64, Want, bool)>;
+
 /// The manager, as far as a node sees it.
+
 #[derive(Debug, Default)]
 struct Manager {
     wants: BTreeMap<u64, Want>,
     forgotten: BTreeSet<u64>,
-    sent: Vec<Vec<(u64, Want)>>,
+    held: BTreeSet<u64>,
+    sent: Vec<Set>,
     /// Members that some sent set wanted stopped.
     ordered: BTreeSet<u64>,
 }
@@ -90,28 +100,50 @@ impl Manager {
         self.wants.insert(member, next);
     }
 
-    fn set(&self) -> Vec<(u64, Want)> {
+    fn set(&self) -> Set {
         let named = self
             .wants
             .iter()
             .filter(|(member, _)| !self.forgotten.contains(member));
         named
-            .map(|(member, want)| (*member, want.clone()))
+            .map(|(member, want)| (*member, want.clone(), self.held.contains(member)))
             .collect()
     }
 
     fn send(&mut self, node: &mut FakeNode) {
         let set = self.set();
-        let stopped = set.iter().filter(|(_, want)| *want != Want::Run);
-        self.ordered.extend(stopped.map(|(member, _)| *member));
+        let stopped = set.iter().filter(|(_, want, _)| *want != Want::Run);
+        self.ordered.extend(stopped.map(|(member, ..)| *member));
         self.sent.push(set.clone());
-        node.tell(desired(u64::try_from(self.sent.len()).expect("few"), &set));
+        node.tell(desired_with_pauses(
+            u64::try_from(self.sent.len()).expect("few"),
+            &set,
+        ));
     }
+}
+
+fn desired_with_pauses(generation: u64, set: &Set) -> AgentEventKind {
+    let wants: Vec<(u64, Want)> = set
+        .iter()
+        .map(|(member, want, _)| (*member, want.clone()))
+        .collect();
+    let AgentEventKind::Desired { mut desired } = desired(generation, &wants) else {
+        unreachable!("it is one")
+    };
+    for (member, (.., held)) in desired.members.iter_mut().zip(set) {
+        member.paused = *held;
+    }
+    AgentEventKind::Desired { desired }
 }
 
 fn apply(step: &Step, node: &mut FakeNode, manager: &mut Manager) {
     match step {
         Step::Further { member } => manager.further(*member),
+        Step::Hold { member } => {
+            if !manager.held.remove(member) {
+                manager.held.insert(*member);
+            }
+        }
         Step::Forget { member } => {
             manager.forgotten.insert(*member);
         }
@@ -124,7 +156,7 @@ fn apply(step: &Step, node: &mut FakeNode, manager: &mut Manager) {
             if let Some(number) = count.checked_sub(*back).filter(|number| *number > 0) {
                 let place = usize::try_from(number - 1).expect("few");
                 let set = manager.sent[place].clone();
-                node.tell(desired(number, &set));
+                node.tell(desired_with_pauses(number, &set));
             }
         }
         Step::Work { nth } => node.work(*nth),
@@ -169,6 +201,16 @@ proptest! {
         for (member, state) in &ended {
             if node.disk.directories.contains_key(&id(*member)) {
                 prop_assert_eq!(node.core.state(id(*member)), Some(state));
+            }
+        }
+        // What is wanted of those that run holds, in the kernel and in the guest.
+        manager.send(&mut node);
+        node.settle();
+        for (member, want, held) in manager.set() {
+            if want == Want::Run && node.disk.alive.contains(&id(member)) {
+                let frozen = node.disk.frozen.get(&id(member)) == Some(&true);
+                let told = node.disk.told_paused.contains(&id(member));
+                prop_assert_eq!((frozen, told), (held, held), "member {}", member);
             }
         }
         // Unclaimed ones live on; claimed and purged, everything goes.

@@ -3,7 +3,7 @@
 
 use crate::agent::{
     AgentEffect, AgentEvent, AgentEventKind, Ending, Leftover, NodeCore, Obeyed, Recovered,
-    RecoveredGuest, RecoveredMember, StartDoubt,
+    RecoveredGuest, RecoveredMember, RecoveredPause, StartDoubt,
 };
 use domain::{
     ExitCause, ExitHow, ExitRecord, MemberId, Monotonic, Network, NodeId, NodeLostPolicy, Now,
@@ -38,6 +38,10 @@ pub(super) struct Disk {
     pub(super) obeyed: Option<Obeyed>,
     pub(super) alive: BTreeSet<MemberId>,
     pub(super) starts: BTreeMap<MemberId, u32>,
+    /// Members that were paused once, and whether they stand still now: the engine's groups.
+    pub(super) frozen: BTreeMap<MemberId, bool>,
+    /// Members whose guests know that they are paused.
+    pub(super) told_paused: BTreeSet<MemberId>,
     /// Members that were killed or ordered to stop.
     pub(super) hurt: BTreeSet<MemberId>,
 }
@@ -55,6 +59,8 @@ pub(super) struct FakeNode {
     /// Acts of this kind fail once.
     pub(super) fail_next: BTreeSet<&'static str>,
     watched: BTreeSet<MemberId>,
+    /// Orders to stop that reached a guest whose command stood still.
+    pub(super) orders_while_frozen: u32,
 }
 
 pub(super) fn id(number: u64) -> MemberId {
@@ -128,6 +134,7 @@ impl FakeNode {
             clock: 0,
             fail_next: BTreeSet::new(),
             watched: BTreeSet::new(),
+            orders_while_frozen: 0,
         };
         node.crash();
         node
@@ -180,6 +187,11 @@ impl FakeNode {
                 record: directory.final_record.clone(),
                 guest: guest_of(directory, self.disk.alive.contains(id)),
                 disk_limit: directory.disk_limit,
+                pause: match self.disk.frozen.get(id) {
+                    None => RecoveredPause::Never,
+                    Some(false) => RecoveredPause::Over,
+                    Some(true) => RecoveredPause::Now,
+                },
                 removed: !directory.upper,
             });
         let leftover = |slot: &u32| Leftover {
@@ -205,6 +217,9 @@ impl FakeNode {
 
     /// A guest's command ends by itself.
     pub(super) fn guest_ends(&mut self, member: MemberId, cause: ExitCause) {
+        if self.disk.frozen.get(&member) == Some(&true) {
+            return;
+        }
         if self.disk.alive.remove(&member) {
             let record = guests_record(member, cause, self.now().wall);
             let directory = self
@@ -219,6 +234,7 @@ impl FakeNode {
 
     /// The kernel kills a guest.
     pub(super) fn guest_dies(&mut self, member: MemberId) {
+        self.disk.frozen.remove(&member);
         if self.disk.alive.remove(&member) {
             self.see_gone(member);
         }
@@ -274,7 +290,10 @@ impl FakeNode {
                 }
                 return false;
             }
+            A::Pause { member } => return self.hold(*member, true, step),
+            A::Resume { member } => return self.hold(*member, false, step),
             A::OrderStop { member, .. } => {
+                self.orders_while_frozen += u32::from(self.disk.frozen.get(member) == Some(&true));
                 self.disk.hurt.insert(*member);
                 self.tell(E::StopOrdered { member: *member });
                 self.guest_ends(*member, ExitCause::Stopped);
@@ -365,6 +384,43 @@ impl FakeNode {
         false
     }
 
+    /// The engine first, then the guest.
+    fn hold(&mut self, member: MemberId, paused: bool, step: u32) -> bool {
+        use AgentEventKind as E;
+        if !self.disk.alive.contains(&member) {
+            let reason = "its guest is gone".to_owned();
+            self.tell(match paused {
+                true => E::PauseFailed { member, reason },
+                false => E::ResumeFailed { member },
+            });
+            return true;
+        }
+        match (step, paused) {
+            (0, true) => {
+                self.disk.frozen.insert(member, true);
+                return false;
+            }
+            (0, false) => {
+                self.disk
+                    .frozen
+                    .entry(member)
+                    .and_modify(|held| *held = false);
+                return false;
+            }
+            (1, true) => {
+                self.disk.told_paused.insert(member);
+                return false;
+            }
+            (1, false) => {
+                self.disk.told_paused.remove(&member);
+                return false;
+            }
+            (_, true) => self.tell(E::Paused { member }),
+            (_, false) => self.tell(E::Resumed { member }),
+        }
+        true
+    }
+
     fn purge(&mut self, member: MemberId, step: u32) -> bool {
         assert!(!self.disk.alive.contains(&member), "purged while it lives");
         match step {
@@ -427,6 +483,8 @@ pub(super) fn word(effect: &AgentEffect) -> &'static str {
         AgentEffect::Start { .. } => "start",
         AgentEffect::Watch { .. } => "watch",
         AgentEffect::OrderStop { .. } => "order",
+        AgentEffect::Pause { .. } => "pause",
+        AgentEffect::Resume { .. } => "resume",
         AgentEffect::WarnOfDisk { .. } => "warn",
         AgentEffect::Kill { .. } => "kill",
         AgentEffect::End { .. } => "end",
@@ -465,6 +523,19 @@ impl FakeNode {
                     doubt,
                 }
             }
+            AgentEffect::Pause { member } => {
+                // Made to go on again, as far as it had come.
+                self.disk
+                    .frozen
+                    .entry(*member)
+                    .and_modify(|held| *held = false);
+                self.disk.told_paused.remove(member);
+                E::PauseFailed {
+                    member: *member,
+                    reason,
+                }
+            }
+            AgentEffect::Resume { member } => E::ResumeFailed { member: *member },
             AgentEffect::OrderStop { member, .. } => E::StopNotOrdered {
                 member: *member,
                 late: false,

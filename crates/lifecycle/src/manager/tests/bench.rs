@@ -8,9 +8,9 @@ use crate::manager::{
 use crate::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent, SiteRow};
 use domain::session::Requeue;
 use domain::{
-    ArrayId, Capability, ExitCause, ExitHow, ExitRecord, MemberId, MemberState, Monotonic, Network,
-    NodeId, NodeLostPolicy, NodeStatus, Now, Owner, SessionId, SessionKind, SessionRecord,
-    SessionSpec, SessionState, SiteId, Slots, StdinMode, StopOrder, Timestamp,
+    ArrayId, Capability, ExitCause, ExitHow, ExitRecord, MemberId, MemberPause, MemberState,
+    Monotonic, Network, NodeId, NodeLostPolicy, NodeStatus, Now, Owner, SessionId, SessionKind,
+    SessionRecord, SessionSpec, SessionState, SiteId, Slots, StdinMode, StopOrder, Timestamp,
 };
 use node_api::{Desired, Hello, Obeyed, Report, ReportedMember, Want};
 use std::collections::BTreeMap;
@@ -30,6 +30,8 @@ pub(super) struct Bench {
     next: u64,
     /// How many elements of each array were placed after the last step.
     placed: BTreeMap<ArrayId, u32>,
+    /// What nodes tell of pauses.
+    pub(super) pauses: BTreeMap<MemberId, MemberPause>,
 }
 
 pub(super) fn owner() -> Owner {
@@ -149,6 +151,7 @@ impl Bench {
             sequence: 0,
             next: 1,
             placed: BTreeMap::new(),
+            pauses: BTreeMap::new(),
         };
         bench.take(effects);
         bench
@@ -170,6 +173,7 @@ impl Bench {
             "network.host",
             "network.egress",
             "limit.disk",
+            "pause",
         ];
         let yes = rows.map(|row| (row.to_owned(), Capability::Yes));
         Hello {
@@ -301,6 +305,7 @@ impl Bench {
         assert_eq!(self.site.catalogue.rows(), self.view.catalogue.rows());
         for record in memory {
             let placed = !record.members.is_empty();
+            super::invariants::check_pauses(record);
             match record.state {
                 SessionState::Pending => assert!(!placed),
                 SessionState::Ended { .. } => {
@@ -476,6 +481,7 @@ impl Bench {
             .map(|(id, state)| ReportedMember {
                 id: *id,
                 state: state.clone(),
+                pause: self.pauses.get(id).cloned().unwrap_or_default(),
                 unclaimed: false,
                 spec: None,
             })

@@ -2,7 +2,10 @@
 
 use crate::manager::waiting::waits;
 use crate::manager::{Holder, RETRY_LIMIT, Site, View};
-use domain::{ArrayId, DependencyState, DependencyTarget, SessionId, SessionRecord, SessionState};
+use domain::{
+    ArrayId, DependencyState, DependencyTarget, Intention, MemberPause, MemberState, SessionId,
+    SessionRecord, SessionState,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Checks every session's attempts and what it waits for, and the indexes over that.
@@ -28,6 +31,16 @@ pub(super) fn check_waiting(site: &Site, view: &View) {
         names.insert((record.owner.clone(), record.name.clone()), holder);
     }
     assert_eq!(site.names, names, "names are those of what lives");
+}
+
+/// Only what runs stands still, and only where it was asked for in this attempt.
+pub(super) fn check_pauses(record: &SessionRecord) {
+    let runs = record.state == SessionState::Running && record.intention == Intention::Run;
+    assert!(record.pause.is_none() || runs, "{record:?}");
+    for member in record.all_members() {
+        let runs = matches!(member.state, MemberState::Running { .. });
+        assert!(runs || member.pause == MemberPause::Off, "{member:?}");
+    }
 }
 
 fn check_attempts(record: &SessionRecord) {

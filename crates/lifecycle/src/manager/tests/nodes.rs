@@ -30,6 +30,7 @@ fn an_unclaimed_member_runs_on_is_shown_and_occupies() {
         members: vec![ReportedMember {
             id: stranger(),
             state: running(),
+            pause: domain::MemberPause::Off,
             unclaimed: true,
             spec: Some(MemberSpec {
                 name: "stranger".parse().expect("a name"),

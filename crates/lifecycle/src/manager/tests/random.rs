@@ -5,7 +5,8 @@ use super::bench::{Bench, MIB, exited, order, running, spec, stopped};
 use super::dependencies::{on_array, on_session};
 use crate::manager::{EventKind, RequestToken};
 use domain::{
-    Dependency, MemberId, MemberState, Need, NodeId, NodeLostPolicy, SessionId, SessionSpec, Slots,
+    Dependency, MemberId, MemberPause, MemberState, Need, NodeId, NodeLostPolicy, SessionId,
+    SessionSpec, Slots,
 };
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof};
 use proptest::test_runner::Config;
@@ -46,6 +47,10 @@ enum Act {
     Rename {
         which: usize,
         name: u8,
+    },
+    Pause {
+        which: usize,
+        paused: bool,
     },
     Connect {
         node: u64,
@@ -90,6 +95,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0_usize..20).prop_map(|which| Act::Stop { which }),
         2 => (0_usize..20).prop_map(|which| Act::Remove { which }),
         2 => (0_usize..20, 0_u8..4).prop_map(|(which, name)| Act::Rename { which, name }),
+        3 => (0_usize..20, any::<bool>()).prop_map(|(which, paused)| Act::Pause { which, paused }),
         2 => (1_u64..4).prop_map(|node| Act::Connect { node }),
         1 => (1_u64..4).prop_map(|node| Act::Disconnect { node }),
         9 => (1_u64..4, fates, any::<bool>())
@@ -111,6 +117,16 @@ fn fate(member: MemberId, draw: u8) -> Option<MemberState> {
         7 => Some(exited(member, draw / 10)),
         8 => Some(stopped(member)),
         _ => Some(MemberState::Gone),
+    }
+}
+
+fn pause_of(draw: u8) -> MemberPause {
+    match draw % 4 {
+        0 | 1 => MemberPause::On,
+        2 => MemberPause::Off,
+        _ => MemberPause::Failed {
+            reason: "it will not".to_owned(),
+        },
     }
 }
 
@@ -170,6 +186,7 @@ fn report(bench: &mut Bench, node: u64, fates: Vec<u8>, stale: bool) {
         .get(&NodeId(node))
         .map(|desired| desired.members.iter().map(|member| member.id).collect())
         .unwrap_or_default();
+    let fates_again: Vec<u8> = fates.iter().rev().copied().collect();
     let kept = bench.told.get(&NodeId(node));
     let kept = kept.map_or(vec![], |desired| desired.kept.clone());
     // Some are gone, some are told in full all the same.
@@ -184,6 +201,10 @@ fn report(bench: &mut Bench, node: u64, fates: Vec<u8>, stale: bool) {
         .chain(full)
         .filter_map(|(id, draw)| Some((id, fate(id, draw)?)))
         .collect();
+    // A node may say anything of pauses, too.
+    for ((id, _), draw) in members.iter().zip(fates_again) {
+        bench.pauses.insert(*id, pause_of(draw));
+    }
     let obeyed = if stale { (0, 0) } else { bench.obeyed(node) };
     bench.report_settled(node, obeyed, &members, settled);
 }
@@ -245,11 +266,8 @@ fn perform(bench: &mut Bench, act: Act) {
                 remove(bench, session);
             }
         }
-        Act::Rename { which, name } => {
-            if let Some(session) = nth(bench, which) {
-                bench.rename(session, &format!("other-{name}"));
-            }
-        }
+        Act::Rename { which, name } => rename(bench, which, name),
+        Act::Pause { which, paused } => hold(bench, which, paused),
         Act::Connect { node } => bench.connect(node),
         Act::Disconnect { node } => {
             bench.step(EventKind::NodeDisconnected { node: NodeId(node) });
@@ -257,6 +275,18 @@ fn perform(bench: &mut Bench, act: Act) {
         Act::Report { node, fates, stale } => report(bench, node, fates, stale),
         Act::Pass { ms } => bench.pass(ms),
         Act::Restart => bench.restart(),
+    }
+}
+
+fn rename(bench: &mut Bench, which: usize, name: u8) {
+    if let Some(session) = nth(bench, which) {
+        bench.rename(session, &format!("other-{name}"));
+    }
+}
+
+fn hold(bench: &mut Bench, which: usize, paused: bool) {
+    if let Some(session) = nth(bench, which) {
+        bench.hold(session, paused);
     }
 }
 

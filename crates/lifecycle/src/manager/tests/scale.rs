@@ -25,6 +25,7 @@ fn report(bench: &Bench, sequence: u64, member: MemberId, state: MemberState) ->
     let members = vec![ReportedMember {
         id: member,
         state,
+        pause: domain::MemberPause::Off,
         unclaimed: false,
         spec: None,
     }];

@@ -7,7 +7,8 @@ use crate::agent::{AgentEffect, AgentEvent, AgentEventKind, Ending, NodeCore, Re
 use crate::manager::{EventKind, RequestToken};
 use crate::rows::{Loaded, SiteEvent};
 use domain::{
-    ExitCause, ExitHow, ExitRecord, MemberId, NodeId, SessionId, SessionSpec, Slots, Timestamp,
+    ExitCause, ExitHow, ExitRecord, MemberId, MemberPause, NodeId, SessionId, SessionSpec, Slots,
+    Timestamp,
 };
 use node_api::{Desired, Obeyed, Report, ReportedMember};
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof};
@@ -24,6 +25,8 @@ struct Node {
     core: NodeCore,
     acts: Vec<AgentEffect>,
     alive: BTreeSet<MemberId>,
+    /// Those that stand still.
+    frozen: BTreeSet<MemberId>,
     starts: BTreeMap<MemberId, u32>,
     records: BTreeMap<MemberId, ExitRecord>,
     sequence: u64,
@@ -36,6 +39,7 @@ impl Node {
             core: NodeCore::new(NodeId(NODE)),
             acts: vec![],
             alive: BTreeSet::new(),
+            frozen: BTreeSet::new(),
             starts: BTreeMap::new(),
             records: BTreeMap::new(),
             sequence: 1_000,
@@ -103,7 +107,16 @@ impl Node {
                 let at = bench.now.wall;
                 Some(K::Started { member, at })
             }
+            A::Pause { member } => {
+                self.frozen.insert(member);
+                Some(K::Paused { member })
+            }
+            A::Resume { member } => {
+                self.frozen.remove(&member);
+                Some(K::Resumed { member })
+            }
             A::OrderStop { member, .. } => {
+                assert!(!self.frozen.contains(&member), "it would not hear of it");
                 self.tell(bench, K::StopOrdered { member });
                 self.ends(bench, member, ExitCause::Stopped);
                 None
@@ -248,6 +261,12 @@ impl Twins {
                     self.remove(session);
                 }
             }
+            Act::Pause { which, paused } => {
+                if let Some(session) = self.session(which) {
+                    self.bench.hold(session, paused);
+                    self.post();
+                }
+            }
             Act::Desired { which, keep } => self.deliver_desired(which, keep),
             Act::Report { which, keep } => self.deliver_report(which, keep),
             Act::Node { acts } => {
@@ -350,6 +369,7 @@ enum Act {
     Fails { which: usize },
     Stop { which: usize },
     Remove { which: usize },
+    Pause { which: usize, paused: bool },
     Desired { which: usize, keep: bool },
     Report { which: usize, keep: bool },
     Node { acts: usize },
@@ -370,6 +390,8 @@ fn act() -> impl Strategy<Value = Act> {
         2 => which.clone().prop_map(|which| Act::Fails { which }),
         2 => which.clone().prop_map(|which| Act::Stop { which }),
         2 => which.clone().prop_map(|which| Act::Remove { which }),
+        3 => (which.clone(), any::<bool>())
+            .prop_map(|(which, paused)| Act::Pause { which, paused }),
         6 => (which.clone(), any::<bool>()).prop_map(|(which, keep)| Act::Desired { which, keep }),
         6 => (which.clone(), any::<bool>()).prop_map(|(which, keep)| Act::Report { which, keep }),
         6 => (1_usize..12).prop_map(|acts| Act::Node { acts }),
@@ -398,6 +420,13 @@ proptest! {
             let word = record.state.word();
             prop_assert_eq!(lives, word == "running", "{} is {}", record.id, word);
             prop_assert!(matches!(word, "running" | "pending" | "ended"), "{}", word);
+            let held = record.members.iter().filter(|m| twins.node.alive.contains(&m.id));
+            for member in held {
+                let frozen = twins.node.frozen.contains(&member.id);
+                let told = member.pause == MemberPause::On;
+                let asked = record.pause.is_some();
+                prop_assert_eq!((frozen, told), (asked, asked), "{}", record.id);
+            }
         }
         let all: Vec<SessionId> = twins.bench.view.sessions.keys().copied().collect();
         for session in all {

@@ -8,8 +8,8 @@ use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use public_api::{
-    ArrayPage, ArrayQuery, ArrayView, CreateArray, CreatedArray, ElementPage, ElementQuery,
-    PAGE_LIMIT, Problem, ProblemCode, RemoveQuery, StopSession, ThrottleOrder,
+    ArrayPage, ArrayQuery, ArrayView, CreateArray, CreatedArray, ElementPage, ElementQuery, Hold,
+    HoldOrder, PAGE_LIMIT, Problem, ProblemCode, RemoveQuery, StopSession, ThrottleOrder,
 };
 
 /// Make an array
@@ -147,6 +147,53 @@ pub(in crate::api) async fn stop(
     let Context { service, caller } = context;
     let order: StopSession = bodies::json(&headers, body).await?;
     let view = service.stop_array(&caller, &array, order).await?;
+    Ok((StatusCode::ACCEPTED, Json(view)))
+}
+
+/// Pause an array
+///
+/// Every element that runs; those that begin later are not paused. Answers when the intention is
+/// durable for all.
+#[utoipa::path(
+    post,
+    path = "/api/v1/arrays/{array}/pause",
+    tag = "arrays",
+    params(("array" = String, Path, description = "Id or name.")),
+    request_body = HoldOrder,
+    responses((status = 202, description = "They will stand still.", body = ArrayView))
+)]
+pub(in crate::api) async fn pause(
+    context: Context,
+    ArrayReference(array): ArrayReference,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<ArrayView>), Refusal> {
+    let Context { service, caller } = context;
+    let HoldOrder {} = bodies::json(&headers, body).await?;
+    let view = service.hold_array(&caller, &array, Hold::Pause).await?;
+    Ok((StatusCode::ACCEPTED, Json(view)))
+}
+
+/// Resume an array
+///
+/// Every paused element. Answers when the intention is durable for all.
+#[utoipa::path(
+    post,
+    path = "/api/v1/arrays/{array}/resume",
+    tag = "arrays",
+    params(("array" = String, Path, description = "Id or name.")),
+    request_body = HoldOrder,
+    responses((status = 202, description = "They will go on.", body = ArrayView))
+)]
+pub(in crate::api) async fn resume(
+    context: Context,
+    ArrayReference(array): ArrayReference,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<ArrayView>), Refusal> {
+    let Context { service, caller } = context;
+    let HoldOrder {} = bodies::json(&headers, body).await?;
+    let view = service.hold_array(&caller, &array, Hold::Resume).await?;
     Ok((StatusCode::ACCEPTED, Json(view)))
 }
 

@@ -10,9 +10,9 @@ use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use public_api::{
-    ChangeSession, CreateSession, Created, FilesQuery, ListQuery, PAGE_LIMIT, Problem, ProblemCode,
-    RemoveQuery, STDIN_LIMIT_BYTES, SessionPage, SessionView, SignalOrder, StdinQuery, StdinView,
-    StopSession, UsageView, Why,
+    ChangeSession, CreateSession, Created, FilesQuery, Hold, HoldOrder, ListQuery, PAGE_LIMIT,
+    Problem, ProblemCode, RemoveQuery, STDIN_LIMIT_BYTES, SessionPage, SessionView, SignalOrder,
+    StdinQuery, StdinView, StopSession, UsageView, Why,
 };
 use std::hash::{DefaultHasher, Hasher};
 
@@ -126,6 +126,54 @@ pub(in crate::api) async fn stop(
     let Context { service, caller } = context;
     let order: StopSession = bodies::json(&headers, body).await?;
     let view = service.stop(&caller, &session, order).await?;
+    Ok((StatusCode::ACCEPTED, Json(view)))
+}
+
+/// Pause a session
+///
+/// All its processes stand still until it is resumed; it keeps its place, its memory and its time
+/// limit, which does not run meanwhile. Answers when the intention is durable. Only one that runs
+/// can be paused; one that is paused already stays so.
+#[utoipa::path(
+    post,
+    path = "/api/v1/sessions/{session}/pause",
+    tag = "sessions",
+    params(("session" = String, Path, description = "Id or name.")),
+    request_body = HoldOrder,
+    responses((status = 202, description = "It will stand still.", body = SessionView))
+)]
+pub(in crate::api) async fn pause(
+    context: Context,
+    SessionReference(session): SessionReference,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<SessionView>), Refusal> {
+    let Context { service, caller } = context;
+    let HoldOrder {} = bodies::json(&headers, body).await?;
+    let view = service.hold(&caller, &session, Hold::Pause).await?;
+    Ok((StatusCode::ACCEPTED, Json(view)))
+}
+
+/// Resume a paused session
+///
+/// Answers when the intention is durable. One that is not paused goes on as it does.
+#[utoipa::path(
+    post,
+    path = "/api/v1/sessions/{session}/resume",
+    tag = "sessions",
+    params(("session" = String, Path, description = "Id or name.")),
+    request_body = HoldOrder,
+    responses((status = 202, description = "It will go on.", body = SessionView))
+)]
+pub(in crate::api) async fn resume(
+    context: Context,
+    SessionReference(session): SessionReference,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<SessionView>), Refusal> {
+    let Context { service, caller } = context;
+    let HoldOrder {} = bodies::json(&headers, body).await?;
+    let view = service.hold(&caller, &session, Hold::Resume).await?;
     Ok((StatusCode::ACCEPTED, Json(view)))
 }
 

@@ -23,10 +23,13 @@ impl SiteService {
         &self,
         records: &[Arc<ArrayRecord>],
     ) -> Result<Vec<ArrayView>, Problem> {
-        let mut counts: Vec<Option<Vec<ElementCount>>> = self.manager.shared.read(|view| {
-            let records = records.iter();
-            records.map(|array| counts_of(view, array.id)).collect()
-        });
+        let (mut counts, paused): (Vec<Option<Vec<ElementCount>>>, Vec<u32>) =
+            self.manager.shared.read(|view| {
+                let records = records.iter();
+                let both =
+                    records.map(|array| (counts_of(view, array.id), paused_of(view, array.id)));
+                both.unzip()
+            });
         let places = counts.iter().enumerate();
         let missing: Vec<(usize, ArrayId)> = places
             .filter(|(_, counts)| counts.is_none())
@@ -42,11 +45,20 @@ impl SiteService {
                 counts[place] = Some(found);
             }
         }
-        let pairs = records.iter().zip(counts);
+        let pairs = records.iter().zip(counts).zip(paused);
         Ok(pairs
-            .map(|(record, counts)| array_view(record, &counts.unwrap_or_default()))
+            .map(|((record, counts), paused)| {
+                array_view(record, &counts.unwrap_or_default(), paused)
+            })
             .collect())
     }
+}
+
+/// How many elements are to stand still: they run, so the view has them.
+fn paused_of(view: &View, array: ArrayId) -> u32 {
+    let elements = view.elements(array);
+    let paused = elements.filter(|element| element.pause.is_some()).count();
+    u32::try_from(paused).expect("an array has few elements")
 }
 
 /// The counts by the view; `None` if it has not all elements.

@@ -1,12 +1,12 @@
 //! Arrays and their elements on the wire.
 
-use crate::app::convert::{node_name, outcome_view, resources_view, time_text};
+use crate::app::convert::{node_name, outcome_view, paused_view, resources_view, time_text};
 use database::ElementCount;
 use domain::{ArrayRecord, NodeId, NodeRecord, SessionRecord, SessionState};
 use public_api::{ArrayView, ElementView};
 use std::collections::BTreeMap;
 
-pub(super) fn array_view(record: &ArrayRecord, counts: &[ElementCount]) -> ArrayView {
+pub(super) fn array_view(record: &ArrayRecord, counts: &[ElementCount], paused: u32) -> ArrayView {
     let mut states: BTreeMap<String, u32> = BTreeMap::new();
     let mut outcomes: BTreeMap<String, u32> = BTreeMap::new();
     let mut living = 0;
@@ -28,6 +28,7 @@ pub(super) fn array_view(record: &ArrayRecord, counts: &[ElementCount]) -> Array
         throttle: record.throttle,
         retry: record.retry,
         living,
+        paused,
         states,
         outcomes,
         first_index: record.first_index,
@@ -72,6 +73,8 @@ pub(super) fn element_view(
         index: record.array.map_or(0, |(_, index)| index),
         id: record.id.to_string(),
         state: record.state.word().to_owned(),
+        paused: paused_view(record),
+        resuming: record.is_resuming(),
         outcome,
         attempt: record.attempt,
         node: main
