@@ -16,6 +16,7 @@ use domain::amounts::show_bytes;
 use public_api::{
     AfterNeed, AfterView, AttemptView, MountView, NetworkView, PausedView, SessionView, UsageView,
 };
+use sandbox::{NetworkTrouble, network_troubles};
 
 /// Show everything about a session or an array
 ///
@@ -63,7 +64,24 @@ pub(crate) async fn show(context: Context, arguments: ShowArguments) -> Result<u
         };
         print_row(&printer, label, &value, tone)?;
     }
+    for lost in lost_networks(&site, &view) {
+        print_row(&printer, "network gone", &lost, Tone::Bad)?;
+    }
     Ok(exit_codes::SUCCESS)
+}
+
+/// Why members have no network any more that had `egress`, as notes of this node tell.
+fn lost_networks(site: &Site, view: &SessionView) -> Vec<String> {
+    let troubles = network_troubles(&site.settings.members_directory());
+    let lost = troubles.into_iter().filter_map(|trouble| match trouble {
+        NetworkTrouble::Gone { member, reason } => {
+            let id = member.to_string();
+            let own = view.members.iter().any(|one| one.id == id);
+            own.then(|| format!("{reason}; it does not come back"))
+        }
+        NetworkTrouble::Mended { .. } => None,
+    });
+    lost.collect()
 }
 
 fn print_row(printer: &Printer, label: &str, value: &str, tone: Tone) -> Result<(), Failure> {

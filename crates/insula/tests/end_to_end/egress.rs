@@ -194,6 +194,11 @@ fn network_that_is_gone_is_told(person: &Person) {
     let log = fs::read_to_string(home.join("daemon.log")).expect("a log");
     assert!(log.contains("is gone, and does not come back"), "{log}");
     assert!(person.ok(&["ls"]).0.contains("running"));
+    let (shown, _) = person.ok(&["show", "out"]);
+    assert!(
+        shown.contains("network gone") && shown.contains("pasta ended"),
+        "{shown}"
+    );
 }
 
 /// Without the device that `pasta` needs, the request is refused by its row, with what mends it.

@@ -37,6 +37,8 @@ use std::time::{Duration, Instant};
 pub(super) const DONE: &[u8] = b"\0";
 /// Longest reason that is told, in bytes.
 const REASON_LIMIT: usize = 1_000;
+/// Its name, as `ps` shows it.
+const NAME: &std::ffi::CStr = c"insula-keeper";
 /// How long the way out may take to come.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// The node's addresses are looked at at least so often, should news of them be lost.
@@ -157,6 +159,7 @@ fn write_note(path: &Path, note: &KeeperNote) -> Result<(), String> {
 
 /// The keeper's life.
 fn keep(kept: &Kept<'_>, network: &File, told: &OwnedFd, own_pid: i32) -> ! {
+    let _ = rustix::thread::set_name(NAME);
     let mut keeper = match Keeper::connect(kept, network, own_pid) {
         Ok(keeper) => keeper,
         Err(reason) => fail(told, &reason),
