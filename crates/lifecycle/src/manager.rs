@@ -42,7 +42,7 @@ pub use images::{Catalogue, IMAGES_LIMIT};
 pub use outcome::outcome;
 pub use pause::PAUSE_ROW;
 pub use placement::explain;
-pub use retention::{ENDED_LIMIT, KEY_RETENTION_MS, OUTPUT_RETENTION_MS};
+pub use retention::{ENDED_LIMIT, KEPT_LIMIT, KEY_RETENTION_MS, OUTPUT_RETENTION_MS};
 pub use retry::{RETRY_LIMIT, RETRY_PAUSE_LIMIT_MS, RETRY_PAUSE_MS, retry_pause_ms};
 pub use site::{ATTEMPT_LIMIT, Site};
 pub use stop::STOP_GRACE_MS;

@@ -12,6 +12,7 @@ use clap::Args;
 use futures::TryStreamExt as _;
 use public_api::{ArrayView, ElementView, LogQuery, OutputStream, ProblemCode, SessionView};
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Elements that are followed at the same time; the output of later ones is kept and comes after.
 const FOLLOWED_LIMIT: usize = 64;
@@ -57,7 +58,10 @@ pub(crate) async fn logs(context: Context, arguments: LogsArguments) -> Result<u
     let sinks = (&mut stdout, &mut stderr);
     let both = async {
         match &named {
-            Named::Session(session) => of_session(&site, session, &arguments, sinks).await,
+            Named::Session(session) => {
+                refuse_absent_attempt(session, &arguments)?;
+                of_session(&site, session, &arguments, sinks).await
+            }
             Named::Array(array) => of_array(&site, array, &arguments, sinks).await,
         }
     };
@@ -107,6 +111,18 @@ async fn of_session(
     Ok(())
 }
 
+/// Nothing comes of an attempt that an ended session never had: that is not "it wrote nothing".
+fn refuse_absent_attempt(session: &SessionView, arguments: &LogsArguments) -> Result<(), Failure> {
+    let had = session.attempt;
+    match arguments.attempt {
+        Some(wanted) if session.outcome.is_some() && wanted > had.max(1) => {
+            let word = if had == 1 { "attempt" } else { "attempts" };
+            Err(Failure::new(format!("{} had {had} {word}", session.name)))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// One element after the other; those that are followed at the same time, as many as may be.
 async fn of_array(
     site: &Site,
@@ -116,6 +132,8 @@ async fn of_array(
 ) -> Result<(), Failure> {
     let elements = all_elements(site, &array.id).await?;
     let wanted = |element: &ElementView| arguments.follow || element.attempt > 0;
+    let lost = AtomicUsize::new(0);
+    let lost = &lost;
     let at_once = if arguments.follow { FOLLOWED_LIMIT } else { 1 };
     let (stdout, stderr) = (&*sinks.0, &*sinks.1);
     futures::stream::iter(elements.into_iter().filter(wanted).map(Ok))
@@ -135,10 +153,24 @@ async fn of_array(
             match result {
                 // It was removed meanwhile, or has no such attempt.
                 Err(failure) if failure.code().is_some_and(is_absent) => Ok(()),
+                Err(failure) if failure.code() == Some(ProblemCode::NoSuchFile) => {
+                    lost.fetch_add(1, Ordering::Relaxed);
+                    Ok(())
+                }
                 result => result,
             }
         })
-        .await
+        .await?;
+    match lost.load(Ordering::Relaxed) {
+        0 => {}
+        1 => site
+            .printer
+            .note("the output of 1 element is no longer kept"),
+        lost => site
+            .printer
+            .note(&format!("the output of {lost} elements is no longer kept")),
+    }
+    Ok(())
 }
 
 fn is_absent(code: ProblemCode) -> bool {

@@ -18,7 +18,8 @@ const WAIT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Remove sessions and arrays with their files and output
 ///
-/// What lives is refused, unless --force stops it first.
+/// What lives is refused, unless --force stops it first. If one cannot be removed, the others are
+/// all the same.
 #[derive(Debug, Args)]
 #[command(after_long_help = help())]
 pub(crate) struct RmArguments {
@@ -44,43 +45,66 @@ fn help() -> String {
 pub(crate) async fn rm(context: Context, arguments: RmArguments) -> Result<u8, Failure> {
     let Context { printer, settings } = context;
     let site = Site::open(settings, &printer).await?;
-    let mut removed = Vec::new();
+    let mut asked = Vec::new();
+    let mut code = exit_codes::SUCCESS;
+    let mut tell = |failure: Failure| {
+        printer.failure(&failure, arguments.json);
+        code = failure.exit_code;
+    };
     for name in &arguments.sessions {
-        let result = remove(&site, name, arguments.force).await;
-        removed.push(result.map_err(|failure| match failure.code() {
-            Some(ProblemCode::WrongState) => {
-                failure.hint(format!("`insula rm --force {name}` stops it first"))
+        match remove(&site, name, arguments.force).await {
+            Ok(named) => asked.push(named),
+            Err(failure) if failure.code() == Some(ProblemCode::WrongState) => {
+                tell(failure.hint(format!("`insula rm --force {name}` stops it first")));
             }
-            _ => failure,
-        })?);
+            Err(failure) => tell(failure),
+        }
     }
-    for named in &removed {
-        await_gone(&site, named).await?;
+    let mut removed = Vec::new();
+    for named in asked {
+        match await_gone(&site, &named).await {
+            Ok(()) => removed.push(named),
+            Err(failure) => tell(failure),
+        }
     }
     if arguments.json {
         let mut json = as_json(&removed);
         json["removed"] = json["sessions"].take();
         json.as_object_mut().expect("an object").remove("sessions");
         printer.json(&json)?;
-        return Ok(exit_codes::SUCCESS);
+        return Ok(code);
     }
     for named in &removed {
         printer.line(named.name())?;
     }
-    Ok(exit_codes::SUCCESS)
+    Ok(code)
 }
 
+/// Asks for a removal. If what was found is not there any more, it has been removed: by us, whose
+/// answer was lost, or by somebody else.
 async fn remove(site: &Site, name: &str, force: bool) -> Result<Named, Failure> {
-    Ok(match Named::find(site, name).await? {
+    let found = Named::find(site, name).await?;
+    let asked = match &found {
         Named::Session(session) => {
-            let asked = async |client: &Client| client.remove(&session.id, force).await;
-            Named::Session(Box::new(site.call(asked).await?))
+            let ask = async |client: &Client| client.remove(&session.id, force).await;
+            let asked = site.call(ask).await;
+            asked.map(|session| Named::Session(Box::new(session)))
         }
         Named::Array(array) => {
-            let asked = async |client: &Client| client.remove_array(&array.id, force).await;
-            Named::Array(Box::new(site.call(asked).await?))
+            let ask = async |client: &Client| client.remove_array(&array.id, force).await;
+            let asked = site.call(ask).await;
+            asked.map(|array| Named::Array(Box::new(array)))
         }
-    })
+    };
+    match asked {
+        Err(failure) if is_gone(&failure) => Ok(found),
+        asked => asked,
+    }
+}
+
+fn is_gone(failure: &Failure) -> bool {
+    let gone = [ProblemCode::NoSuchSession, ProblemCode::NoSuchArray];
+    failure.code().is_some_and(|code| gone.contains(&code))
 }
 
 async fn await_gone(site: &Site, named: &Named) -> Result<(), Failure> {
@@ -96,11 +120,8 @@ async fn await_gone(site: &Site, named: &Named) -> Result<(), Failure> {
                 site.call(look).await
             }
         };
-        let gone = [ProblemCode::NoSuchSession, ProblemCode::NoSuchArray];
         match looked {
-            Err(failure) if failure.code().is_some_and(|code| gone.contains(&code)) => {
-                return Ok(());
-            }
+            Err(failure) if is_gone(&failure) => return Ok(()),
             Err(failure) => return Err(failure),
             Ok(()) => tokio::time::sleep(LOOK_AGAIN).await,
         }

@@ -11,7 +11,6 @@ use crate::named::Named;
 use crate::printer::Printer;
 use crate::progress::Spinner;
 use clap::Args;
-use client::Client;
 use public_api::{ListQuery, PAGE_LIMIT, ProblemCode, StopSession};
 use std::time::Duration;
 
@@ -143,8 +142,17 @@ async fn ask(site: &Site, name: &str, order: &StopSession) -> Result<Named, Fail
     let session = match Named::find(site, name).await? {
         Named::Session(session) => session,
         Named::Array(array) => {
-            let asked = async |client: &Client| client.stop_array(&array.id, order).await;
-            let array = site.call(asked).await?;
+            let id = array.id.as_str();
+            let array = match site
+                .call(async |client| client.stop_array(id, order).await)
+                .await
+            {
+                // All of its elements have ended.
+                Err(failure) if failure.code() == Some(ProblemCode::WrongState) => {
+                    site.call(async |client| client.array(id).await).await?
+                }
+                result => result?,
+            };
             return Ok(Named::Array(Box::new(array)));
         }
     };

@@ -344,7 +344,22 @@ fn a_group_is_throttled_downloaded_stopped_and_removed_by_its_name() {
     site.ok(&["stop", "group", "--grace", "0s"]);
     let outcomes = || site.json(&["show", "group", "--json"])["array"]["outcomes"].clone();
     eventually("all have ended", || outcomes()["stopped"] == 4);
-    site.ok(&["rm", "group"]);
+    site.ok(&["stop", "group"]);
+    let refused = site.insula(&["logs", "group.3", "--attempt", "2"]);
+    assert!(
+        text(&refused.stderr).contains("group.3 had 1 attempt"),
+        "{}",
+        told(&refused)
+    );
+    // What cannot be removed does not keep the rest.
+    let removed = site.insula(&["rm", "nobody", "group"]);
+    assert_eq!(removed.status.code(), Some(1), "{}", told(&removed));
+    assert_eq!(text(&removed.stdout), "group\n");
+    assert!(
+        text(&removed.stderr).contains("there is no session `nobody`"),
+        "{}",
+        told(&removed)
+    );
     let gone = site.insula(&["show", "group"]);
     assert!(!gone.status.success(), "{}", told(&gone));
     let listed = site.json(&["ls", "--all", "--json"]);

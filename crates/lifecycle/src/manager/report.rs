@@ -123,6 +123,8 @@ impl Site {
                 Standing::Older => {
                     foreign.insert(member.id, foreign_of(member, true));
                 }
+                // The node still tells that it removed what we have forgotten since.
+                Standing::Unknown if member.state == MemberState::Gone => {}
                 Standing::Unknown => {
                     let mut unknown = foreign_of(member, false);
                     self.keep_spec(report.node, member.id, &mut unknown);

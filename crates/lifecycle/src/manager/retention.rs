@@ -8,9 +8,12 @@ use domain::{MemberState, Now, SessionId, Timestamp};
 pub const OUTPUT_RETENTION_MS: u64 = 7 * DAY_MS;
 /// How long an idempotency key is kept, in milliseconds: a day.
 pub const KEY_RETENTION_MS: u64 = DAY_MS;
-/// Most ended sessions in memory; beyond it the oldest are retired early. Sessions of which no
-/// node has anything leave after a day.
+/// Above so many ended sessions in memory those of which no node has anything leave it, the oldest
+/// first, before their day is over.
 pub const ENDED_LIMIT: usize = 10_000;
+/// Above so many ended sessions in memory the oldest lose their files and logs before their week is
+/// over, which an event tells.
+pub const KEPT_LIMIT: usize = 50_000;
 /// Most sessions that one tick retires.
 const RETIRE_LIMIT: usize = 500;
 const DAY_MS: u64 = 86_400_000;
@@ -18,46 +21,54 @@ const DAY_MS: u64 = 86_400_000;
 impl Site {
     pub(super) fn retire(&mut self, now: Now) {
         self.retire_keys(now.wall);
-        let excess = self.ended.len().saturating_sub(ENDED_LIMIT);
-        let old: Vec<SessionId> = self
-            .ended
-            .iter()
-            .enumerate()
-            .take_while(|(place, (ended, _))| *place < excess || age_ms(*ended, now) >= DAY_MS)
-            .filter(|(place, (ended, id))| *place < excess || self.is_due(*id, age_ms(*ended, now)))
-            .map(|(_, (_, id))| *id)
-            .take(RETIRE_LIMIT)
-            .collect();
-        for (place, id) in old.into_iter().enumerate() {
-            // Twice the limit is only reached if nodes stay away that long: then memory comes
-            // before the files there, which will be reported as unclaimed.
-            let crowded = place < excess.saturating_sub(ENDED_LIMIT);
-            self.retire_session(id, crowded);
+        let above = |limit: usize| self.ended.len().saturating_sub(limit);
+        let (mut spare, mut crowd, crush) =
+            (above(ENDED_LIMIT), above(KEPT_LIMIT), above(2 * KEPT_LIMIT));
+        let mut steps = Vec::new();
+        for (place, (ended, id)) in self.ended.iter().enumerate() {
+            let age_ms = now.wall.micros_since(*ended) / 1_000;
+            let is_over = spare == 0 && age_ms < DAY_MS;
+            if is_over || steps.len() == RETIRE_LIMIT {
+                break;
+            }
+            let entry = &self.sessions[id];
+            let mut members = entry.record.all_members();
+            let is_empty = members.all(|member| member.state == MemberState::Gone);
+            if is_empty && (spare > 0 || age_ms >= DAY_MS) || place < crush {
+                spare = spare.saturating_sub(1);
+                steps.push((*id, Retirement::Forget));
+            } else if !is_empty && (crowd > 0 || age_ms >= OUTPUT_RETENTION_MS) {
+                crowd = crowd.saturating_sub(1);
+                if !entry.purge {
+                    let is_early = age_ms < OUTPUT_RETENTION_MS;
+                    steps.push((*id, Retirement::Purge { is_early }));
+                }
+            }
+        }
+        for (id, step) in steps {
+            self.retire_session(id, step, now);
         }
     }
 
-    fn is_due(&self, id: SessionId, age_ms: u64) -> bool {
-        let entry = &self.sessions[&id];
-        let empty = entry
-            .record
-            .all_members()
-            .all(|m| m.state == MemberState::Gone);
-        empty || age_ms >= OUTPUT_RETENTION_MS && !entry.purge
-    }
-
-    /// Forgets a session of which no node has anything; has the nodes remove the rest of another.
-    fn retire_session(&mut self, id: SessionId, crowded: bool) {
-        let entry = self.entry_mut(id);
-        let empty = entry
-            .record
-            .all_members()
-            .all(|m| m.state == MemberState::Gone);
-        if empty || crowded {
-            self.forget(id);
-            self.out.forgotten.push(id);
-        } else if !entry.purge {
-            entry.purge = true;
-            self.out.touched.insert(id);
+    fn retire_session(&mut self, id: SessionId, step: Retirement, now: Now) {
+        match step {
+            Retirement::Forget => {
+                self.forget(id);
+                self.out.forgotten.push(id);
+            }
+            Retirement::Purge { is_early } => {
+                let entry = self.entry_mut(id);
+                entry.purge = true;
+                let name = entry.record.shown_name();
+                self.out.touched.insert(id);
+                if is_early {
+                    let message = format!(
+                        "the files and logs of session {name} are removed early: more than \
+                         {KEPT_LIMIT} sessions have ended that have some"
+                    );
+                    self.note_session(id, now, "session.output-removed", message);
+                }
+            }
         }
     }
 
@@ -67,6 +78,12 @@ impl Site {
     }
 }
 
-fn age_ms(ended: Timestamp, now: Now) -> u64 {
-    now.wall.micros_since(ended) / 1_000
+/// What becomes of a session that has ended.
+#[derive(Clone, Copy, Debug)]
+enum Retirement {
+    /// It leaves memory; its row stays in the store. Where a node still has something of it, which
+    /// is so only if nodes stay away until twice [`KEPT_LIMIT`] is reached, that is unclaimed.
+    Forget,
+    /// The nodes remove what they have of it.
+    Purge { is_early: bool },
 }

@@ -2,7 +2,7 @@
 
 use crate::shared::LeaderError;
 use domain::amounts::show_bytes;
-use lifecycle::manager::{OUTPUT_RETENTION_MS, Refusal};
+use lifecycle::manager::{KEPT_LIMIT, OUTPUT_RETENTION_MS, Refusal};
 use node_api::NodeError;
 use public_api::{Problem, ProblemCode};
 
@@ -104,7 +104,10 @@ pub(crate) fn refused(refusal: &Refusal) -> Problem {
 /// For how long `what` (with its verb) is there.
 pub(crate) fn kept_for(what: &str) -> String {
     let days = OUTPUT_RETENTION_MS / 86_400_000;
-    format!("{what} kept for {days} days after the end of a session")
+    format!(
+        "{what} kept for {days} days after the end of a session; of more than {KEPT_LIMIT} sessions \
+         the oldest lose them earlier"
+    )
 }
 
 /// An answer of a node to a call for a session.

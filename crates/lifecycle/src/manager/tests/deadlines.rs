@@ -2,8 +2,8 @@
 
 use super::bench::{Bench, exited, running, spec, stopped};
 use crate::manager::{
-    ENDED_LIMIT, EventKind, OUTPUT_RETENTION_MS, PLACED_DEADLINE_MS, PREPARING_DEADLINE_MS,
-    STARTING_DEADLINE_MS, TICK_GAP_MS,
+    ENDED_LIMIT, EventKind, KEPT_LIMIT, OUTPUT_RETENTION_MS, PLACED_DEADLINE_MS,
+    PREPARING_DEADLINE_MS, STARTING_DEADLINE_MS, TICK_GAP_MS,
 };
 use domain::{MemberState, NodeId};
 use node_api::Want;
@@ -128,32 +128,67 @@ fn what_ended_leaves_its_node_after_a_week_and_memory_after_that() {
     assert!(bench.last.rows.is_empty(), "its row stays in the store");
 }
 
-#[test]
-fn memory_keeps_a_bounded_number_of_ended_sessions() {
-    let mut bench = Bench::new();
-    let session = bench.create(spec());
-    let member = bench.member(session, 0);
-    bench.report(1, &[(member, exited(member, 0))]);
-    let record = bench.record(session).clone();
-    // Put into memory as a load would; stepping through ten thousand lives takes too long here.
-    for number in 0..ENDED_LIMIT as u64 {
+/// Puts sessions like this one into memory that ended just after it, as a load would; stepping
+/// through so many lives takes too long here.
+fn remember_many(bench: &mut Bench, like: domain::SessionId, count: usize, state: &MemberState) {
+    let record = bench.record(like).clone();
+    for number in 0..count as u64 {
         let mut other = record.clone();
         other.id = domain::SessionId(1_000_000 + number);
-        other.members[0].state = MemberState::Gone;
+        other.members[0].state = state.clone();
         other.members[0].id.session = other.id;
         other.ended_at = Some(domain::Timestamp(super::bench::START + 1));
         bench.site.remember(other.clone());
         bench.view.sessions.insert(other.id, other.into());
     }
+}
+
+#[test]
+fn what_has_files_outlives_any_number_that_have_none() {
+    let mut bench = Bench::new();
+    let session = bench.create(spec());
+    let member = bench.member(session, 0);
+    bench.report(1, &[(member, exited(member, 0))]);
+    remember_many(&mut bench, session, ENDED_LIMIT + 1_000, &MemberState::Gone);
+    for _ in 0..5 {
+        bench.step(EventKind::Tick);
+    }
+    assert_eq!(bench.site.sessions().count(), ENDED_LIMIT);
+    assert_eq!(bench.word(session), "ended", "the oldest");
+    assert!(!matches!(bench.want(1, member), Some(Want::Purge { .. })));
+}
+
+#[test]
+fn above_a_number_the_oldest_lose_their_files_early_and_it_is_told() {
+    let mut bench = Bench::new();
+    let session = bench.create(spec());
+    let member = bench.member(session, 0);
+    let end = exited(member, 0);
+    bench.report(1, &[(member, end.clone())]);
+    remember_many(&mut bench, session, KEPT_LIMIT - 1, &end);
     bench.step(EventKind::Tick);
+    assert!(!bench.codes().contains(&"session.output-removed"));
+    let next = bench.create(spec());
+    let newest = bench.member(next, 0);
+    bench.report(1, &[(member, end), (newest, exited(newest, 0))]);
+    bench.step(EventKind::Tick);
+    let told = |bench: &Bench| {
+        let codes = bench.codes();
+        codes
+            .iter()
+            .filter(|code| **code == "session.output-removed")
+            .count()
+    };
+    assert_eq!(told(&bench), 1);
     assert!(
         matches!(bench.want(1, member), Some(Want::Purge { .. })),
         "the oldest goes first"
     );
+    bench.step(EventKind::Tick);
+    assert_eq!(told(&bench), 1, "one is enough");
     bench.report(1, &[(member, MemberState::Gone)]);
     bench.step(EventKind::Tick);
     assert!(bench.site.session(session).is_none());
-    assert_eq!(bench.site.sessions().count(), ENDED_LIMIT);
 }
 
 #[test]

@@ -14,6 +14,16 @@ fn stranger() -> MemberId {
 }
 
 #[test]
+fn what_was_removed_and_forgotten_is_not_unclaimed() {
+    let mut bench = Bench::new();
+    bench.report(1, &[(stranger(), MemberState::Gone)]);
+    assert!(!bench.codes().contains(&"member.unclaimed"));
+    assert!(!bench.view.unclaimed.contains_key(&NodeId(1)));
+    bench.report(1, &[(stranger(), running())]);
+    assert!(bench.codes().contains(&"member.unclaimed"));
+}
+
+#[test]
 fn an_unclaimed_member_runs_on_is_shown_and_occupies() {
     let mut bench = Bench::new();
     let spec_of = |cpu| SessionSpec {

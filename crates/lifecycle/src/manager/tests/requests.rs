@@ -159,7 +159,7 @@ fn what_cannot_be_enforced_is_refused_by_its_row_and_accepted_by_best_effort() {
     let refusal = bench.refused(None, spec());
     assert_eq!(
         refusal.to_string(),
-        "no node can enforce `limit.pids`: no pids controller on n1"
+        "no node can enforce `limit.pids`: on n1, no pids controller"
     );
     bench.create(SessionSpec {
         best_effort: true,
