@@ -223,8 +223,12 @@ async fn a_chain_of_processes_stands_still_or_all_of_it_goes_on() {
     let Some(bench) = pausing_bench().await else {
         return;
     };
-    let chain = "perl -e 'while (1) { open(my $f, \">>\", \"chain\"); print $f \"x\"; \
-                 close($f); my $child = fork(); exit 0 if $child; }' & sleep 1000";
+    let chain = r#"python3 -c '
+import os
+while True:
+    with open("chain", "a") as file: file.write("x")
+    if os.fork(): os._exit(0)
+' & sleep 1000"#;
     let container = bench.container(0, chain);
     bench.start(&container).await.expect("it starts");
     let chain = container.directory.join(layout::WORK).join("chain");
