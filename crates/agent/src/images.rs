@@ -19,6 +19,7 @@ mod users;
 pub(crate) use collect::collect;
 pub(crate) use fetch::{FetchError, provide};
 pub(crate) use root::{MemberRoot, RootError, member_root};
+use unlisted::Restored;
 pub(crate) use unlisted::{UnlistedError, restore};
 pub(crate) use users::Identity;
 
@@ -44,6 +45,8 @@ pub(crate) struct NodeImages {
     claims: Mutex<BTreeMap<MemberId, ImageId>>,
     flights: Mutex<BTreeMap<Digest, Arc<Flight>>>,
     waiting: Mutex<BTreeMap<MemberId, Waiting>>,
+    /// What sessions on an image get in their writable layer.
+    restored: Mutex<BTreeMap<ImageId, Arc<Restored>>>,
     /// A claim was given up: something may be garbage now.
     released: Notify,
 }
@@ -93,6 +96,7 @@ impl NodeImages {
             claims: Mutex::default(),
             flights: Mutex::default(),
             waiting: Mutex::default(),
+            restored: Mutex::default(),
             released: Notify::new(),
         })
     }

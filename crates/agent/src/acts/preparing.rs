@@ -9,7 +9,7 @@ use crate::images::{
 };
 use crate::shared::{Shared, chain};
 use domain::image::Manifest;
-use domain::{HOST_IMAGE, MemberId};
+use domain::{HOST_IMAGE, ImageId, MemberId};
 use engine_api::layout;
 use lifecycle::agent::AgentEventKind;
 use node_api::{MemberSpec, NodeError};
@@ -93,15 +93,16 @@ async fn prepare_tries(
     let (file, prepared) = known.await??;
     let file = file.ok_or(PrepareError::NoSpecification)?;
     check(&file.spec).await?;
-    let mut manifest = None;
+    let mut image_used = None;
     if let Some(image) = &file.spec.session.imported {
-        manifest = Some(provide(shared, member, image.id, abandoned).await?);
+        let provided = provide(shared, member, image.id, abandoned).await?;
+        image_used = Some((image.id, provided));
     }
     if prepared {
         return Ok(());
     }
-    if let Some(manifest) = manifest {
-        restore_unlisted(shared, &directory, manifest, file.slot).await?;
+    if let Some(image) = image_used {
+        restore_unlisted(shared, &directory, image, file.slot).await?;
     }
     let upload = file.spec.session.upload;
     let inside = root_of(shared, member, &file.spec).await?.identity.run_as;
@@ -155,13 +156,13 @@ async fn prepare_tries(
 async fn restore_unlisted(
     shared: &Arc<Shared>,
     directory: &MemberDirectory,
-    manifest: Manifest,
+    (image, manifest): (ImageId, Manifest),
     slot: u32,
 ) -> Result<(), PrepareError> {
     let is_root = rustix::process::geteuid().is_root();
     let uids = is_root.then(|| shared.uids(slot));
     let (shared, upper) = (Arc::clone(shared), directory.entry(layout::UPPER));
-    let restoring = move || restore(&shared.images, &manifest, &upper, uids);
+    let restoring = move || restore(&shared.images, (image, &manifest), &upper, uids);
     Ok(tokio::task::spawn_blocking(restoring).await??)
 }
 

@@ -7,23 +7,28 @@
 //! what such a directory is differs from image to image: it is made in the writable layer of each
 //! session, where overlayfs takes it from.
 
-use super::NodeImages;
 use super::merged::Merged;
+use super::{NodeImages, held};
 use ::images::StoreError;
+use domain::ImageId;
 use domain::image::Manifest;
 use engine_api::UidRange;
 use rustix::fs::{
-    Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, fchmod, fchown, fstat, futimens, mkdirat,
-    openat,
+    Gid, Mode, OFlags, Timespec, Timestamps, Uid, fchmod, fchown, fstat, futimens, mkdirat, openat,
 };
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
-/// Most directories that are made for one session; further ones are root's. Honest images have a
-/// few dozen at most.
+/// Most directories of an image that are looked at; further ones are root's. Honest images have a
+/// few thousand at most.
+const LOOKED_AT_LIMIT: usize = 100_000;
+/// Most of them that are made for one session. Few differ from what they are by themselves.
 const RESTORED_LIMIT: usize = 10_000;
+/// Images of which is remembered what is to be made.
+const REMEMBERED_LIMIT: usize = 256;
 /// Bits of a mode that a directory of an image has.
 const MODE_BITS: u32 = 0o1777;
 
@@ -36,48 +41,79 @@ pub(crate) enum UnlistedError {
     Make(#[from] Errno),
 }
 
+/// What a directory is.
+#[derive(Clone, Copy, Debug)]
+struct Facts {
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+/// Directories that a session gets in its writable layer, in the order in which they are made.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Restored(BTreeMap<Vec<u8>, Facts>);
+
 /// Makes the directories of an image that are not what its lower layers say in `upper`, which no
 /// command has written to yet. `uids`: to whom they are given, where there is a choice. Blocks.
 pub(crate) fn restore(
     images: &NodeImages,
-    manifest: &Manifest,
+    (image, manifest): (ImageId, &Manifest),
     upper: &Path,
     uids: Option<UidRange>,
 ) -> Result<(), UnlistedError> {
-    let lists: Result<Vec<BTreeSet<Vec<u8>>>, StoreError> = manifest
-        .layers
-        .iter()
-        .map(|layer| images.store.unlisted(layer))
-        .collect();
-    let lists = lists?;
-    // The lowest layer has nobody below it.
-    if lists.iter().skip(1).all(BTreeSet::is_empty) {
-        return Ok(());
-    }
-    let Some(layers) = images.paths(manifest) else {
-        return Ok(());
+    let known = held(&images.restored).get(&image).cloned();
+    let restored = match known {
+        Some(known) => known,
+        None => {
+            let found = Arc::new(look(images, manifest)?);
+            let mut remembered = held(&images.restored);
+            if remembered.len() >= REMEMBERED_LIMIT {
+                remembered.clear();
+            }
+            remembered.insert(image, Arc::clone(&found));
+            found
+        }
     };
-    let merged = Merged::open(&layers)?;
-    let wanted = wanted(&merged, &lists)?;
-    if wanted.is_empty() {
+    if restored.0.is_empty() {
         return Ok(());
     }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let upper = rustix::fs::open(upper, flags, Mode::empty())?;
-    for path in wanted.keys() {
-        make(&merged, &wanted, &upper, path, uids)?;
+    let upper = rustix::fs::open(upper, directory_flags(), Mode::empty())?;
+    for (path, facts) in &restored.0 {
+        make(&upper, path, facts, uids)?;
     }
     Ok(())
 }
 
-/// What directories shall be whose highest layer does not say.
-fn wanted(merged: &Merged, lists: &[BTreeSet<Vec<u8>>]) -> Result<BTreeMap<Vec<u8>, Stat>, Errno> {
+fn directory_flags() -> OFlags {
+    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
+}
+
+fn look(images: &NodeImages, manifest: &Manifest) -> Result<Restored, UnlistedError> {
+    let layers = manifest.layers.iter();
+    let lists: Result<Vec<BTreeSet<Vec<u8>>>, StoreError> =
+        layers.map(|layer| images.store.unlisted(layer)).collect();
+    let lists = lists?;
+    // The lowest layer has nobody below it.
+    if lists.iter().skip(1).all(BTreeSet::is_empty) {
+        return Ok(Restored::default());
+    }
+    let Some(layers) = images.paths(manifest) else {
+        return Ok(Restored::default());
+    };
+    let merged = Merged::open(&layers)?;
+    Ok(wanted(&merged, &lists)?)
+}
+
+/// What directories shall be whose highest layer does not say, with those on the way to them.
+fn wanted(merged: &Merged, lists: &[BTreeSet<Vec<u8>>]) -> Result<Restored, Errno> {
     let mut wanted = BTreeMap::new();
     let paths: BTreeSet<&Vec<u8>> = lists.iter().skip(1).flatten().collect();
-    for path in paths {
+    for path in paths.into_iter().take(LOOKED_AT_LIMIT) {
         let parts = merged.parts(path)?;
         let says = |place: usize| !lists[place].contains(path);
-        let Some((highest, _)) = parts.first() else {
+        let Some((highest, shown)) = parts.first() else {
             continue;
         };
         if says(*highest) {
@@ -86,68 +122,67 @@ fn wanted(merged: &Merged, lists: &[BTreeSet<Vec<u8>>]) -> Result<BTreeMap<Vec<u
         let Some((_, below)) = parts.iter().find(|(place, _)| says(*place)) else {
             continue;
         };
-        if wanted.len() == RESTORED_LIMIT {
-            tracing::warn!("over {RESTORED_LIMIT} directories of an image have no owner of theirs");
+        let (shown, below) = (facts(shown)?, facts(below)?);
+        let kind = |facts: &Facts| (facts.mode, facts.uid, facts.gid);
+        if kind(&shown) == kind(&below) {
+            continue;
+        }
+        if wanted.len() >= RESTORED_LIMIT {
+            tracing::warn!("over {RESTORED_LIMIT} directories of an image are root's");
             break;
         }
-        wanted.insert(path.clone(), fstat(below)?);
+        wanted.insert(path.clone(), below);
     }
-    Ok(wanted)
-}
-
-/// Makes a directory with those on the way to it.
-fn make(
-    merged: &Merged,
-    wanted: &BTreeMap<Vec<u8>, Stat>,
-    upper: &OwnedFd,
-    path: &[u8],
-    uids: Option<UidRange>,
-) -> Result<(), Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut current: Option<OwnedFd> = None;
-    let mut end = 0;
-    for name in path.split(|byte| *byte == b'/') {
-        end += name.len();
-        let here = &path[..end];
-        let parent = current.as_ref().unwrap_or(upper);
-        let is_new = match mkdirat(parent, name, Mode::RWXU) {
-            Ok(()) => true,
-            Err(Errno::EXIST) => false,
-            Err(error) => return Err(error),
-        };
-        let opened = openat(parent, name, flags, Mode::empty())?;
-        if is_new || here == path {
-            let facts = match wanted.get(here) {
-                Some(facts) => *facts,
-                None => match merged.parts(here)?.first() {
-                    Some((_, highest)) => fstat(highest)?,
-                    None => return Err(Errno::NOTDIR),
-                },
-            };
-            settle(&opened, &facts, uids)?;
+    for path in wanted.keys().cloned().collect::<Vec<_>>() {
+        let ends = path.iter().enumerate();
+        let ends = ends.filter(|(_, byte)| **byte == b'/');
+        for (end, _) in ends {
+            let above = &path[..end];
+            if let (false, Some((_, highest))) =
+                (wanted.contains_key(above), merged.parts(above)?.first())
+            {
+                wanted.insert(above.to_vec(), facts(highest)?);
+            }
         }
-        current = Some(opened);
-        end += 1;
     }
-    Ok(())
+    Ok(Restored(wanted))
 }
 
-fn settle(directory: &OwnedFd, facts: &Stat, uids: Option<UidRange>) -> Result<(), Errno> {
-    if let Some(uids) = uids {
-        let (user, group) = (uids.shifted(facts.st_uid), uids.shifted(facts.st_gid));
-        fchown(
-            directory,
-            Some(Uid::from_raw(user)),
-            Some(Gid::from_raw(group)),
-        )?;
+fn facts(directory: impl AsFd) -> Result<Facts, Errno> {
+    let found = fstat(directory)?;
+    Ok(Facts {
+        mode: found.st_mode & MODE_BITS,
+        uid: found.st_uid,
+        gid: found.st_gid,
+        seconds: found.st_mtime,
+        nanoseconds: i64::try_from(found.st_mtime_nsec).unwrap_or(0),
+    })
+}
+
+/// Makes a directory; those on the way to it are there.
+fn make(upper: &OwnedFd, path: &[u8], facts: &Facts, uids: Option<UidRange>) -> Result<(), Errno> {
+    let mut opened: Option<OwnedFd> = None;
+    for name in path.split(|byte| *byte == b'/') {
+        let parent = opened.as_ref().unwrap_or(upper);
+        match mkdirat(parent, name, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+        opened = Some(openat(parent, name, directory_flags(), Mode::empty())?);
     }
-    fchmod(directory, Mode::from_raw_mode(facts.st_mode & MODE_BITS))?;
+    let directory = opened.ok_or(Errno::INVAL)?;
+    if let Some(uids) = uids {
+        let (user, group) = (uids.shifted(facts.uid), uids.shifted(facts.gid));
+        let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+        fchown(&directory, Some(user), Some(group))?;
+    }
+    fchmod(&directory, Mode::from_raw_mode(facts.mode))?;
     let time = Timespec {
-        tv_sec: facts.st_mtime,
-        tv_nsec: i64::try_from(facts.st_mtime_nsec).unwrap_or(0),
+        tv_sec: facts.seconds,
+        tv_nsec: facts.nanoseconds,
     };
     futimens(
-        directory,
+        &directory,
         &Timestamps {
             last_access: time,
             last_modification: time,
@@ -183,6 +218,11 @@ mod tests {
             (0, "own", 0o700),
             (0, "hidden", 0o700),
             (0, "only", 0o700),
+            (0, "same", 0o755),
+            (0, "way/to", 0o700),
+            (0, "way", 0o755),
+            (2, "way/to", 0o755),
+            (2, "same", 0o755),
             (1, "data", 0o711),
             (1, "tmp", 0o755),
             (2, "tmp", 0o755),
@@ -208,19 +248,33 @@ mod tests {
         let lists = [
             list(&[]),
             list(&["tmp"]),
-            list(&["tmp", "data", "data/inner", "hidden", "new"]),
+            list(&[
+                "tmp",
+                "data",
+                "data/inner",
+                "hidden",
+                "new",
+                "same",
+                "way",
+                "way/to",
+            ]),
         ];
         let merged = Merged::open(&roots).expect("opened");
         let wanted = wanted(&merged, &lists).expect("looked at");
         let found: Vec<(&str, u32)> = wanted
+            .0
             .iter()
-            .map(|(path, facts)| {
-                let path = std::str::from_utf8(path).expect("text");
-                (path, facts.st_mode & 0o7777)
-            })
+            .map(|(path, facts)| (std::str::from_utf8(path).expect("text"), facts.mode))
             .collect();
-        // Of two layers that lead through it the lowest one counts, which lists it.
-        let expected = [("data", 0o711), ("data/inner", 0o750), ("tmp", 0o1777)];
+        // Of two layers that lead through it the lowest one counts, which lists it. `way` is as it
+        // is shown, for what is below it; `same` needs nothing.
+        let expected = [
+            ("data", 0o711),
+            ("data/inner", 0o750),
+            ("tmp", 0o1777),
+            ("way", 0o755),
+            ("way/to", 0o700),
+        ];
         assert_eq!(found, expected);
     }
 }
