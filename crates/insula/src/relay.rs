@@ -1,8 +1,8 @@
 //! Between our own streams and a process in a session: output comes and input goes at once, so
 //! that an interrupt passes while output waits.
 
-use crate::daemon::Site;
 use crate::follow::{Sink, tell_gap};
+use crate::printer::Printer;
 use crate::standard_input::read_on_a_thread;
 use crate::terminal::{self, DetachKeys};
 use bytes::Bytes;
@@ -112,10 +112,11 @@ impl Relay {
         (&mut self.stdout, &mut self.stderr)
     }
 
-    /// Carries until the process ends, the connection breaks, or the user leaves.
+    /// Carries until the process ends, the connection breaks, or the user leaves. All that came
+    /// before the end is written first, however slow our reader is.
     pub(crate) async fn carry(
         &mut self,
-        site: &Site,
+        printer: &Printer,
         (mut reader, mut writer): (ProcessReader, ProcessWriter),
     ) -> Result<Relayed, ClientError> {
         let (accepted, window) = watch::channel(Window::default());
@@ -136,32 +137,19 @@ impl Relay {
             window,
             sent: 0,
             interrupts: Vec::new(),
+            way: Way {
+                writer: &mut writer,
+                is_cut: false,
+            },
         };
         let relayed = tokio::select! {
             biased;
-            shown = show.all(site, &mut reader, &accepted) => shown?,
-            left = send.all(&mut writer) => match left {
-                Ok(left) => left,
-                // The other side of the connection tells why.
-                Err(_) => show_rest(&mut reader).await?,
-            },
+            shown = show.all(printer, &mut reader, &accepted) => shown?,
+            left = send.all() => left,
         };
         // A site that does not take it will notice all the same.
         let _ = timeout(FAREWELL, writer.close()).await;
         Ok(relayed)
-    }
-}
-
-/// After a failure to send: what the site said last.
-async fn show_rest(reader: &mut ProcessReader) -> Result<Relayed, ClientError> {
-    loop {
-        match reader.next().await? {
-            None => return Ok(Relayed::Closed),
-            Some(ServerMessage::Event(ProcessEvent::Ended(end))) => {
-                return Ok(Relayed::Ended(end));
-            }
-            Some(_) => {}
-        }
     }
 }
 
@@ -182,7 +170,7 @@ struct Show<'a> {
 impl Show<'_> {
     async fn all(
         mut self,
-        site: &Site,
+        printer: &Printer,
         reader: &mut ProcessReader,
         accepted: &watch::Sender<Window>,
     ) -> Result<Relayed, ClientError> {
@@ -204,7 +192,7 @@ impl Show<'_> {
                 ServerMessage::Event(ProcessEvent::Gap(gap)) => {
                     self.passed(gap.stream, gap.bytes);
                     if !self.quiet {
-                        tell_gap(&site.printer, gap.bytes);
+                        tell_gap(printer, gap.bytes);
                     }
                 }
                 ServerMessage::Event(ProcessEvent::Accepted(view)) => {
@@ -240,11 +228,37 @@ struct Send<'a> {
     window: watch::Receiver<Window>,
     sent: u64,
     interrupts: Vec<Instant>,
+    way: Way<'a>,
+}
+
+/// The way to the site. It may be cut while what the site said before is still being written: then
+/// nothing is sent any more, and the last of those words tells why.
+struct Way<'a> {
+    writer: &'a mut ProcessWriter,
+    is_cut: bool,
+}
+
+impl Way<'_> {
+    async fn send(&mut self, message: ClientMessage) {
+        if !self.is_cut {
+            self.is_cut = self.writer.send(message).await.is_err();
+        }
+    }
+
+    async fn control(&mut self, control: ProcessControl) {
+        self.send(ClientMessage::Control(control)).await;
+    }
+
+    async fn ping(&mut self) {
+        if !self.is_cut {
+            self.is_cut = self.writer.ping().await.is_err();
+        }
+    }
 }
 
 impl Send<'_> {
     /// Sends until we leave.
-    async fn all(mut self, writer: &mut ProcessWriter) -> Result<Relayed, ClientError> {
+    async fn all(mut self) -> Relayed {
         let mut pings = interval(PING_EVERY);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let [stdout_broken, stderr_broken] = &mut *self.broken;
@@ -252,45 +266,48 @@ impl Send<'_> {
         let mut is_unread = false;
         loop {
             let raw = self.keys != Keys::Plain;
+            // Of what cannot be sent only the keys to leave matter: the rest is for the next
+            // connection.
+            let takes_input = !self.way.is_cut || self.keys == Keys::RawWithDetach;
             tokio::select! {
-                piece = next_piece(self.input, &mut self.window, self.sent) => match piece {
+                piece = next_piece(self.input, &mut self.window, self.sent), if takes_input => match piece {
                     Some(piece) => {
                         let (piece, left) = match self.keys {
                             Keys::RawWithDetach => self.detach.pass(&piece),
                             Keys::Raw | Keys::Plain => (piece.into(), false),
                         };
-                        self.sent += piece.len() as u64;
-                        if !piece.is_empty() {
-                            writer.send(ClientMessage::Input(piece.into())).await?;
+                        if !piece.is_empty() && !self.way.is_cut {
+                            self.sent += piece.len() as u64;
+                            self.way.send(ClientMessage::Input(piece.into())).await;
                         }
                         if left {
-                            return Ok(Relayed::Detached);
+                            return Relayed::Detached;
                         }
                     }
                     None => {
                         *self.input = None;
-                        control(writer, ProcessControl::End).await?;
+                        self.way.control(ProcessControl::End).await;
                     }
                 },
                 _ = self.resized.recv(), if raw => {
-                    control(writer, ProcessControl::Resize(terminal::size())).await?;
+                    self.way.control(ProcessControl::Resize(terminal::size())).await;
                 }
                 () = interrupted(self.interrupt) => {
                     if is_impatient(&mut self.interrupts) {
-                        return Ok(Relayed::Interrupted);
+                        return Relayed::Interrupted;
                     }
                     let order = SignalOrder { signal: SIGINT };
-                    control(writer, ProcessControl::Signal(order)).await?;
+                    self.way.control(ProcessControl::Signal(order)).await;
                 }
                 () = &mut unread, if !is_unread => {
                     if self.leave_unread {
-                        return Ok(Relayed::Unread);
+                        return Relayed::Unread;
                     }
                     is_unread = true;
                     let order = SignalOrder { signal: SIGPIPE };
-                    control(writer, ProcessControl::Signal(order)).await?;
+                    self.way.control(ProcessControl::Signal(order)).await;
                 }
-                _ = pings.tick() => writer.ping().await?,
+                _ = pings.tick() => self.way.ping().await,
             }
         }
     }
@@ -310,10 +327,6 @@ async fn interrupted(interrupt: &mut Option<Signal>) {
         }
         None => pending().await,
     }
-}
-
-async fn control(writer: &mut ProcessWriter, control: ProcessControl) -> Result<(), ClientError> {
-    writer.send(ClientMessage::Control(control)).await
 }
 
 /// The next piece of input once there is room for it, `None` at its end. Never returns where there
@@ -359,3 +372,6 @@ async fn when_broken(
         () = one(stderr) => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

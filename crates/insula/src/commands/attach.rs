@@ -150,7 +150,7 @@ impl Stay<'_> {
                     if self.in_terminal && raw.is_none() {
                         *raw = Some(Raw::enter()?);
                     }
-                    relay.carry(self.site, connection).await
+                    relay.carry(&self.site.printer, connection).await
                 }
                 Err(error) => Err(error),
             };

@@ -92,7 +92,7 @@ pub(crate) async fn exec(context: Context, arguments: ExecArguments) -> Result<u
     let with_input = arguments.interactive || arguments.terminal;
     let mut relay = Relay::new(keys, with_input)?;
     let relayed = tokio::select! {
-        relayed = relay.carry(&site, connection) => relayed,
+        relayed = relay.carry(&site.printer, connection) => relayed,
         exit_code = leaving.asked() => {
             tidy(raw);
             printer.note("asked to end: the command is hung up");

@@ -31,7 +31,9 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 /// A client over TCP that is silent for so long, while it is listened to, is gone. On a Unix
 /// socket the kernel tells.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
-/// Longest wait for the last message to be taken, and for the client's own close after it.
+/// Longest wait for the last message to be taken, and for the client's own close after it, where
+/// the client did something that it may not, or the daemon ends. Whoever reads the output of a
+/// process slowly is waited for as long as it lives.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Messages read ahead of what the process takes.
 const QUEUE_LIMIT: usize = 4;
@@ -118,8 +120,10 @@ enum End {
     Done,
     /// The client went first.
     Gone,
-    /// This has to be told.
+    /// It broke off, which has to be told after what was sent.
     Problem(Box<Problem>),
+    /// The client asked for what is not given, or did what it may not.
+    Refused(Box<Problem>),
     /// The daemon ends.
     Shutdown,
 }
@@ -138,16 +142,41 @@ async fn serve<Open, Opened>(
         end = converse(&mut out, &mut messages, silence_limit, open) => end,
         () = shutdown.cancelled() => End::Shutdown,
     };
-    let (problem, code) = match end {
+    let (problem, code, patient) = match end {
         End::Gone => return,
-        End::Done => (None, close_code::NORMAL),
-        End::Problem(problem) => (Some(*problem), close_code::POLICY),
+        End::Done => (None, close_code::NORMAL, true),
+        End::Problem(problem) => (Some(*problem), close_code::POLICY, true),
+        End::Refused(problem) => (Some(*problem), close_code::POLICY, false),
         End::Shutdown => {
             let problem = Problem::new(ProblemCode::Unavailable, "the site is going down");
-            (Some(problem), close_code::AWAY)
+            (Some(problem), close_code::AWAY, false)
         }
     };
-    let farewell = async {
+    let farewell = say_farewell(&mut out, &mut messages, silence_limit, problem, code);
+    let hurry = async {
+        if patient {
+            shutdown.cancelled().await;
+        }
+        tokio::time::sleep(FAREWELL).await;
+    };
+    // Whoever does not take it in time is not told.
+    tokio::select! {
+        () = farewell => {}
+        () = hurry => {}
+    }
+}
+
+/// Says the last words, and returns once the client has gone. What was sent before may still be on
+/// its way to a client whose own reader is slow: a connection that is closed meanwhile fails that
+/// client's next sign of life, and with input unread the kernel would reset it.
+async fn say_farewell(
+    out: &mut Out,
+    messages: &mut In,
+    silence_limit: Option<Duration>,
+    problem: Option<Problem>,
+    code: u16,
+) {
+    let say = async {
         if let Some(problem) = problem {
             let event = ServerMessage::Event(ProcessEvent::Problem { problem });
             out.send(Message::Binary(event.encode())).await?;
@@ -155,12 +184,29 @@ async fn serve<Open, Opened>(
         let reason = "".into();
         let close = CloseFrame { code, reason };
         out.send(Message::Close(Some(close))).await?;
-        // With input unread the kernel would reset the connection, and the client lose the end.
-        while let Some(Ok(_)) = messages.next().await {}
         Ok::<(), axum::Error>(())
     };
-    // Whoever does not take it in time is not told.
-    let _told = timeout(FAREWELL, farewell).await;
+    let listen = async {
+        loop {
+            let next = messages.next();
+            let next = match silence_limit {
+                None => next.await,
+                Some(limit) => timeout(limit, next).await.ok().flatten(),
+            };
+            if !matches!(next, Some(Ok(_))) {
+                return;
+            }
+        }
+    };
+    let say_and_wait = async {
+        // Whoever cannot be told has gone, which the other side tells.
+        let _said = say.await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = listen => {}
+        () = say_and_wait => {}
+    }
 }
 
 type Out = SplitSink<WebSocket, Message>;
@@ -187,7 +233,7 @@ where
     let answer = async {
         match open(order, input.boxed()).await {
             Ok(answers) => write_answers(out, answers).await,
-            Err(problem) => End::Problem(Box::new(problem)),
+            Err(problem) => End::Refused(Box::new(problem)),
         }
     };
     tokio::select! {
@@ -198,7 +244,7 @@ where
 }
 
 fn refuse(detail: &str) -> End {
-    End::Problem(invalid_request(detail).0)
+    End::Refused(invalid_request(detail).0)
 }
 
 /// Passes on what the client sends until it goes, or says what it may not.

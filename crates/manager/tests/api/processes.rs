@@ -138,6 +138,45 @@ async fn a_client_that_goes_leaves_the_process_whether_it_says_so_or_not() {
 }
 
 #[tokio::test]
+async fn whoever_reads_slowly_is_waited_for_until_the_daemon_ends() {
+    let site = Site::start().await;
+    for client in [site.unix(), site.http()] {
+        let (mut reader, mut writer) = client.exec("one", exec("sh")).await.expect("it runs");
+        let output = Bytes::from(vec![7; 1 << 10]);
+        for message in [
+            ClientMessage::Input(output.clone()),
+            ClientMessage::Control(ProcessControl::End),
+        ] {
+            writer.send(message).await.expect("it is there");
+        }
+        nobody_is_joined(&site).await;
+        // All was sent, and nobody reads it for longer than others are waited for.
+        let closed = async {
+            while writer.ping().await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let closed = tokio::time::timeout(Duration::from_secs(3), closed).await;
+        assert!(closed.is_err(), "it is waited for");
+        let first = next(&mut reader).await.expect("well");
+        assert_eq!(first, Some(ServerMessage::Event(ProcessEvent::Started)));
+        let echoed = next(&mut reader).await.expect("well");
+        assert!(echoed == Some(ServerMessage::Stdout(output)));
+        let end = next(&mut reader).await.expect("well");
+        assert!(
+            matches!(end, Some(ServerMessage::Event(ProcessEvent::Ended(_)))),
+            "{end:?}"
+        );
+    }
+    // One that never goes does not hold the daemon up.
+    let (_reader, mut writer) = site.unix().exec("one", exec("sh")).await.expect("it runs");
+    let end = ClientMessage::Control(ProcessControl::End);
+    writer.send(end).await.expect("it is there");
+    nobody_is_joined(&site).await;
+    site.close().await;
+}
+
+#[tokio::test]
 async fn going_down_ends_them_with_a_word() {
     let site = Site::start().await;
     let (mut reader, _writer) = site.unix().exec("one", exec("silent")).await.expect("runs");
