@@ -1,6 +1,6 @@
 //! The rules of a site's containers with the network `egress`, as text for the program `nft`.
 
-use super::{DEVICE_PREFIX, Ipv4Range};
+use super::{DEVICE_PREFIX, Ipv4Range, gateway};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -35,17 +35,22 @@ pub(super) struct Wanted {
 ///
 /// * `arriving` comes before everything else that looks at a packet: no IPv6, and no source
 ///   address but the one that was given to the device.
-/// * `node` keeps containers from the node itself: all its addresses, on whichever device.
+/// * `node` keeps containers from the node itself: all its addresses, on whichever device. The
+///   address that they know it by is for them and the node: the kernel would take it from any
+///   neighbour who sends to it, and names are looked up there.
 /// * `onward` keeps them from each other (also of other sites), from what is denied, and from
 ///   services of the node that it has moved elsewhere by translating their address. Into a
-///   container goes only what answers it. Between devices whose forwarding was off before, nothing
-///   is forwarded as before.
+///   container goes only what answers it. What comes in through a device whose forwarding was off
+///   before goes nowhere else, as before: it is the device where a packet comes in that decides
+///   whether the kernel forwards it, wherever it goes. Only answers to another site's containers
+///   pass, which has its own rules for them.
 pub(super) fn script(wanted: &Wanted) -> String {
     let Wanted {
         table,
         device_prefix: own,
         ..
     } = wanted;
+    let node = gateway(wanted.range);
     let names = "meta l4proto { tcp, udp } th dport 53";
     let refused = "reject with icmpx type admin-prohibited";
     let denied = NEVER
@@ -74,21 +79,13 @@ pub(super) fn script(wanted: &Wanted) -> String {
             "node",
             "type filter hook input priority filter",
             &[
+                format!("iifname != \"lo\" iifname != \"{own}*\" ip daddr {node} drop"),
                 format!("iifname != \"{own}*\" accept"),
                 format!("ip daddr @resolvers {names} accept"),
                 refused.to_owned(),
             ],
         ),
-        chain(
-            "onward",
-            "type filter hook forward priority filter",
-            &[
-                format!("iifname \"{own}*\" jump leaving"),
-                format!("oifname \"{own}*\" ct state established,related accept"),
-                format!("oifname \"{own}*\" drop"),
-                "iifname @switched_on oifname @switched_on drop".to_owned(),
-            ],
-        ),
+        onward(own),
         chain(
             "leaving",
             "",
@@ -107,6 +104,20 @@ pub(super) fn script(wanted: &Wanted) -> String {
     ];
     let _ = write!(text, "table inet {table} {{\n{}}}\n", body.concat());
     text
+}
+
+/// The chain that looks at what the node forwards; `own` is the beginning of our devices' names.
+fn onward(own: &str) -> String {
+    let answers = "ct state established,related accept";
+    let rules = [
+        format!("iifname \"{own}*\" jump leaving"),
+        format!("oifname \"{own}*\" {answers}"),
+        format!("oifname \"{own}*\" drop"),
+        format!("iifname @switched_on oifname \"{DEVICE_PREFIX}*\" {answers}"),
+        "iifname @switched_on drop".to_owned(),
+    ];
+    let hook = "type filter hook forward priority filter";
+    chain("onward", hook, &rules)
 }
 
 pub(super) fn set(name: &str, kind: &str, elements: impl Iterator<Item = String>) -> String {
@@ -151,6 +162,7 @@ mod tests {
             "set resolvers { type ipv4_addr; elements = { 192.0.2.53 }; }",
             "set switched_on { type ifname; elements = { \"eth0\" }; }",
             "iifname \"ins0a1b2c*\" masquerade",
+            "ip daddr 10.213.0.1 drop",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }

@@ -1,6 +1,9 @@
 //! The network `egress`: what can be reached from it, what cannot, and what is left of it. Every
 //! "cannot" stands beside the same try with the network `host`, which can.
 
+#[path = "egress/neighbours.rs"]
+mod neighbours;
+
 use super::bench::{Bench, Finished, bench_with, eventually, launcher, output};
 use super::outside::{
     DENIED, METADATA, NODE, SERVER, TCP_PORT, UDP_PORT, ip, nft, serve_names, with_world,
@@ -57,6 +60,14 @@ fn settings(resolvers: PathBuf) -> EgressSettings {
         denied: vec![format!("{DENIED}/32").parse().expect("a range")],
         resolver_files: vec![resolvers],
         ..EgressSettings::default()
+    }
+}
+
+/// What is done to the rules stays.
+fn nobody_looks(resolvers: PathBuf) -> EgressSettings {
+    EgressSettings {
+        looked_after: false,
+        ..settings(resolvers)
     }
 }
 
@@ -303,10 +314,6 @@ fn rules_that_somebody_flushes_are_made_anew_and_taken_back_when_nobody_needs_th
 /// made anew while a container lives.
 #[test]
 fn the_next_process_mends_the_rules_and_takes_them_back() {
-    let nobody_looks = |resolvers: PathBuf| EgressSettings {
-        looked_after: false,
-        ..settings(resolvers)
-    };
     on_a_node(nobody_looks, async |bench| {
         let script = format!(
             "sleep 1000 & for round in 1 2; do read line < /work/go; python3 -c '{TRY}' \

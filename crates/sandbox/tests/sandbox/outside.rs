@@ -13,9 +13,10 @@ use rustix::mount::{
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 /// The node's address.
 pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -35,6 +36,8 @@ pub(crate) const TCP_PORT: u16 = 8_080;
 /// The port of UDP servers, on the node and outside.
 pub(crate) const UDP_PORT: u16 = 9_090;
 const NAMES_PORT: u16 = 53;
+/// Whoever got no answer for so long gets none.
+const PATIENCE: Duration = Duration::from_secs(2);
 const DATAGRAM_BYTES: usize = 1_500;
 
 /// Runs `test` on a thread of a new node, with servers on the node and outside; false, with the
@@ -117,6 +120,70 @@ pub(crate) fn new_network() -> OwnedFd {
 
 fn enter(network: &OwnedFd) {
     move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).expect("entered");
+}
+
+/// A machine on a device of the node, which sends everything by the node. Its thread is there; it
+/// ends, and the machine with it, when this is dropped.
+pub(crate) struct Neighbour {
+    pub(crate) address: Ipv4Addr,
+    work: std::sync::mpsc::Sender<Box<dyn FnOnce() + Send>>,
+}
+
+impl Neighbour {
+    /// Makes it and the node's `device`, in a network `10.NETWORK.0.0/24`, with the servers that
+    /// the node and machines outside have; they say `neighbour`.
+    pub(crate) fn new(device: &str, network: u8) -> Self {
+        let (work, next) = std::sync::mpsc::channel::<Box<dyn FnOnce() + Send>>();
+        std::thread::spawn(move || next.into_iter().for_each(|work| work()));
+        let address = Ipv4Addr::new(10, network, 0, 2);
+        let node = Ipv4Addr::new(10, network, 0, 1);
+        let neighbour = Self { address, work };
+        let thread = neighbour.there(|| {
+            new_network();
+            ip("link set lo up");
+            rustix::thread::gettid().as_raw_nonzero()
+        });
+        ip(&format!(
+            "link add {device} type veth peer name wire netns {thread}"
+        ));
+        ip(&format!("addr add {node}/24 dev {device}"));
+        ip(&format!("link set {device} up"));
+        neighbour.there(move || {
+            ip(&format!("addr add {address}/24 dev wire"));
+            ip("link set wire up");
+            ip(&format!("route add default via {node}"));
+            serve("neighbour", &[address.into()]);
+        });
+        neighbour
+    }
+
+    /// Does something there.
+    fn there<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let (result, done) = std::sync::mpsc::channel();
+        let work = Box::new(move || drop(result.send(work())));
+        self.work.send(work).expect("its thread lives");
+        done.recv().expect("it did not fail")
+    }
+
+    /// Whether it can connect to a server.
+    pub(crate) fn reaches(&self, server: Ipv4Addr) -> bool {
+        self.there(move || {
+            let stream = TcpStream::connect_timeout(&(server, TCP_PORT).into(), PATIENCE);
+            stream.is_ok_and(|mut stream| stream.read(&mut [0; 100]).is_ok_and(|count| count > 0))
+        })
+    }
+
+    /// Whether it is answered that asks for a name.
+    pub(crate) fn finds_names(&self, server: Ipv4Addr) -> bool {
+        self.there(move || {
+            let question =
+                b"\x00\x07\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03any\x00\x00\x01\x00\x01";
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("bound");
+            socket.set_read_timeout(Some(PATIENCE)).expect("set");
+            let sent = socket.send_to(question, (server, NAMES_PORT));
+            sent.is_ok() && socket.recv(&mut [0; DATAGRAM_BYTES]).is_ok()
+        })
+    }
 }
 
 /// Gives this thread mounts of its own, in which everybody can open the tun device, and the node's
