@@ -4,7 +4,7 @@ mod download;
 
 use crate::background::connection;
 use crate::clock;
-use crate::guest;
+use crate::guest::{self, GuestError};
 use crate::shared::{Shared, Stage, failed};
 use crate::streams;
 use async_trait::async_trait;
@@ -17,6 +17,7 @@ use node_api::{
     MemberUsage, NodeApi, NodeError, Preparation, ProcessInputStream, ProcessOutputStream,
     SignalRequest, StdinReply, StdinRequest,
 };
+use std::io;
 use std::sync::Arc;
 
 /// Members whose use is read at the same time: it is a dozen small files each, read by a thread.
@@ -81,7 +82,14 @@ impl NodeApi for NodeService {
         let SignalRequest { member, signal } = request;
         self.require_running(member)?;
         let asked = guest::ask(&self.shared.socket(member), &Request::Signal { signal }).await;
-        asked.map(drop).map_err(failed)
+        match asked {
+            Ok(_) => Ok(()),
+            Err(error) if has_ended(&error) => Err(NodeError::WrongState {
+                member,
+                state: Stage::Exited.word().to_owned(),
+            }),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     async fn join(
@@ -115,5 +123,21 @@ impl NodeApi for NodeService {
 
     async fn preparation(&self, member: MemberId) -> Result<Option<Preparation>, NodeError> {
         Ok(self.shared.images.preparation(member))
+    }
+}
+
+/// The guest has no command any more, or is gone with it; the report of that is on its way.
+fn has_ended(error: &GuestError) -> bool {
+    match error {
+        GuestError::Refused { .. } | GuestError::Closed => true,
+        GuestError::Connect(cause) => matches!(
+            cause.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+        ),
+        GuestError::Late
+        | GuestError::Broken(_)
+        | GuestError::Frame(_)
+        | GuestError::Decode(_)
+        | GuestError::OutOfTurn => false,
     }
 }

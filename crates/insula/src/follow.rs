@@ -4,7 +4,7 @@
 mod attempts;
 mod sink;
 
-pub(crate) use self::attempts::follow_attempts;
+pub(crate) use self::attempts::{await_end, follow_attempts, tell_again};
 pub(crate) use self::sink::Sink;
 use crate::daemon::{Outage, Site};
 use crate::failure::Failure;

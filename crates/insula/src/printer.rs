@@ -104,9 +104,9 @@ impl Printer {
         }
     }
 
-    /// Somebody looks at stderr.
+    /// Somebody looks at what we say on stderr.
     pub(crate) fn is_watched(&self) -> bool {
-        self.stderr_terminal
+        self.stderr_terminal && !self.silent
     }
 
     /// `-v` was given.
@@ -251,7 +251,16 @@ fn harmless(character: char) -> char {
 
 #[cfg(test)]
 mod tests {
-    use super::{printable_lines, shown};
+    use super::{Printer, printable_lines, shown};
+    use clap::ColorChoice;
+
+    #[test]
+    fn nothing_moves_over_a_picture() {
+        let mut printer = Printer::new(ColorChoice::Never, true, false);
+        printer.stderr_terminal = true;
+        assert!(printer.is_watched());
+        assert!(!printer.silenced().is_watched());
+    }
 
     #[test]
     fn names_from_elsewhere_are_not_obeyed() {

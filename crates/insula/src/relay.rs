@@ -62,6 +62,8 @@ pub(crate) struct Relay {
     keys: Keys,
     /// Where nobody reads our output: leave the process alone and go.
     leave_unread: bool,
+    /// So many interrupts are for us, too.
+    impatience: usize,
     input: Option<mpsc::Receiver<Bytes>>,
     stdout: Sink,
     stderr: Sink,
@@ -83,6 +85,7 @@ impl Relay {
         Ok(Self {
             keys,
             leave_unread: false,
+            impatience: INTERRUPTS,
             input: with_input.then(read_on_a_thread),
             stdout,
             stderr,
@@ -101,10 +104,22 @@ impl Relay {
         self
     }
 
+    /// The first ctrl-C is for us, and never for the process.
+    pub(crate) fn leaving_at_once(mut self) -> Self {
+        self.impatience = 1;
+        self
+    }
+
     /// Ctrl-C is somebody else's business.
     pub(crate) fn without_interrupts(mut self) -> Self {
         self.interrupt = None;
         self
+    }
+
+    /// What comes next is the output of a further attempt, from its beginning.
+    pub(crate) fn begin_anew(&mut self) {
+        self.stdout_offset = Some(0);
+        self.stderr_offset = Some(0);
     }
 
     /// Where output goes, for whoever follows it in another way.
@@ -129,6 +144,7 @@ impl Relay {
         let send = Send {
             keys: self.keys,
             leave_unread: self.leave_unread,
+            impatience: self.impatience,
             input: &mut self.input,
             broken: &mut self.broken,
             resized: &mut self.resized,
@@ -220,6 +236,7 @@ impl Show<'_> {
 struct Send<'a> {
     keys: Keys,
     leave_unread: bool,
+    impatience: usize,
     input: &'a mut Option<mpsc::Receiver<Bytes>>,
     broken: &'a mut [Option<oneshot::Receiver<io::Error>>; 2],
     resized: &'a mut Signal,
@@ -293,7 +310,7 @@ impl Send<'_> {
                     self.way.control(ProcessControl::Resize(terminal::size())).await;
                 }
                 () = interrupted(self.interrupt) => {
-                    if is_impatient(&mut self.interrupts) {
+                    if is_impatient(&mut self.interrupts, self.impatience) {
                         return Relayed::Interrupted;
                     }
                     let order = SignalOrder { signal: SIGINT };
@@ -313,11 +330,11 @@ impl Send<'_> {
     }
 }
 
-fn is_impatient(interrupts: &mut Vec<Instant>) -> bool {
+fn is_impatient(interrupts: &mut Vec<Instant>, limit: usize) -> bool {
     let now = Instant::now();
     interrupts.retain(|at| now.duration_since(*at) < IMPATIENCE);
     interrupts.push(now);
-    interrupts.len() >= INTERRUPTS
+    interrupts.len() >= limit
 }
 
 async fn interrupted(interrupt: &mut Option<Signal>) {

@@ -21,6 +21,16 @@ pub(crate) fn is_there() -> bool {
     !null.is_ok_and(|null| null.st_rdev == found.st_rdev && found.st_rdev != 0)
 }
 
+/// Standard input was given by somebody, as a pipe or a file: not what we happened to be started
+/// with.
+pub(crate) fn is_from_elsewhere() -> bool {
+    use rustix::fs::FileType;
+    rustix::fs::fstat(rustix::stdio::stdin()).is_ok_and(|found| {
+        let kind = FileType::from_raw_mode(found.st_mode);
+        matches!(kind, FileType::Fifo | FileType::RegularFile)
+    })
+}
+
 /// Reads standard input on a thread of its own, since that may wait for ever. The channel ends
 /// where the input does.
 pub(crate) fn read_on_a_thread() -> mpsc::Receiver<Bytes> {

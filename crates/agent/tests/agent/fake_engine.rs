@@ -389,10 +389,18 @@ async fn answer(guest: &FakeGuest, mut stream: UnixStream) -> std::io::Result<()
     }
 }
 
+/// The signal that comes when the command has just ended.
+pub(crate) const LATE_SIGNAL: i32 = 64;
+
 fn obey(guest: &FakeGuest, request: Request) -> Reply {
     match request {
         Request::State => Reply::State {
             state: GuestState::Running { since: STARTED_AT },
+        },
+        Request::Signal {
+            signal: LATE_SIGNAL,
+        } => Reply::Failed {
+            reason: "the command has ended".into(),
         },
         Request::Signal { signal } => {
             guest.now.send_modify(|now| now.signals.push(signal));

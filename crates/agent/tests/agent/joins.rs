@@ -1,11 +1,13 @@
 //! Clients joined to processes.
 
+use crate::fake_engine::LATE_SIGNAL;
 use crate::{TestNode, id, spec};
 use domain::{ExitHow, TerminalSize};
 use futures::StreamExt as _;
 use futures::channel::mpsc;
 use node_api::{
     JoinRequest, JoinedProcess, NodeError, ProcessInput, ProcessOutput, ProcessOutputStream,
+    SignalRequest,
 };
 
 const SIZE: Option<TerminalSize> = Some(TerminalSize {
@@ -149,4 +151,18 @@ async fn what_cannot_be_is_refused_in_words() {
         assert_eq!(join(&node, process).await.map(drop), Err(refused));
     }
     node.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_to_a_command_that_has_just_ended_is_no_failure_of_the_node() {
+    let node = TestNode::start().await;
+    node.running(1, spec()).await;
+    let member = id(1);
+    let signal = |signal| node.api.signal(SignalRequest { member, signal });
+    signal(2).await.expect("the control");
+    let late = signal(LATE_SIGNAL).await;
+    assert!(
+        matches!(&late, Err(NodeError::WrongState { state, .. }) if state == "exited"),
+        "{late:?}"
+    );
 }

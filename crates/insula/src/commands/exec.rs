@@ -101,7 +101,11 @@ pub(crate) async fn exec(context: Context, arguments: ExecArguments) -> Result<u
     };
     match relayed {
         Ok(Relayed::Ended(end)) => {
-            drop(raw);
+            if ended_by_itself(&end) {
+                drop(raw);
+            } else {
+                tidy(raw);
+            }
             Ok(tell(&site, &end))
         }
         Ok(Relayed::Closed) if arguments.detach => Ok(exit_codes::SUCCESS),
@@ -136,6 +140,11 @@ pub(crate) async fn exec(context: Context, arguments: ExecArguments) -> Result<u
 fn cut_off() -> Failure {
     Failure::new("the connection ended before the command did, which was hung up with it")
         .hint("the session runs on; `insula exec --detach` is for commands that should stay")
+}
+
+/// It had the time to put its terminal in order.
+fn ended_by_itself(end: &ProcessEnd) -> bool {
+    end.cause == "exit_code" && !end.with_session
 }
 
 fn tidy(raw: Option<Raw>) {

@@ -13,10 +13,11 @@ mod waiting;
 
 use self::array::ArrayArguments;
 use self::attach::{Attached, Output, attach};
-pub(crate) use self::ending::{tell_outcome, tell_returned, tell_warnings};
+pub(crate) use self::ending::{ended_by_itself, tell_outcome, tell_returned, tell_warnings};
 use self::job::{Job, Upload};
 use self::python::Python;
 use self::terminal::attach_terminal;
+pub(crate) use self::waiting::tell_what_it_waits_for;
 use super::exec::{expect_terminal, with_terminal_kind};
 use super::show::limit_words;
 use crate::arguments;
@@ -55,7 +56,8 @@ Examples:
 Ctrl-C sends SIGINT to the command; pressed again it stops the session, a third time kills it.
 With --array or --sweep the first only asks, since it would be for all of them.
 A closed terminal leaves the session running.
-With --retry nothing is passed on standard input: it cannot be read twice.
+With --retry nothing is passed on standard input: it cannot be read twice. Nor with --array and
+--sweep: nobody writes to many at once.
 
 Exit codes:
   0-255  the command's own
@@ -209,6 +211,7 @@ pub(crate) async fn run(context: Context, arguments: RunArguments) -> Result<u8,
     let here = job.file_here(&directory);
     let mut order = order_of(&arguments, &job, &settings)?;
     let site = Site::open(settings, &printer).await?;
+    tell_input_left(&site, &arguments, &order);
     let mut sent = Manifest::new();
     if let Some(upload) = &job.upload {
         let (id, manifest) = upload::send(&site, &upload.plan).await?;
@@ -314,6 +317,23 @@ async fn finish(
             .note(&serde_json::to_string(&session).map_err(anyhow::Error::from)?);
     }
     Ok(code)
+}
+
+/// Says that what comes on our standard input is not read, unless that was asked for.
+fn tell_input_left(site: &Site, arguments: &RunArguments, order: &CreateSession) {
+    let why = if arguments.many.is_array() {
+        "nobody writes to many at once"
+    } else if order.retry > 0 {
+        "it cannot be read twice"
+    } else {
+        return;
+    };
+    if arguments.detach || arguments.no_stdin || !standard_input::is_from_elsewhere() {
+        return;
+    }
+    site.printer.note(&format!(
+        "standard input is not passed on: {why} (--no-stdin says that it is not meant to be)"
+    ));
 }
 
 fn detached(site: &Site, session: &SessionView, arguments: &RunArguments) -> Result<(), Failure> {

@@ -11,7 +11,7 @@ use crate::cli::Context;
 use crate::daemon::{Outage, Site};
 use crate::exit_codes;
 use crate::failure::Failure;
-use crate::signals::Signals;
+use crate::signals::{Leaving, Signals};
 use clap::Args;
 use domain::Span;
 use futures::{Stream, StreamExt as _, stream};
@@ -175,6 +175,7 @@ impl Shown {
 async fn live(mut site: Site, arguments: &TopArguments) -> Result<u8, Failure> {
     site.printer = site.printer.silenced();
     let mut signals = Signals::listen()?;
+    let mut leaving = Leaving::listen()?;
     let mut screen = Screen::enter()?;
     let mut shown = Shown {
         sample: SiteUsageView::default(),
@@ -210,8 +211,7 @@ async fn live(mut site: Site, arguments: &TopArguments) -> Result<u8, Failure> {
                 Key::Resized => {}
             },
             _ = signals.interrupt.recv() => return Ok(exit_codes::SUCCESS),
-            _ = signals.terminate.recv() => return Ok(exit_codes::TERMINATED),
-            _ = signals.hangup.recv() => return Ok(exit_codes::HANGUP),
+            exit_code = leaving.asked() => return Ok(exit_code),
         }
         let (width, height) = screen.size();
         let view = View {

@@ -43,6 +43,14 @@ impl Site {
         Ok(look(&site.client).await?.map(|view| (site, view)))
     }
 
+    /// The same site, about which nothing is said on stderr: the terminal is a program's.
+    pub(crate) fn silenced(&self) -> Self {
+        Self {
+            printer: self.printer.silenced(),
+            ..self.clone()
+        }
+    }
+
     fn of(settings: Settings, printer: &Printer) -> Self {
         Self {
             client: Client::unix(settings.socket()),

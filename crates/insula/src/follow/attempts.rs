@@ -43,8 +43,8 @@ pub(crate) async fn follow_attempts(
     }
 }
 
-/// Output ends a moment before the session, or its attempt, does.
-async fn await_end(site: &Site, id: &str, attempt: u32) -> Result<SessionView, Failure> {
+/// The session once it, or this attempt of it, has ended: output ends a moment before.
+pub(crate) async fn await_end(site: &Site, id: &str, attempt: u32) -> Result<SessionView, Failure> {
     let mut wait = Duration::from_millis(2);
     loop {
         let view = site.call(async |client| client.session(id).await).await?;
@@ -63,7 +63,8 @@ async fn await_end(site: &Site, id: &str, attempt: u32) -> Result<SessionView, F
     }
 }
 
-fn tell_again(site: &Site, view: &SessionView, attempt: u32) {
+/// Says that an attempt failed which another one follows.
+pub(crate) fn tell_again(site: &Site, view: &SessionView, attempt: u32) {
     let tried = view.attempts.iter().find(|tried| tried.attempt == attempt);
     let reason = tried
         .and_then(|tried| tried.outcome.as_ref())

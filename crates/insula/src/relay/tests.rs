@@ -60,6 +60,7 @@ fn unread_relay(input: mpsc::Receiver<Bytes>) -> (Relay, PipeReader) {
     let relay = Relay {
         keys: Keys::Plain,
         leave_unread: false,
+        impatience: super::INTERRUPTS,
         input: Some(input),
         stdout,
         stderr,

@@ -1,7 +1,9 @@
 //! The daily verbs, one after the other.
 
-use crate::site::{site, text, told};
+use crate::site::{finish, signal, site, text, told};
 use crate::streams::await_output;
+use std::io::Read;
+use std::process::Child;
 
 #[test]
 fn a_session_from_start_to_removal() {
@@ -67,9 +69,38 @@ fn one_that_waits_says_why_and_starts_when_there_is_room() {
     let why = site.ok(&["why", "waits"]);
     assert!(why.contains("cpu") && why.contains('1'), "{why}");
     assert_eq!(site.state("waits"), "pending");
+    // One that waits in the foreground says so also where nobody looks at a terminal.
+    let also = ["run", "--name", "also", "--cpu", "1", "--", "echo", "here"];
+    let also = site.command(&also).spawn().expect("started");
+    site.await_state("also", "pending");
+    // To be joined to one that waits can be given up.
+    let joined = site.command(&["attach", "waits"]).spawn();
+    let (mut joined, said) = first_line(joined.expect("started"));
+    assert!(said.starts_with("waits is pending: "), "{said}");
+    signal(i32::try_from(joined.id()).expect("a pid"), 2);
+    let mut rest = String::new();
+    let stderr = joined.stderr.as_mut().expect("a pipe");
+    stderr.read_to_string(&mut rest).expect("a pipe");
+    assert!(rest.contains("waits is left as it is"), "{rest}");
+    assert_eq!(finish(joined).status.code(), Some(130));
+    let (also, said) = first_line(also);
+    assert!(said.starts_with("also is pending: "), "{said}");
     site.ok(&["stop", "holds"]);
+    let also = finish(also);
+    assert_eq!(text(&also.stdout), "here\n", "{}", told(&also));
     site.await_state("waits", "ended");
     assert_eq!(site.ok(&["logs", "waits"]), "at last\n");
+}
+
+/// The first line that a process says on stderr.
+fn first_line(mut child: Child) -> (Child, String) {
+    let stderr = child.stderr.as_mut().expect("a pipe");
+    let (mut line, mut byte) = (Vec::new(), [0]);
+    while byte != *b"\n" {
+        stderr.read_exact(&mut byte).expect("a line");
+        line.extend_from_slice(&byte);
+    }
+    (child, text(&line))
 }
 
 #[test]

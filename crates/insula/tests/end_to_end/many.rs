@@ -386,3 +386,17 @@ fn a_sweep_that_is_wrong_makes_nothing() {
     let none = |key: &str| listed[key].as_array().is_some_and(Vec::is_empty);
     assert!(none("sessions") && none("arrays"), "{listed}");
 }
+
+#[test]
+fn an_element_is_named_where_it_cannot_be_joined() {
+    let Some(site) = site() else { return };
+    site.ok(&["run", "--array", "1-2", "--name", "many", "--", "true"]);
+    for verb in ["exec", "attach"] {
+        let words: &[&str] = if verb == "exec" { &["--", "true"] } else { &[] };
+        let output = site.insula(&[&[verb, "many.2"], words].concat());
+        assert_eq!(output.status.code(), Some(125), "{}", told(&output));
+        let said = text(&output.stderr);
+        assert!(said.contains("session many.2 has ended"), "{said}");
+        assert!(said.contains("insula logs many.2"), "{said}");
+    }
+}

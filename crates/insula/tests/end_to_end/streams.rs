@@ -186,3 +186,24 @@ fn a_third_interrupt_kills_and_says_so_in_the_exit_code() {
     let output = finish(child);
     assert_eq!(output.status.code(), Some(137), "{}", told(&output));
 }
+
+#[test]
+fn input_that_is_not_passed_on_is_not_thrown_away_without_a_word() {
+    let Some(site) = site() else { return };
+    let run = |options: &[&str]| {
+        let arguments = [&["run"], options, &["--", "true"]].concat();
+        let mut child = site
+            .command(&arguments)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("started");
+        drop(child.stdin.take());
+        let output = finish(child);
+        assert!(output.status.success(), "{}", told(&output));
+        text(&output.stderr).contains("standard input is not passed on")
+    };
+    assert!(run(&["--retry", "1"]));
+    assert!(run(&["--array", "1-2"]));
+    assert!(!run(&["--retry", "1", "--no-stdin"]));
+    assert!(!run(&[]), "the control");
+}

@@ -4,7 +4,7 @@ use crate::site::{Site, eventually, finish, is_alive, signal, site, text, told};
 use crate::streams::await_output;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -99,6 +99,12 @@ impl<'a> Screen<'a> {
         self.shows(line, |lines| {
             lines.iter().any(|shown| shown.trim_end() == line)
         });
+    }
+
+    /// What tmux knows of the pane: whether it shows its second screen, and a cursor.
+    fn modes(&self) -> String {
+        let format = "second=#{alternate_on} cursor=#{cursor_flag}";
+        self.tmux(&["display-message", "-p", format])
     }
 
     /// Waits until the executable has ended with this code and given the terminal back.
@@ -458,4 +464,94 @@ fn two_attach_to_a_command_without_a_terminal() {
     let first = finish(first);
     assert_eq!(first.status.code(), Some(6), "{}", told(&first));
     assert_eq!(text(&first.stdout), "up\n[one]\n[end]\n");
+}
+
+#[test]
+fn attach_stays_for_further_attempts_and_only_watches_where_asked() {
+    let Some(site) = site() else { return };
+    // The first attempt ends once somebody says so.
+    let life = "until test -e /tmp/go || test $INSULA_ATTEMPT -gt 1; do echo tick; sleep 0.05; done; \
+                echo $INSULA_ATTEMPT.begins; echo $INSULA_ATTEMPT.ends; exit 3";
+    let arguments = ["run", "-d", "--no-env", "--name", "again", "--retry", "1"];
+    site.ok(&[&arguments[..], &["--", "sh", "-c", life]].concat());
+    await_output(&site, "again", "tick");
+    let join = |arguments: &[&str]| {
+        let mut child = site.command(arguments).spawn().expect("started");
+        let stdout = child.stdout.as_mut().expect("a pipe");
+        stdout.read_exact(&mut [0]).expect("it is joined");
+        child
+    };
+    let watching = join(&["attach", "--no-stdin", "again"]);
+    let joined = join(&["attach", "again"]);
+    signal(i32::try_from(watching.id()).expect("a pid"), 2);
+    let watching = finish(watching);
+    assert_eq!(watching.status.code(), Some(130), "{}", told(&watching));
+    assert!(
+        text(&watching.stderr).contains("again runs on"),
+        "{}",
+        told(&watching)
+    );
+    site.ok(&["exec", "again", "--", "touch", "/tmp/go"]);
+    let joined = finish(joined);
+    assert_eq!(joined.status.code(), Some(3), "{}", told(&joined));
+    // The first byte of what came was read before.
+    let stdout = text(&joined.stdout);
+    let lines = stdout.lines().filter(|line| !line.ends_with("ick"));
+    let both = ["1.begins", "1.ends", "2.begins", "2.ends"];
+    assert_eq!(lines.collect::<Vec<_>>(), both, "{}", told(&joined));
+    let stderr = text(&joined.stderr);
+    assert!(
+        stderr.contains("attempt 1 of 2") && stderr.contains("it is tried again"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_program_that_was_killed_leaves_no_second_screen_and_no_hidden_cursor() {
+    let Some(site) = site_with_session() else {
+        return;
+    };
+    let draw =
+        "printf '\\033[?1049h\\033[?25l'; until test -e /tmp/go; do sleep 0.05; done; kill -9 $$";
+    let script = site.work().join("draw.sh");
+    fs::write(&script, draw).expect("written");
+    let mount = format!("{}:/mnt/draw.sh:ro", script.display());
+    let run = ["run", "-it", "--no-env", "--name", "r", "--mount", &mount];
+    site.ok(&[
+        "exec",
+        "s",
+        "--",
+        "sh",
+        "-c",
+        &format!("cat > /tmp/draw.sh <<'E'\n{draw}\nE"),
+    ]);
+    for (session, arguments) in [
+        ("r", [&run[..], &["--", "sh", "/mnt/draw.sh"]].concat()),
+        (
+            "s",
+            ["exec", "-it", "s", "--", "sh", "/tmp/draw.sh"].to_vec(),
+        ),
+    ] {
+        let screen = Screen::start(&site, &arguments);
+        eventually("it draws", || screen.modes().trim() == "second=1 cursor=0");
+        site.ok(&["exec", session, "--", "touch", "/tmp/go"]);
+        screen.ends("137");
+        assert_eq!(screen.modes().trim(), "second=0 cursor=1", "{arguments:?}");
+    }
+}
+
+#[test]
+fn top_gives_the_terminal_back_when_it_is_asked_to_quit() {
+    let Some(site) = site_with_session() else {
+        return;
+    };
+    let screen = Screen::start(&site, &["top"]);
+    eventually("it draws", || screen.modes().contains("second=1"));
+    let shell = screen.tmux(&["display-message", "-p", "#{pane_pid}"]);
+    let children = format!("/proc/{0}/task/{0}/children", shell.trim());
+    let children = fs::read_to_string(children).expect("the shell runs");
+    let top = children.split_whitespace().next().expect("its child");
+    signal(top.parse().expect("a pid"), 3);
+    screen.ends("131");
+    assert!(screen.modes().contains("second=0"));
 }

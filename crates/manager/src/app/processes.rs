@@ -97,8 +97,11 @@ impl SiteService {
             Some(Place::Running(node, member)) => (node, member),
             Some(Place::Ended) => return Err(has_ended(&record)),
             None => {
-                let detail = format!("session {} does not run yet", record.name);
-                let hint = format!("`insula why {}` tells what it waits for", record.name);
+                let detail = format!("session {} does not run yet", record.shown_name());
+                let hint = format!(
+                    "`insula why {}` tells what it waits for",
+                    record.shown_name()
+                );
                 return Err(Problem::new(ProblemCode::WrongState, detail).hint(hint));
             }
         };
@@ -117,9 +120,9 @@ impl SiteService {
 }
 
 fn has_ended(record: &SessionRecord) -> Problem {
-    let detail = format!("session {} has ended", record.name);
-    Problem::new(ProblemCode::WrongState, detail)
-        .hint(format!("`insula logs {}` has what it wrote", record.name))
+    let name = record.shown_name();
+    Problem::new(ProblemCode::WrongState, format!("session {name} has ended"))
+        .hint(format!("`insula logs {name}` has what it wrote"))
 }
 
 /// What a node answers where nobody can be joined.
@@ -129,9 +132,12 @@ fn of_join(error: &NodeError, record: &SessionRecord) -> Problem {
         NodeError::Refused { reason } if reason == PAUSED => is_paused(record),
         // The guest's own words: too many commands, or an end that came first.
         NodeError::Refused { reason } => Problem::new(ProblemCode::WrongState, reason.clone())
-            .hint(format!("`insula show {}` tells how it is", record.name)),
+            .hint(format!(
+                "`insula show {}` tells how it is",
+                record.shown_name()
+            )),
         NodeError::UserRefused { reason, hint } => {
-            let hint = hint.replace("SESSION", record.name.as_str());
+            let hint = hint.replace("SESSION", &record.shown_name());
             field("user", reason.clone()).hint(hint)
         }
         NodeError::WrongState { .. } | NodeError::UnknownMember { .. } => has_ended(record),

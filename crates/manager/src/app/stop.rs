@@ -131,6 +131,11 @@ impl SiteService {
             NodeError::UnknownMember { .. } if main.state == MemberState::Preparing => {
                 Problem::new(ProblemCode::WrongState, error.to_string())
             }
+            // Its command has ended, which the view will tell in a moment.
+            NodeError::WrongState { state, .. } => {
+                let detail = format!("session {} is {state}", record.shown_name());
+                Problem::new(ProblemCode::WrongState, detail)
+            }
             _ => of_node(&error),
         })
     }

@@ -173,7 +173,14 @@ async fn interrupt(site: &Site, id: &str, number: u32, killed: &Cell<bool>) -> u
                 }
                 return 1;
             }
-            Err(ClientError::Problem(problem)) if problem.code == ProblemCode::WrongState => {}
+            Err(ClientError::Problem(problem)) if problem.code == ProblemCode::WrongState => {
+                // One that has just ended is at its end anyway: to stop its session then would
+                // only change what is told of it.
+                let view = site.client().session(id).await;
+                if view.is_ok_and(|view| view.state == "running" || view.outcome.is_some()) {
+                    return 1;
+                }
+            }
             Err(error) => {
                 printer.warning(&format!("the command could not be told: {error}"));
                 return 1;

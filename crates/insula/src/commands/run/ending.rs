@@ -46,6 +46,11 @@ pub(super) fn was_stopped(session: &SessionView) -> bool {
     ended.is_some_and(|outcome| matches!(outcome.outcome.as_str(), "stopped" | "cancelled"))
 }
 
+/// Its command ended by itself, and had the time to put its terminal in order.
+pub(crate) fn ended_by_itself(session: &SessionView) -> bool {
+    session.outcome.as_ref().is_some_and(speaks_for_itself)
+}
+
 /// The command ended by itself: its exit code is what its user expects.
 fn speaks_for_itself(outcome: &OutcomeView) -> bool {
     outcome.outcome == "succeeded" || outcome.cause == "exit_code"

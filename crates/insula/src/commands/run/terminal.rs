@@ -2,7 +2,7 @@
 //! the session has ended or we leave it.
 
 use super::attach::{Attached, Output, act_on};
-use super::waiting::tell_what_it_waits_for;
+use super::ending::ended_by_itself;
 use crate::commands::attach::{Parted, Stay};
 use crate::daemon::Site;
 use crate::exit_codes;
@@ -27,6 +27,7 @@ pub(super) async fn attach_terminal(
         session,
         in_terminal: true,
         lossless: true,
+        carrying: Cell::new(false),
     };
     let killed = Cell::new(false);
     let mut raw = None;
@@ -49,10 +50,11 @@ pub(super) async fn attach_terminal(
             exit_code,
             said: format!("asked to end: {joins_again}"),
         }),
-        never = tell_what_it_waits_for(site, session) => match never {},
     };
+    let by_itself =
+        matches!(&parted, Ok(Attached::Ended { session, .. }) if ended_by_itself(session));
     match raw {
-        Some(raw) if !matches!(&parted, Ok(Attached::Ended { .. })) => raw.tidy(),
+        Some(raw) if !by_itself => raw.tidy(),
         _ => {}
     }
     parted
