@@ -16,6 +16,13 @@
 //! An ordinary user may not make such devices; there a program of the user carries what the
 //! container sends ([`user`]), and the rules stand in the container's own network.
 //!
+//! The same rules stand in each container's own network, where nobody inside may change them and
+//! whoever flushes the node's does not see them. They know the node's addresses at the container's
+//! start. So if the node's rules are flushed while the daemon is down, a container has no way out
+//! (nobody translates its address) and none to the node, nor to what is denied. Until the daemon is
+//! there again the node would forward between its neighbours, where we switched that on, and open
+//! to containers what addresses it got since.
+//!
 //! A pair of devices ends with the container's network namespace, whoever was killed when. The
 //! table and the switched-on forwarding are written down before they are made
 //! ([`site::SiteNetwork`]), and taken back when the site goes down and no container needs them.
@@ -59,6 +66,8 @@ pub struct EgressSettings {
     pub denied: Vec<Ipv4Range>,
     /// Files that name the node's name servers; the first that names one beyond the node counts.
     pub resolver_files: Vec<PathBuf>,
+    /// Rules stand in each container's network besides. Off only to show what would be without.
+    pub inside_too: bool,
     /// Rules that somebody else changes are made anew at once. Off only to show what would be
     /// without it.
     pub looked_after: bool,
@@ -74,6 +83,7 @@ impl Default for EgressSettings {
                 // The name servers behind systemd's own, which listens on loopback only.
                 "/run/systemd/resolve/resolv.conf".into(),
             ],
+            inside_too: true,
             looked_after: true,
         }
     }
@@ -92,6 +102,16 @@ pub(crate) struct WayOut {
     pub(crate) mtu: u32,
     /// The content of `/etc/resolv.conf`.
     pub(crate) resolv_conf: String,
+    /// What stands in the container's network.
+    pub(crate) inside: Option<InsideRules>,
+}
+
+/// Rules in the container's own network, and the program that sets them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InsideRules {
+    /// `nft`.
+    pub(crate) firewall: PathBuf,
+    pub(crate) rules: UserRules,
 }
 
 impl WayOut {
@@ -141,6 +161,7 @@ mod tests {
             first_place: 0,
             mtu: 1_500,
             resolv_conf: String::new(),
+            inside: None,
         };
         assert_eq!(way_out.gateway().to_string(), "10.213.16.1");
         assert_eq!(way_out.places(), 4_093);

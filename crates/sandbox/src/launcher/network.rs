@@ -3,9 +3,12 @@
 //! The launcher does it for the child between the clone and the child's first mount, because it
 //! takes rights on both sides. What is made here ends with the child's namespace by itself.
 
+use crate::chain::chain;
 use crate::message::Failure;
 use crate::netlink::Netlink;
-use crate::network::{INNER_DEVICE, WayOut, device_named, remove_device};
+use crate::network::{
+    Firewall, INNER_DEVICE, InsideRules, WayOut, device_named, own_addresses, remove_device,
+};
 use domain::MemberId;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
@@ -42,13 +45,28 @@ fn to(act: &'static str) -> impl FnOnce(Errno) -> (&'static str, Errno) {
 
 /// Gives the container whose first process is `pid` its devices, addresses and routes.
 pub(super) fn connect(pid: i32, member: MemberId, way_out: &WayOut) -> Result<(), Failure> {
+    if let Some(inside) = &way_out.inside {
+        // Before there is a way out that they guard.
+        guard(pid, inside)?;
+    }
     try_connect(pid, member, way_out)
         .map_err(|(act, error)| Failure::act(act, io::Error::from(error)))
 }
 
+/// Sets the rules in the network of the container whose first process is `pid`.
+fn guard(pid: i32, inside: &InsideRules) -> Result<(), Failure> {
+    let failed = |error| Failure::act("set the rules in the container's network", error);
+    let asked = Netlink::open().and_then(|mut node| own_addresses(&mut node));
+    let script = inside.rules.script(&asked.map_err(|e| failed(e.into()))?);
+    let firewall = Firewall::at(&inside.firewall);
+    let set = within(pid, || firewall.apply(&script)).map_err(|e| failed(e.into()))?;
+    set.map_err(|error| failed(io::Error::other(chain(&error))))
+}
+
 fn try_connect(pid: i32, member: MemberId, way_out: &WayOut) -> Step<()> {
     let mut node = Netlink::open().map_err(to("speak of the node's network"))?;
-    let mut inside = open_inside(pid).map_err(to("enter the container's network"))?;
+    let inside = within(pid, open_inside).and_then(|opened| opened);
+    let mut inside = inside.map_err(to("enter the container's network"))?;
     let address = take_place(&mut node, pid, member, way_out)?;
     let device = device_named(&mut inside, INNER_DEVICE).map_err(to("find its network device"))?;
     let gateway = way_out.gateway();
@@ -66,8 +84,16 @@ fn try_connect(pid: i32, member: MemberId, way_out: &WayOut) -> Step<()> {
     Ok(())
 }
 
-/// Speaks of the container's network, where IPv6 is switched off for devices to come.
-fn open_inside(pid: i32) -> Result<Netlink, Errno> {
+/// Speaks of the network that this process is in, where IPv6 is switched off for devices to come.
+fn open_inside() -> Result<Netlink, Errno> {
+    let netlink = Netlink::open();
+    // A kernel without IPv6 has no such file.
+    let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+    netlink
+}
+
+/// Does something in the network of the process `pid`.
+fn within<T>(pid: i32, work: impl FnOnce() -> T) -> Result<T, Errno> {
     let open = |path: &str| {
         File::open(path).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
     };
@@ -75,12 +101,10 @@ fn open_inside(pid: i32) -> Result<Netlink, Errno> {
     let inside = open(&format!("/proc/{pid}/ns/net"))?;
     let kind = Some(LinkNameSpaceType::Network);
     move_into_link_name_space(inside.as_fd(), kind)?;
-    let netlink = Netlink::open();
-    // A kernel without IPv6 has no such file.
-    let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+    let done = work();
     move_into_link_name_space(own.as_fd(), kind)
         .expect("the way back is open to who came from there");
-    netlink
+    Ok(done)
 }
 
 /// Makes the pair at the first place whose name and route are free: the kernel keeps the list of

@@ -12,6 +12,8 @@ use std::net::Ipv4Addr;
 
 /// The largest packet where no uplink says.
 const USUAL_MTU: u32 = 1_500;
+/// Hexadecimal digits of a site's tag in the names of its devices.
+const SITE_DIGITS: usize = 6;
 /// The kernel's table of ordinary routes.
 const MAIN_TABLE: u8 = 254;
 
@@ -43,6 +45,14 @@ pub(crate) fn devices(netlink: &mut Netlink, prefix: &str) -> Result<Vec<Device>
     Ok(devices
         .filter(|device| device.name.starts_with(prefix))
         .collect())
+}
+
+/// Whether a device of this name is a container's, of whichever site: [`DEVICE_PREFIX`], six
+/// hexadecimal digits for the site, and the place. An administrator's may begin alike.
+pub(super) fn is_ours(name: &str) -> bool {
+    name.strip_prefix(DEVICE_PREFIX).is_some_and(|rest| {
+        rest.len() > SITE_DIGITS && rest.bytes().all(|byte| b"0123456789abcdef".contains(&byte))
+    })
 }
 
 /// The device with this name.
@@ -105,7 +115,7 @@ pub(super) fn ways(netlink: &mut Netlink) -> Result<Ways, Errno> {
         let main = route.header.table == MAIN_TABLE && route.header.kind == RouteType::Unicast;
         let (range, through) = read(&route);
         let device = through.and_then(|index| by_index.get(&index));
-        if !main || device.is_some_and(|device| device.name.starts_with(DEVICE_PREFIX)) {
+        if !main || device.is_some_and(|device| is_ours(&device.name)) {
             continue;
         }
         ways.routes.push(range);
@@ -170,4 +180,24 @@ pub(super) fn forwarding_file(device: &str) -> String {
 /// Whether the node forwards what comes in through `device`; true where it cannot be told.
 pub(super) fn forwards(device: &str) -> bool {
     fs::read_to_string(forwarding_file(device)).is_ok_and(|text| text.trim() != "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_ours;
+
+    #[test]
+    fn an_administrators_device_may_begin_as_ours() {
+        assert!(is_ours("ins0a1b2c0") && is_ours("ins0a1b2cfffff"));
+        for other in [
+            "ins0",
+            "ins-vpn0",
+            "inside",
+            "ins0a1b2c",
+            "ins0a1b2cx",
+            "eth0",
+        ] {
+            assert!(!is_ours(other), "{other}");
+        }
+    }
 }

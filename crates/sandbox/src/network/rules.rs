@@ -29,6 +29,19 @@ pub(super) struct Wanted {
     pub(super) resolvers: BTreeSet<Ipv4Addr>,
     /// Devices of the node whose forwarding was switched on for us.
     pub(super) switched_on: BTreeSet<String>,
+    /// Devices of the node whose names begin as ours do, and that are not.
+    pub(super) others: BTreeSet<String>,
+}
+
+impl Wanted {
+    /// What no container reaches.
+    pub(super) fn denied(&self) -> impl Iterator<Item = Ipv4Range> {
+        NEVER
+            .iter()
+            .map(|(address, length)| Ipv4Range::of(*address, *length))
+            .chain([self.range])
+            .chain(self.denied.iter().copied())
+    }
 }
 
 /// A script that replaces the table by one with these rules, at once or not at all.
@@ -53,19 +66,17 @@ pub(super) fn script(wanted: &Wanted) -> String {
     let node = gateway(wanted.range);
     let names = "meta l4proto { tcp, udp } th dport 53";
     let refused = "reject with icmpx type admin-prohibited";
-    let denied = NEVER
-        .iter()
-        .map(|(address, length)| Ipv4Range::of(*address, *length))
-        .chain([wanted.range])
-        .chain(wanted.denied.iter().copied())
-        .map(|range| range.to_string());
+    let denied = wanted.denied().map(|range| range.to_string());
     let resolvers = wanted.resolvers.iter().map(ToString::to_string);
-    let switched_on = wanted.switched_on.iter().map(|name| format!("\"{name}\""));
+    let quoted = |name: &String| format!("\"{name}\"");
+    let switched_on = wanted.switched_on.iter().map(quoted);
+    let others = wanted.others.iter().map(quoted);
     let mut text = format!("table inet {table} {{}}\ndelete table inet {table}\n");
     let body = [
         set("denied", "ipv4_addr; flags interval; auto-merge", denied),
         set("resolvers", "ipv4_addr", resolvers),
         set("switched_on", "ifname", switched_on),
+        set("others", "ifname", others),
         chain(
             "arriving",
             "type filter hook prerouting priority raw",
@@ -90,7 +101,7 @@ pub(super) fn script(wanted: &Wanted) -> String {
             "leaving",
             "",
             &[
-                format!("oifname \"{DEVICE_PREFIX}*\" {refused}"),
+                format!("oifname \"{DEVICE_PREFIX}*\" oifname != @others {refused}"),
                 format!("ip daddr @resolvers {names} accept"),
                 format!("ip daddr @denied {refused}"),
                 format!("ct status dnat {refused}"),
@@ -153,6 +164,7 @@ mod tests {
             denied: vec!["10.0.0.0/24".parse().expect("a range")],
             resolvers: ["192.0.2.53".parse().expect("an address")].into(),
             switched_on: ["eth0".to_owned()].into(),
+            others: ["ins-vpn".to_owned()].into(),
         };
         let text = script(&wanted);
         for part in [
@@ -161,6 +173,7 @@ mod tests {
             "10.213.0.0/20, 10.0.0.0/24 }",
             "set resolvers { type ipv4_addr; elements = { 192.0.2.53 }; }",
             "set switched_on { type ifname; elements = { \"eth0\" }; }",
+            "set others { type ifname; elements = { \"ins-vpn\" }; }",
             "iifname \"ins0a1b2c*\" masquerade",
             "ip daddr 10.213.0.1 drop",
         ] {

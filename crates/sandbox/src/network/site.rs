@@ -9,9 +9,9 @@ use super::firewall::{Firewall, FirewallError};
 use super::range::{NoRange, choose};
 use super::resolvers::Resolvers;
 use super::rules::{Wanted, script};
-use super::user::{PastaError, UserWay};
+use super::user::{PastaError, UserRules, UserWay};
 use super::watch::{Look, Watcher};
-use super::{DEVICE_PREFIX, EgressSettings, Ipv4Range, WayOut, gateway, site_tag};
+use super::{DEVICE_PREFIX, EgressSettings, InsideRules, Ipv4Range, WayOut, gateway, site_tag};
 use crate::chain::chain;
 use crate::netlink::Netlink;
 use domain::MemberId;
@@ -211,6 +211,10 @@ impl SiteNetwork {
             first_place: 0,
             mtu: ways.mtu,
             resolv_conf: resolvers.file(gateway(wanted.range)),
+            inside: self.settings.inside_too.then(|| InsideRules {
+                firewall: firewall.clone().into_program(),
+                rules: UserRules::of(&wanted),
+            }),
         };
         let listed = match &known {
             Some(known) if firewall.is_intact(&wanted.table, &known.listed)? => {
@@ -267,6 +271,9 @@ impl SiteNetwork {
             switched_on.extend(ways.devices.iter().filter(|name| !forwards(name)).cloned());
             switched_on.retain(|name| Path::new(&forwarding_file(name)).exists());
         }
+        let others = devices::devices(netlink, DEVICE_PREFIX).map_err(asking)?;
+        let others = others.into_iter().map(|device| device.name);
+        let others = others.filter(|name| !devices::is_ours(name)).collect();
         let mut servers: BTreeSet<_> = resolvers.direct.iter().copied().collect();
         if !resolvers.behind.is_empty() {
             servers.insert(gateway(range));
@@ -278,6 +285,7 @@ impl SiteNetwork {
             denied: self.settings.denied.clone(),
             resolvers: servers,
             switched_on,
+            others,
         })
     }
 

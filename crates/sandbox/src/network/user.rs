@@ -17,7 +17,7 @@
 use super::firewall::{Firewall, installed};
 use super::range::choose;
 use super::resolvers::Resolvers;
-use super::rules::{NEVER, chain, set};
+use super::rules::{NEVER, Wanted, chain, set};
 use super::site::NetworkError;
 use super::{EgressSettings, INNER_DEVICE, Ipv4Range, devices, gateway};
 use crate::netlink::Netlink;
@@ -94,7 +94,8 @@ pub(crate) struct UserWay {
     pub(crate) resolv_conf: String,
 }
 
-/// What the rules in a container's network are made from, beside the node's addresses.
+/// What the rules in a container's network are made from, beside the node's addresses; root's
+/// containers have them as a second line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UserRules {
     /// Never reached.
@@ -187,6 +188,14 @@ fn arguments(range: Ipv4Range, resolvers: &Resolvers, known: &str) -> Vec<String
 }
 
 impl UserRules {
+    /// The same as the rules of the node.
+    pub(super) fn of(wanted: &Wanted) -> Self {
+        Self {
+            denied: wanted.denied().collect(),
+            resolvers: wanted.resolvers.clone(),
+        }
+    }
+
     /// A script that makes the table in a container's network, where there is none.
     ///
     /// What leaves by any device but loopback is looked at: no IPv6, and nothing to the node or

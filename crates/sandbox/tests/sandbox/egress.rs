@@ -6,7 +6,7 @@ mod neighbours;
 
 use super::bench::{Bench, Finished, bench_with, eventually, launcher, output};
 use super::outside::{
-    DENIED, METADATA, NODE, SERVER, TCP_PORT, UDP_PORT, ip, nft, serve_names, with_world,
+    self, DENIED, METADATA, NODE, SERVER, TCP_PORT, UDP_PORT, ip, nft, serve_names, with_world,
 };
 use domain::Network;
 use engine_api::{ContainerSpec, Engine as _};
@@ -67,6 +67,14 @@ fn settings(resolvers: PathBuf) -> EgressSettings {
 fn nobody_looks(resolvers: PathBuf) -> EgressSettings {
     EgressSettings {
         looked_after: false,
+        ..settings(resolvers)
+    }
+}
+
+/// There are the node's rules only.
+fn nothing_inside(resolvers: PathBuf) -> EgressSettings {
+    EgressSettings {
+        inside_too: false,
         ..settings(resolvers)
     }
 }
@@ -278,7 +286,7 @@ fn table() -> String {
 /// somebody who looks after them the node is reached.
 #[test]
 fn rules_that_somebody_flushes_are_made_anew_and_taken_back_when_nobody_needs_them() {
-    on_a_node(settings, async |bench| {
+    on_a_node(nothing_inside, async |bench| {
         let script = format!(
             "for round in 1 2 3; do while ! test -e go$round; do sleep 0.02; done; \
              python3 -c '{TRY}' tcp {NODE} {TCP_PORT}; done"
@@ -314,7 +322,11 @@ fn rules_that_somebody_flushes_are_made_anew_and_taken_back_when_nobody_needs_th
 /// made anew while a container lives.
 #[test]
 fn the_next_process_mends_the_rules_and_takes_them_back() {
-    on_a_node(nobody_looks, async |bench| {
+    let unguarded = |resolvers| EgressSettings {
+        looked_after: false,
+        ..nothing_inside(resolvers)
+    };
+    on_a_node(unguarded, async |bench| {
         let script = format!(
             "sleep 1000 & for round in 1 2; do read line < /work/go; python3 -c '{TRY}' \
              tcp {NODE} {TCP_PORT}; done"
@@ -360,6 +372,55 @@ fn the_next_process_mends_the_rules_and_takes_them_back() {
         assert!(finished.output.ends_with(" cannot\n"), "{finished:?}");
         other.close();
         assert_eq!(traces(), "");
+    });
+}
+
+/// While nobody looks after the rules, whoever flushes them opens nothing: the same rules stand in
+/// the container's own network. The control is without those.
+#[test]
+fn what_is_flushed_while_nobody_looks_opens_nothing() {
+    for inside_too in [true, false] {
+        let unwatched = |resolvers| EgressSettings {
+            inside_too,
+            ..nobody_looks(resolvers)
+        };
+        on_a_node(unwatched, async |bench| {
+            let script = format!(
+                "while ! test -e go; do sleep 0.02; done; gateway=$(ip route show default | cut -d' ' -f3); \
+                 python3 -c '{TRY}' tcp {NODE} {TCP_PORT} tcp $gateway {TCP_PORT} tcp 10.66.0.1 {TCP_PORT}"
+            );
+            ip("addr add 10.66.0.1/32 dev lo");
+            let living = container(&bench, 0, Network::Egress, &script);
+            bench.start(&living).await.expect("it starts");
+            nft("flush ruleset");
+            fs::write(living.directory.join("work/go"), "").expect("written");
+            let finished = bench.finish(&living).await;
+            let word = if inside_too {
+                " cannot"
+            } else {
+                " node sees 10.213."
+            };
+            assert_eq!(finished.output.matches(word).count(), 3, "{finished:?}");
+        });
+    }
+}
+
+/// A device of the administrator's whose name begins as ours do is one as others are.
+#[test]
+fn what_is_behind_a_device_that_is_named_alike_is_reached() {
+    on_a_node(settings, async |bench| {
+        let alike = outside::Neighbour::new("ins-lan", 66);
+        let finished = tried(&bench, 0, Network::Egress, &both(alike.address)).await;
+        let told = finished.output.matches("neighbour sees 10.66.0.1").count();
+        assert_eq!(told, 2, "{finished:?}");
+        // The control: one that is named as ours are.
+        let ours = outside::Neighbour::new("insffffff0", 77);
+        let finished = tried(&bench, 1, Network::Egress, &both(ours.address)).await;
+        assert_eq!(
+            finished.output.matches(" cannot").count(),
+            2,
+            "{finished:?}"
+        );
     });
 }
 
