@@ -116,24 +116,29 @@ pub enum CommandUser {
     /// The ordinary user of every session, 1000, without capabilities.
     #[default]
     Ordinary,
-    /// A user of the image without capabilities, as `USER` or `USER:GROUP`, by name or number.
+    /// A user of the image, as `USER` or `USER:GROUP`, by name or number. Without capabilities,
+    /// but where a person asked for one that turns out to be root.
     Named {
         /// Who.
         name: String,
+        /// A person asked for it, not the image.
+        #[serde(default)]
+        asked: bool,
     },
     /// Root of the session's user namespace, with the capabilities that change only the session.
     Root,
 }
 
 impl CommandUser {
-    /// Who a person means by `USER` or `USER:GROUP`. Root by its name or number is root with its
-    /// capabilities; with another group it is a user as any.
+    /// Who a person means by `USER` or `USER:GROUP`. Whoever has the number 0 inside is root with
+    /// its capabilities; `root` and `0` are that whatever the lists inside say.
     pub fn named(text: &str) -> Self {
         if ROOT_NAMES.contains(&text) {
             return Self::Root;
         }
         Self::Named {
             name: text.to_owned(),
+            asked: true,
         }
     }
 }

@@ -93,14 +93,19 @@ impl Lists {
         self.groups.iter().any(|group| group.gid == gid)
     }
 
-    /// Who somebody is inside. Root by name has its capabilities, others have none.
+    /// Who somebody is inside. Root by a person's wish has its capabilities, whatever it is called
+    /// and whichever its group is; others have none, and root by the image's wish neither.
     pub fn run_as(&self, who: &CommandUser) -> Result<RunAs, UserError> {
         let (uid, gid, groups, capabilities) = match who {
             CommandUser::Ordinary => (ORDINARY, ORDINARY, Vec::new(), Vec::new()),
             CommandUser::Root => (0, 0, Vec::new(), ROOT_CAPABILITIES.to_vec()),
-            CommandUser::Named { name } => {
+            CommandUser::Named { name, asked } => {
                 let (uid, gid, groups) = self.named(name)?;
-                (uid, gid, groups, Vec::new())
+                let capabilities = match (uid, asked) {
+                    (0, true) => ROOT_CAPABILITIES.to_vec(),
+                    _ => Vec::new(),
+                };
+                (uid, gid, groups, capabilities)
             }
         };
         for id in [uid, gid].iter().chain(&groups) {
@@ -201,7 +206,7 @@ mod tests {
             match (lists.run_as(&CommandUser::named(user)), expected) {
                 (Ok(found), Ok((uid, gid, groups))) => {
                     assert_eq!((found.uid, found.gid, found.groups), (uid, gid, groups));
-                    assert!(found.capabilities.is_empty());
+                    assert_eq!(found.capabilities.is_empty(), uid != 0, "{user}");
                 }
                 (Err(error), Err(text)) => {
                     assert!(error.to_string().contains(text), "{user}: {error}");
@@ -212,12 +217,31 @@ mod tests {
     }
 
     #[test]
-    fn root_by_name_has_its_capabilities() -> Result<(), UserError> {
-        let lists = Lists::parse("", "");
-        for name in ["root", "0", "root:root", "0:0"] {
+    fn root_by_request_has_its_capabilities_whatever_it_is_called() -> Result<(), UserError> {
+        let passwd = "root:x:0:0::/root:/bin/sh\ntoor:x:0:0::/root:/bin/sh\n";
+        let lists = Lists::parse(passwd, "root:x:0:\nstaff:x:50:\n");
+        for (name, gid) in [
+            ("root", 0),
+            ("0", 0),
+            ("root:root", 0),
+            ("0:0", 0),
+            ("0:root", 0),
+            ("root:0", 0),
+            ("0:", 0),
+            ("00", 0),
+            ("toor", 0),
+            ("root:staff", 50),
+        ] {
             let root = lists.run_as(&CommandUser::named(name))?;
-            assert_eq!((root.uid, root.gid), (0, 0));
-            assert_eq!(root.capabilities, ROOT_CAPABILITIES);
+            assert_eq!((root.uid, root.gid), (0, gid), "{name}");
+            assert_eq!(root.capabilities, ROOT_CAPABILITIES, "{name}");
+            // The control: an image that names it did not ask anybody.
+            let images = lists.run_as(&CommandUser::Named {
+                name: name.to_owned(),
+                asked: false,
+            })?;
+            assert_eq!((images.uid, images.gid), (0, gid), "{name}");
+            assert!(images.capabilities.is_empty(), "{name}");
         }
         let ordinary = lists.run_as(&CommandUser::Ordinary)?;
         assert_eq!((ordinary.uid, ordinary.gid), (1_000, 1_000));

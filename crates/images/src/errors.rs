@@ -109,6 +109,13 @@ pub enum LayerError {
         /// Why.
         source: io::Error,
     },
+    /// The file system has room, but not for so many attributes of one file: ext4, for one, keeps
+    /// them in a single block.
+    #[error("the extended attributes of `{entry}` do not fit on this file system")]
+    Attributes {
+        /// The entry, as people can read it.
+        entry: String,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -120,7 +127,7 @@ impl LayerError {
         match self {
             Self::Entry { source, .. } => is_full(source),
             Self::Store(error) => error.is_full(),
-            Self::Refused(_) | Self::Input { .. } => false,
+            Self::Refused(_) | Self::Input { .. } | Self::Attributes { .. } => false,
         }
     }
 }

@@ -135,6 +135,13 @@ pub(crate) fn words(text: &str) -> Result<Words, String> {
         let words = serde_json::from_str(text).map(Words);
         return words.map_err(|_| r#"write a JSON array of texts, as in ["sh", "-c"]"#.to_owned());
     }
+    // To split inside of them would be wrong, and to read them as a shell does is a shell's work.
+    if text.contains(['"', '\'']) {
+        let array = r#"["sh", "-c", "echo a b"]"#;
+        return Err(format!(
+            "quotes are not read here: write a JSON array, as in {array}"
+        ));
+    }
     let words = text.split_whitespace().map(str::to_owned);
     Ok(Words(words.collect()))
 }
@@ -239,6 +246,10 @@ mod tests {
             assert_eq!(words(text).expect(text).0, expected);
         }
         assert!(words("[1]").is_err());
+        for text in [r#"sh -c "echo a b""#, "sh -c 'echo a b'", "it's"] {
+            let error = words(text).expect_err(text);
+            assert!(error.contains("JSON array"), "{error}");
+        }
     }
 
     #[test]

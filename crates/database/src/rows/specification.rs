@@ -80,6 +80,8 @@ enum UserDocument {
     Ordinary,
     Named {
         name: String,
+        #[serde(default)]
+        asked: bool,
     },
     Root,
 }
@@ -240,7 +242,7 @@ impl From<CommandUser> for UserDocument {
     fn from(user: CommandUser) -> Self {
         match user {
             CommandUser::Ordinary => Self::Ordinary,
-            CommandUser::Named { name } => Self::Named { name },
+            CommandUser::Named { name, asked } => Self::Named { name, asked },
             CommandUser::Root => Self::Root,
         }
     }
@@ -250,7 +252,7 @@ impl From<UserDocument> for CommandUser {
     fn from(row: UserDocument) -> Self {
         match row {
             UserDocument::Ordinary => Self::Ordinary,
-            UserDocument::Named { name } => Self::Named { name },
+            UserDocument::Named { name, asked } => Self::Named { name, asked },
             UserDocument::Root => Self::Root,
         }
     }

@@ -56,12 +56,10 @@ pub(crate) struct Temporary {
 }
 
 impl Temporary {
-    /// Brings the content to the disk and gives it the name `path`, unless that is there already:
-    /// names are digests, so it would be the same.
+    /// Brings the content to the disk and gives it the name `path`, also where that is there
+    /// already: names are digests, but what the disk has made of an older file nobody knows, and
+    /// this one was just checked.
     pub(crate) fn keep(mut self, path: &Path) -> Result<(), StoreError> {
-        if path.exists() {
-            return Ok(());
-        }
         self.file.sync_all().map_err(failed("sync", &self.path))?;
         fs::rename(&self.path, path).map_err(failed("rename to", path))?;
         self.kept = true;

@@ -15,7 +15,7 @@ use crate::walk::{Content, Sink};
 use process::KeepFree;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod,
-    fchown, fsetxattr, futimens, linkat, mkdirat, mknodat, symlinkat, utimensat,
+    fchown, fsetxattr, fstatvfs, futimens, linkat, mkdirat, mknodat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -285,8 +285,8 @@ struct Settle<'a> {
 impl Settle<'_> {
     fn apply(&self, file: BorrowedFd<'_>, path: &[u8]) -> Result<(), LayerError> {
         for (name, value) in self.attributes {
-            fsetxattr(file, name.as_slice(), value, XattrFlags::empty())
-                .map_err(failed("set an attribute of", path))?;
+            let set = fsetxattr(file, name.as_slice(), value, XattrFlags::empty());
+            set.map_err(|error| not_set(error, file, path))?;
         }
         if self.ownership == Ownership::AsIs {
             let (uid, gid) = ids(self.owner);
@@ -298,6 +298,22 @@ impl Settle<'_> {
         }
         Ok(())
     }
+}
+
+/// Why an attribute was not set. The kernel has one word for a full file system and for more
+/// attributes than it keeps of one file; with blocks left it is the latter.
+fn not_set(error: Errno, file: BorrowedFd<'_>, path: &[u8]) -> LayerError {
+    let has_room = || fstatvfs(file).is_ok_and(|stat| stat.f_bavail > 0);
+    let too_many = match error {
+        Errno::TOOBIG | Errno::RANGE => true,
+        Errno::NOSPC => has_room(),
+        _ => false,
+    };
+    if too_many {
+        let entry = readable(path);
+        return LayerError::Attributes { entry };
+    }
+    failed("set an attribute of", path)(error)
 }
 
 fn ids((uid, gid): (u32, u32)) -> (Option<Uid>, Option<Gid>) {

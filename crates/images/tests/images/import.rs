@@ -275,6 +275,34 @@ fn what_is_removed_and_what_is_still_used() {
     assert!(site.files().is_empty(), "{:?}", site.files());
 }
 
+/// A blob that the disk has changed or cut is whole again when its image comes again, also in
+/// another image's archive.
+#[test]
+fn an_import_heals_what_the_disk_has_damaged() {
+    let (root, upper) = (root(), upper());
+    let archive = docker(&[Image::new(&[&root])]);
+    let site = Site::new();
+    let imported = site.import(&archive).expect("imported");
+    let layer = imported.manifest.layers[0];
+    let path = site.directory.path().join("images/blobs");
+    let path = path.join(layer.digest.hex());
+    let whole = std::fs::read(&path).expect("read");
+    let mut flipped = whole.clone();
+    flipped[0] ^= 1;
+    for (damaged, again) in [
+        (flipped, archive),
+        (whole[..7].to_vec(), docker(&[Image::new(&[&root, &upper])])),
+    ] {
+        std::fs::write(&path, &damaged).expect("damaged");
+        // The control: nothing else heals it.
+        let found = std::fs::read(&path).expect("read");
+        assert_ne!(digest(&found), layer.digest);
+        site.import(&again).expect("imported again");
+        assert_eq!(std::fs::read(&path).expect("read"), whole);
+    }
+    assert_eq!(site.blobs.sizes().expect("sizes").blobs, 2);
+}
+
 #[test]
 fn progress_is_told_to_the_end() {
     let site = Site::new();

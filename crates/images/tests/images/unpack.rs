@@ -257,6 +257,40 @@ fn names(directory: &Path) -> Vec<String> {
     .collect()
 }
 
+/// ext4 keeps a file's attributes in one block. More are not a full disk, and are told as what
+/// they are; where the file system holds them they are there.
+#[test]
+fn attributes_that_do_not_fit_are_no_full_disk() {
+    let of = |value: &[u8]| {
+        let attribute = [("SCHILY.xattr.user.large", value)];
+        let tar = Tar::new().directory("./").pax(&attribute);
+        let site = Site::new();
+        let imported = site.import(&tar.file("a", b"").end()).expect("imported");
+        (site, imported)
+    };
+    for (bytes, fits) in [(100, true), (60_000, false)] {
+        let (site, imported) = of(&vec![b'x'; bytes]);
+        let layer = &imported.manifest.layers[0];
+        let blob = site.blobs.blob(layer.digest).expect("a blob");
+        let store = store(&site, ownership());
+        match store.unpack(layer, blob, &mut |_| {}) {
+            Ok(unpacked) => {
+                let mut value = vec![0; bytes + 1];
+                let file = unpacked.path.join("a");
+                let read = rustix::fs::getxattr(file, "user.large", &mut value);
+                assert_eq!(read, Ok(bytes));
+            }
+            Err(error) => {
+                assert!(!fits, "{error}");
+                assert!(!error.is_full(), "{error:?}");
+                let text = error.to_string();
+                assert!(text.contains("attributes of `a` do not fit"), "{text}");
+                assert!(!store.has(layer));
+            }
+        }
+    }
+}
+
 /// A blob that is not the one the manifest names leaves nothing, whatever is wrong with it.
 #[test]
 fn what_is_not_the_named_layer_is_refused() {

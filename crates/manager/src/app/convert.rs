@@ -60,7 +60,7 @@ pub(crate) fn session_view(
         image_id: spec.imported.as_ref().map(|image| image.id.to_string()),
         run_as: match &spec.user {
             CommandUser::Ordinary => "1000".to_owned(),
-            CommandUser::Named { name } => name.clone(),
+            CommandUser::Named { name, .. } => name.clone(),
             CommandUser::Root => "root".to_owned(),
         },
         command: spec.command.clone(),

@@ -66,7 +66,7 @@ pub(super) fn who(
     let images = images.filter(|user| !user.is_empty());
     Ok(match images {
         _ if request.root => CommandUser::Root,
-        Some(name) => CommandUser::Named { name },
+        Some(name) => CommandUser::Named { name, asked: false },
         None => CommandUser::Ordinary,
     })
 }
@@ -146,15 +146,21 @@ mod tests {
             user: user.map(str::to_owned),
             ..Settings::default()
         };
-        let named = |name: &str| CommandUser::Named {
+        let named = |name: &str, asked| CommandUser::Named {
             name: name.to_owned(),
+            asked,
         };
         for (images, user, root, expected) in [
             (None, None, false, CommandUser::Ordinary),
             (Some(""), None, false, CommandUser::Ordinary),
-            (Some("root"), None, false, named("root")),
-            (Some("www"), None, false, named("www")),
-            (Some("www"), Some("ann:staff"), false, named("ann:staff")),
+            (Some("root"), None, false, named("root", false)),
+            (Some("www"), None, false, named("www", false)),
+            (
+                Some("www"),
+                Some("ann:staff"),
+                false,
+                named("ann:staff", true),
+            ),
             (Some("www"), Some("0"), false, CommandUser::Root),
             (Some("www"), None, true, CommandUser::Root),
         ] {

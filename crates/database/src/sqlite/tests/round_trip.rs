@@ -48,6 +48,7 @@ pub(super) fn rich_spec() -> SessionSpec {
         }),
         user: CommandUser::Named {
             name: "ann:staff".into(),
+            asked: true,
         },
     }
 }
