@@ -5,6 +5,7 @@
 
 mod daemon_file;
 mod machine;
+mod socket_keeper;
 
 use crate::settings::Settings;
 use agent::{Agent, AgentSettings};
@@ -18,7 +19,9 @@ use manager::{Manager, ManagerSettings};
 use node_api::{EncodedManager, EncodedNode};
 use process::{Durability, FileLock, LockMode, write_file_atomic};
 use public_api::ShutdownMode;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sandbox::{EgressSettings, LauncherCommand, Sandbox, SandboxSettings};
+use socket_keeper::SocketKeeper;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +29,7 @@ use std::time::Duration;
 use tasks::TaskRunner;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 /// Bytes of the site's generated key.
 const KEY_BYTES: usize = 32;
@@ -45,6 +49,7 @@ const NODE_PAUSE: Duration = Duration::from_millis(2);
 /// Serves the site until it is told to go down.
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
     settings.prepare().map_err(|failure| failure.error)?;
+    allow_many_files();
     let _lock = take_lock(settings)?;
     start_log(&settings.config.log_level);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -57,6 +62,16 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
         tracing::error!("the daemon ends: {error:#}");
     }
     served
+}
+
+/// Every session and every caller takes some descriptors; a login's limit is made for one program.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let _ = setrlimit(Resource::Nofile, most);
 }
 
 /// The lock that makes this the only daemon of the home.
@@ -107,10 +122,23 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let stopping = daemon.tasks.cancelled();
     let authenticator = Authenticator::new(key);
     let routes = router(service, authenticator);
-    daemon.tasks.spawn(
-        "serves the socket",
-        serve_unix(unix, routes.clone(), stopping.clone()),
-    );
+    let serve_socket = {
+        let (tasks, routes, stopping) = (daemon.tasks.clone(), routes.clone(), stopping.clone());
+        move |socket| {
+            let served = serve_unix(socket, routes.clone(), stopping.clone());
+            tasks.spawn("serves the socket", served);
+        }
+    };
+    serve_socket(unix);
+    let lost = Arc::new(Notify::new());
+    daemon.tasks.spawn_cancellable("looks after the socket", {
+        let keeper = SocketKeeper {
+            settings: settings.clone(),
+            serve: Box::new(serve_socket),
+            lost: Arc::clone(&lost),
+        };
+        keeper.run()
+    });
     if let Some((listener, _)) = tcp {
         daemon
             .tasks
@@ -118,7 +146,10 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     }
     tell_where(settings, address);
     tracing::info!(home = %settings.home.display(), "the site is up");
-    let mode = wait_for_the_end(&daemon.manager).await?;
+    let mode = tokio::select! {
+        mode = wait_for_the_end(&daemon.manager) => mode?,
+        () = lost.notified() => ShutdownMode::Leave,
+    };
     tracing::info!(?mode, "the site goes down");
     std::fs::remove_file(settings.socket()).ok();
     std::fs::remove_file(settings.daemon_file()).ok();
@@ -240,6 +271,7 @@ fn sandbox(settings: &Settings) -> anyhow::Result<Sandbox> {
     let sandbox = SandboxSettings {
         cgroup_group: group.to_string_lossy().into_owned(),
         runtime_directory: settings.members_directory(),
+        state_directory: settings.engine_directory(),
         launcher: LauncherCommand {
             executable,
             arguments: vec![crate::LAUNCHER.into()],

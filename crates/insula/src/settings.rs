@@ -64,7 +64,18 @@ impl Settings {
         self.runtime_directory.join("api.sock")
     }
 
-    /// The guests' sockets, and notes beside them.
+    /// What the engine remembers of guests, for as long as they live.
+    pub(crate) fn engine_directory(&self) -> PathBuf {
+        self.home.join("node/engine")
+    }
+
+    /// Makes the directories for sockets, which may have been lost.
+    pub(crate) fn make_socket_directories(&self) -> Result<(), Failure> {
+        runtime_directory::make_private(&self.runtime_directory)?;
+        runtime_directory::make_private(&self.members_directory())
+    }
+
+    /// The guests' sockets.
     pub(crate) fn members_directory(&self) -> PathBuf {
         self.runtime_directory.join("m")
     }

@@ -16,7 +16,7 @@ mod websocket;
 
 pub use authenticator::{Authenticator, LOCAL_DOMAIN, LOCAL_PROJECT, Peer};
 pub use openapi::{openapi, openapi_text};
-pub use server::{CONNECTION_LIMIT, serve_tcp, serve_unix};
+pub use server::{CONNECTION_LIMIT, TCP_CONNECTION_LIMIT, serve_tcp, serve_unix};
 
 use axum::Router;
 use public_api::Service;

@@ -55,8 +55,12 @@ const LOCK_LIMIT: Duration = Duration::from_secs(10);
 pub struct SandboxSettings {
     /// Name of our control group, one per home: `insula-` and 8 hexadecimal digits of its digest.
     pub cgroup_group: String,
-    /// Where guests' sockets are; a file there is named after its member.
+    /// Where guests' sockets are; a file there is named after its member. It may be lost while
+    /// they live: what cleans up `/tmp`, or the end of a login, takes it.
     pub runtime_directory: PathBuf,
+    /// Where it is noted who the guests are and what was changed for them, so that they can be
+    /// ended and it can be taken back. It is made when it is needed, and outlives a boot.
+    pub state_directory: PathBuf,
     /// How the launcher is started.
     pub launcher: LauncherCommand,
 }
@@ -94,7 +98,7 @@ impl Sandbox {
 
     /// The same, with the operator's word on the network `egress`.
     pub fn with_egress(settings: SandboxSettings, egress: EgressSettings) -> Self {
-        let network = SiteNetwork::new(egress, &settings.cgroup_group, &settings.runtime_directory);
+        let network = SiteNetwork::new(egress, &settings.cgroup_group, &settings.state_directory);
         let network = Arc::new(network);
         let groups = Hierarchy::find(&settings.cgroup_group);
         let launcher = LauncherProcess::new(settings.launcher.clone());
@@ -338,6 +342,8 @@ impl Inner {
     ) -> Result<tokio::sync::oneshot::Receiver<Outcome>, StartError> {
         let (member, socket) = (container.member, container.guest.socket.clone());
         let ways = self.ways(&container, &identity)?;
+        std::fs::create_dir_all(&self.settings.state_directory)
+            .map_err(|error| act("make the engine's directory", error))?;
         let begun = prepare_directory(&container, &identity)
             .and_then(|()| self.make_groups(&container))
             .and_then(|groups| {
@@ -360,7 +366,7 @@ impl Inner {
     /// Where it is noted who the guest of a member is that has no group.
     fn note(&self, member: MemberId) -> PathBuf {
         let name = format!("{member}.{NOTE}");
-        self.settings.runtime_directory.join(name)
+        self.settings.state_directory.join(name)
     }
 
     fn make_groups(&self, container: &ContainerSpec) -> Result<GroupPaths, EngineError> {
@@ -400,7 +406,7 @@ impl Inner {
             let processes = self.groups.processes(member);
             found.insert(member, Guest::any_alive(&processes));
         }
-        for (member, path) in self.sockets()? {
+        for (member, path) in self.files()? {
             let alive = found.entry(member).or_insert(false);
             let is_note = path.extension().is_some_and(|ending| ending == NOTE);
             *alive = *alive || (is_note && Guest::noted(&path)?.is_some_and(|one| one.is_alive()));
@@ -419,17 +425,26 @@ impl Inner {
             .collect())
     }
 
-    fn sockets(&self) -> Result<Vec<(MemberId, PathBuf)>, EngineError> {
-        let entries = match std::fs::read_dir(&self.settings.runtime_directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(act("list the guests' sockets", error)),
-        };
-        let sockets = entries.flatten().filter_map(|entry| {
-            let member = socket_member(entry.file_name().to_str()?)?;
-            Some((member, entry.path()))
-        });
-        Ok(sockets.collect())
+    /// Sockets and notes, each with the member it is named after.
+    fn files(&self) -> Result<Vec<(MemberId, PathBuf)>, EngineError> {
+        let SandboxSettings {
+            runtime_directory,
+            state_directory,
+            ..
+        } = &self.settings;
+        let mut files = Vec::new();
+        for directory in [runtime_directory, state_directory] {
+            let entries = match std::fs::read_dir(directory) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(act("list the guests' sockets and notes", error)),
+            };
+            files.extend(entries.flatten().filter_map(|entry| {
+                let member = socket_member(entry.file_name().to_str()?)?;
+                Some((member, entry.path()))
+            }));
+        }
+        Ok(files)
     }
 
     /// By its group; without one, by its processes.
@@ -494,7 +509,7 @@ impl Inner {
             .disconnect(member)
             .map_err(|error| act("remove the container's network", chain(&error)))?;
         self.end_keeper(member)?;
-        for (owner, path) in self.sockets()? {
+        for (owner, path) in self.files()? {
             if owner == member {
                 let removed = std::fs::remove_file(&path);
                 removed.map_err(|error| act("remove the guest's socket", error))?;

@@ -88,6 +88,7 @@ impl Root {
 fn settings(cgroup_group: String, runtime_directory: PathBuf) -> SandboxSettings {
     SandboxSettings {
         cgroup_group,
+        state_directory: runtime_directory.with_file_name("state"),
         runtime_directory,
         launcher: LauncherCommand {
             executable: installed().unwrap_or_else(built),

@@ -89,9 +89,20 @@ pub(crate) async fn down(context: Context, arguments: DownArguments) -> Result<u
             serde_json::json!({ "running": false, "pid": view.pid, "living_sessions": living });
         printer.json(&told)?;
     } else if living > 0 {
-        printer.line(&format!("the site is down; {living} sessions run on"))?;
+        let sessions = if living == 1 {
+            "1 session runs"
+        } else {
+            &format!("{living} sessions run")
+        };
+        printer.line(&format!("the site is down; {sessions} on"))?;
     } else {
         printer.line("the site is down")?;
     }
-    Ok(exit_codes::SUCCESS)
+    // They were to be stopped, and were not.
+    let unstopped = arguments.stop && living > 0;
+    Ok(if unstopped {
+        exit_codes::FAILURE
+    } else {
+        exit_codes::SUCCESS
+    })
 }

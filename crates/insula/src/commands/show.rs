@@ -72,7 +72,7 @@ pub(crate) async fn show(context: Context, arguments: ShowArguments) -> Result<u
 
 /// Why members have no network any more that had `egress`, as notes of this node tell.
 fn lost_networks(site: &Site, view: &SessionView) -> Vec<String> {
-    let troubles = network_troubles(&site.settings.members_directory());
+    let troubles = network_troubles(&site.settings.engine_directory());
     let lost = troubles.into_iter().filter_map(|trouble| match trouble {
         NetworkTrouble::Gone { member, reason } => {
             let id = member.to_string();

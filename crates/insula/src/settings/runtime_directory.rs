@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// The kernel's limit of a socket's path, in bytes (unix(7), without the final zero).
 const SOCKET_PATH_LIMIT: usize = 107;
+/// How many other names in /tmp are tried where somebody else has the usual one.
+const TMP_TRIES: u32 = 100;
 /// Room for the longest socket name below the directory: `/m/<member id>.sock`.
 const NAME_ROOM: usize = 48;
 
@@ -32,9 +34,23 @@ pub(crate) fn choose(home: &Path, environment: &Environment) -> Result<PathBuf, 
         .flatten()
         .filter(|parent| parent.is_absolute() && is_ours(parent))
         .map(|parent| parent.join(&name))
-        .chain([Path::new("/tmp").join(&name)])
+        .chain(below_tmp(&name))
         .find(|directory| directory.as_os_str().len() + NAME_ROOM <= SOCKET_PATH_LIMIT)
         .ok_or_else(|| Failure::new("no directory has a path short enough for a socket"))
+}
+
+/// The first one that is ours or can be: everybody can make files there, and names can be guessed.
+fn below_tmp(name: &str) -> Option<PathBuf> {
+    let usual = Path::new("/tmp").join(name);
+    let user = rustix::process::geteuid().as_raw();
+    let others = (1..=TMP_TRIES).map(|number| {
+        let parent = Path::new("/tmp").join(format!("insula-{user}-{number}"));
+        (parent.clone(), parent.join(name))
+    });
+    std::iter::once((usual.clone(), usual))
+        .chain(others)
+        .find(|(top, _)| is_ours(top) || top.symlink_metadata().is_err())
+        .map(|(_, directory)| directory)
 }
 
 fn of_last_daemon(home: &Path, name: &str) -> Option<PathBuf> {
@@ -61,6 +77,7 @@ pub(crate) fn make_private(directory: &Path) -> Result<(), Failure> {
     };
     if let Some(parent) = directory.parent() {
         fs::create_dir_all(parent).map_err(told)?;
+        refuse_strangers(parent)?;
     }
     match fs::DirBuilder::new().mode(0o700).create(directory) {
         Ok(()) => return Ok(()),
@@ -74,6 +91,18 @@ pub(crate) fn make_private(directory: &Path) -> Result<(), Failure> {
         );
     }
     fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(told)
+}
+
+/// Whose directory it is can rename what is in it, unless it is sticky as /tmp is.
+fn refuse_strangers(parent: &Path) -> Result<(), Failure> {
+    let ours = rustix::process::geteuid().as_raw();
+    let safe = fs::metadata(parent)
+        .is_ok_and(|facts| facts.uid() == ours || facts.uid() == 0 || facts.mode() & 0o1000 != 0);
+    if safe {
+        return Ok(());
+    }
+    let message = format!("{} belongs to somebody else", parent.display());
+    Err(Failure::new(message).hint("set INSULA_HOME to a directory of your own"))
 }
 
 #[cfg(test)]

@@ -99,9 +99,20 @@ impl Person {
     }
 
     pub(crate) fn daemon(&self) -> i32 {
+        let pid = self.daemon_file()["pid"].as_i64();
+        i32::try_from(pid.expect("a pid")).expect("a pid")
+    }
+
+    /// Where its daemon has its sockets now.
+    fn sockets_now(&self) -> PathBuf {
+        let written = self.daemon_file();
+        let socket = Path::new(written["socket"].as_str().expect("a path"));
+        socket.parent().expect("a directory").into()
+    }
+
+    fn daemon_file(&self) -> serde_json::Value {
         let text = fs::read_to_string(self.site_home().join("daemon.json")).expect("a daemon");
-        let written: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        i32::try_from(written["pid"].as_i64().expect("a pid")).expect("a pid")
+        serde_json::from_str(&text).expect("JSON")
     }
 }
 
@@ -230,28 +241,67 @@ fn a_new_user_with_a_range_of_ids_runs_sessions_without_root() {
     last_trace(&person);
 }
 
-/// A directory of sockets that somebody else made in /tmp is not used, and says so.
+/// A directory of sockets that somebody else made in /tmp is not used, and keeps nobody out.
 #[test]
-fn a_socket_directory_of_somebody_else_is_refused() {
+fn a_socket_directory_of_somebody_else_is_passed_over() {
     let Some(person) = Person::new(Lent::Nothing) else {
         return;
     };
-    let sockets = person.sockets.as_path();
+    let usual = person.sockets.as_path();
     let own = person.user.home().join("own");
     person.user.make_directory(&own);
-    fs::create_dir(sockets).expect("made by root");
-    let errors = person.fails(&["run", "--", "true"], 125);
-    fs::remove_dir(sockets).expect("removed");
-    assert!(errors.contains("belongs to somebody else"), "{errors}");
-    std::os::unix::fs::symlink(&own, sockets).expect("a link that root made");
-    let errors = person.fails(&["run", "--", "true"], 125);
-    fs::remove_file(sockets).expect("removed");
-    assert!(errors.contains("belongs to somebody else"), "{errors}");
-    // The control: without it everything works.
+    let stranger: [&dyn Fn(); 2] = [&|| fs::create_dir(usual).expect("made by root"), &|| {
+        std::os::unix::fs::symlink(&own, usual).expect("a link that root made")
+    }];
+    for make in stranger {
+        make();
+        person.ok(&["run", "--", "true"]);
+        let other = person.sockets_now();
+        assert!(!other.starts_with(usual), "{}", other.display());
+        assert!(entries(&own).is_empty());
+        last_trace(&person);
+        let parent = other.parent().expect("a directory of the user's");
+        process::remove_tree(parent).expect("removed");
+        if usual.is_symlink() {
+            fs::remove_file(usual).expect("removed");
+        } else {
+            fs::remove_dir(usual).expect("removed, with nothing in it");
+        }
+    }
+    // The control: without it the usual one is made, closed to all others.
     person.ok(&["run", "--", "true"]);
-    let mode = std::os::unix::fs::PermissionsExt::mode(
-        &fs::metadata(sockets).expect("made").permissions(),
-    );
+    assert_eq!(person.sockets_now(), usual);
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(usual).expect("made").permissions());
     assert_eq!(mode & 0o777, 0o700);
+    last_trace(&person);
+}
+
+/// What cleans up /tmp takes the sockets away, while the daemon lives and while it does not.
+#[test]
+fn the_loss_of_all_sockets_costs_no_session_and_no_control() {
+    let Some(person) = Person::new(Lent::Nothing) else {
+        return;
+    };
+    let life = "trap '' TERM; while :; do sleep 1; done";
+    for name in ["first", "second"] {
+        person.ok(&["run", "-d", "--name", name, "--", "sh", "-c", life]);
+    }
+    let running = || person.ok(&["ls"]).0.matches("running").count();
+    eventually("both run", || running() == 2);
+    let daemon = person.daemon();
+    process::remove_tree(&person.sockets).expect("removed");
+    assert_eq!(running(), 2);
+    assert_eq!(person.daemon(), daemon, "it has made its socket anew");
+    // What it says to a guest has no way any more; the kernel still has.
+    person.ok(&["stop", "first", "--grace", "0s"]);
+    process::remove_tree(&person.sockets).expect("removed");
+    super::site::signal(daemon, 9);
+    eventually("the daemon is gone", || !super::site::is_alive(daemon));
+    assert!(person.ok(&["ls"]).0.contains("second"));
+    person.ok(&["stop", "second", "--grace", "0s"]);
+    let (listed, _) = person.ok(&["ls", "--all"]);
+    assert_eq!(listed.matches("stopped by").count(), 2, "{listed}");
+    person.ok(&["run", "--", "true"]);
     last_trace(&person);
 }

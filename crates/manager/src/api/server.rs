@@ -18,8 +18,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-/// Most connections of one listener; further ones wait in the kernel's queue.
+/// Most connections of the socket's listener; further ones wait in the kernel's queue.
 pub const CONNECTION_LIMIT: usize = 1024;
+/// Most connections by TCP, which every process of the machine may open, sessions with the network
+/// `host` too, before the key is asked for.
+pub const TCP_CONNECTION_LIMIT: usize = 128;
 /// Longest time for the head of a request; also the longest that an idle connection is kept.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long streams go on after the order to end.
@@ -30,13 +33,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves on a Unix socket until `shutdown`; the kernel tells who is at the other end. Returns
 /// when all its connections have ended.
 pub async fn serve_unix(listener: UnixListener, router: Router, shutdown: CancellationToken) {
-    serve(listener, router, shutdown).await;
+    serve(listener, router, shutdown, CONNECTION_LIMIT).await;
 }
 
 /// Serves on TCP until `shutdown`; callers need the site's key. Returns when all its connections
 /// have ended.
 pub async fn serve_tcp(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    serve(listener, router, shutdown).await;
+    serve(listener, router, shutdown, TCP_CONNECTION_LIMIT).await;
 }
 
 trait Accept {
@@ -63,8 +66,8 @@ impl Accept for TcpListener {
     }
 }
 
-async fn serve(listener: impl Accept, router: Router, shutdown: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(CONNECTION_LIMIT));
+async fn serve(listener: impl Accept, router: Router, shutdown: CancellationToken, limit: usize) {
+    let slots = Arc::new(Semaphore::new(limit));
     // Not the task runner: connections belong to their listener, and are joined with it.
     let mut connections = JoinSet::new();
     while let Some(slot) = shutdown
@@ -95,7 +98,7 @@ async fn serve(listener: impl Accept, router: Router, shutdown: CancellationToke
     drop(listener);
     while connections.join_next().await.is_some() {}
     // Those that became WebSockets have left the set, but not their slots.
-    let all = u32::try_from(CONNECTION_LIMIT).expect("there are few connections");
+    let all = u32::try_from(limit).expect("there are few connections");
     let _all = slots.acquire_many(all).await;
 }
 

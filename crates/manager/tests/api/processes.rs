@@ -287,7 +287,7 @@ async fn hostile_messages_end_the_connection_and_nothing_else() {
 async fn a_websocket_counts_as_a_connection_until_it_ends() {
     let site = Site::start().await;
     let mut held = Vec::new();
-    for _ in 0..manager::api::CONNECTION_LIMIT {
+    for _ in 0..manager::api::TCP_CONNECTION_LIMIT {
         let mut stream = TcpStream::connect(site.address).await.expect("it listens");
         let key = crate::site::KEY;
         let head = handshake("/api/v1/sessions/one/exec").replace(

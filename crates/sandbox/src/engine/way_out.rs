@@ -57,7 +57,7 @@ impl Inner {
     /// Where it is noted who keeps the network of a user's member.
     fn keeper_note(&self, member: MemberId) -> PathBuf {
         let name = format!("{member}.{KEEPER_NOTE}");
-        self.settings.runtime_directory.join(name)
+        self.settings.state_directory.join(name)
     }
 
     /// Waits for the end of the keeper of a container that has ended, and helps it to that if it

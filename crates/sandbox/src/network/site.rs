@@ -73,6 +73,9 @@ fn asking(source: Errno) -> NetworkError {
 /// What is remembered across processes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct State {
+    /// Of the boot that it is about: forwarding and rules do not outlive one.
+    #[serde(default)]
+    boot_id: String,
     range: Ipv4Range,
     /// Devices whose forwarding was off before.
     #[serde(default)]
@@ -118,11 +121,11 @@ pub(crate) struct Connecting {
 
 impl SiteNetwork {
     /// Nothing is looked at or changed before it is needed.
-    pub(crate) fn new(settings: EgressSettings, group: &str, runtime_directory: &Path) -> Self {
+    pub(crate) fn new(settings: EgressSettings, group: &str, state_directory: &Path) -> Self {
         Self {
             settings,
             tag: site_tag(group),
-            state_file: runtime_directory.join(STATE_FILE),
+            state_file: state_directory.join(STATE_FILE),
             applied: Mutex::new(None),
             starting: Arc::default(),
         }
@@ -291,12 +294,14 @@ impl SiteNetwork {
 
     fn state(&self) -> Option<State> {
         let bytes = fs::read(&self.state_file).ok()?;
-        serde_json::from_slice(&bytes).ok()
+        let state: State = serde_json::from_slice(&bytes).ok()?;
+        (state.boot_id == own_boot_id()).then_some(state)
     }
 
     fn remember(&self, wanted: &Wanted) -> Result<(), NetworkError> {
         let before = self.state();
         self.write(&State {
+            boot_id: own_boot_id(),
             range: wanted.range,
             switched_on: wanted.switched_on.clone(),
             mended: before.as_ref().map_or(0, |state| state.mended),
@@ -306,11 +311,15 @@ impl SiteNetwork {
 
     fn write(&self, state: &State) -> Result<(), NetworkError> {
         let bytes = serde_json::to_vec(state).expect("names and numbers become JSON");
-        let written = write_file_atomic(&self.state_file, &bytes, 0o600, Durability::Process);
-        written.map_err(|error| NetworkError::State {
+        let failed = |source| NetworkError::State {
             path: self.state_file.clone(),
-            source: io::Error::other(error.to_string()),
-        })
+            source,
+        };
+        if let Some(parent) = self.state_file.parent() {
+            fs::create_dir_all(parent).map_err(failed)?;
+        }
+        write_file_atomic(&self.state_file, &bytes, 0o600, Durability::Process)
+            .map_err(|error| failed(io::Error::other(error.to_string())))
     }
 
     /// Members that have a device here. None is looked for where this site never made one.
@@ -443,6 +452,11 @@ impl SiteNetwork {
     fn applied(&self) -> MutexGuard<'_, Option<Applied>> {
         self.applied.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Empty where the kernel does not tell: then no boot is distinguished from another.
+fn own_boot_id() -> String {
+    process::boot_id().unwrap_or_default()
 }
 
 /// A device that has gone needs nothing.

@@ -45,7 +45,7 @@ pub enum NetworkTrouble {
 }
 
 /// What is wrong, or was since sessions with the network `egress` began, by the files in
-/// `directory`, which is [`crate::SandboxSettings::runtime_directory`].
+/// `directory`, which is [`crate::SandboxSettings::state_directory`].
 pub fn network_troubles(directory: &Path) -> Vec<NetworkTrouble> {
     let mut troubles = Vec::new();
     if let Some(state) = read::<State>(&directory.join(STATE_FILE))

@@ -140,6 +140,7 @@ impl Bench {
                 SandboxSettings {
                     cgroup_group: group(),
                     runtime_directory: path.join("sockets"),
+                    state_directory: path.join("state"),
                     launcher: launcher(),
                 },
                 egress,

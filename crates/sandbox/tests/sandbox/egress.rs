@@ -356,6 +356,7 @@ fn the_next_process_mends_the_rules_and_takes_them_back() {
             SandboxSettings {
                 cgroup_group: super::bench::group(),
                 runtime_directory: resolvers,
+                state_directory: bench.place("state"),
                 launcher: launcher(),
             },
             EgressSettings::default(),

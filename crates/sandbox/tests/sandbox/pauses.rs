@@ -180,6 +180,7 @@ async fn another_engine_finds_what_stands_still() {
     let other = Sandbox::new(SandboxSettings {
         cgroup_group: group(),
         runtime_directory: bench.place("sockets"),
+        state_directory: bench.place("state"),
         launcher: launcher(),
     });
     let found = other.list().await.expect("listed");

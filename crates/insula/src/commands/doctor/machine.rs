@@ -33,7 +33,7 @@ pub(super) fn checks(settings: &Settings) -> Vec<Check> {
 
 /// What went wrong with the network `egress` of sessions that live.
 fn networks(settings: &Settings) -> Vec<Check> {
-    let troubles = network_troubles(&settings.members_directory());
+    let troubles = network_troubles(&settings.engine_directory());
     let checks = troubles.into_iter().map(|trouble| match trouble {
         NetworkTrouble::Gone { member, reason } => Check::warn(
             "network gone",

@@ -239,7 +239,7 @@ fn finds_names() {
 /// The keeper that is noted for a container.
 fn keeper_note(bench: &Bench, container: &ContainerSpec) -> PathBuf {
     bench
-        .place("sockets")
+        .place("state")
         .join(format!("{}.network", container.member))
 }
 
