@@ -9,6 +9,7 @@
 //! DIRECTORY/members/.new-ID/         being made: removed by the next process
 //! DIRECTORY/members/ID/              a member, see `engine_api::layout`, and
 //!                      member.json   what it is; written before anything else, never changed
+//!                      disk.img      its own file system, if it has one: work, home and layer are there
 //!                      manifest      its uploaded files, as they were before the start
 //!                      prepared      it is there: files and directories are complete
 //!                      starting      it is there: the engine was asked, it may have run
@@ -27,12 +28,15 @@ mod gone;
 mod identity;
 mod member;
 mod obeyed;
+mod place;
 
 pub(crate) use gone::GoneLog;
 pub use identity::{IdentityFileError, node_identity};
 pub(crate) use member::{Marker, MemberDirectory, MemberFile, make_open, own};
+pub(crate) use place::Place;
 
 use domain::MemberId;
+use engine_api::EngineError;
 use lifecycle::agent::Obeyed;
 use process::WriteFileError;
 use serde::de::DeserializeOwned;
@@ -80,6 +84,9 @@ pub enum DirectoryError {
         /// In which way.
         source: Box<DirectoryError>,
     },
+    /// A file system of its own could not be made.
+    #[error(transparent)]
+    Disk(#[from] EngineError),
     /// A file was written by a newer version.
     #[error("{path} has format {found}; this version knows up to {FORMAT}")]
     Newer {

@@ -1,12 +1,12 @@
 //! What every part of the agent uses.
 
-use crate::directory::{GoneLog, MemberDirectory, NodeDirectory};
+use crate::directory::{GoneLog, MemberDirectory, NodeDirectory, Place};
 use crate::images::NodeImages;
 use crate::owner::OwnerEvent;
 use crate::streams::StdinConnections;
 use ::images::HostImage;
 use domain::{MemberId, MemberState, NodeId};
-use engine_api::{Engine, UidRange, layout};
+use engine_api::{Engine, EngineError, UidRange, layout};
 use lifecycle::agent::{AgentEventKind, DiskBegan, SLOT_LIMIT};
 use node_api::{ManagerApi, MemberSpec, NodeError, Report};
 use std::collections::BTreeMap;
@@ -35,6 +35,9 @@ pub(crate) struct Shared {
     pub(crate) disk_bytes: Mutex<BTreeMap<MemberId, u64>>,
     /// How it was when this process started them, for members that run.
     pub(crate) disk_began: Mutex<BTreeMap<MemberId, DiskBegan>>,
+    /// File systems of members that are prepared and not started: opening one anew for each step would
+    /// write it out each time.
+    pub(crate) places: Mutex<BTreeMap<MemberId, Place>>,
     pub(crate) stdin: StdinConnections,
     /// Imported images.
     pub(crate) images: NodeImages,
@@ -133,6 +136,30 @@ impl Shared {
     /// Notes how it is when a member is started.
     pub(crate) fn disk_begins(&self, member: MemberId, began: DiskBegan) {
         locked(&self.disk_began).insert(member, began);
+    }
+
+    /// Where a member's entries lie. Blocks, as dropping it may.
+    pub(crate) fn place(&self, member: MemberId) -> Result<Place, EngineError> {
+        let held = locked(&self.places).get(&member).cloned();
+        held.map_or_else(|| Place::open(&*self.engine, self.member(member)), Ok)
+    }
+
+    /// The same, held until [`Shared::let_place_go`].
+    pub(crate) fn hold_place(&self, member: MemberId) -> Result<Place, EngineError> {
+        let place = self.place(member)?;
+        if place.has_disk() {
+            locked(&self.places).insert(member, place.clone());
+        }
+        Ok(place)
+    }
+
+    /// Lets a held one go, where that may block.
+    pub(crate) async fn let_place_go(&self, member: MemberId) {
+        let held = locked(&self.places).remove(&member);
+        if held.is_some() {
+            // That it is dropped is all.
+            let _ = tokio::task::spawn_blocking(move || drop(held)).await;
+        }
     }
 
     /// Forgets a member of which nothing is left.

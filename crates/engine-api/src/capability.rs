@@ -23,8 +23,13 @@ pub const CAPABILITIES: &[CapabilityRow] = &[
     row("limit.pids", "processes and threads are limited"),
     row(
         "limit.disk",
-        "a container with more on disk than its limit is ended; measured every 2 to 10 seconds, \
-         so it may write more for so long",
+        "a container does not keep more on disk than its limit: it has a file system of that size \
+         (`disk.own`), or is measured every 2 to 10 seconds and ended",
+    ),
+    row(
+        "disk.own",
+        "a disk limit is the size of a file system of the container's own: whoever fills it is told \
+         so and goes on",
     ),
     row(
         "oom.evidence",

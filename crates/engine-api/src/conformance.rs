@@ -91,6 +91,8 @@ pub struct Plan {
     pub pids: u32,
     /// What it can reach.
     pub network: Network,
+    /// Bytes of a file system of its own ([`Engine::make_disk`]), if it has one.
+    pub disk_bytes: Option<u64>,
     /// Nothing of the root can be written.
     pub read_only: bool,
     /// Accept limits that cannot be enforced.
@@ -303,6 +305,11 @@ pub const CASES: &[Case] = &[
         "limits.pids",
         limits::processes_are_limited,
         "processes are limited"
+    ),
+    case!(
+        "disk.own",
+        files::a_disk_of_its_own_is_full_when_it_is_full,
+        "whoever fills a file system of its own, with bytes or with files, is told so and goes on"
     ),
     case!(
         "network.none",

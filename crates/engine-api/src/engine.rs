@@ -5,6 +5,7 @@ use crate::container::ContainerSpec;
 use async_trait::async_trait;
 use domain::{MemberId, OomEvidence};
 use serde::{Deserialize, Serialize};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// What runs containers on a node.
@@ -59,6 +60,20 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// paused container can be killed and removed without it.
     async fn resume(&self, _member: MemberId) -> Result<(), EngineError> {
         Err(EngineError::Unsupported { row: "pause" })
+    }
+
+    /// Makes a file system of `bytes` for the container with this directory, before it is started:
+    /// [`crate::layout::DISK`]. False where this engine has none (the row `disk.own`): then what a
+    /// container has on disk can only be measured. Blocks.
+    fn make_disk(&self, _directory: &Path, _bytes: u64) -> Result<bool, EngineError> {
+        Ok(false)
+    }
+
+    /// The root of the file system of the container with this directory, whether it lives or not;
+    /// `None` if it has none. It stays as long as this or anything opened by it is held. Blocks, as
+    /// dropping it does.
+    fn open_disk(&self, _directory: &Path) -> Result<Option<OwnedFd>, EngineError> {
+        Ok(None)
     }
 
     /// What the container uses now, and used at most.

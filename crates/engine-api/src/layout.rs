@@ -10,6 +10,11 @@ pub const HOME: &str = "home";
 pub const UPPER: &str = "upper";
 /// overlayfs's own scratch directory, beside the upper layer.
 pub const OVERLAY_WORK: &str = "overlay";
+/// A file system as an image: where it is, the entries of [`ON_DISK`] are in it, and those beside it
+/// are empty.
+pub const DISK: &str = "disk.img";
+/// What lies on a container's own file system, if it has one.
+pub const ON_DISK: &[&str] = &[WORK, HOME, UPPER, OVERLAY_WORK];
 /// Log segments, written by the guest.
 pub const LOGS: &str = "logs";
 /// The exit record, written by the guest.

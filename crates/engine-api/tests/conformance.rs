@@ -15,7 +15,7 @@ use engine_api::conformance::{
 use engine_api::simulated::{Ending, Life, Output, Script, SimulatedEngine};
 use engine_api::{
     ContainerSpec, Engine, EngineError, Fingerprint, Found, GuestSpec, Limits, Pause, RemoveReport,
-    RootSpec, StartError, Started, UidRange, Usage,
+    RootSpec, StartError, Started, UidRange, Usage, layout,
 };
 use std::path::Path;
 use std::pin::pin;
@@ -61,6 +61,7 @@ const WORKS: &[Work] = &[
     Work::UseLayers,
     Work::UseMount,
     Work::OpenDevices,
+    Work::Fill,
 ];
 
 fn prints(text: impl Into<Vec<u8>>) -> Life {
@@ -129,6 +130,9 @@ impl Script for Works {
             Work::ShowFilter => prints("2\n"),
             Work::UseLayers => prints(Work::LAYERED),
             Work::UseMount => prints(Work::MOUNTED.1),
+            // Whether there is a disk of its own stands where a real one finds the image.
+            Work::Fill if container.directory.ends_with(layout::DISK) => prints("full\n4085\n"),
+            Work::Fill => prints(format!("filled\n{}\n", Work::FILES)),
             Work::OpenDevices => prints("full\nnull\nrandom\ntty\nurandom\nzero\n"),
         }
     }
@@ -176,10 +180,14 @@ impl<E: AsEngine> Harness for Simulated<E> {
 
     async fn prepare(&self, plan: &Plan) -> ContainerSpec {
         let number = u32::try_from(plan.member.session.0).expect("small");
+        let mut directory = Path::new("/nowhere").join(plan.member.to_string());
+        if plan.disk_bytes.is_some() {
+            directory.push(layout::DISK);
+        }
         ContainerSpec {
             member: plan.member,
             hostname: "case".to_owned(),
-            directory: Path::new("/nowhere").join(plan.member.to_string()),
+            directory,
             root: RootSpec {
                 layers: Vec::new(),
                 read_only: plan.read_only,
@@ -458,6 +466,7 @@ fn a_guest_that_is_killed_leaves_no_record_and_a_reboot_leaves_nothing_alive() {
         memory_bytes: 1 << 20,
         pids: 10,
         network: Network::None,
+        disk_bytes: None,
         read_only: true,
         best_effort: false,
     };

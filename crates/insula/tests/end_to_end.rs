@@ -44,6 +44,8 @@ mod limits;
 mod many;
 #[path = "end_to_end/nearly_full.rs"]
 mod nearly_full;
+#[path = "end_to_end/own_disk.rs"]
+mod own_disk;
 #[path = "end_to_end/pauses.rs"]
 mod pauses;
 #[path = "end_to_end/streams.rs"]

@@ -50,8 +50,10 @@ pub struct CreateSession {
     /// Most processes and threads; 4,096 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids: Option<u32>,
-    /// Most that it may have on a node's disk, in bytes, or with k, m, g, t: `10g`. Work, home,
-    /// writable layer and output count. No limit of its own if absent; least 1 MiB.
+    /// Most that it may have on a node's disk, in bytes, or with k, m, g, t: `10g`. Where the node
+    /// can, it is the size of a file system for work, home and writable layer; elsewhere these and
+    /// the output are measured, and with more it is ended. No limit of its own if absent; least
+    /// 1 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<String>,
     /// Longest running time: `90s`, `10m`, `1h30m`. No limit if absent.
@@ -285,6 +287,10 @@ pub struct SessionView {
     /// Limits of it that its node does not enforce, by their rows of the capability table.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_enforced: Vec<String>,
+    /// It asked for a disk limit, and no file system of its own keeps it: what it has on disk is
+    /// measured, and with more it is ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disk_measured: bool,
     /// Its members.
     pub members: Vec<MemberView>,
     /// When it was asked for, RFC 3339 in UTC.

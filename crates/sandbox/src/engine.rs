@@ -12,13 +12,14 @@ mod way_out;
 
 use crate::cgroup::{GroupError, Hierarchy};
 use crate::chain::chain;
+use crate::disk::{self, DiskTrial};
 use crate::identity::Identity;
 use crate::launcher::{BINDS_LIMIT, LAYERS_LIMIT};
 use crate::message::{Failure, GroupPaths, Order, Outcome, Start};
 use crate::network::{EgressSettings, NetworkError, SiteNetwork};
 use alive::Guest;
 use async_trait::async_trait;
-use directory::{NOTE, prepare_directory, remove_parts, socket_member};
+use directory::{NOTE, prepare_directory, remove_parts, remove_parts_on_disk, socket_member};
 use domain::{Capability, MemberId, Network};
 use engine_api::{
     ContainerSpec, Engine, EngineError, Fingerprint, Found, Pause, RemoveReport, StartError,
@@ -29,6 +30,7 @@ use launcher_process::LauncherProcess;
 use locks::MemberLocks;
 use process::{FileLock, remove_tree};
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,6 +51,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 const STILLBORN: Duration = Duration::from_millis(50);
 /// How long the lock of a killed guest may stay held.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
+/// Why sessions of a user have no file systems of their own.
+const OWN_DISK_WITHOUT_ROOT: &str = "only root may mount a file system from an image";
 
 /// How a [`Sandbox`] finds its things.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +92,7 @@ struct Inner {
     network: Arc<SiteNetwork>,
     launcher: LauncherProcess,
     locks: MemberLocks,
+    disk_trial: DiskTrial,
 }
 
 impl Sandbox {
@@ -109,6 +114,7 @@ impl Sandbox {
                 network,
                 launcher,
                 locks: MemberLocks::default(),
+                disk_trial: DiskTrial::default(),
             }),
             footing: Footing::default(),
         }
@@ -203,7 +209,8 @@ impl Engine for Sandbox {
         };
         self.blocking(move |inner| {
             let network = (inner.network.as_ref(), obstacle);
-            fingerprint::fingerprint(&inner.groups, network, identity.as_ref())
+            let own_disk = inner.own_disk();
+            fingerprint::fingerprint(&inner.groups, network, &own_disk, identity.as_ref())
         })
         .await
     }
@@ -269,6 +276,20 @@ impl Engine for Sandbox {
         resumed
             .await?
             .map_err(|error| act("make the container go on", error))
+    }
+
+    fn make_disk(&self, directory: &Path, bytes: u64) -> Result<bool, EngineError> {
+        if self.inner.own_disk() != Capability::Yes {
+            return Ok(false);
+        }
+        let made = disk::make(directory, bytes);
+        made.map(|()| true)
+            .map_err(|error| act("make a file system for the container", chain(&error)))
+    }
+
+    fn open_disk(&self, directory: &Path) -> Result<Option<OwnedFd>, EngineError> {
+        disk::open(directory)
+            .map_err(|error| act("open the container's file system", chain(&error)))
     }
 
     async fn usage(&self, member: MemberId) -> Result<Usage, EngineError> {
@@ -515,6 +536,7 @@ impl Inner {
                 removed.map_err(|error| act("remove the guest's socket", error))?;
             }
         }
+        remove_parts_on_disk(directory);
         remove_parts(directory, |path| self.remove_tree(path, remover))?;
         Ok(report)
     }
@@ -534,6 +556,16 @@ fn is_locked(directory: &Path) -> Result<bool, EngineError> {
 }
 
 impl Inner {
+    /// Whether containers can have file systems of their own.
+    fn own_disk(&self) -> Capability {
+        if !Identity::is_root() {
+            return Capability::No {
+                reason: OWN_DISK_WITHOUT_ROOT.to_owned(),
+            };
+        }
+        self.disk_trial.capability(&self.settings.runtime_directory)
+    }
+
     fn close(&self) {
         self.groups.remove_own_group();
         if let Err(error) = self.network.close() {

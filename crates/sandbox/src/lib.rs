@@ -22,6 +22,7 @@
 
 mod cgroup;
 mod chain;
+mod disk;
 mod engine;
 mod filter;
 mod identity;

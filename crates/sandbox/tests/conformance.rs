@@ -25,6 +25,7 @@ use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use sandbox::{GroupVersion, LauncherCommand, Sandbox, SandboxSettings, control_groups};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -77,11 +78,26 @@ impl Root {
         }
     }
 
+    /// The working directory on the container's own file system, if it has one.
+    fn work(&self, directory: &Path) -> Option<OnDisk> {
+        let root = self.sandbox.open_disk(directory).expect("opened")?;
+        Some(OnDisk(root))
+    }
+
     fn member_directory(&self, member: MemberId) -> PathBuf {
         self.directory
             .path()
             .join("members")
             .join(member.to_string())
+    }
+}
+
+/// An opened file system.
+struct OnDisk(OwnedFd);
+
+impl OnDisk {
+    fn path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}/{}", self.0.as_raw_fd(), layout::WORK).into()
     }
 }
 
@@ -229,6 +245,13 @@ impl Harness for Root {
         };
         let directory = self.member_directory(plan.member);
         make_directory(&directory, uids);
+        if let Some(bytes) = plan.disk_bytes {
+            let made = self.sandbox.make_disk(&directory, bytes).expect("made");
+            assert!(made, "the row says that it can");
+            let work = self.work(&directory).expect("it has one");
+            fs::write(work.path().join(MARK), "kept").expect("written");
+            fs::remove_file(directory.join(layout::WORK).join(MARK)).expect("removed");
+        }
         let sockets = self.directory.path().join("sockets");
         let mut root = self.image.root.clone();
         root.read_only = plan.read_only;
@@ -325,9 +348,13 @@ impl Harness for Root {
 
     async fn kept(&self, container: &ContainerSpec) -> Kept {
         let there = |name: &str, entry: &str| container.directory.join(name).join(entry).exists();
+        let on_disk = self.work(&container.directory);
         let logs = fs::read_dir(container.directory.join(layout::LOGS));
         Kept {
-            work: there(layout::WORK, MARK),
+            work: on_disk.map_or_else(
+                || there(layout::WORK, MARK),
+                |work| work.path().join(MARK).exists(),
+            ),
             logs: logs.is_ok_and(|mut entries| entries.next().is_some()),
             record: there(layout::RECORD, RECORD),
         }

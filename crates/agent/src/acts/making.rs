@@ -27,7 +27,16 @@ pub(super) async fn make(
     };
     let directory = shared.member(member);
     let uids = shared.uids(slot);
-    match blocking(move || directory.make(&file, uids)).await {
+    let engine = Arc::clone(&shared.engine);
+    let limit = file.spec.session.disk_limit;
+    let making = move || {
+        directory.make(&file, uids, |aside| match limit {
+            // Where there can be none, what it has on disk is measured.
+            Some(bytes) => Ok(engine.make_disk(aside, bytes).map(drop)?),
+            None => Ok(()),
+        })
+    };
+    match blocking(making).await {
         Ok(()) => AgentEventKind::DirectoryMade { member },
         Err(reason) => {
             tracing::warn!(member.id = %member, "its directory could not be made: {reason}");

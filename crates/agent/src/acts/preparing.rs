@@ -2,7 +2,7 @@
 
 use super::container::check_mounts;
 use crate::bridge::{BlockingReader, blocking_reader};
-use crate::directory::{DirectoryError, Marker, MemberDirectory, make_open, own};
+use crate::directory::{DirectoryError, Marker, Place, make_open, own};
 use crate::files::{Limits, ManifestError, UnpackError, unpack};
 use crate::images::{
     FetchError, MemberRoot, RootError, UnlistedError, member_root, provide, restore,
@@ -10,7 +10,7 @@ use crate::images::{
 use crate::shared::{Shared, chain};
 use domain::image::Manifest;
 use domain::{HOST_IMAGE, ImageId, MemberId};
-use engine_api::layout;
+use engine_api::{EngineError, layout};
 use lifecycle::agent::AgentEventKind;
 use node_api::{MemberSpec, NodeError};
 use process::{RemoveTreeError, remove_tree};
@@ -53,6 +53,8 @@ pub(super) enum PrepareError {
     Unpack(#[from] UnpackError),
     #[error("the list of uploaded files could not be kept")]
     Manifest(#[from] ManifestError),
+    #[error("its file system cannot be opened")]
+    Disk(#[from] EngineError),
     #[error("a worker ended too early")]
     Interrupted(#[from] tokio::task::JoinError),
 }
@@ -102,17 +104,14 @@ async fn prepare_tries(
         return Ok(());
     }
     if let Some(image) = image_used {
-        restore_unlisted(shared, &directory, image, file.slot).await?;
+        restore_unlisted(shared, member, image, file.slot).await?;
     }
     let upload = file.spec.session.upload;
     let inside = root_of(shared, member, &file.spec).await?.identity.run_as;
     let owner = shared.uids(file.slot).shifted(inside.uid);
     let Some(upload) = upload else {
-        let marking = move || -> Result<(), PrepareError> {
-            own(&directory.entry(layout::WORK), owner)?;
-            own(&directory.entry(layout::HOME), owner)?;
-            Ok(directory.mark(Marker::Prepared)?)
-        };
+        let shared = Arc::clone(shared);
+        let marking = move || mark_empty(&shared, member, owner);
         return tokio::task::spawn_blocking(marking).await?;
     };
     let mut pause = FETCH_PAUSE;
@@ -124,8 +123,11 @@ async fn prepare_tries(
             Some(Err(error)) => Err(PrepareError::Fetch(error)),
             Some(Ok(stream)) => {
                 let (reader, broken) = blocking_reader(stream, abandoned.clone());
-                let (directory, owner) = (directory.clone(), owner);
-                let unpacking = move || unpack_into(&directory, owner, reader);
+                let (shared, owner) = (Arc::clone(shared), owner);
+                let unpacking = move || {
+                    let place = shared.hold_place(member)?;
+                    unpack_into(&place, owner, reader)
+                };
                 let unpacked = tokio::task::spawn_blocking(unpacking).await?;
                 unpacked.map_err(|error| match broken.is_set() {
                     true => PrepareError::Fetch(NodeError::Disconnected),
@@ -155,15 +157,18 @@ async fn prepare_tries(
 /// Makes directories of the image as its lower layers have them, for this member.
 async fn restore_unlisted(
     shared: &Arc<Shared>,
-    directory: &MemberDirectory,
+    member: MemberId,
     (image, manifest): (ImageId, Manifest),
     slot: u32,
 ) -> Result<(), PrepareError> {
     let is_root = rustix::process::geteuid().is_root();
     let uids = is_root.then(|| shared.uids(slot));
-    let (shared, upper) = (Arc::clone(shared), directory.entry(layout::UPPER));
-    let restoring = move || restore(&shared.images, (image, &manifest), &upper, uids);
-    Ok(tokio::task::spawn_blocking(restoring).await??)
+    let shared = Arc::clone(shared);
+    let restoring = move || -> Result<(), PrepareError> {
+        let upper = shared.hold_place(member)?.entry(layout::UPPER);
+        Ok(restore(&shared.images, (image, &manifest), &upper, uids)?)
+    };
+    tokio::task::spawn_blocking(restoring).await?
 }
 
 /// What can be refused before anything is fetched.
@@ -193,20 +198,24 @@ pub(super) async fn root_of(
     Ok(tokio::task::spawn_blocking(putting).await??)
 }
 
+/// Gives away the empty directories of a member without an upload, and marks it prepared. Blocks.
+fn mark_empty(shared: &Shared, member: MemberId, owner: u32) -> Result<(), PrepareError> {
+    let place = shared.hold_place(member)?;
+    own(&place.entry(layout::WORK), owner)?;
+    own(&place.entry(layout::HOME), owner)?;
+    Ok(place.directory().mark(Marker::Prepared)?)
+}
+
 /// Unpacks into an empty working directory, notes what is there, and marks the member prepared.
-fn unpack_into(
-    directory: &MemberDirectory,
-    owner: u32,
-    reader: BlockingReader,
-) -> Result<(), PrepareError> {
-    let work = directory.entry(layout::WORK);
+fn unpack_into(place: &Place, owner: u32, reader: BlockingReader) -> Result<(), PrepareError> {
+    let work = place.entry(layout::WORK);
     remove_tree(&work)?;
     make_open(&work)?;
     own(&work, owner)?;
-    own(&directory.entry(layout::HOME), owner)?;
+    own(&place.entry(layout::HOME), owner)?;
     let owner = rustix::process::geteuid().is_root().then_some(owner);
     let manifest = unpack(reader, &work, owner, &Limits::default())?;
-    manifest.save(&directory.manifest())?;
-    directory.mark(Marker::Prepared)?;
+    manifest.save(&place.directory().manifest())?;
+    place.directory().mark(Marker::Prepared)?;
     Ok(())
 }

@@ -75,6 +75,8 @@ async fn try_start(
     });
     marking.await.map_err(never)?;
     let started = tokio::time::timeout(START_LIMIT, shared.engine.start(&container)).await;
+    // The container holds it now, or nobody needs it.
+    shared.let_place_go(member).await;
     match started {
         Ok(Ok(_started)) => Ok(()),
         Ok(Err(error)) => Err((chain(&error), doubt_after(&error))),

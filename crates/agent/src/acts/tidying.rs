@@ -86,6 +86,8 @@ async fn system(shared: &Shared, member: MemberId) -> Option<String> {
 
 pub(super) async fn write_record(shared: Arc<Shared>, record: Box<ExitRecord>) -> AgentEventKind {
     let member = record.member;
+    // It has ended, perhaps without being started.
+    shared.let_place_go(member).await;
     let directory = shared.member(member);
     match blocking(move || directory.save_final(&record)).await {
         Ok(()) => AgentEventKind::RecordWritten { member },
@@ -135,6 +137,8 @@ pub(super) async fn purge(
     member: MemberId,
     slot: Option<u32>,
 ) -> AgentEventKind {
+    // One that was prepared and never started.
+    shared.let_place_go(member).await;
     let context = Arc::clone(&shared);
     let purging = move || {
         let at = clock::wall();

@@ -112,10 +112,20 @@ async fn look(shared: &Arc<Shared>, plan: &mut Plan, round: Round, space: (u64, 
         free_bytes: space.0,
         total_bytes: space.1,
         began: shared.disk_began(members.keys()),
+        bounded: bounded(shared, members.keys()),
         members,
         truncated: plan.truncated.clone(),
     };
     shared.tell(AgentEventKind::DiskMeasured { disk }).await;
+}
+
+/// Those that have a file system of their own.
+fn bounded<'a>(shared: &Shared, members: impl Iterator<Item = &'a MemberId>) -> BTreeSet<MemberId> {
+    let has_disk = |member: &&MemberId| {
+        let image = shared.member(**member).entry(layout::DISK);
+        std::fs::symlink_metadata(image).is_ok()
+    };
+    members.filter(has_disk).copied().collect()
 }
 
 /// Free and all bytes of the file system of the members.

@@ -82,7 +82,14 @@ impl MemberDirectory {
     /// Makes the directory aside, renames it, and makes that durable. The sync of the new file
     /// carries the directory's entries with it on the file systems in use, so that this costs one
     /// commit of the journal.
-    pub(crate) fn make(&self, file: &MemberFile, uids: UidRange) -> Result<(), DirectoryError> {
+    ///
+    /// `complete` adds what else belongs to it, before it has its name.
+    pub(crate) fn make(
+        &self,
+        file: &MemberFile,
+        uids: UidRange,
+        complete: impl FnOnce(&Path) -> Result<(), DirectoryError>,
+    ) -> Result<(), DirectoryError> {
         if fs::symlink_metadata(&self.path).is_ok() {
             self.give_up_earlier()?;
         }
@@ -91,6 +98,7 @@ impl MemberDirectory {
         remove_tree(&aside).map_err(|error| failed("remove", &aside)(io::Error::other(error)))?;
         make_open(&aside)?;
         let made = fill(&aside, file, uids)
+            .and_then(|()| complete(&aside))
             .and_then(|()| fs::rename(&aside, &self.path).map_err(failed("rename to", &self.path)));
         if let Err(error) = made {
             // The first error is the one to tell; the next process removes what is left.
@@ -394,13 +402,13 @@ mod tests {
             base: 2_000_000_000,
         };
         for slot in [3, 5] {
-            directory.make(&file(slot), uids).expect("made");
+            directory.make(&file(slot), uids, |_| Ok(())).expect("made");
             let found = directory.file().expect("read").expect("there");
             assert_eq!((found.slot, found.spec), (slot, file(slot).spec));
         }
         assert_eq!(std::fs::read_dir(kept.path()).expect("listed").count(), 1);
         directory.mark(Marker::Starting).expect("marked");
-        assert!(directory.make(&file(5), uids).is_err());
+        assert!(directory.make(&file(5), uids, |_| Ok(())).is_err());
     }
 
     #[test]
@@ -409,7 +417,7 @@ mod tests {
         let directory = MemberDirectory::new(kept.path().join("member"));
         assert!(directory.save_disk_limit(7).is_err(), "it is not there");
         directory
-            .make(&file(0), UidRange { base: 0 })
+            .make(&file(0), UidRange { base: 0 }, |_| Ok(()))
             .expect("made");
         assert_eq!(directory.disk_limit(), None);
         for bytes in [7, u64::MAX] {
@@ -423,7 +431,7 @@ mod tests {
         let kept = tempfile::tempdir().expect("a directory");
         let directory = MemberDirectory::new(kept.path().join("member"));
         directory
-            .make(&file(0), UidRange { base: 0 })
+            .make(&file(0), UidRange { base: 0 }, |_| Ok(()))
             .expect("made");
         assert_eq!(directory.dropped_bytes(Stream::Stdout, 0), 0);
         for (start, text) in [(10, "abcde"), (15, "fgh"), (30, "xyz")] {
@@ -446,7 +454,7 @@ mod tests {
             ..file(0)
         };
         let uids = UidRange { base: 0 };
-        directory.make(&newer, uids).expect("made");
+        directory.make(&newer, uids, |_| Ok(())).expect("made");
         let error = directory.file().expect_err("refused");
         assert!(error.to_string().contains("has format 2"), "{error}");
     }

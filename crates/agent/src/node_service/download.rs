@@ -55,7 +55,7 @@ fn refused(path: &str, reason: impl ToString) -> NodeError {
 }
 
 async fn download_work(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     request: &DownloadRequest,
     path: &str,
 ) -> Result<ByteStream, NodeError> {
@@ -64,9 +64,12 @@ async fn download_work(
     let names: Vec<_> = names.into_iter().map(OsStr::to_os_string).collect();
     let directory = shared.existing(request.member).await?;
     let changed_only = request.changed_only;
+    let (context, member) = (Arc::clone(shared), request.member);
     let opening = tokio::task::spawn_blocking(move || {
         let names: Vec<&OsStr> = names.iter().map(|name| name.as_os_str()).collect();
-        let subtree = open_subtree(&directory.entry(layout::WORK), &names).map_err(failed)?;
+        // What is opened below it keeps its file system until it is packed.
+        let place = context.place(member).map_err(failed)?;
+        let subtree = open_subtree(&place.entry(layout::WORK), &names).map_err(failed)?;
         let manifest = if changed_only {
             Some(Manifest::load(&directory.manifest()).map_err(failed)?)
         } else {

@@ -47,6 +47,7 @@ impl<'a> Bench<'a> {
             memory_bytes: 64 << 20,
             pids: 100,
             network: Network::None,
+            disk_bytes: None,
             read_only: true,
             best_effort: true,
         }

@@ -2,6 +2,7 @@
 
 use super::bench::{Bench, ensure};
 use super::{MadeInMount, Plan, Verdict, Violation, Work};
+use domain::{ExitCause, ExitHow};
 
 pub(super) async fn layers_are_one_root_with_its_own_changes(
     bench: &Bench<'_>,
@@ -50,4 +51,48 @@ pub(super) async fn a_users_directory_can_be_used(bench: &Bench<'_>) -> Result<V
         &made,
     )?;
     Ok(Verdict::Passed)
+}
+
+/// Of the file system that is filled.
+const DISK_BYTES: u64 = 16 << 20;
+
+pub(super) async fn a_disk_of_its_own_is_full_when_it_is_full(
+    bench: &Bench<'_>,
+) -> Result<Verdict, Violation> {
+    let row = "disk.own";
+    if !bench.has(row).await? {
+        return Ok(Verdict::NotSupported { row });
+    }
+    let plan = Plan {
+        disk_bytes: Some(DISK_BYTES),
+        ..bench.plan(0, Work::Fill)
+    };
+    let (container, record) = bench.run(&plan).await?;
+    let own = record.how == ExitHow::Exited { code: 0 } && record.cause == ExitCause::Own;
+    ensure("its command goes on to its own end", own, &record)?;
+    let text = bench.text(&container).await;
+    let (filled, files) = told(&text);
+    ensure("it was full of bytes", filled == "full", &text)?;
+    ensure("it was full of files", files < Work::FILES, &text)?;
+    // What is kept after the end is kept there, too.
+    bench
+        .engine()
+        .remove(container.member, &container.directory)
+        .await?;
+    let kept = bench.harness.kept(&container).await;
+    ensure("the working directory is kept", kept.work, &kept)?;
+    // The control: on the node's file system there is room.
+    let (container, _) = bench.run(&bench.plan(1, Work::Fill)).await?;
+    let text = bench.text(&container).await;
+    let all = told(&text) == ("filled", Work::FILES);
+    ensure("without it there is room", all, &text)?;
+    Ok(Verdict::Passed)
+}
+
+/// What [`Work::Fill`] wrote.
+fn told(text: &str) -> (&str, u32) {
+    let mut words = text.split_whitespace();
+    let filled = words.next().unwrap_or_default();
+    let files = words.next().and_then(|word| word.parse().ok());
+    (filled, files.unwrap_or(u32::MAX))
 }

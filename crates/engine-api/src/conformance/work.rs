@@ -39,6 +39,9 @@ pub enum Work {
     /// Writes the names of the devices in `/dev`, and `opened` if it can open
     /// [`Work::DEVICE`] in its working directory.
     OpenDevices,
+    /// Writes [`Work::FILL_BYTES`] into its working directory and `filled` or `full`; removes that,
+    /// makes at most [`Work::FILES`] empty files, and writes how many there are.
+    Fill,
 }
 
 /// A layer that a harness adds: paths below the root, and texts.
@@ -67,6 +70,10 @@ impl Work {
     /// A device node of the node's in the working directory of [`Work::OpenDevices`], if the harness
     /// can make one: it can be opened from outside.
     pub const DEVICE: &'static str = "device";
+    /// What [`Work::Fill`] writes.
+    pub const FILL_BYTES: u64 = 24 << 20;
+    /// How many files it makes.
+    pub const FILES: u32 = 10_000;
 
     /// The work as a script for a POSIX shell with the usual small programs.
     pub fn script(self) -> String {
@@ -118,6 +125,12 @@ impl Work {
                  [ -b $name ]; then echo $name; fi; fi; done; \
                  (: < /work/{}) 2>/dev/null && echo opened; exit 0",
                 Self::DEVICE
+            ),
+            Self::Fill => format!(
+                "cd /work; if head -c {} /dev/zero > fill; then echo filled; else echo full; fi; \
+                 rm fill; n=0; while [ $n -lt {} ] && true > $n; do n=$((n+1)); done; echo $n",
+                Self::FILL_BYTES,
+                Self::FILES
             ),
         }
     }

@@ -112,7 +112,8 @@ pub(crate) struct RunArguments {
     /// Most processes and threads [default: 4096]
     #[arg(long, allow_hyphen_values = true, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pids: Option<u32>,
-    /// Most it may have on disk, such as 10g: files, output, changes [default: no limit of its own]
+    /// Most it may have on disk, such as 10g: as root a file system of that size, else measured
+    /// [default: no limit of its own]
     #[arg(long, allow_hyphen_values = true, value_name = "SIZE", value_parser = arguments::memory, help_heading = "Limits")]
     disk: Option<String>,
     /// Accept limits that this machine cannot enforce

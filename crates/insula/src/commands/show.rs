@@ -117,7 +117,7 @@ fn rows(view: &SessionView, usage: Option<&UsageView>) -> Vec<(&'static str, Str
     let (cpu, pids) = (&view.resources.cpu, view.resources.pids);
     let mut limits = format!("cpu {cpu}, memory {memory}, processes {pids}");
     if let Some(disk) = view.resources.disk_bytes {
-        limits += &format!(", disk {}", show_bytes(disk.into()));
+        limits += &disk_text(disk, view.disk_measured);
     }
     rows.push(("limits", limits));
     if !view.not_enforced.is_empty() {
@@ -185,6 +185,16 @@ pub(crate) fn limit_words(rows: &[String]) -> String {
         Some((only, _)) => (*only).to_owned(),
         None => String::new(),
     }
+}
+
+/// The disk limit and what keeps it.
+fn disk_text(bytes: u64, measured: bool) -> String {
+    let form = if measured {
+        "measured"
+    } else {
+        "a file system of its own"
+    };
+    format!(", disk {} ({form})", show_bytes(bytes.into()))
 }
 
 fn usage_text(usage: &UsageView) -> String {

@@ -65,6 +65,8 @@ pub struct DiskUsage {
     pub members: BTreeMap<MemberId, u64>,
     /// Those of them that were not measured to the end, and have at least that many bytes.
     pub truncated: BTreeSet<MemberId>,
+    /// Those whose limit a file system of their own keeps: they are told when it is full.
+    pub bounded: BTreeSet<MemberId>,
     /// How it was when they were started, of those that this process started. Of others the first
     /// measurement tells it.
     pub began: BTreeMap<MemberId, DiskBegan>,
@@ -80,7 +82,7 @@ pub struct DiskBegan {
 }
 
 impl NodeCore {
-    /// Ends every member that has more on disk than its own limit. Beside that, when the disk is
+    /// Ends every member that has more on disk than its own limit, where only measuring keeps it. Beside that, when the disk is
     /// nearly full, ends the member that wrote the most since it was started or, if another one was
     /// ended for the disk since it was last not full, since then: what the ended one leaves is kept,
     /// so the disk stays full, and who only wrote before is not the next to go. The next one is ended when that one is
@@ -98,7 +100,7 @@ impl NodeCore {
             let began = disk.began.get(id).copied();
             found.disk_measured(disk.members.get(id).copied(), began, disk.free_bytes);
         }
-        if self.end_above_limit() {
+        if self.end_above_limit(&disk.bounded) {
             return Touched::All;
         }
         if disk.free_bytes >= disk_line(disk.total_bytes) {
@@ -155,11 +157,11 @@ impl NodeCore {
     }
 
     /// Whether there was one to end.
-    fn end_above_limit(&mut self) -> bool {
+    fn end_above_limit(&mut self, bounded: &BTreeSet<MemberId>) -> bool {
         let mut any = false;
-        for found in self.members.values_mut() {
-            let alive = found.guest == Guest::Alive;
-            if alive && found.is_above_disk_limit() && !found.is_ended_for_disk() {
+        for (id, found) in &mut self.members {
+            let measured = found.guest == Guest::Alive && !bounded.contains(id);
+            if measured && found.is_above_disk_limit() && !found.is_ended_for_disk() {
                 found.end_for_disk();
                 any = true;
             }

@@ -81,7 +81,12 @@ pub(crate) fn session_view(
         retry_at: record.retry.at.map(time_text),
         attempts: attempts::attempt_views(record, nodes),
         after: record.after.iter().map(attempts::after_view).collect(),
-        not_enforced: not_enforced(record, nodes),
+        not_enforced: LIMIT_ROWS
+            .into_iter()
+            .filter(|row| is_lacked(row, record, nodes))
+            .map(str::to_owned)
+            .collect(),
+        disk_measured: record.spec.disk_limit.is_some() && is_lacked(OWN_DISK, record, nodes),
         members: record
             .members
             .iter()
@@ -104,25 +109,23 @@ pub(crate) fn paused_view(record: &SessionRecord) -> Option<PausedView> {
     })
 }
 
-/// The limits that a node of its members does not enforce; while it has none, those that no node
-/// does.
-fn not_enforced(record: &SessionRecord, nodes: &BTreeMap<NodeId, NodeRecord>) -> Vec<String> {
-    let lacks = |node: &NodeRecord, row: &str| {
-        matches!(node.capabilities.get(row), Some(Capability::No { .. }))
-    };
+/// Disk limits are file systems.
+const OWN_DISK: &str = "disk.own";
+
+/// Whether a node of its members lacks a row; while it has none, whether every node does.
+fn is_lacked(row: &str, record: &SessionRecord, nodes: &BTreeMap<NodeId, NodeRecord>) -> bool {
+    let lacks =
+        |node: &NodeRecord| matches!(node.capabilities.get(row), Some(Capability::No { .. }));
     let own: Vec<&NodeRecord> = record
         .members
         .iter()
         .filter_map(|member| nodes.get(&member.node))
         .collect();
-    let rows = LIMIT_ROWS.into_iter().filter(|row| {
-        if own.is_empty() {
-            !nodes.is_empty() && nodes.values().all(|node| lacks(node, row))
-        } else {
-            own.iter().any(|node| lacks(node, row))
-        }
-    });
-    rows.map(str::to_owned).collect()
+    if own.is_empty() {
+        !nodes.is_empty() && nodes.values().all(lacks)
+    } else {
+        own.into_iter().any(lacks)
+    }
 }
 
 fn kind_view(kind: SessionKind) -> KindView {

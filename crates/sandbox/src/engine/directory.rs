@@ -1,9 +1,11 @@
 //! The engine's part of a member's directory.
 
-use super::act;
+use super::{act, chain};
+use crate::disk::{self, path_on};
 use crate::identity::{Command, Identity};
 use domain::MemberId;
 use engine_api::{ContainerSpec, EngineError, UidRange, layout};
+use process::remove_tree;
 use rustix::fs::{Mode, OFlags, fchmod, fchown, openat};
 use rustix::process::{Gid, Uid};
 use std::io;
@@ -39,9 +41,13 @@ pub(super) fn prepare_directory(
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = rustix::fs::open(&container.directory, flags, Mode::empty());
     let directory = directory.map_err(failed(""))?;
+    let disk = disk::open(&container.directory);
+    let disk = disk.map_err(|error| act("open the container's file system", chain(&error)))?;
     let command = Command::of(&container.guest.config);
     for (name, inside, mode) in ENTRIES {
-        let entry = openat(&directory, *name, flags, Mode::empty()).map_err(failed(name))?;
+        let on_disk = disk.as_ref().filter(|_| layout::ON_DISK.contains(name));
+        let place = on_disk.unwrap_or(&directory);
+        let entry = openat(place, *name, flags, Mode::empty()).map_err(failed(name))?;
         let mut mode = *mode;
         match identity {
             Identity::Range => {
@@ -69,6 +75,28 @@ pub(super) fn remove_parts(
     REMOVED
         .iter()
         .try_for_each(|name| remove(&directory.join(name)))
+}
+
+/// The same on the container's own file system, if it has one and they are there still. What cannot
+/// be removed goes with the whole file system.
+pub(super) fn remove_parts_on_disk(directory: &Path) {
+    let there = |name: &&str| directory.join(name).symlink_metadata().is_ok();
+    if !REMOVED.iter().any(there) {
+        return;
+    }
+    match disk::open(directory) {
+        Ok(None) => {}
+        Ok(Some(root)) => {
+            for name in REMOVED {
+                if let Err(error) = remove_tree(&path_on(&root, name)) {
+                    tracing::warn!("{} keeps {name}: {}", directory.display(), chain(&error));
+                }
+            }
+        }
+        Err(error) => {
+            tracing::warn!("{} is not tidied: {}", directory.display(), chain(&error));
+        }
+    }
 }
 
 /// The ending of the file beside a member's socket that tells who its guest is, where no control

@@ -26,6 +26,7 @@ const FREEZER: (u32, u32) = (5, 2);
 pub(crate) fn fingerprint(
     groups: &Hierarchy,
     (network, users_obstacle): (&SiteNetwork, Option<String>),
+    own_disk: &Capability,
     identity: Result<&Identity, &String>,
 ) -> Fingerprint {
     let rows = CAPABILITIES.iter().map(|row| {
@@ -33,6 +34,7 @@ pub(crate) fn fingerprint(
             Ok(Identity::Lent(_) | Identity::Single) if row.name == "network.egress" => {
                 users_obstacle.as_deref().map_or(Capability::Yes, no)
             }
+            Ok(_) if row.name == "disk.own" => own_disk.clone(),
             Ok(identity) => capability(row.name, groups, network, identity),
             Err(reason) => no(reason),
         };

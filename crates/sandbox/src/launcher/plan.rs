@@ -13,6 +13,9 @@ pub(super) enum Source {
     Made(OwnedFd),
     /// To be made by the child, which has the right in its own namespaces only.
     Path(SourcePath),
+    /// A directory of the container's own file system, which the child attaches before: of a mount
+    /// that is attached nowhere no part can be mounted.
+    OnDisk(CString),
 }
 
 /// Where the child finds a file system, and what it makes of it.
@@ -32,7 +35,7 @@ impl Source {
     pub(super) fn made(&self) -> Option<&OwnedFd> {
         match self {
             Self::Made(mount) => Some(mount),
-            Self::Path(_) => None,
+            Self::Path(_) | Self::OnDisk(_) => None,
         }
     }
 }
@@ -86,6 +89,8 @@ pub(super) const WRITABLE_NUMBERS: [i32; 2] = [20, 21];
 pub(super) struct MountPlan {
     /// Lower layers, the lowest first: a detached mount and a name to attach it by.
     pub(super) layers: Vec<(Source, CString)>,
+    /// The container's own file system, if it has one.
+    pub(super) disk: Option<OwnedFd>,
     /// How the layers become the root. `None`: there is one layer, nothing of it is written, and
     /// it has every mount point, so it is the root itself. On a disk an overlay costs a start
     /// some milliseconds, and its removal again.
@@ -109,8 +114,8 @@ pub(super) struct MountPlan {
 /// A writable layer above the others.
 #[derive(Debug)]
 pub(super) struct Overlay {
-    /// The member's directory, which holds the writable layer.
-    pub(super) member: Source,
+    /// The member's directory, which holds the writable layer, unless the disk does.
+    pub(super) member: Option<Source>,
     /// The writable layer and overlayfs's scratch directory, on the mount of `member`; named in
     /// `options` by their numbers. `None`: the child opens them, as [`WRITABLE_NUMBERS`].
     pub(super) writable: Option<[OwnedFd; 2]>,
@@ -159,8 +164,10 @@ impl Plan {
             .chain(&self.inherited)
             .chain(overlay.flat_map(|overlay| {
                 let writable = overlay.writable.iter().flatten();
-                writable.chain(overlay.member.made())
+                let member = overlay.member.iter();
+                writable.chain(member.filter_map(Source::made))
             }))
+            .chain(&mounts.disk)
             .chain(mounts.layers.iter().filter_map(|(mount, _)| mount.made()))
             .chain(mounts.sys.iter().filter_map(Source::made))
             .chain(mounts.binds.iter().filter_map(|bind| bind.mount.made()))
@@ -187,6 +194,7 @@ pub(super) enum Act {
     OpenMember,
     OpenSys,
     MakeStaging,
+    AttachDisk,
     AttachLayer,
     MountRoot,
     MakeMountPoint,
@@ -220,6 +228,7 @@ const ACTS: &[(Act, &str)] = &[
     (Act::OpenMember, "open the member's directory"),
     (Act::OpenSys, "open /sys"),
     (Act::MakeStaging, "mount a staging directory on /tmp"),
+    (Act::AttachDisk, "attach the container's file system"),
     (Act::AttachLayer, "attach a layer of the image"),
     (Act::MountRoot, "mount the root file system"),
     (Act::MakeMountPoint, "make the mount point"),

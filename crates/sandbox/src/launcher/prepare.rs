@@ -5,6 +5,7 @@ mod sources;
 use super::plan::{
     BindPlan, Ids, MountPlan, Overlay, Plan, SmallFile, Source, Target, WRITABLE_NUMBERS,
 };
+use crate::disk::{self, DiskError};
 use crate::identity::Identity;
 use crate::kernel::can_close_abstract_sockets;
 use crate::message::{Failure, Start};
@@ -104,6 +105,12 @@ impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
+}
+
+fn disk_failed(error: DiskError) -> Failure {
+    let cause = std::error::Error::source(&error).map(ToString::to_string);
+    let reason = format!("{error}: {}", cause.unwrap_or_default());
+    Failure::act("open the container's file system", reason)
 }
 
 fn failed(act: &str, path: &Path) -> impl FnOnce(Errno) -> Failure {
@@ -256,17 +263,22 @@ fn mount_plan(
 ) -> Result<MountPlan, Failure> {
     let container = &request.container;
     let own_network = container.network != Network::Host;
+    let disk = match sources {
+        Sources::ByLauncher => disk::open(&container.directory).map_err(disk_failed)?,
+        Sources::ByChild => None,
+    };
     let layers = layers(container, sources, idmaps)?;
-    let binds = binds(container, sources, idmaps)?;
+    let binds = binds(container, sources, disk.is_some(), idmaps)?;
     let overlay = if is_root_itself(container, &binds) {
         None
     } else {
-        Some(overlay(container, sources, &layers)?)
+        Some(overlay(container, sources, disk.as_ref(), &layers)?)
     };
     let size = container.limits.tmpfs_bytes;
     let inodes = (size / BYTES_PER_INODE).max(INODES_LEAST);
     Ok(MountPlan {
         layers,
+        disk,
         binds,
         overlay,
         read_only: container.root.read_only,
@@ -311,15 +323,20 @@ fn is_root_itself(container: &ContainerSpec, binds: &[BindPlan]) -> bool {
 fn overlay(
     container: &ContainerSpec,
     sources: Sources,
+    disk: Option<&OwnedFd>,
     layers: &[(Source, CString)],
 ) -> Result<Overlay, Failure> {
     let directory = &container.directory;
-    let member = sources.own_directory(directory)?;
+    let member = match disk {
+        Some(_) => None,
+        None => Some(sources.own_directory(directory)?),
+    };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = |mount: &OwnedFd, name: &str| {
         openat(mount, name, flags, Mode::empty()).map_err(failed("open", &directory.join(name)))
     };
-    let writable = match member.made() {
+    let made = member.as_ref().and_then(Source::made);
+    let writable = match disk.or(made) {
         Some(mount) => Some([
             open(mount, layout::UPPER)?,
             open(mount, layout::OVERLAY_WORK)?,
@@ -373,12 +390,17 @@ fn layers(
 fn binds(
     container: &ContainerSpec,
     sources: Sources,
+    has_disk: bool,
     idmaps: &mut Vec<Idmap>,
 ) -> Result<Vec<BindPlan>, Failure> {
     let mut plans = Vec::new();
     let own = [(layout::WORK, "/work"), (layout::HOME, "/home/user")];
     for (name, inside) in own {
-        let mount = sources.own_directory(&container.directory.join(name))?;
+        let mount = if has_disk {
+            Source::OnDisk(text(name)?)
+        } else {
+            sources.own_directory(&container.directory.join(name))?
+        };
         let target = target(Path::new(inside), true)?;
         plans.push(BindPlan { mount, target });
     }

@@ -19,6 +19,8 @@ const MODULES: &[&str] = &[
     "drivers/virtio/virtio_pci_modern_dev",
     "drivers/virtio/virtio_pci",
     "drivers/block/virtio_blk",
+    // File systems of their own.
+    "drivers/block/loop",
     "fs/overlayfs/overlay",
     // The network `egress`.
     "drivers/net/tun",

@@ -16,6 +16,7 @@ const PACKAGES: &[&str] = &[
     "bash",
     "coreutils",
     "dash",
+    "e2fsprogs",
     "findutils",
     "grep",
     "hostname",

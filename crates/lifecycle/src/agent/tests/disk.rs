@@ -22,6 +22,7 @@ fn measured<const COUNT: usize>(free: u64, bytes: [u64; COUNT]) -> AgentEventKin
                 .collect::<BTreeMap<MemberId, u64>>(),
             truncated: BTreeSet::new(),
             began: BTreeMap::new(),
+            bounded: BTreeSet::new(),
         },
     }
 }
@@ -73,6 +74,15 @@ fn each_above_its_own_limit_is_ended_however_empty_the_disk_is() {
     }
     node.tell(AgentEventKind::Desired { desired });
     node.settle();
+    // The second has a file system of its own, beside which its log is.
+    let mut bounded = node.core.clone();
+    let now = node.now();
+    let AgentEventKind::DiskMeasured { mut disk } = measured(900, [100, 101, 100, 500]) else {
+        panic!("it is one")
+    };
+    disk.bounded.insert(id(2));
+    let kind = AgentEventKind::DiskMeasured { disk };
+    assert_eq!(bounded.step(AgentEvent { now, kind }), []);
     node.tell(measured(900, [100, 101, 101, 500]));
     assert_eq!(
         words(&node),

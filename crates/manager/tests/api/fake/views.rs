@@ -75,6 +75,7 @@ impl Fake {
             attempts: Vec::new(),
             after: Vec::new(),
             not_enforced: Vec::new(),
+            disk_measured: false,
             members: Vec::new(),
             created_at: "2026-01-01T00:00:00Z".to_owned(),
             started_at: None,

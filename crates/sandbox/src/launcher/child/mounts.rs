@@ -113,8 +113,11 @@ pub(super) fn open_sources(plan: &mut MountPlan) -> Result<(), Failed> {
     let Some(overlay) = &mut plan.overlay else {
         return Ok(());
     };
-    open_source(&mut overlay.member).during(Act::OpenMember)?;
-    let member = mount_of(&overlay.member).during(Act::OpenMember)?;
+    let Some(source) = &mut overlay.member else {
+        return Ok(());
+    };
+    open_source(source).during(Act::OpenMember)?;
+    let member = mount_of(source).during(Act::OpenMember)?;
     for (name, number) in [UPPER, OVERLAY_WORK].into_iter().zip(WRITABLE_NUMBERS) {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = openat(member, name, flags, Mode::empty()).during(Act::OpenMember)?;
@@ -172,6 +175,10 @@ pub(super) fn attempt() -> Result<(), (&'static str, Errno)> {
 pub(super) fn build(plan: &MountPlan, ids: Ids) -> Result<(), Failed> {
     detach_all().during(Act::DetachMounts)?;
     stage().during(Act::MakeStaging)?;
+    if let Some(disk) = &plan.disk {
+        let attached = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(disk, c"", CWD, c"disk", attached).during(Act::AttachDisk)?;
+    }
     mount_root(plan)?;
     let root = open(
         c"root",
@@ -186,8 +193,7 @@ pub(super) fn build(plan: &MountPlan, ids: Ids) -> Result<(), Failed> {
     mount_tmp(root, plan).during(Act::MountTmp)?;
     for (index, bind) in plan.binds.iter().enumerate() {
         let target = target(root, &bind.target).during_each(Act::MakeMountPoint, index)?;
-        let mount = mount_of(&bind.mount).during_each(Act::AttachBind, index)?;
-        attach(mount, &target).during_each(Act::AttachBind, index)?;
+        attach_source(&bind.mount, &target).during_each(Act::AttachBind, index)?;
     }
     for file in &plan.small_files {
         if file.make && plan.overlay.is_some() {
@@ -213,7 +219,7 @@ fn stage() -> Result<(), Errno> {
         Some(c"mode=0700,size=256k"),
     )?;
     rustix::process::chdir(STAGING)?;
-    for name in [c"empty", c"member", c"root"] {
+    for name in [c"disk", c"empty", c"member", c"root"] {
         mkdirat(CWD, name, Mode::RWXU)?;
     }
     let flags = flags | MountFlags::RDONLY;
@@ -238,8 +244,10 @@ fn mount_root(plan: &MountPlan) -> Result<(), Failed> {
         move_mount(layer, c"", CWD, name.as_c_str(), attached)
             .during_each(Act::AttachLayer, index)?;
     }
-    let member = mount_of(&overlay.member).during(Act::MountRoot)?;
-    move_mount(member, c"", CWD, c"member", attached).during(Act::MountRoot)?;
+    if let Some(member) = &overlay.member {
+        let member = mount_of(member).during(Act::MountRoot)?;
+        move_mount(member, c"", CWD, c"member", attached).during(Act::MountRoot)?;
+    }
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     let options = Some(overlay.options.as_c_str());
     mount(c"overlay", c"root", c"overlay", flags, options).during(Act::MountRoot)
@@ -267,6 +275,16 @@ fn create(
 fn attach(mount: impl AsFd, target: impl AsFd) -> Result<(), Errno> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, c"", target, c"", flags)
+}
+
+/// Attaches what the launcher made, or a directory of the attached disk.
+fn attach_source(source: &Source, target: impl AsFd) -> Result<(), Errno> {
+    let Source::OnDisk(name) = source else {
+        return attach(mount_of(source)?, target);
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let disk = open(c"disk", flags, Mode::empty())?;
+    attach(copy_of(disk, name)?, target)
 }
 
 fn copy_of(directory: impl AsFd, path: &CStr) -> Result<OwnedFd, Errno> {
