@@ -72,7 +72,6 @@ fn one_that_waits_says_why_and_starts_when_there_is_room() {
     // One that waits in the foreground says so also where nobody looks at a terminal.
     let also = ["run", "--name", "also", "--cpu", "1", "--", "echo", "here"];
     let also = site.command(&also).spawn().expect("started");
-    site.await_state("also", "pending");
     // To be joined to one that waits can be given up.
     let joined = site.command(&["attach", "waits"]).spawn();
     let (mut joined, said) = first_line(joined.expect("started"));
