@@ -88,19 +88,18 @@ async fn what_was_written_before_the_end_is_shown_however_slow_its_reader_is() {
     let (sender, input) = mpsc::channel(1);
     let (mut relay, mut reader) = unread_relay(input);
     let printer = Printer::new(ColorChoice::Never, true, false);
+    // Nobody is there any more to take it, nor the first ping.
+    let late = sender.try_send(Bytes::from_static(b"late\n"));
+    late.expect("it has room");
+    // Looked at second: by then the relay has tried to send.
     let slow = async {
-        // Nobody is there to take it. The second has room once the first was tried.
-        for _ in 0..2 {
-            let late = Bytes::from_static(b"late\n");
-            sender.send(late).await.expect("it is read");
-        }
         std::thread::spawn(move || {
             let mut read = Vec::new();
             reader.read_to_end(&mut read).expect("a pipe");
             read.len()
         })
     };
-    let (relayed, read) = tokio::join!(relay.carry(&printer, connection), slow);
+    let (relayed, read) = tokio::join!(biased; relay.carry(&printer, connection), slow);
     drop(relay);
     assert!(
         matches!(&relayed, Ok(Relayed::Ended(end)) if end.exit_code == 9),
