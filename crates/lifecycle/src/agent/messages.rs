@@ -288,6 +288,6 @@ pub enum AgentEffect {
         /// Its range of user ids, if it had a directory.
         slot: Option<u32>,
     },
-    /// Send [`NodeCore::report`] soon; reports may be merged.
+    /// Send [`super::NodeCore::report`] soon; reports may be merged.
     Report,
 }
