@@ -241,7 +241,7 @@ fn debian_without_root() {
     assert_eq!((facts.uid(), facts.gid()), (own.uid(), own.gid()));
     // Root of a session reads and changes what only root may.
     let change = "id -un; head -1 /etc/shadow | cut -c 1-5; echo 'x' >> /etc/shadow && \
-                  rm -r /usr/share/doc && mkdir -m 700 /root/own && chmod 0 /etc/shadow && \
+                  rm -r /usr/share/doc && mkdir -m 700 ~root/own && chmod 0 /etc/shadow && \
                   mv /etc/apt /apt && dpkg-query -W -f '${Status}\\n' bash";
     let run = [
         "run", "--image", "debian", "--root", "--", "sh", "-c", change,
