@@ -8,14 +8,16 @@
 //! the same layer, or comes twice, is found without a look at the disk.
 
 mod attributes;
+mod twins;
 
 use crate::archive::{Attribute, Entry, Kind};
 use crate::names::{normal, parents, split};
 use crate::refusal::readable;
 use crate::{Dropped, Limits, NameRule, Refusal};
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
 use std::collections::hash_map::{Entry as Slot, HashMap};
-use std::collections::{BTreeSet, HashSet};
+use twins::{Named, Twins};
 
 /// Beginning of a whiteout's name.
 const WHITEOUT: &[u8] = b".wh.";
@@ -107,8 +109,7 @@ pub(crate) struct Checker<'a> {
     rules: Rules,
     budget: &'a mut Budget,
     seen: HashMap<PathKey, Seen>,
-    /// Paths whose last name is folded, to find those that differ only in case.
-    folded: HashSet<PathKey>,
+    twins: Twins,
     /// The last directory whose parents were looked at.
     known_parent: Option<Vec<u8>>,
     hidden: BTreeSet<Vec<u8>>,
@@ -127,7 +128,7 @@ impl<'a> Checker<'a> {
             rules,
             budget,
             seen: HashMap::new(),
-            folded: HashSet::new(),
+            twins: Twins::new(rules.names),
             known_parent: None,
             hidden: BTreeSet::new(),
             opaque: BTreeSet::new(),
@@ -162,12 +163,12 @@ impl<'a> Checker<'a> {
         match &entry.kind {
             Kind::Device if !below_dev => return Err(Refusal::Device),
             Kind::Device => {
-                self.note(&path, Seen::Dropped)?;
+                self.note(&path, Seen::Dropped, Named::Other)?;
                 self.dropped.devices += 1;
                 return Ok(Action::Nothing);
             }
             Kind::Pipe => {
-                self.note(&path, Seen::Dropped)?;
+                self.note(&path, Seen::Dropped, Named::Other)?;
                 self.dropped.pipes += 1;
                 return Ok(Action::Nothing);
             }
@@ -175,14 +176,14 @@ impl<'a> Checker<'a> {
                 let target = normal(target, &self.rules.limits)?;
                 return self.hard_link(path, &target, &entry);
             }
-            Kind::File => self.note(&path, Seen::File)?,
+            Kind::File => self.note(&path, Seen::File, Named::Other)?,
             Kind::Directory => {
                 self.keep(&path)?;
-                self.note(&path, Seen::Directory)?;
+                self.note(&path, Seen::Directory, Named::Directory)?;
             }
             Kind::Symlink(target) => {
                 check_target(target)?;
-                self.note(&path, Seen::Symlink)?;
+                self.note(&path, Seen::Symlink, Named::Link(Some(target)))?;
             }
         }
         self.make(path, entry).map(Action::Make)
@@ -264,7 +265,7 @@ impl<'a> Checker<'a> {
                 }
                 None => {
                     self.keep(above)?;
-                    self.note(above, Seen::Directory)?;
+                    self.note(above, Seen::Directory, Named::Directory)?;
                 }
             }
         }
@@ -273,7 +274,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Remembers a path that has not been there, or a directory again.
-    fn note(&mut self, path: &[u8], seen: Seen) -> Result<(), Refusal> {
+    fn note(&mut self, path: &[u8], seen: Seen, named: Named<'_>) -> Result<(), Refusal> {
         match self.seen.entry(key(path)) {
             Slot::Occupied(known) => {
                 let again = *known.get() == Seen::Directory && seen == Seen::Directory;
@@ -283,10 +284,7 @@ impl<'a> Checker<'a> {
                 slot.insert(seen);
             }
         }
-        if !self.folded.insert(key(&folded(path))) {
-            if self.rules.names == NameRule::FoldedCase {
-                return Err(Refusal::CaseTwin);
-            }
+        if self.twins.add(path, named)? {
             self.dropped.case_twins += 1;
         }
         Ok(())
@@ -347,7 +345,11 @@ impl<'a> Checker<'a> {
             let target = readable(target);
             return Err(Refusal::HardLink { target });
         };
-        self.note(&path, seen)?;
+        let named = match seen {
+            Seen::Symlink => Named::Link(None),
+            Seen::File | Seen::Dropped | Seen::Directory => Named::Other,
+        };
+        self.note(&path, seen, named)?;
         if seen == Seen::Dropped {
             return Ok(Action::Nothing);
         }
@@ -424,16 +426,6 @@ fn key(path: &[u8]) -> PathKey {
     let mut key = PathKey::default();
     key.copy_from_slice(&digest[..16]);
     key
-}
-
-/// The path with its last name folded: text to lower case, other bytes as they are.
-fn folded(path: &[u8]) -> Vec<u8> {
-    let (parent, name) = split(path);
-    let name = match std::str::from_utf8(name) {
-        Ok(name) => name.to_lowercase().into_bytes(),
-        Err(_) => name.to_ascii_lowercase(),
-    };
-    [parent, b"/", &name].concat()
 }
 
 #[cfg(test)]

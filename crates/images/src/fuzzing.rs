@@ -54,6 +54,7 @@ pub fn layer(bytes: &[u8]) {
     let mut model = Model::default();
     let walked = walk(decoder, rules, &mut Budget::default(), &mut model);
     if let Ok(walked) = walked {
+        model.check_twins();
         assert!(walked.entries <= limits.entries, "entries are limited");
         assert!(walked.bytes <= limits.image_bytes, "bytes are limited");
         assert!(
@@ -67,6 +68,8 @@ pub fn layer(bytes: &[u8]) {
 #[derive(Default)]
 struct Model {
     made: HashMap<Vec<u8>, Made>,
+    /// Paths and targets of links.
+    links: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -98,6 +101,7 @@ impl Sink for Model {
             MakeKind::Directory => Made::Directory,
             MakeKind::Symlink(target) => {
                 assert!(!target.is_empty() && !target.contains(&0), "it can be made");
+                self.links.push((make.path.clone(), target.clone()));
                 Made::Symlink
             }
             MakeKind::HardLink(target) => {
@@ -132,6 +136,21 @@ impl Sink for Model {
 }
 
 impl Model {
+    /// Where case is folded, no link of the layer is a directory of it and leads elsewhere.
+    fn check_twins(&self) {
+        let directories = self.made.iter();
+        let directories = directories.filter(|(_, made)| **made == Made::Directory);
+        let folded: HashMap<Vec<u8>, &[u8]> = directories
+            .map(|(path, _)| (path.to_ascii_lowercase(), path.as_slice()))
+            .collect();
+        for (link, target) in &self.links {
+            if let Some(twin) = folded.get(&link.to_ascii_lowercase()) {
+                let (_, name) = split(twin);
+                assert!(target.ends_with(name), "the link leads to its twin");
+            }
+        }
+    }
+
     fn check_path(&self, path: &[u8]) {
         if path.is_empty() {
             return;

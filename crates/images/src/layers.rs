@@ -12,6 +12,7 @@
 //! sandbox mounts overlayfs with `userxattr`.
 
 mod beneath;
+mod folding;
 mod turns;
 mod unpacking;
 
@@ -58,6 +59,7 @@ pub enum Ownership {
 pub struct LayerStore {
     directory: PathBuf,
     ownership: Ownership,
+    names: NameRule,
     turns: Turns,
     next: AtomicU64,
 }
@@ -86,7 +88,7 @@ pub struct Unpacked {
 
 impl LayerStore {
     /// Opens the store in `directory`, which is closed to other users; makes it if there is none,
-    /// and removes what was being unpacked when a crash came.
+    /// removes what was being unpacked when a crash came, and finds out whether it folds case.
     pub fn open(directory: &Path, ownership: Ownership) -> Result<Self, StoreError> {
         let mut builder = DirBuilder::new();
         let made = builder.recursive(true).mode(0o700).create(directory);
@@ -105,6 +107,7 @@ impl LayerStore {
         Ok(Self {
             directory: directory.into(),
             ownership,
+            names: folding::name_rule(directory)?,
             turns: Turns::default(),
             next: AtomicU64::new(1),
         })
@@ -142,7 +145,7 @@ impl LayerStore {
         let root = new.path.join(ROOT);
         fs::create_dir(&root).map_err(failed("create", &root))?;
         let mut unpacking = Unpacking::new(&root, self.ownership)?;
-        let walked = fill(&mut unpacking, layer, reader, progress)?;
+        let walked = fill(&mut unpacking, self.names, (layer, reader), progress)?;
         let unlisted = unpacking.finish()?;
         new.keep(layer, &unlisted, &self.directory_of(layer.diff_id))?;
         let report = Report {
@@ -218,6 +221,11 @@ impl LayerStore {
         self.ownership
     }
 
+    /// Which names are the same on the file system of this store.
+    pub fn names(&self) -> NameRule {
+        self.names
+    }
+
     fn directory_of(&self, diff_id: Digest) -> PathBuf {
         self.directory.join(diff_id.hex())
     }
@@ -268,8 +276,8 @@ impl Drop for New {
 /// Unpacks the stored bytes of a layer, and compares what it is with what it shall be.
 fn fill(
     unpacking: &mut Unpacking,
-    layer: &Layer,
-    reader: impl Read,
+    names: NameRule,
+    (layer, reader): (&Layer, impl Read),
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Walked, LayerError> {
     let mut told = |bytes| {
@@ -295,13 +303,14 @@ fn fill(
     };
     let rules = Rules {
         limits,
-        names: NameRule::Bytes,
+        names,
         is_root: false,
     };
     let mut stored = Digesting::new(watched);
     let decoder = Decoder::new(&mut stored, &limits)?;
     let mut plain = Digesting::new(decoder);
-    let walked = walk(&mut plain, rules, &mut Budget::default(), unpacking)?;
+    let walked = walk(&mut plain, rules, &mut Budget::default(), unpacking);
+    let walked = walked.map_err(|error| folding::explained(error, names))?;
     plain.inner().finish()?;
     let (diff_id, _) = plain.result();
     drop(plain);

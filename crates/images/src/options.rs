@@ -67,11 +67,11 @@ impl std::fmt::Display for Platform {
     }
 }
 
-/// Which names of one directory count as the same.
+/// Which names count as the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NameRule {
     /// Those with the same bytes: every usual file system of Linux. Names that differ only in case
-    /// are counted, and taken: Debian's own terminfo has them.
+    /// are counted, and taken, but for a symbolic link beside a directory.
     #[default]
     Bytes,
     /// Those that differ only in the case of their letters too: the layers lie on a file system

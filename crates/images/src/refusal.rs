@@ -137,9 +137,19 @@ pub enum Refusal {
     /// The same path comes twice, and not both times as a directory.
     #[error("it is in the archive twice")]
     Twice,
-    /// Another name differs only in case, where that is the same name.
-    #[error("another name of its directory differs only in case, and this file system folds case")]
+    /// Another path differs only in case, where that is the same path.
+    #[error(
+        "it differs only in case from another, and the node's file system folds case: put Insula's \
+         home on one that does not"
+    )]
     CaseTwin,
+    /// A symbolic link and a directory differ only in case: whoever writes to the directory where
+    /// case is folded writes through the link.
+    #[error(
+        "it, or a directory of its path, differs only in case from another, and one of the two is \
+         a symbolic link that leads elsewhere, the other a directory"
+    )]
+    LinkTwin,
 
     // Kinds.
     /// A device node elsewhere than below `/dev`.

@@ -66,8 +66,8 @@ pub struct Dropped {
     pub owners: u64,
     /// Attributes other than `user.*`, by name: access control lists, labels of other systems.
     pub attributes: BTreeMap<String, u64>,
-    /// Names that differ only in the case of their letters from another of their directory. They
-    /// are kept, and are here because not every file system could.
+    /// Paths that differ from another only in the case of their letters. They are kept, and are
+    /// here because not every file system could.
     pub case_twins: u64,
 }
 

@@ -89,6 +89,9 @@ pub struct ImageRecord {
     pub created_at: Timestamp,
     /// What it consists of and how it wants to be started.
     pub manifest: Manifest,
+    /// Paths of it that differ from another only in the case of their letters.
+    #[serde(default)]
+    pub case_twins: u64,
 }
 
 /// A name of an image.

@@ -67,6 +67,10 @@ pub struct ImageView {
     pub stored_bytes: u64,
     /// From the lowest to the highest.
     pub layers: Vec<LayerView>,
+    /// Paths of its files that differ from another only in the case of their letters: nodes whose
+    /// file system folds case refuse it.
+    #[serde(default)]
+    pub case_twins: u64,
     /// How it wants to be started.
     pub settings: ImageSettingsView,
     /// Your living sessions that run, or are to run, on it.

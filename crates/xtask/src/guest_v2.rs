@@ -61,6 +61,17 @@ impl Default for Wanted {
     }
 }
 
+impl Wanted {
+    /// The test of the crate `images` that needs a file system that folds case.
+    pub(crate) fn folding() -> Self {
+        Self {
+            package: "images".to_owned(),
+            filter: "folding::".to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
 /// What is made once: the folder for everything, and the kernel in it.
 #[derive(Debug)]
 pub(crate) struct Prepared {

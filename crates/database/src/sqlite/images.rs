@@ -1,6 +1,6 @@
 //! The rows of images and of their names.
 
-use super::read::{Rows, text};
+use super::read::{Rows, text, unsigned};
 use super::write::{run, signed, unwritable};
 use crate::error::StoreError;
 use crate::rows::{ManifestDocument, ROW_VERSION, RowError, read_document, write_document};
@@ -15,12 +15,13 @@ pub(super) fn put_image(connection: &Connection, image: &ImageRecord) -> Result<
         connection,
         "put an image",
         "INSERT INTO images (id, domain, project, user_name, created_at, architecture, bytes,
-             stored_bytes, row_version, manifest)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+             stored_bytes, row_version, manifest, case_twins)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
          ON CONFLICT (domain, project, user_name, id) DO UPDATE SET
              created_at = excluded.created_at, architecture = excluded.architecture,
              bytes = excluded.bytes, stored_bytes = excluded.stored_bytes,
-             row_version = excluded.row_version, manifest = excluded.manifest",
+             row_version = excluded.row_version, manifest = excluded.manifest,
+             case_twins = excluded.case_twins",
         params![
             image.id.to_string(),
             image.owner.domain,
@@ -32,6 +33,7 @@ pub(super) fn put_image(connection: &Connection, image: &ImageRecord) -> Result<
             signed(image.manifest.stored_bytes(), "stored_bytes").map_err(error())?,
             ROW_VERSION,
             write_document(&document).map_err(error())?,
+            signed(image.case_twins, "case_twins").map_err(error())?,
         ],
     )
 }
@@ -89,7 +91,8 @@ pub(super) fn images(connection: &Connection) -> Result<Vec<ImageRecord>, StoreE
         table: "images",
         act: "read images",
     };
-    let sql = "SELECT id, domain, project, user_name, created_at, row_version, manifest
+    let sql = "SELECT id, domain, project, user_name, created_at, row_version, manifest,
+                   case_twins
                FROM images ORDER BY domain, project, user_name, id";
     rows.all(sql, params![], |row| {
         let document: ManifestDocument = read_document(row.get(5)?, row.get_ref(6)?)?;
@@ -98,6 +101,7 @@ pub(super) fn images(connection: &Connection) -> Result<Vec<ImageRecord>, StoreE
             owner: owner_of(row, 1)?,
             created_at: Timestamp(row.get(4)?),
             manifest: document.into(),
+            case_twins: unsigned(row, 7, "case_twins")?,
         })
     })
 }

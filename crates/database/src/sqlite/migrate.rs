@@ -33,6 +33,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "images",
         sql: include_str!("../../../../migrations/0003-images.sql"),
     },
+    Migration {
+        number: 4,
+        name: "case-twins",
+        sql: include_str!("../../../../migrations/0004-case-twins.sql"),
+    },
 ];
 
 const LEDGER: &str = "

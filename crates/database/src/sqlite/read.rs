@@ -393,7 +393,7 @@ pub(super) fn text(row: &Row<'_>, place: usize) -> Result<String, RowError> {
     Ok(row.get(place)?)
 }
 
-fn unsigned(row: &Row<'_>, place: usize, column: &'static str) -> Result<u64, RowError> {
+pub(super) fn unsigned(row: &Row<'_>, place: usize, column: &'static str) -> Result<u64, RowError> {
     let number: i64 = row.get(place)?;
     u64::try_from(number).map_err(|_| RowError::Number { column })
 }

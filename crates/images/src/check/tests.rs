@@ -143,8 +143,10 @@ fn a_hard_link_names_a_file_before_it() {
     assert!(matches!(refusal, Refusal::Parent), "{refusal:?}");
 }
 
+/// The rules themselves are tested beside them.
 #[test]
 fn case_twins_are_counted_or_refused() {
+    let link = |path, target: &str| entry(path, Kind::Symlink(target.into()));
     let twins = || vec![file("a/E"), file("a/e"), file("b/é"), file("b/É")];
     check(twins()).expect("bytes differ");
     let refusal = check_with(twins(), NameRule::FoldedCase).expect_err("refused");
@@ -154,4 +156,7 @@ fn case_twins_are_counted_or_refused() {
     let refusal =
         check_with(vec![file("A/x"), file("a/y")], NameRule::FoldedCase).expect_err("refused");
     assert!(matches!(refusal, Refusal::CaseTwin), "{refusal:?}");
+    let refusal = check(vec![link("A", "/etc"), file("a/y")]).expect_err("refused");
+    assert!(matches!(refusal, Refusal::LinkTwin), "{refusal:?}");
+    check(vec![link("A", "a"), file("a/y")]).expect("it leads to its twin");
 }

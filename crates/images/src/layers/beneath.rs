@@ -7,6 +7,18 @@ use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+/// How a directory on the way was met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Met {
+    /// It was missing and is made.
+    Made,
+    /// It was there.
+    There,
+}
+
+/// What is asked about every directory on the way, by its path.
+pub(super) type Meeting<'a> = dyn FnMut(&[u8], Met) -> Result<(), Errno> + 'a;
+
 /// The root of a layer, and the directory that was used last: the next entry is usually beside.
 pub(super) struct Beneath {
     root: OwnedFd,
@@ -27,28 +39,28 @@ impl Beneath {
     }
 
     /// The directory of a normal path, and the path's last name in it. Directories that are
-    /// missing are made, closed to others, and told to `made`.
+    /// missing are made, closed to others; `meeting` is told of each and may object.
     pub(super) fn parent<'a>(
         &mut self,
         path: &'a [u8],
-        made: &mut dyn FnMut(&[u8]),
+        meeting: &mut Meeting<'_>,
     ) -> Result<(BorrowedFd<'_>, &'a [u8]), Errno> {
         let (parent, name) = split(path);
-        Ok((self.directory(parent, made)?, name))
+        Ok((self.directory(parent, meeting)?, name))
     }
 
     /// The directory `path` itself; empty for the root.
     pub(super) fn directory(
         &mut self,
         path: &[u8],
-        made: &mut dyn FnMut(&[u8]),
+        meeting: &mut Meeting<'_>,
     ) -> Result<BorrowedFd<'_>, Errno> {
         if path.is_empty() {
             return Ok(self.root.as_fd());
         }
         let is_last = self.last.as_ref().is_some_and(|(last, _)| last == path);
         if !is_last {
-            let opened = self.walk(path, made)?;
+            let opened = self.walk(path, meeting)?;
             self.last = Some((path.to_vec(), opened));
         }
         let (_, opened) = self.last.as_ref().expect("it was just opened");
@@ -56,7 +68,7 @@ impl Beneath {
     }
 
     /// Opens one name after the other.
-    fn walk(&self, path: &[u8], made: &mut dyn FnMut(&[u8])) -> Result<OwnedFd, Errno> {
+    fn walk(&self, path: &[u8], meeting: &mut Meeting<'_>) -> Result<OwnedFd, Errno> {
         let mut current: Option<OwnedFd> = None;
         let mut end = 0;
         for name in path.split(|byte| *byte == b'/') {
@@ -65,10 +77,14 @@ impl Beneath {
             let opened = match open_directory(parent, name) {
                 Err(Errno::NOENT) => {
                     mkdirat(parent, name, Mode::RWXU)?;
-                    made(&path[..end]);
+                    meeting(&path[..end], Met::Made)?;
                     open_directory(parent, name)?
                 }
-                opened => opened?,
+                opened => {
+                    let opened = opened?;
+                    meeting(&path[..end], Met::There)?;
+                    opened
+                }
             };
             current = Some(opened);
             end += 1;

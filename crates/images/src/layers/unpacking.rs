@@ -4,7 +4,7 @@
 //! says at the end, when nothing more is put into them.
 
 use super::Ownership;
-use super::beneath::{Beneath, open_name};
+use super::beneath::{Beneath, Met, open_name};
 use crate::LayerError;
 use crate::archive::Attribute;
 use crate::check::{Hide, Make, MakeKind};
@@ -93,7 +93,7 @@ impl Unpacking {
         let ownership = self.ownership;
         let mut unlisted = Vec::new();
         for (path, directory) in std::mem::take(&mut self.directories) {
-            let opened = self.beneath.directory(&path, &mut |_| {});
+            let opened = self.beneath.directory(&path, &mut |_, _| Ok(()));
             let opened = opened.map_err(failed("open", &path))?;
             let mode = match ownership {
                 Ownership::AsIs => directory.mode,
@@ -116,12 +116,19 @@ impl Unpacking {
         Ok(unlisted)
     }
 
+    /// A directory that is there and that nobody made by this name was made by a name that this
+    /// file system takes for the same: of what names it does, only it is sure.
     fn parent<'a>(&mut self, path: &'a [u8]) -> Result<(BorrowedFd<'_>, &'a [u8]), LayerError> {
         let directories = &mut self.directories;
-        let mut made = |made: &[u8]| {
-            directories.insert(made.to_vec(), Directory::default());
+        let mut meeting = |path: &[u8], met: Met| match met {
+            Met::Made => {
+                directories.insert(path.to_vec(), Directory::default());
+                Ok(())
+            }
+            Met::There if directories.contains_key(path) => Ok(()),
+            Met::There => Err(Errno::EXIST),
         };
-        let found = self.beneath.parent(path, &mut made);
+        let found = self.beneath.parent(path, &mut meeting);
         found.map_err(failed("open the directory of", path))
     }
 

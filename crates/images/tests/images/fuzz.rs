@@ -69,6 +69,7 @@ const FIELDS: &[usize] = &[
 /// Names of entries of the corpus, and parts of what leads elsewhere.
 const NAMES: &[&str] = &[
     "link", "d", "file", "same", "sparse", "a", "..", ".", "", "dev", ".wh.d", ".wh.link", "x",
+    "LINK", "D",
 ];
 
 /// Gives the entry of some header another name, or its link another target: up to three names.

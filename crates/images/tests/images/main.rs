@@ -1,6 +1,7 @@
 //! Archives into the store, and layers out of it: honest ones as tools write them, and hostile
 //! ones.
 
+mod folding;
 mod fuzz;
 mod hostile;
 mod import;

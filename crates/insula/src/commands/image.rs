@@ -200,6 +200,18 @@ pub(super) fn short(id: &str) -> &str {
     digits.get(..DIGITS).unwrap_or(digits)
 }
 
+/// That names of an image differ only in case, where some do.
+fn case_twins(image: &ImageView) -> Option<String> {
+    let (paths, verb) = match image.case_twins {
+        0 => return None,
+        1 => ("1 path".to_owned(), "differs"),
+        count => (format!("{count} paths"), "differ"),
+    };
+    Some(format!(
+        "{paths} {verb} from another only in case; a node whose file system folds case refuses that"
+    ))
+}
+
 fn table(images: &[ImageView], now: Timestamp) -> Table {
     let headings = ["NAME", "ID", "ARCH", "SIZE", "LAYERS", "AGE", "USED BY"];
     let mut table = Table::new(&headings, &[6, 0]).dispensable(&[4, 2, 5]);
@@ -252,6 +264,7 @@ mod tests {
             bytes: 234 << 20,
             stored_bytes: 60 << 20,
             layers: Vec::new(),
+            case_twins: 0,
             settings: ImageSettingsView::default(),
             used_by: names.iter().map(|name| format!("on-{name}")).collect(),
         }

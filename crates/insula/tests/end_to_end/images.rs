@@ -386,6 +386,46 @@ fn an_image_for_another_machine_is_refused_with_both_names() {
     assert!(said.contains("s390x") && said.contains("amd64"), "{said}");
 }
 
+/// Names that differ only in case are counted, and what an archive does with them to get out of its
+/// place is refused.
+#[test]
+fn names_that_differ_only_in_case_are_told() {
+    let Some(site) = site() else { return };
+    let told = "2 paths differ from another only in case";
+    let tools = site.work().join("tools");
+    busybox(&tools);
+    for (name, twins) in [("plain", &[][..]), ("alike", &["data/HEAD", "data/É"])] {
+        for path in [&["data/head", "data/é"][..], twins].concat() {
+            fs::write(tools.join(path), path).expect("written");
+        }
+        let output = site.insula(&["image", "import", "tools", "--name", name]);
+        assert!(output.status.success());
+        let said = text(&output.stderr);
+        assert_eq!(said.contains(told), !twins.is_empty(), "{said}");
+        let shown = site.ok(&["image", "show", name]);
+        assert_eq!(shown.contains(told), !twins.is_empty(), "{shown}");
+        let view = site.json(&["image", "show", name, "--json"]);
+        assert_eq!(view["case_twins"], twins.len());
+        let again = site.json(&["image", "import", "tools", "--json"]);
+        assert_eq!(again["image"]["case_twins"], twins.len());
+    }
+    let read = [
+        "run",
+        "--image",
+        "alike",
+        "--",
+        "cat",
+        "/data/HEAD",
+        "/data/head",
+    ];
+    assert_eq!(site.ok(&read), "data/HEADdata/head");
+    std::os::unix::fs::symlink("/etc", tools.join("DATA")).expect("linked");
+    let output = site.insula(&["image", "import", "tools"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("`data/`: it, or a directory"), "{said}");
+}
+
 #[test]
 fn a_daemon_killed_during_an_import_leaves_nothing() {
     let Some(site) = site() else { return };

@@ -46,6 +46,7 @@ fn image(number: u8, owner: Owner) -> ImageRecord {
             os: "linux".into(),
             created: Some("2026-01-01T00:00:00Z".into()),
         },
+        case_twins: 3,
     }
 }
 

@@ -5,10 +5,17 @@ use crate::tars::{Header, Tar};
 use images::NameRule;
 
 pub(super) fn cases() -> Vec<Case> {
-    [outside(), through(), odd(), twice()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        outside(),
+        through(),
+        odd(),
+        twice(),
+        twins(),
+        twins_of_several(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn file(path: &str) -> Vec<u8> {
@@ -224,6 +231,20 @@ fn twice() -> Vec<Case> {
                 .file("b", b"evil")
                 .end(),
         ),
+    ]
+}
+
+/// What is said of a link beside a directory.
+const THROUGH: &str =
+    "one of the two is a symbolic link that leads elsewhere, the other a directory";
+
+/// Names that differ only in case.
+fn twins() -> Vec<Case> {
+    let link = |name: &str, target: &str, below: &str| {
+        let tar = Tar::new().symlink(name, target);
+        tar.directory("head").file(below, b"evil").end()
+    };
+    vec![
         Case::layer(
             "two names that differ only in case, where that is one name",
             "differs only in case",
@@ -237,5 +258,79 @@ fn twice() -> Vec<Case> {
                 .end(),
         )
         .with(|options| options.names = NameRule::FoldedCase),
+        Case::layer(
+            "a link and a directory that differ only in case",
+            THROUGH,
+            link("HEAD", "/etc", "head/evil"),
+            link("HEAD", "head", "head/good"),
+        ),
+        Case::layer(
+            "the same, the directory first",
+            THROUGH,
+            Tar::new().file("d/Git/x", b"").symlink("d/gIT", "..").end(),
+            Tar::new()
+                .file("d/Git/x", b"")
+                .symlink("d/gIT", "./Git")
+                .end(),
+        ),
+        Case::layer(
+            "the same, with a directory that only its file names",
+            THROUGH,
+            Tar::new()
+                .symlink("A", "/etc")
+                .file("a/evil", b"evil")
+                .end(),
+            Tar::new().symlink("A", "/a").file("a/good", b"good").end(),
+        ),
+        Case::layer(
+            "the same, in letters beyond ASCII",
+            THROUGH,
+            Tar::new().symlink("Ärger", "/etc").directory("ärger").end(),
+            Tar::new().symlink("Ärger", "/etc").file("ärger", b"").end(),
+        ),
+    ]
+}
+
+/// Those that are found only where more than two names are looked at.
+fn twins_of_several() -> Vec<Case> {
+    let deep = |inner: &str| {
+        let tar = Tar::new().file("Lib/x", b"").symlink("Lib/up", "../..");
+        tar.file(&format!("lib/{inner}/evil"), b"evil").end()
+    };
+    vec![
+        Case::layer(
+            "the same, below directories that differ only in case",
+            THROUGH,
+            deep("up"),
+            deep("on"),
+        ),
+        Case::layer(
+            "the same, by a second name of the link",
+            THROUGH,
+            Tar::new()
+                .symlink("link", "/etc")
+                .hard_link("Evil", "link")
+                .directory("evil")
+                .end(),
+            Tar::new()
+                .symlink("link", "/etc")
+                .hard_link("Good", "link")
+                .directory("evil")
+                .end(),
+        ),
+        Case::layer(
+            "a link to one of two directories that differ only in case",
+            THROUGH,
+            Tar::new()
+                .directory("abc")
+                .directory("ABC")
+                .symlink("Abc", "abc")
+                .end(),
+            Tar::new()
+                .directory("abc")
+                .directory("abd")
+                .symlink("Abc", "abc")
+                .end(),
+        ),
     ]
 }

@@ -1,6 +1,6 @@
 //! `insula image import`: an archive or a directory goes to the site.
 
-use super::{help, short};
+use super::{case_twins, help, short};
 use crate::arguments;
 use crate::body::{BodyWriter, body};
 use crate::daemon::{Outage, Site};
@@ -315,6 +315,7 @@ fn notes(view: &ImportedView, packed: Option<&Packed>) -> Vec<String> {
     if !dropped.is_empty() {
         notes.push(format!("left out on nodes: {}", dropped.join(", ")));
     }
+    notes.extend(case_twins(&view.image));
     let Some(packed) = packed else { return notes };
     if packed.sockets > 0 {
         notes.push(format!("left out: {} sockets", packed.sockets));

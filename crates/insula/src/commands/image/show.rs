@@ -1,6 +1,6 @@
 //! `insula image show`.
 
-use super::short;
+use super::{case_twins, short};
 use crate::failure::Failure;
 use crate::printer::{Printer, Tone, printable};
 use crate::times::local;
@@ -70,6 +70,7 @@ fn rows(view: &ImageView) -> Vec<(&'static str, String)> {
         );
         rows.push(("layer", text));
     }
+    rows.extend(case_twins(view).map(|text| ("names alike", text)));
     let owner = format!(
         "{} (project {}, domain {})",
         view.user, view.project, view.domain

@@ -44,6 +44,7 @@ fn image(number: u8, owner: Owner) -> ImageRecord {
             os: "linux".to_owned(),
             created: None,
         },
+        case_twins: 0,
     }
 }
 

@@ -55,6 +55,7 @@ impl SiteService {
             owner: owner_of(caller),
             created_at: clock::now().wall,
             manifest: imported.manifest.clone(),
+            case_twins: imported.report.dropped.case_twins,
         };
         let owner = image.owner.clone();
         let request = Request::AddImage(Box::new(image), name.clone());

@@ -30,6 +30,7 @@ pub(super) fn image_view(image: &ImageRecord, view: &View) -> ImageView {
         bytes: manifest.bytes(),
         stored_bytes: manifest.stored_bytes(),
         layers: manifest.layers.iter().map(layer_view).collect(),
+        case_twins: image.case_twins,
         settings: settings_view(&manifest.settings),
         used_by: users.map(|record| record.name.to_string()).collect(),
     }
@@ -57,6 +58,7 @@ pub(super) fn host_view(view: &View) -> ImageView {
         bytes: 0,
         stored_bytes: 0,
         layers: Vec::new(),
+        case_twins: 0,
         settings: ImageSettingsView::default(),
         used_by: Vec::new(),
     }

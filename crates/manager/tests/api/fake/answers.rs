@@ -52,6 +52,7 @@ pub(super) fn image(name: &str) -> ImageView {
         bytes: 1,
         stored_bytes: 1,
         layers: Vec::new(),
+        case_twins: 0,
         settings: ImageSettingsView::default(),
         used_by: Vec::new(),
     }
