@@ -8,7 +8,7 @@ use crate::guest::{self, GuestError};
 use crate::shared::{Shared, Stage, failed};
 use crate::streams;
 use async_trait::async_trait;
-use domain::MemberId;
+use domain::{MemberId, Pressure};
 use engine_api::EngineError;
 use futures::{StreamExt, stream};
 use guest_api::Request;
@@ -18,8 +18,11 @@ use node_api::{
     SignalRequest, StdinReply, StdinRequest,
 };
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
+/// What is waited for on the node, from a kernel that measures it.
+const PRESSURE: &str = "/proc/pressure";
 /// Members whose use is read at the same time: it is a dozen small files each, read by a thread.
 const SAMPLES_AT_ONCE: usize = 4;
 
@@ -59,6 +62,7 @@ impl NodeService {
             disk_bytes: self.shared.disk_bytes_of(member),
             read_bytes: usage.read_bytes,
             write_bytes: usage.write_bytes,
+            pressure: usage.pressure,
             sampled_micros: clock::now().monotonic.0,
         })
     }
@@ -119,6 +123,11 @@ impl NodeApi for NodeService {
         });
         let samples = samples.buffered(SAMPLES_AT_ONCE);
         Ok(samples.filter_map(std::future::ready).collect().await)
+    }
+
+    async fn pressure(&self) -> Result<Option<Pressure>, NodeError> {
+        let read = |name| std::fs::read_to_string(Path::new(PRESSURE).join(name)).ok();
+        Ok(Pressure::parse(read))
     }
 
     async fn preparation(&self, member: MemberId) -> Result<Option<Preparation>, NodeError> {

@@ -16,6 +16,7 @@ pub mod names;
 pub mod node;
 pub mod outcome;
 pub mod pause;
+pub mod pressure;
 pub mod session;
 pub mod specification;
 pub mod terminal;
@@ -38,6 +39,7 @@ pub use names::{InvalidName, SessionName};
 pub use node::{Capability, NodeRecord, NodeStatus};
 pub use outcome::{Cause, FailedDependency, Outcome};
 pub use pause::{MemberPause, PauseOrder};
+pub use pressure::{Pressure, Scarce, Stall};
 pub use session::{
     Intention, MemberRecord, Owner, PastAttempt, Retry, SessionKind, SessionRecord, SessionState,
     StopOrder,

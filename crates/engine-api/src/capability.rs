@@ -36,6 +36,10 @@ pub const CAPABILITIES: &[CapabilityRow] = &[
         "an out-of-memory kill is recognised, with limit and peak",
     ),
     row(
+        "pressure",
+        "how much of the time a container waits for CPU, memory and disks is told",
+    ),
+    row(
         "network.none",
         "a network namespace of its own with only a loopback device",
     ),

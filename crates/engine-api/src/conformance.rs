@@ -11,6 +11,7 @@ mod isolation;
 mod lifetime;
 mod limits;
 mod pause;
+mod pressure;
 mod removal;
 mod report;
 mod waiting;
@@ -305,6 +306,11 @@ pub const CASES: &[Case] = &[
         "limits.pids",
         limits::processes_are_limited,
         "processes are limited"
+    ),
+    case!(
+        "pressure.told",
+        pressure::what_is_waited_for_is_told,
+        "one that may use a tenth of a CPU and wants more is told to wait for it, and one that sleeps is not"
     ),
     case!(
         "disk.own",

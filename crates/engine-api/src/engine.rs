@@ -3,7 +3,7 @@
 use crate::capability::Fingerprint;
 use crate::container::ContainerSpec;
 use async_trait::async_trait;
-use domain::{MemberId, OomEvidence};
+use domain::{MemberId, OomEvidence, Pressure};
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -148,6 +148,9 @@ pub struct Usage {
     /// that the program waited for: what the kernel writes back later is nobody's there.
     #[serde(default)]
     pub write_bytes: Option<u64>,
+    /// What its processes wait for, where the kernel measures it: the row `pressure`.
+    #[serde(default)]
+    pub pressure: Option<Pressure>,
 }
 
 /// A container could not be started.

@@ -7,7 +7,8 @@ mod conformance {
 use async_trait::async_trait;
 use conformance::checked_in;
 use domain::{
-    AskedLimits, ExitHow, ExitRecord, MemberId, Network, OomEvidence, SessionId, Timestamp,
+    AskedLimits, ExitHow, ExitRecord, MemberId, Network, OomEvidence, Pressure, SessionId, Stall,
+    Timestamp,
 };
 use engine_api::conformance::{
     CASES, Harness, Kept, MadeInMount, Plan, Report, Violation, Work, run_case,
@@ -73,6 +74,21 @@ fn prints(text: impl Into<Vec<u8>>) -> Life {
     life
 }
 
+/// Uses all of what it may have, and waits for the rest of a CPU.
+fn spins(cpu: u64) -> Life {
+    let mut life = Life::forever();
+    life.cpu = cpu;
+    let waits = u32::try_from(10_000 - cpu).expect("at most a CPU");
+    life.usage.pressure = Some(Pressure {
+        cpu: Stall {
+            recent_hundredths: waits,
+            total_micros: u64::from(waits) * 1_000,
+        },
+        ..Pressure::default()
+    });
+    life
+}
+
 impl Script for Works {
     fn life(&self, container: &ContainerSpec) -> Life {
         let limits = container.limits;
@@ -81,10 +97,7 @@ impl Script for Works {
             Work::Print => prints(Work::TEXT),
             Work::Sleep => Life::forever(),
             Work::Nap => Life::exits(NAP_MICROS, 0),
-            Work::Spin => Life {
-                cpu: limits.cpu,
-                ..Life::forever()
-            },
+            Work::Spin => spins(limits.cpu),
             Work::Count => Life {
                 line_every_micros: Some(10_000),
                 ..Life::forever()
@@ -314,6 +327,7 @@ enum Fault {
     SurvivesRemoval,
     WaitsForEver,
     InventsUsage,
+    HidesPressure,
     ForgetsARow,
     IgnoresLimits,
     IgnoresTheNetwork,
@@ -367,6 +381,7 @@ impl Engine for Faulty {
             Fault::SurvivesRemoval
             | Fault::WaitsForEver
             | Fault::InventsUsage
+            | Fault::HidesPressure
             | Fault::ForgetsARow
             | Fault::IgnoresLimits
             | Fault::IgnoresTheNetwork
@@ -413,7 +428,12 @@ impl Engine for Faulty {
         if self.fault == Fault::InventsUsage {
             return Ok(Usage::default());
         }
-        self.inner.usage(member).await
+        let usage = self.inner.usage(member).await?;
+        let pressure = match self.fault {
+            Fault::HidesPressure => Some(Pressure::default()),
+            _ => usage.pressure,
+        };
+        Ok(Usage { pressure, ..usage })
     }
 
     async fn wait(&self, member: MemberId, directory: &Path) -> Result<(), EngineError> {
@@ -432,6 +452,8 @@ fn faults_are_found() {
         (Fault::SurvivesRemoval, "remove.living"),
         (Fault::WaitsForEver, "wait.end"),
         (Fault::InventsUsage, "usage.absent"),
+        (Fault::HidesPressure, "pressure.told"),
+        (Fault::IgnoresLimits, "pressure.told"),
         (Fault::ForgetsARow, "fingerprint.complete"),
         (Fault::IgnoresLimits, "limits.cpu"),
         (Fault::IgnoresLimits, "limits.pids"),

@@ -20,6 +20,7 @@ mod relay;
 mod serve;
 mod settings;
 mod signals;
+mod stalls;
 mod standard_input;
 mod table;
 mod terminal;

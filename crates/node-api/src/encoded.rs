@@ -11,7 +11,7 @@ use crate::traits::{
     ByteStream, LogChunkStream, ManagerApi, NodeApi, ProcessInputStream, ProcessOutputStream,
 };
 use async_trait::async_trait;
-use domain::{Digest, ImageId, MemberId, NodeId, UploadId};
+use domain::{Digest, ImageId, MemberId, NodeId, Pressure, UploadId};
 use futures::StreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -84,6 +84,10 @@ impl NodeApi for EncodedNode {
 
     async fn all_usage(&self) -> Result<Vec<MemberSample>, NodeError> {
         answered(self.0.all_usage().await)
+    }
+
+    async fn pressure(&self) -> Result<Option<Pressure>, NodeError> {
+        answered(self.0.pressure().await)
     }
 
     async fn preparation(&self, member: MemberId) -> Result<Option<Preparation>, NodeError> {

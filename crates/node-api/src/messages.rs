@@ -1,7 +1,7 @@
 //! The messages, as they are encoded.
 
 use domain::{
-    Capability, ImageId, MemberId, MemberPause, MemberState, NodeId, Owner, SessionName,
+    Capability, ImageId, MemberId, MemberPause, MemberState, NodeId, Owner, Pressure, SessionName,
     SessionSpec, SiteId, Slots,
 };
 use serde::{Deserialize, Serialize};
@@ -291,6 +291,9 @@ pub struct MemberUsage {
     /// Bytes written to block devices so far, where the engine knows.
     #[serde(default)]
     pub write_bytes: Option<u64>,
+    /// What its processes wait for, where the engine knows.
+    #[serde(default)]
+    pub pressure: Option<Pressure>,
     /// When it was looked at, in microseconds of the node's clock that is never set: rates come
     /// from the difference of two samples of one node.
     #[serde(default)]

@@ -8,7 +8,7 @@ use crate::messages::{
 use crate::processes::{JoinRequest, ProcessInput, ProcessOutput};
 use async_trait::async_trait;
 use bytes::Bytes;
-use domain::{Digest, ImageId, MemberId, NodeId, UploadId};
+use domain::{Digest, ImageId, MemberId, NodeId, Pressure, UploadId};
 use futures::stream::BoxStream;
 
 /// Bytes that come in parts; the stream ends with the first error.
@@ -49,6 +49,10 @@ pub trait NodeApi: Send + Sync + std::fmt::Debug {
     async fn usage(&self, member: MemberId) -> Result<MemberUsage, NodeError>;
     /// What each member uses that runs or is being stopped. One that ends meanwhile is left out.
     async fn all_usage(&self) -> Result<Vec<MemberSample>, NodeError>;
+    /// What is waited for on the whole node, by whomever; `None` where its kernel does not tell.
+    async fn pressure(&self) -> Result<Option<Pressure>, NodeError> {
+        Ok(None)
+    }
     /// How far the image of a member is that is being prepared; `None` if nothing of it is being
     /// fetched or unpacked.
     async fn preparation(&self, member: MemberId) -> Result<Option<Preparation>, NodeError>;

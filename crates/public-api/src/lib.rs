@@ -13,6 +13,7 @@ pub mod images;
 pub mod log_frames;
 pub mod nodes;
 pub mod pauses;
+mod pressure;
 pub mod problem;
 pub mod processes;
 pub mod service;
@@ -34,6 +35,7 @@ pub use images::{
 pub use log_frames::{LOG_CONTENT_TYPE, LogFrame, LogFrameDecoder, encode_log_frame};
 pub use nodes::{CapabilityView, NodeView, UnclaimedView};
 pub use pauses::{Hold, HoldOrder, PausedView};
+pub use pressure::{PressureView, StallView};
 pub use problem::{Problem, ProblemCode};
 pub use processes::{
     AcceptedView, AttachOrder, ClientMessage, ExecOrder, GapView, INPUT_LIMIT_BYTES,

@@ -2,6 +2,7 @@
 
 use crate::arrays::ArrayView;
 use crate::pauses::PausedView;
+use crate::pressure::PressureView;
 use crate::processes::TerminalView;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -520,6 +521,9 @@ pub struct UsageView {
     /// Bytes written to block devices so far, where the engine knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write_bytes: Option<u64>,
+    /// What they wait for, where the engine knows; of several members the largest share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<PressureView>,
     /// When it was looked at, in microseconds of a clock of the node that is never set. A rate is
     /// the difference of two samples over the difference of these; 0 if not known.
     #[serde(default)]

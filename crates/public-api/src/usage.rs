@@ -1,5 +1,6 @@
 //! What runs and what it uses, all of it at once.
 
+use crate::pressure::PressureView;
 use crate::sessions::{ResourcesView, UsageView};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -53,6 +54,9 @@ pub struct NodeUsageView {
     pub offers: ResourcesView,
     /// What living sessions were given of it.
     pub used: ResourcesView,
+    /// What is waited for there, by whomever; absent where its kernel does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<PressureView>,
     /// The sum over the members that run there; absent if it does not answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<UsageView>,

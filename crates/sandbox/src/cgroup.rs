@@ -176,10 +176,7 @@ impl Hierarchy {
             Self::V2(v2) => v2.has(controller),
             Self::Unsupported { reason } => Err(reason.clone()),
         };
-        match answer {
-            Ok(()) => Capability::Yes,
-            Err(reason) => Capability::No { reason },
-        }
+        answered(answer)
     }
 
     /// Takes the place that this process divides, before it has children, which would stand in the
@@ -254,15 +251,20 @@ impl Hierarchy {
 
     /// Whether members can be made to stand still here.
     pub(crate) fn has_pause(&self) -> Capability {
-        let answer = match self {
+        answered(match self {
             Self::V1(v1) => v1.has_pause(),
             Self::V2(v2) => v2.has_pause(),
             Self::Unsupported { reason } => Err(reason.clone()),
-        };
-        match answer {
-            Ok(()) => Capability::Yes,
-            Err(reason) => Capability::No { reason },
-        }
+        })
+    }
+
+    /// Whether it is measured here what members wait for.
+    pub(crate) fn has_pressure(&self) -> Capability {
+        answered(match self {
+            Self::V1(v1) => v1.has_pressure(),
+            Self::V2(v2) => v2.has_pressure(),
+            Self::Unsupported { reason } => Err(reason.clone()),
+        })
     }
 
     /// Makes every process of `member` but its guest stand still. A failure leaves all of them
@@ -309,6 +311,13 @@ impl Hierarchy {
             Self::V2(v2) => v2.remove_own_group(),
             Self::Unsupported { .. } => {}
         }
+    }
+}
+
+fn answered(answer: Result<(), String>) -> Capability {
+    match answer {
+        Ok(()) => Capability::Yes,
+        Err(reason) => Capability::No { reason },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::container::ContainerSpec;
 use crate::engine::Usage;
-use domain::{ExitCause, ExitHow, OomEvidence};
+use domain::{ExitCause, ExitHow, OomEvidence, Pressure};
 
 /// Says how each container lives.
 pub trait Script: Send + Sync + std::fmt::Debug {
@@ -58,6 +58,7 @@ impl Life {
             ending: Ending::exit(0),
             usage: Usage {
                 pids: 2,
+                pressure: Some(Pressure::default()),
                 ..Usage::default()
             },
             cpu: 0,

@@ -9,6 +9,7 @@ use crate::exit_codes;
 use crate::failure::Failure;
 use crate::named::Named;
 use crate::printer::{Printer, Tone, printable};
+use crate::stalls;
 use crate::times::local;
 use clap::Args;
 use domain::Span;
@@ -207,6 +208,9 @@ fn usage_text(usage: &UsageView) -> String {
     );
     if let Some(disk) = usage.disk_bytes {
         text += &format!(", disk {}", show_bytes(disk.into()));
+    }
+    if let Some(waits) = usage.pressure.and_then(stalls::all) {
+        text += &format!(", waits {waits}");
     }
     if usage.out_of_memory_kills > 0 {
         text += &format!(", out-of-memory kills {}", usage.out_of_memory_kills);

@@ -29,7 +29,8 @@ const SINGLE_INTERVAL: Duration = Duration::from_millis(1_000);
 
 /// Show what sessions and nodes use, live
 ///
-/// CPU is in percent of one CPU. READ and WRITE are bytes per second to and from disks; where the
+/// CPU is in percent of one CPU. WAITS is what a session lacked most in the last 10 seconds, and for
+/// what share of them: CPU, memory or disks; `-` where the kernel does not tell. READ and WRITE are bytes per second to and from disks; where the
 /// kernel has cgroup v1 it does not count what it writes back later. Where stdout is no terminal,
 /// one sample is printed.
 #[derive(Debug, Args)]

@@ -91,10 +91,27 @@ fn one_sample_tells_what_is_used() {
     assert_eq!(node["used"]["cpu"], "0.5", "{last}");
     let table = site.ok(&["top"]);
     assert!(table.contains("spins") && table.contains("CPU%"), "{table}");
+    if Path::new("/proc/pressure").exists() {
+        what_it_waits_for_is_told(&site);
+    }
     assert!(
         !table.contains('\u{1b}'),
         "no terminal, no sequences: {table:?}"
     );
+}
+
+/// It wants a whole CPU and gets half of one.
+fn what_it_waits_for_is_told(site: &Site) {
+    let recent = |what: &serde_json::Value| what["pressure"]["cpu"]["recent_hundredths"].as_u64();
+    eventually("it waits for a CPU", || {
+        let sample = site.json(&["top", "--json"]);
+        let (session, node) = (&sample["sessions"][0]["usage"], &sample["nodes"][0]);
+        recent(session) >= Some(1_000) && recent(node) > Some(0)
+    });
+    let why = site.ok(&["why", "spins"]);
+    assert!(why.contains("for a CPU: its limit is 0.5"), "{why}");
+    let table = site.ok(&["top"]);
+    assert!(table.contains("% cpu"), "{table}");
 }
 
 #[test]

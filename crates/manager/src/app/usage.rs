@@ -5,7 +5,7 @@ use crate::app::convert::{node_name, resources_view, time_text};
 use crate::app::nodes::node_resources;
 use crate::app::problems::of_node;
 use crate::app::resolve::may_see;
-use domain::{MemberId, MemberRecord, MemberState, NodeId, NodeStatus, SessionRecord};
+use domain::{MemberId, MemberRecord, MemberState, NodeId, NodeStatus, Pressure, SessionRecord};
 use lifecycle::manager::View;
 use node_api::MemberUsage;
 use public_api::{
@@ -18,8 +18,16 @@ use std::time::Duration;
 /// Longest wait for a node: one that is slower is shown without what its members use.
 const NODE_LIMIT: Duration = Duration::from_secs(3);
 
-/// What nodes answered, by member; a node that did not is not there.
-type Samples = BTreeMap<NodeId, BTreeMap<MemberId, MemberUsage>>;
+/// What nodes answered; a node that did not is not there.
+type Samples = BTreeMap<NodeId, NodeSample>;
+
+/// What one node answered.
+#[derive(Debug)]
+struct NodeSample {
+    members: BTreeMap<MemberId, MemberUsage>,
+    /// What is waited for on the node, if it tells.
+    pressure: Option<Pressure>,
+}
 
 impl SiteService {
     pub(crate) async fn usage_of(
@@ -86,10 +94,15 @@ impl SiteService {
     async fn sample(&self, nodes: BTreeSet<NodeId>) -> Samples {
         let asked = nodes.into_iter().map(|node| async move {
             let api = self.node(node).ok()?;
-            let answer = tokio::time::timeout(NODE_LIMIT, api.all_usage()).await;
-            let samples = answer.ok()?.ok()?.into_iter();
-            let usages = samples.map(|sample| (sample.member, sample.usage));
-            Some((node, usages.collect()))
+            let both = async { tokio::join!(api.all_usage(), api.pressure()) };
+            let (usages, pressure) = tokio::time::timeout(NODE_LIMIT, both).await.ok()?;
+            let usages = usages.ok()?.into_iter();
+            let members = usages.map(|sample| (sample.member, sample.usage));
+            let sample = NodeSample {
+                members: members.collect(),
+                pressure: pressure.ok().flatten(),
+            };
+            Some((node, sample))
         });
         let answers = futures::future::join_all(asked).await;
         answers.into_iter().flatten().collect()
@@ -103,7 +116,7 @@ fn session_usage(record: &SessionRecord, view: &View, samples: &Samples) -> Sess
         nodes.insert(node_name(member.node, &view.nodes));
         let usage = samples
             .get(&member.node)
-            .and_then(|all| all.get(&member.id));
+            .and_then(|sample| sample.members.get(&member.id));
         if let Some(usage) = usage {
             add(sum.get_or_insert_default(), usage);
         }
@@ -126,9 +139,10 @@ fn node_usages(view: &View, samples: &Samples) -> Vec<NodeUsageView> {
     let mut used = view.used();
     let nodes = view.nodes.values().map(|node| {
         let (offers, used) = node_resources(node, &used.remove(&node.id).unwrap_or_default());
-        let usage = samples.get(&node.id).map(|members| {
+        let sample = samples.get(&node.id);
+        let usage = sample.map(|sample| {
             let mut sum = UsageView::default();
-            for usage in members.values() {
+            for usage in sample.members.values() {
                 add(&mut sum, usage);
             }
             sum
@@ -138,6 +152,7 @@ fn node_usages(view: &View, samples: &Samples) -> Vec<NodeUsageView> {
             connected: node.status == NodeStatus::Connected,
             offers,
             used,
+            pressure: sample.and_then(|sample| sample.pressure).map(Into::into),
             usage,
         }
     });
@@ -151,7 +166,7 @@ fn runs(member: &MemberRecord) -> bool {
     )
 }
 
-/// Sums of the members; the peak is at most the sum of their peaks.
+/// Sums of the members, but for shares of time, of which the largest is told; the peak is at most the sum of their peaks.
 fn add(sum: &mut UsageView, usage: &MemberUsage) {
     sum.cpu_micros = sum.cpu_micros.saturating_add(usage.cpu_micros);
     sum.memory_bytes = sum.memory_bytes.saturating_add(usage.memory_bytes);
@@ -171,5 +186,9 @@ fn add(sum: &mut UsageView, usage: &MemberUsage) {
             *sum = Some(sum.unwrap_or(0).saturating_add(part));
         }
     }
+    sum.pressure = match (sum.pressure, usage.pressure) {
+        (Some(one), Some(other)) => Some(Pressure::from(one).joined(other).into()),
+        (one, other) => one.or(other.map(Into::into)),
+    };
     sum.sampled_micros = sum.sampled_micros.max(usage.sampled_micros);
 }

@@ -1,6 +1,7 @@
 //! Why a session is where it is.
 
 mod held;
+mod pressure;
 
 use crate::app::SiteService;
 use crate::app::convert::{node_name, reason, shortened, time_text};
@@ -13,6 +14,7 @@ use domain::{
 use guest_api::files::LOG_LIMIT_BYTES;
 use held::{held_back, past_lines};
 use lifecycle::manager::{explain, hold};
+use pressure::{stall_lines, stall_remedy};
 use public_api::{Caller, NodeReason, Problem, UsageView, Why, WhyReason};
 use scheduler::{NodeReasons, Reason};
 use std::collections::BTreeMap;
@@ -65,8 +67,12 @@ impl SiteService {
                 }
                 let usage = tokio::time::timeout(USAGE_WAIT, self.usage_of_record(&record)).await;
                 if let Ok(Ok(usage)) = usage {
-                    why.evidence
-                        .push(usage_line(&usage, record.spec.slots.memory()));
+                    let slots = &record.spec.slots;
+                    why.evidence.push(usage_line(&usage, slots.memory()));
+                    if let Some(pressure) = usage.pressure.map(Into::into) {
+                        why.evidence.extend(stall_lines(pressure, slots));
+                        why.suggestion = why.suggestion.or(stall_remedy(pressure, slots));
+                    }
                 }
             }
         }

@@ -399,6 +399,13 @@ impl NodeApi for FakeAgent {
             memory_bytes: 5 << 20,
             pids: 2,
             read_bytes: Some(7),
+            pressure: Some(domain::Pressure {
+                memory: domain::Stall {
+                    recent_hundredths: 4_000,
+                    total_micros: 9,
+                },
+                ..Default::default()
+            }),
             sampled_micros: 1_000,
             ..Default::default()
         })

@@ -65,6 +65,16 @@ async fn everything_that_runs_is_sampled_at_once_and_strangers_see_their_own() {
     );
     let sum = node.usage.as_ref().expect("it answers");
     assert_eq!((sum.cpu_micros, sum.pids), (3_000_000, 4));
+    // Shares of time are not summed.
+    let memory = sum.pressure.expect("its kernel tells").memory;
+    assert_eq!((memory.recent_hundredths, memory.total_micros), (4_000, 18));
+    let why = site.service.why(&caller("ada"), &one.id).await;
+    let why = why.expect("it runs");
+    let told = why
+        .evidence
+        .iter()
+        .any(|line| line.contains("40 % of the last 10 s for memory"));
+    assert!(told && why.suggestion.is_some(), "{why:?}");
     site.close().await;
 }
 

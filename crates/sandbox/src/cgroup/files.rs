@@ -1,7 +1,7 @@
 //! Acts on groups that are the same in both versions.
 
 use super::GroupError;
-use domain::MemberId;
+use domain::{MemberId, Pressure};
 use process::{ProcessIdentity, send_signal};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
@@ -20,6 +20,8 @@ pub(super) const MAKE_TRIES: u32 = 3;
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// First and longest pause while waiting for that: it is usually over before the first.
 const KILL_PAUSE: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(20));
+/// What is waited for on the whole node.
+const NODE_PRESSURE: &str = "/proc/pressure";
 /// How deep groups of a member may lie in each other: its own, and those that it is divided into.
 const DEPTH_LIMIT: u32 = 3;
 
@@ -80,6 +82,27 @@ pub(super) fn read_keyed(path: &Path, key: &str) -> Option<u64> {
     let text = fs::read_to_string(path).ok()?;
     text.lines()
         .find_map(|line| number(line.strip_prefix(key)?.strip_prefix(' ')?))
+}
+
+/// What the processes of a group of version 2 wait for, where the kernel measures it.
+pub(super) fn pressure(group: &Path) -> Option<Pressure> {
+    Pressure::parse(|name| fs::read_to_string(group.join(format!("{name}.pressure"))).ok())
+}
+
+/// Whether the kernel measures what is waited for in groups below this one, or why not. The first
+/// group has the files only since Linux 5.2, where the node's own tell the same.
+pub(super) fn measures_pressure(group: &Path) -> Result<(), String> {
+    let node = |name| fs::read_to_string(Path::new(NODE_PRESSURE).join(name)).ok();
+    if pressure(group).is_some() || Pressure::parse(node).is_some() {
+        return Ok(());
+    }
+    let reason = if Path::new(NODE_PRESSURE).exists() {
+        "the kernel measures what is waited for only when it is started with `psi=1`"
+    } else {
+        "the kernel does not measure what is waited for: it is older than 4.20, was built without \
+         that, or is to be started with `psi=1`"
+    };
+    Err(reason.to_owned())
 }
 
 /// The members that have a group in one of `sites`.

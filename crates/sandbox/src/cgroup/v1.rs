@@ -5,8 +5,8 @@
 
 use super::GroupError;
 use super::files::{
-    CPU_PERIOD_MICROS, MAKE_TRIES, cpu_quota, kill_all, kill_each, make, members, processes,
-    read_keyed, read_number, remove_group, write,
+    CPU_PERIOD_MICROS, MAKE_TRIES, cpu_quota, kill_all, kill_each, make, measures_pressure,
+    members, pressure, processes, read_keyed, read_number, remove_group, write,
 };
 use super::freezer::FREEZER_V1;
 use super::mounts::GroupMounts;
@@ -31,6 +31,8 @@ const DEVICES: &[&str] = &[
     "c 136:* rw",
 ];
 
+const PRESSURE_V1: &str = "control groups of version 1 do not measure what is waited for: boot with version 2, or have it \
+     mounted beside version 1";
 /// Makes groups stand still.
 const FREEZER: &str = "freezer";
 /// Limits bytes read in a second, by device.
@@ -137,6 +139,12 @@ impl V1 {
         Ok(())
     }
 
+    /// Version 1 does not measure it: where version 2 is mounted beside it, that does.
+    pub(super) fn has_pressure(&self) -> Result<(), String> {
+        let beside = self.mounts.v2.as_ref();
+        measures_pressure(&beside.ok_or(PRESSURE_V1)?.point)
+    }
+
     pub(super) fn has_pause(&self) -> Result<(), String> {
         if self.has(FREEZER) {
             return Ok(());
@@ -184,6 +192,7 @@ impl V1 {
             pids_limit_hits: self.pids_limit_hits(member),
             read_bytes: self.block_bytes(member, "Read"),
             write_bytes: self.block_bytes(member, "Write"),
+            pressure: self.unified(member).as_deref().and_then(pressure),
         })
     }
 

@@ -8,8 +8,8 @@
 
 use super::GroupError;
 use super::files::{
-    CPU_PERIOD_MICROS, MAKE_TRIES, cpu_quota, kill_all, kill_each, make, members, processes,
-    read_keyed, read_number, remove_group, write,
+    CPU_PERIOD_MICROS, MAKE_TRIES, cpu_quota, kill_all, kill_each, make, measures_pressure,
+    members, pressure, processes, read_keyed, read_number, remove_group, write,
 };
 use super::freezer::FREEZER_V2;
 use super::mounts::UnifiedMount;
@@ -135,6 +135,10 @@ impl V2 {
         known.try_for_each(|name| self.place.has(name))
     }
 
+    pub(super) fn has_pressure(&self) -> Result<(), String> {
+        measures_pressure(&self.place.path)
+    }
+
     pub(super) fn pause(&self, member: MemberId, guest: i32) -> Result<(), GroupError> {
         FREEZER_V2.pause(&self.group(member), guest)
     }
@@ -170,6 +174,7 @@ impl V2 {
             pids_limit_hits: read_keyed(&group.join("pids.events"), "max").unwrap_or(0),
             read_bytes: block_bytes(&group, "rbytes="),
             write_bytes: block_bytes(&group, "wbytes="),
+            pressure: pressure(&group),
         })
     }
 

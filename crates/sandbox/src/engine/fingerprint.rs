@@ -79,6 +79,7 @@ fn capability(
         },
         "system-calls.filtered" => filters(),
         "pause" => pause(groups),
+        "pressure" => groups.has_pressure(),
         "guest.outlives-agent" => Capability::Yes,
         other => no(&format!("this build does not know the row {other}")),
     }

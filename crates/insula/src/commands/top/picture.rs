@@ -2,10 +2,11 @@
 
 use super::rates::{Rate, Row, SortKey};
 use crate::printer::{Printer, Tone, printable};
+use crate::stalls;
 use crate::table::{Cell, Table};
 use crate::times::clock;
 use domain::amounts::show_bytes;
-use public_api::{NodeUsageView, ResourcesView};
+use public_api::{NodeUsageView, PressureView, ResourcesView};
 
 const KEYS: &str = "q quit  sort: c cpu  m memory  p processes  r read  w write  t time  n name";
 /// What is shown where nothing is known.
@@ -93,9 +94,10 @@ impl Picture<'_> {
 
     fn table(&self) -> Table {
         let headings = [
-            "NAME", "STATE", "CPU%", "CPUS", "MEMORY", "LIMIT", "PIDS", "READ/s", "WRITE/s", "TIME",
+            "NAME", "STATE", "CPU%", "CPUS", "MEMORY", "LIMIT", "PIDS", "READ/s", "WRITE/s",
+            "WAITS", "TIME",
         ];
-        let mut table = Table::new(&headings, &[0]).dispensable(&[3, 5, 1, 8, 7, 6]);
+        let mut table = Table::new(&headings, &[0]).dispensable(&[3, 5, 1, 8, 7, 6, 9]);
         for row in &self.rows {
             let session = row.session;
             let members = u64::from(session.members.max(1));
@@ -124,6 +126,7 @@ impl Picture<'_> {
                 Cell::plain(usage.map_or(UNKNOWN.to_owned(), |usage| usage.pids.to_string())),
                 Cell::plain(row.rate.read.map_or(UNKNOWN.to_owned(), bytes)),
                 Cell::plain(row.rate.write.map_or(UNKNOWN.to_owned(), bytes)),
+                waits(usage.and_then(|usage| usage.pressure)),
                 Cell::plain(row.running_seconds.map_or(UNKNOWN.to_owned(), clock)),
             ]);
         }
@@ -146,8 +149,10 @@ fn node_line(node: &NodeUsageView, rate: Rate) -> String {
             )
         },
     );
+    let waits = node.pressure.and_then(stalls::all);
+    let waits = waits.map_or_else(String::new, |waits| format!("; waits {waits}"));
     format!(
-        "{}: cpu {} of {} given, {}% in use; memory {} of {} given, {used}",
+        "{}: cpu {} of {} given, {}% in use; memory {} of {} given, {used}{waits}",
         node.name,
         node.used.cpu,
         node.offers.cpu,
@@ -162,6 +167,16 @@ fn cpus(resources: &ResourcesView, members: u64) -> String {
         resources.cpu.clone()
     } else {
         format!("{members}x{}", resources.cpu)
+    }
+}
+
+/// What it waits for most, if that is told.
+fn waits(pressure: Option<PressureView>) -> Cell {
+    match pressure.map(stalls::most) {
+        None => Cell::plain(UNKNOWN),
+        Some(None) => Cell::plain("0"),
+        Some(Some((stall, word))) if stall.is_noticeable() => Cell::toned(word, Tone::Careful),
+        Some(Some((_, word))) => Cell::plain(word),
     }
 }
 
@@ -196,12 +211,19 @@ fn cut(text: &str, width: usize) -> String {
 /// Two samples for tests: `a` runs, `b` has begun anew, `c` waits and is new.
 #[cfg(test)]
 pub(super) fn samples() -> (public_api::SiteUsageView, public_api::SiteUsageView) {
+    let pressure = |cpu: u32, memory: u32| {
+        serde_json::json!({
+            "cpu": {"recent_hundredths": cpu, "total_micros": 9},
+            "memory": {"recent_hundredths": memory, "total_micros": 9},
+            "io": {"recent_hundredths": 0, "total_micros": 9},
+        })
+    };
     let session = |id: &str, name: &str, started: Option<&str>, usage: Option<[u64; 4]>| {
         let usage = usage.map(|[cpu, memory, read, at]| {
             serde_json::json!({
                 "cpu_micros": cpu, "memory_bytes": memory, "memory_peak_bytes": memory,
                 "pids": 3, "out_of_memory_kills": 0, "read_bytes": read, "write_bytes": 5,
-                "sampled_micros": at,
+                "sampled_micros": at, "pressure": (memory > 500 << 20).then(|| pressure(120, 3_700)),
             })
         });
         serde_json::json!({
@@ -212,7 +234,7 @@ pub(super) fn samples() -> (public_api::SiteUsageView, public_api::SiteUsageView
         })
     };
     let node = serde_json::json!({
-        "name": "here", "connected": true,
+        "name": "here", "connected": true, "pressure": pressure(1_234, 49),
         "offers": {"cpu": "4", "memory_bytes": 8_u64 << 30, "pids": 0},
         "used": {"cpu": "2.5", "memory_bytes": 3_u64 << 30, "pids": 0},
         "usage": {"cpu_micros": 1, "memory_bytes": 1 << 20, "memory_peak_bytes": 0, "pids": 6,
