@@ -23,6 +23,9 @@
 //! there again the node would forward between its neighbours, where we switched that on, and open
 //! to containers what addresses it got since.
 //!
+//! Several sites of a node share its forwarding: which devices each had switched on stands in its
+//! table, where the others read it. The last one that needs a device switches it off.
+//!
 //! A pair of devices ends with the container's network namespace, whoever was killed when. The
 //! table and the switched-on forwarding are written down before they are made
 //! ([`site::SiteNetwork`]), and taken back when the site goes down and no container needs them.
@@ -35,6 +38,7 @@ mod resolvers;
 mod rules;
 mod site;
 mod troubles;
+mod turns;
 mod user;
 mod watch;
 
@@ -54,6 +58,8 @@ use std::path::PathBuf;
 pub(crate) const INNER_DEVICE: &str = "eth0";
 /// All our devices on the node begin with it, of whichever site.
 const DEVICE_PREFIX: &str = "ins";
+/// All our tables begin with it.
+const TABLE_PREFIX: &str = "insula_";
 /// Addresses of a range that no container gets: its own, and the gateway's.
 const RESERVED_ADDRESSES: u32 = 2;
 

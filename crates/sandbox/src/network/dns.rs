@@ -8,21 +8,24 @@
 use super::site::shown;
 use rustix::net::sockopt::set_ip_freebind;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 /// The port of name servers.
 const PORT: u16 = 53;
-/// Questions that are open at once, of both kinds; more wait in the sockets' queues.
-const QUESTIONS_LIMIT: usize = 256;
-/// Of them, those from one address: whoever asks without end leaves room to the others.
-const SOURCE_LIMIT: usize = 32;
+/// Questions that are open at once, of both kinds, and of them those from one address: whoever asks
+/// without end leaves room to the others.
+const LIMITS: Limits = Limits {
+    all: 256,
+    each: 32,
+    gives_way: true,
+};
 /// How long an answer is waited for.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// How long a connection may last.
@@ -74,7 +77,7 @@ impl Forwarder {
             .spawn(move || {
                 runtime.block_on(async move {
                     tokio::select! {
-                        result = serve(udp, tcp, servers.into(), SOURCE_LIMIT) => {
+                        result = serve(udp, tcp, servers.into(), LIMITS) => {
                             if let Err(error) = result {
                                 tracing::warn!("names are looked up no more: {error}");
                             }
@@ -103,92 +106,138 @@ fn bound(on: Ipv4Addr, kind: SocketType) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// How many questions of each address are open.
-#[derive(Debug)]
-struct Sources {
-    limit: usize,
-    open: Mutex<BTreeMap<IpAddr, usize>>,
+/// How many questions may be open.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    all: usize,
+    each: usize,
+    /// The address with the most open ones gives way to one with fewer. Off only to show what would
+    /// be without it.
+    gives_way: bool,
 }
 
-/// A place of an address among its open questions; dropped, it is free again.
+/// The open questions of each address.
 #[derive(Debug)]
-struct SourcePlace {
-    sources: Arc<Sources>,
+struct Questions {
+    limits: Limits,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    /// How many there have been, which tells one from another.
+    count: u64,
+    /// By address, the oldest first. Nobody is here who has none.
+    of: BTreeMap<IpAddr, VecDeque<(u64, oneshot::Sender<()>)>>,
+}
+
+/// The place of a question among the open ones; dropped, it is free again.
+#[derive(Debug)]
+struct Place {
+    questions: Arc<Questions>,
     address: IpAddr,
+    number: u64,
+    /// Ends when it has to give way.
+    given_away: oneshot::Receiver<()>,
 }
 
-impl Sources {
-    fn new(limit: usize) -> Arc<Self> {
+impl Questions {
+    fn new(limits: Limits) -> Arc<Self> {
         let open = Mutex::default();
-        Arc::new(Self { limit, open })
+        Arc::new(Self { limits, open })
     }
 
-    /// A place for `address`, if it has one left.
-    fn place(self: &Arc<Self>, address: IpAddr) -> Option<SourcePlace> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(address).or_default();
-        // One that has none open finds a place, so nothing empty stays in the map.
-        if *count >= self.limit {
+    /// A place for `address`, if there is one for it. Where all are taken, who has the most gives
+    /// its oldest to one with fewer: so each has its share, however many the others ask.
+    fn place(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let mut open = self.open();
+        let own = open.of.get(&address).map_or(0, VecDeque::len);
+        if own >= self.limits.each {
             return None;
         }
-        *count += 1;
-        let sources = Arc::clone(self);
-        Some(SourcePlace { sources, address })
+        if open.of.values().map(VecDeque::len).sum::<usize>() >= self.limits.all {
+            let most = open.of.values_mut().max_by_key(|asked| asked.len())?;
+            if !self.limits.gives_way || most.len() <= own + 1 {
+                return None;
+            }
+            most.pop_front();
+        }
+        open.count += 1;
+        let number = open.count;
+        let (keep, given_away) = oneshot::channel();
+        open.of
+            .entry(address)
+            .or_default()
+            .push_back((number, keep));
+        Some(Place {
+            questions: Arc::clone(self),
+            address,
+            number,
+            given_away,
+        })
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for SourcePlace {
+impl Place {
+    /// Does the work of the question, unless it has to give way before that is done.
+    async fn hold<T>(mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            _ = &mut self.given_away => None,
+        }
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        let open = self.sources.open.lock();
-        let mut open = open.unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.address);
+        let mut open = self.questions.open();
+        if let Some(asked) = open.of.get_mut(&self.address) {
+            asked.retain(|(number, _)| *number != self.number);
+            if asked.is_empty() {
+                open.of.remove(&self.address);
             }
         }
     }
 }
 
-/// Answers what it is asked; questions beyond `source_limit` of one address are not heard, and
-/// their connections closed.
+/// Answers what it is asked. What finds no place is not heard, and whoever asked asks again; a
+/// connection is closed.
 async fn serve(
     udp: UdpSocket,
     tcp: TcpListener,
     servers: Arc<[SocketAddr]>,
-    source_limit: usize,
+    limits: Limits,
 ) -> io::Result<()> {
     let udp = Arc::new(tokio::net::UdpSocket::from_std(udp)?);
     let tcp = tokio::net::TcpListener::from_std(tcp)?;
-    let room = Arc::new(Semaphore::new(QUESTIONS_LIMIT));
-    let sources = Sources::new(source_limit);
+    let questions = Questions::new(limits);
     let mut open = JoinSet::new();
     let mut buffer = vec![0; DATAGRAM_BYTES];
     loop {
-        let place = Arc::clone(&room).acquire_owned();
-        let place = place.await.map_err(io::Error::other)?;
         while open.try_join_next().is_some() {}
         let servers = Arc::clone(&servers);
         tokio::select! {
             received = udp.recv_from(&mut buffer) => {
                 // An error here is the answer to an earlier datagram.
                 let Ok((count, from)) = received else { continue };
-                let Some(own) = sources.place(from.ip()) else { continue };
+                let Some(place) = questions.place(from.ip()) else { continue };
                 let (question, back) = (buffer[..count].to_vec(), Arc::clone(&udp));
-                open.spawn(async move {
+                open.spawn(place.hold(async move {
                     if let Some(answer) = ask(&question, &servers).await {
                         let _ = back.send_to(&answer, from).await;
                     }
-                    drop((place, own));
-                });
+                }));
             }
             accepted = tcp.accept() => {
                 let Ok((stream, from)) = accepted else { continue };
-                let Some(own) = sources.place(from.ip()) else { continue };
-                open.spawn(async move {
+                let Some(place) = questions.place(from.ip()) else { continue };
+                open.spawn(place.hold(async move {
                     let _ = tokio::time::timeout(CONNECTION_LIMIT, carry(stream, &servers)).await;
-                    drop((place, own));
-                });
+                }));
             }
         }
     }
@@ -247,81 +296,4 @@ async fn carry(stream: tokio::net::TcpStream, servers: &[SocketAddr]) -> io::Res
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{QUESTIONS_LIMIT, SOURCE_LIMIT, serve};
-    use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-    use std::time::Duration;
-
-    /// What the server never answers, and what it does.
-    const UNANSWERED: &[u8] = b"unanswered";
-    const ANSWERED: &[u8] = b"answered";
-    const GREEDY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-    const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
-
-    fn bound(address: Ipv4Addr) -> UdpSocket {
-        let socket = UdpSocket::bind((address, 0)).expect("bound");
-        socket.set_nonblocking(true).expect("set");
-        socket
-    }
-
-    /// How many questions that are never answered came to the server before one of a neighbour,
-    /// when somebody asks as many as `asked` at once.
-    async fn before_the_neighbour(source_limit: usize, asked: usize) -> usize {
-        let forwarder = bound(Ipv4Addr::LOCALHOST);
-        let at = forwarder.local_addr().expect("bound");
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listens");
-        tcp.set_nonblocking(true).expect("set");
-        let server = tokio::net::UdpSocket::from_std(bound(Ipv4Addr::LOCALHOST)).expect("async");
-        let servers: [SocketAddr; 1] = [server.local_addr().expect("bound")];
-        let greedy = tokio::net::UdpSocket::from_std(bound(GREEDY)).expect("async");
-        let neighbour = tokio::net::UdpSocket::from_std(bound(NEIGHBOUR)).expect("async");
-        let test = async {
-            let mut buffer = [0; 64];
-            let mut came = 0;
-            let full = source_limit.min(asked);
-            for _ in 0..asked {
-                greedy.send_to(UNANSWERED, at).await.expect("asked");
-                tokio::task::yield_now().await;
-                while server.try_recv(&mut buffer).is_ok() {
-                    came += 1;
-                }
-            }
-            while came < full {
-                server.recv_from(&mut buffer).await.expect("received");
-                came += 1;
-            }
-            neighbour.send_to(ANSWERED, at).await.expect("asked");
-            loop {
-                let (count, from) = server.recv_from(&mut buffer).await.expect("received");
-                if &buffer[..count] != ANSWERED {
-                    came += 1;
-                    continue;
-                }
-                server.send_to(ANSWERED, from).await.expect("answered");
-                break;
-            }
-            let (count, _) = neighbour.recv_from(&mut buffer).await.expect("received");
-            assert_eq!(&buffer[..count], ANSWERED);
-            came
-        };
-        let limited = tokio::time::timeout(Duration::from_secs(60), test);
-        tokio::select! {
-            came = limited => came.expect("in time"),
-            ended = serve(forwarder, tcp, servers.into(), source_limit) => panic!("{ended:?}"),
-        }
-    }
-
-    /// The control is the same without a limit for each: then the neighbour waits until all that
-    /// was asked before has failed.
-    #[test]
-    fn one_who_asks_without_end_leaves_room_to_others() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        let came = runtime.block_on(before_the_neighbour(SOURCE_LIMIT, QUESTIONS_LIMIT));
-        assert!(came < QUESTIONS_LIMIT, "{came}");
-        let came = runtime.block_on(before_the_neighbour(QUESTIONS_LIMIT, QUESTIONS_LIMIT));
-        assert_eq!(came, QUESTIONS_LIMIT);
-    }
-}
+mod tests;

@@ -1,6 +1,8 @@
 //! The program `nft`, which puts our table of rules in place and takes it away.
 
-use super::DEVICE_PREFIX;
+use super::rules::SWITCHED_ON;
+use super::{DEVICE_PREFIX, TABLE_PREFIX};
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -78,6 +80,29 @@ impl Firewall {
         }
     }
 
+    /// Devices that other sites had switched on, as their tables tell.
+    pub(super) fn switched_on_by_others(
+        &self,
+        own: &str,
+    ) -> Result<BTreeSet<String>, FirewallError> {
+        let tables = self.run(&["list", "tables"], "")?;
+        let tables = tables
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("table inet "));
+        let sites = tables.filter(|name| name.starts_with(TABLE_PREFIX) && *name != own);
+        let mut devices = BTreeSet::new();
+        for table in sites {
+            let listed = self.run(&["-j", "list", "set", "inet", table, SWITCHED_ON], "");
+            match listed {
+                Ok(text) => devices.extend(elements(&text)),
+                // It went in between, or is of a build that had no such set.
+                Err(FirewallError::Refused { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(devices)
+    }
+
     /// Whether the table is as it was listed once.
     pub(super) fn is_intact(&self, table: &str, listed: &str) -> Result<bool, FirewallError> {
         Ok(self.listed(table)?.is_some_and(|now| now == listed))
@@ -129,5 +154,28 @@ impl Firewall {
         }
         written.map_err(failed)?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+/// The elements of the one set that `nft` listed as JSON.
+fn elements(text: &str) -> Vec<String> {
+    let listed: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+    let listed = listed["nftables"].as_array().into_iter().flatten();
+    let elements = listed.filter_map(|one| one["set"]["elem"].as_array());
+    let names = elements.flatten().filter_map(|name| name.as_str());
+    names.map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::elements;
+
+    #[test]
+    fn a_set_is_read() {
+        let text = r#"{"nftables": [{"metainfo": {"version": "1.0.6"}}, {"set": {"family": "inet",
+            "name": "switched_on", "type": "ifname", "handle": 1, "elem": ["lo", "eth9"]}}]}"#;
+        assert_eq!(elements(text), ["lo", "eth9"]);
+        assert!(elements(r#"{"nftables": [{"set": {"name": "switched_on"}}]}"#).is_empty());
+        assert!(elements("").is_empty());
     }
 }

@@ -18,6 +18,9 @@ pub(super) const NEVER: &[(Ipv4Addr, u8)] = &[
     (Ipv4Addr::new(224, 0, 0, 0), 3),
 ];
 
+/// The set of devices whose forwarding was switched on for a site; other sites read it.
+pub(super) const SWITCHED_ON: &str = "switched_on";
+
 /// What the rules are made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
@@ -27,7 +30,7 @@ pub(super) struct Wanted {
     pub(super) denied: Vec<Ipv4Range>,
     /// Name servers that may be asked, and only be asked for names, wherever they are.
     pub(super) resolvers: BTreeSet<Ipv4Addr>,
-    /// Devices of the node whose forwarding was switched on for us.
+    /// Devices of the node whose forwarding was switched on, for us or another site.
     pub(super) switched_on: BTreeSet<String>,
     /// Devices of the node whose names begin as ours do, and that are not.
     pub(super) others: BTreeSet<String>,
@@ -75,7 +78,7 @@ pub(super) fn script(wanted: &Wanted) -> String {
     let body = [
         set("denied", "ipv4_addr; flags interval; auto-merge", denied),
         set("resolvers", "ipv4_addr", resolvers),
-        set("switched_on", "ifname", switched_on),
+        set(SWITCHED_ON, "ifname", switched_on),
         set("others", "ifname", others),
         chain(
             "arriving",

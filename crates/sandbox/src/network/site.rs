@@ -11,7 +11,10 @@ use super::resolvers::Resolvers;
 use super::rules::{Wanted, script};
 use super::user::{PastaError, UserRules, UserWay};
 use super::watch::{Look, Watcher};
-use super::{DEVICE_PREFIX, EgressSettings, InsideRules, Ipv4Range, WayOut, gateway, site_tag};
+use super::{
+    DEVICE_PREFIX, EgressSettings, InsideRules, Ipv4Range, TABLE_PREFIX, WayOut, gateway, site_tag,
+    turns,
+};
 use crate::chain::chain;
 use crate::netlink::Netlink;
 use domain::MemberId;
@@ -77,7 +80,7 @@ pub(super) struct State {
     #[serde(default)]
     boot_id: String,
     range: Ipv4Range,
-    /// Devices whose forwarding was off before.
+    /// Devices whose forwarding was off before there was a site that needs it.
     #[serde(default)]
     switched_on: BTreeSet<String>,
     /// How often somebody changed the rules.
@@ -144,7 +147,7 @@ impl SiteNetwork {
     }
 
     fn table(&self) -> String {
-        format!("insula_{}", self.tag)
+        format!("{TABLE_PREFIX}{}", self.tag)
     }
 
     /// Whether this network could be had here, with nothing changed.
@@ -152,7 +155,9 @@ impl SiteNetwork {
         let mut netlink = Netlink::open().map_err(asking)?;
         let firewall = Firewall::find()?;
         let ways = devices::ways(&mut netlink).map_err(asking)?;
-        let wanted = self.wanted(&mut netlink, &ways, &Resolvers::read(&self.settings))?;
+        let none = BTreeSet::new();
+        let resolvers = Resolvers::read(&self.settings);
+        let wanted = self.wanted(&mut netlink, (&ways, &none), &resolvers)?;
         firewall.check(&script(&wanted))?;
         if let Some(chain) = firewall.obstacle()? {
             return Err(NetworkError::Obstacle { chain });
@@ -206,7 +211,9 @@ impl SiteNetwork {
         let firewall = Firewall::find()?;
         let ways = devices::ways(&mut netlink).map_err(asking)?;
         let resolvers = Resolvers::read(&self.settings);
-        let wanted = self.wanted(&mut netlink, &ways, &resolvers)?;
+        let _turn = turns::take();
+        let shared = firewall.switched_on_by_others(&self.table())?;
+        let wanted = self.wanted(&mut netlink, (&ways, &shared), &resolvers)?;
         let known = applied.take().filter(|known| known.wanted == wanted);
         let way_out = WayOut {
             device_prefix: self.device_prefix(),
@@ -227,9 +234,7 @@ impl SiteNetwork {
                 self.remember(&wanted)?;
                 // The rules first: they close what forwarding opens.
                 firewall.apply(&script(&wanted))?;
-                for device in &wanted.switched_on {
-                    write_forwarding(device, "1")?;
-                }
+                switch_on(&wanted)?;
                 firewall.listed(&wanted.table)?.unwrap_or_default()
             }
         };
@@ -253,11 +258,12 @@ impl SiteNetwork {
         Ok(way_out)
     }
 
-    /// What should be: the range of what lives, or a new one.
+    /// What should be: the range of what lives, or a new one. Of the ways out, some may forward only
+    /// because other sites switched that on.
     fn wanted(
         &self,
         netlink: &mut Netlink,
-        ways: &Ways,
+        (ways, shared): (&Ways, &BTreeSet<String>),
         resolvers: &Resolvers,
     ) -> Result<Wanted, NetworkError> {
         let before = self.state();
@@ -271,7 +277,9 @@ impl SiteNetwork {
             // Somebody else wants the node to forward: it is not ours to switch off.
             switched_on.clear();
         } else {
-            switched_on.extend(ways.devices.iter().filter(|name| !forwards(name)).cloned());
+            let devices = ways.devices.iter();
+            let ours = devices.filter(|name| !forwards(name) || shared.contains(*name));
+            switched_on.extend(ours.cloned());
             switched_on.retain(|name| Path::new(&forwarding_file(name)).exists());
         }
         let others = devices::devices(netlink, DEVICE_PREFIX).map_err(asking)?;
@@ -402,6 +410,14 @@ impl SiteNetwork {
     fn mend(&self, known: &mut Applied) -> Result<(), NetworkError> {
         let firewall = Firewall::find()?;
         let table = &known.wanted.table;
+        let off = known.wanted.switched_on.iter().find(|name| is_off(name));
+        if let Some(device) = off {
+            switch_on(&known.wanted)?;
+            tracing::warn!(
+                "somebody switched the forwarding of {device} off, without which no answer reaches \
+                 sessions with the network egress; it is switched on again"
+            );
+        }
         if firewall.is_intact(table, &known.listed)? {
             return Ok(());
         }
@@ -436,12 +452,15 @@ impl SiteNetwork {
             return Ok(());
         }
         *applied = None;
+        let _turn = turns::take();
+        let firewall = Firewall::find()?;
+        let needed = firewall.switched_on_by_others(&self.table())?;
         if !forwards("all") {
-            for device in &state.switched_on {
+            for device in state.switched_on.difference(&needed) {
                 write_forwarding(device, "0")?;
             }
         }
-        Firewall::find()?.remove_table(&self.table())?;
+        firewall.remove_table(&self.table())?;
         let removed = fs::remove_file(&self.state_file);
         removed.map_err(|source| NetworkError::State {
             path: self.state_file.clone(),
@@ -457,6 +476,17 @@ impl SiteNetwork {
 /// Empty where the kernel does not tell: then no boot is distinguished from another.
 fn own_boot_id() -> String {
     process::boot_id().unwrap_or_default()
+}
+
+fn switch_on(wanted: &Wanted) -> Result<(), NetworkError> {
+    let mut devices = wanted.switched_on.iter();
+    devices.try_for_each(|device| write_forwarding(device, "1"))
+}
+
+/// Whether a device is there and does not forward.
+fn is_off(device: &str) -> bool {
+    let told = fs::read_to_string(forwarding_file(device));
+    told.is_ok_and(|text| text.trim() == "0")
 }
 
 /// A device that has gone needs nothing.

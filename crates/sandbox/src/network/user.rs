@@ -102,6 +102,11 @@ pub(crate) struct UserRules {
     denied: BTreeSet<Ipv4Range>,
     /// Name servers that may be asked, and only be asked for names, wherever they are.
     resolvers: BTreeSet<Ipv4Addr>,
+    /// Nothing comes in but what answers: the node may still know connections of another container
+    /// that had the same address before, and carry their answers to this one. Of an ordinary user's
+    /// container `pasta` knows all connections itself.
+    #[serde(default)]
+    answers_only: bool,
 }
 
 impl UserWay {
@@ -132,6 +137,7 @@ impl UserWay {
             rules: UserRules {
                 denied: denied.collect(),
                 resolvers: may_be_asked,
+                answers_only: false,
             },
             resolv_conf: resolvers.file(gateway(range)),
         })
@@ -193,6 +199,7 @@ impl UserRules {
         Self {
             denied: wanted.denied().collect(),
             resolvers: wanted.resolvers.clone(),
+            answers_only: true,
         }
     }
 
@@ -226,8 +233,25 @@ impl UserRules {
                 "type filter hook forward priority filter",
                 &["drop".to_owned()],
             ),
+            self.arriving(),
         ];
         format!("table inet {TABLE} {{\n{}}}\n", body.concat())
+    }
+
+    /// The chain that looks at what comes in, if something is to.
+    fn arriving(&self) -> String {
+        if !self.answers_only {
+            return String::new();
+        }
+        chain(
+            "arriving",
+            "type filter hook input priority filter",
+            &[
+                "iifname \"lo\" accept".to_owned(),
+                "ct state established,related accept".to_owned(),
+                "drop".to_owned(),
+            ],
+        )
     }
 
     /// A script that says the node's addresses anew, at once.
@@ -279,6 +303,7 @@ mod tests {
         let rules = UserRules {
             denied: ["169.254.0.0/16".parse().expect("a range")].into(),
             resolvers: ["192.0.2.53".parse().expect("an address")].into(),
+            answers_only: false,
         };
         let node = ["203.0.113.1/32".parse().expect("a range")].into();
         let text = rules.script(&node);
@@ -290,6 +315,12 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
+        assert!(!text.contains("arriving"), "{text}");
+        let answers = UserRules {
+            answers_only: true,
+            ..rules
+        };
+        assert!(answers.script(&node).contains("chain arriving"));
         let changed = UserRules::node_script(&node);
         assert!(changed.ends_with("add element inet insula node { 203.0.113.1/32 }\n"));
         assert_eq!(UserRules::node_script(&[].into()).lines().count(), 1);

@@ -128,6 +128,15 @@ impl Bench {
     }
 
     pub(crate) fn with_egress(egress: EgressSettings) -> Self {
+        Self::of(group(), egress)
+    }
+
+    /// The bench of another site beside the usual one; its containers are of other numbers.
+    pub(crate) fn of_another_site(egress: EgressSettings) -> Self {
+        Self::of(format!("{}-2", group()), egress)
+    }
+
+    fn of(cgroup_group: String, egress: EgressSettings) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).expect("closed");
@@ -138,7 +147,7 @@ impl Bench {
         Self {
             sandbox: Sandbox::with_egress(
                 SandboxSettings {
-                    cgroup_group: group(),
+                    cgroup_group,
                     runtime_directory: path.join("sockets"),
                     state_directory: path.join("state"),
                     launcher: launcher(),

@@ -3,10 +3,13 @@
 
 #[path = "egress/neighbours.rs"]
 mod neighbours;
+#[path = "egress/sites.rs"]
+mod sites;
 
 use super::bench::{Bench, Finished, bench_with, eventually, launcher, output};
 use super::outside::{
-    self, DENIED, METADATA, NODE, SERVER, TCP_PORT, UDP_PORT, ip, nft, serve_names, with_world,
+    self, DENIED, LATE_PORT, METADATA, NODE, SERVER, TCP_PORT, UDP_PORT, ip, nft, serve_names,
+    with_world,
 };
 use domain::Network;
 use engine_api::{ContainerSpec, Engine as _};
@@ -402,6 +405,79 @@ fn what_is_flushed_while_nobody_looks_opens_nothing() {
                 " node sees 10.213."
             };
             assert_eq!(finished.output.matches(word).count(), 3, "{finished:?}");
+        });
+    }
+}
+
+/// The node remembers for a while whom it translated, and an address may soon be another
+/// container's. The control is without rules inside.
+#[test]
+fn answers_to_the_one_who_had_the_address_before_do_not_come_in() {
+    const ASK: &str = r#"
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asks:
+    asks.bind(("", 5555))
+    asks.sendto(b"remember", (SERVER, PORT))
+    asks.settimeout(9)
+    print(asks.recv(100).decode(), asks.getsockname()[1])
+"#;
+    const HEAR: &str = r#"
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as hears:
+    hears.bind(("", 5555))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asks:
+        asks.sendto(b"again", (SERVER, PORT))
+        asks.settimeout(9)
+        print(asks.recv(100).decode())
+    hears.settimeout(1)
+    try:
+        print(hears.recv(100).decode())
+    except OSError:
+        print("nothing")
+"#;
+    for (settings, heard) in [
+        (settings as fn(PathBuf) -> EgressSettings, "nothing"),
+        (nothing_inside, "late"),
+    ] {
+        on_a_node(settings, async |bench| {
+            let filled = |script: &str| {
+                let script = script.replace("SERVER", &format!("\"{SERVER}\""));
+                let script = script.replace("PORT", &LATE_PORT.to_string());
+                format!(
+                    "cat > ask.py <<'END'
+{script}END
+python3 ask.py; ip -o -4 addr show eth0"
+                )
+            };
+            let before = container(&bench, 0, Network::Egress, &filled(ASK));
+            let mut after = container(&bench, 1, Network::Egress, &filled(HEAR));
+            // The address goes by the range of ids.
+            after.uids = before.uids;
+            let (before, after) = (bench.run(&before).await, bench.run(&after).await);
+            let address = |finished: &Finished| {
+                let line = finished
+                    .output
+                    .lines()
+                    .last()
+                    .unwrap_or_default()
+                    .to_owned();
+                line.split_whitespace().nth(3).map(str::to_owned)
+            };
+            assert!(
+                before.output.starts_with(
+                    "remembered 5555
+"
+                ),
+                "{before:?}"
+            );
+            assert_eq!(address(&before), address(&after));
+            assert!(address(&after).is_some(), "{after:?}");
+            let expected = format!(
+                "told
+{heard}
+"
+            );
+            assert!(after.output.starts_with(&expected), "{heard}: {after:?}");
         });
     }
 }

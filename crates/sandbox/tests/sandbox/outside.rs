@@ -35,6 +35,8 @@ pub(crate) const METADATA_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0,
 pub(crate) const TCP_PORT: u16 = 8_080;
 /// The port of UDP servers, on the node and outside.
 pub(crate) const UDP_PORT: u16 = 9_090;
+/// The port of a UDP server that answers once more when another one asks for that.
+pub(crate) const LATE_PORT: u16 = 9_191;
 const NAMES_PORT: u16 = 53;
 /// Whoever got no answer for so long gets none.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -75,6 +77,7 @@ fn in_world<T>(test: impl FnOnce() -> T) -> T {
         &addresses.chain([METADATA_6.into()]).collect::<Vec<_>>(),
     );
     serve_names((SERVER, NAMES_PORT).into());
+    serve_late();
     let node = new_network();
     ip("link set lo up");
     // A thread that stays on the node, to name its network by.
@@ -304,6 +307,27 @@ fn serve(name: &'static str, addresses: &[IpAddr]) {
             }
         });
     }
+}
+
+/// A server that answers who sends `remember`; sent anything else, it answers that one once more.
+fn serve_late() {
+    let socket = UdpSocket::bind((SERVER, LATE_PORT)).expect("bound");
+    std::thread::spawn(move || {
+        let mut buffer = [0; DATAGRAM_BYTES];
+        let mut remembered = None;
+        loop {
+            let (count, from) = socket.recv_from(&mut buffer).expect("received");
+            if &buffer[..count] == b"remember" {
+                remembered = Some(from);
+                let _ = socket.send_to(b"remembered", from);
+                continue;
+            }
+            if let Some(remembered) = remembered {
+                let _ = socket.send_to(b"late", remembered);
+            }
+            let _ = socket.send_to(b"told", from);
+        }
+    });
 }
 
 /// A name server: every name has the address [`SERVER`], told by either protocol.
