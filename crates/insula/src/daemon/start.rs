@@ -20,7 +20,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longest wait for a daemon to answer after it was started.
-const START_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(60);
 /// Longest wait for an answer of a daemon that took our connection.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Time between two looks.

@@ -34,6 +34,20 @@ const PACKAGES: &[&str] = &[
     "uidmap",
     "util-linux",
 ];
+/// Whose tests use more than that.
+const DEMANDING: &str = "insula";
+const DEMANDED: &[&str] = &[
+    "bsdutils",
+    "ncurses-base",
+    "tmux",
+    "umoci",
+    "vim",
+    "vim-tiny",
+    "zstd",
+];
+/// What those tests keep between runs, below cargo's directory: images that are made with a network,
+/// which the guest has none of.
+const KEPT: &str = "tmp/images";
 /// Of these nothing is copied.
 const LEFT_OUT: &[&str] = &[
     "/usr/share/doc",
@@ -43,6 +57,7 @@ const LEFT_OUT: &[&str] = &[
 ];
 /// Files that no package lists, where they exist.
 const BESIDE: &[&str] = &[
+    "/etc/alternatives/vi",
     "/etc/group",
     "/etc/ld.so.cache",
     "/etc/localtime",
@@ -50,6 +65,7 @@ const BESIDE: &[&str] = &[
     "/etc/passwd",
     "/etc/subgid",
     "/etc/subuid",
+    "/usr/bin/vi",
 ];
 /// Empty directories and their modes.
 const DIRECTORIES: &[(&str, u32)] = &[
@@ -89,13 +105,19 @@ pub(super) fn make(place: &Path, source: &Source<'_>) -> anyhow::Result<PathBuf>
         fs::create_dir_all(&path)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(*mode))?;
     }
-    for path in packages::files(PACKAGES)? {
+    let is_demanding = source.package == DEMANDING;
+    let demanded = if is_demanding { DEMANDED } else { &[] };
+    for path in packages::files(&[PACKAGES, demanded].concat())? {
         copy_with_bytecode(&root, &path)?;
     }
     for path in BESIDE {
         copy(&root, Path::new(path))?;
     }
     add_tests(&root, source)?;
+    let kept = place.with_file_name(KEPT);
+    if is_demanding && kept.exists() {
+        copy_tree(&root, &kept)?;
+    }
     let busybox = place.join("kernel/busybox");
     add(
         &root,
