@@ -35,8 +35,9 @@ pub(crate) struct Shared {
     pub(crate) disk_bytes: Mutex<BTreeMap<MemberId, u64>>,
     /// How it was when this process started them, for members that run.
     pub(crate) disk_began: Mutex<BTreeMap<MemberId, DiskBegan>>,
-    /// File systems of members that are prepared and not started: opening one anew for each step would
-    /// write it out each time.
+    /// File systems of members from when they are prepared until their record is written: opening
+    /// one anew for each step would write it out each time, and only who holds it knows what it
+    /// has in memory, and what of that was lost.
     pub(crate) places: Mutex<BTreeMap<MemberId, Place>>,
     pub(crate) stdin: StdinConnections,
     /// Imported images.
@@ -151,6 +152,21 @@ impl Shared {
             locked(&self.places).insert(member, place.clone());
         }
         Ok(place)
+    }
+
+    /// Those that are held.
+    pub(crate) fn held_places(&self) -> BTreeMap<MemberId, Place> {
+        locked(&self.places).clone()
+    }
+
+    /// Lets go what is held of members that have ended: one may have been opened anew just then.
+    pub(crate) async fn let_ended_places_go(&self) {
+        let held: Vec<MemberId> = locked(&self.places).keys().copied().collect();
+        for member in held {
+            if matches!(self.stage(member), Some(Stage::Exited | Stage::Gone)) {
+                self.let_place_go(member).await;
+            }
+        }
     }
 
     /// Lets a held one go, where that may block.

@@ -198,6 +198,21 @@ pub struct ExitRecord {
     pub system: Option<String>,
 }
 
+impl ExitRecord {
+    /// The command exited with 0 by itself, and what it wrote is there.
+    pub fn succeeded(&self) -> bool {
+        self.cause == ExitCause::Own
+            && self.how == ExitHow::Exited { code: 0 }
+            && !self.files_incomplete()
+    }
+
+    /// Files of the member may be incomplete ([`LimitsReached::files_incomplete`]).
+    pub fn files_incomplete(&self) -> bool {
+        let limits = self.limits_reached.as_ref();
+        limits.is_some_and(|limits| limits.files_incomplete)
+    }
+}
+
 /// Limits at which a member's programs got an error, or output was dropped. They are told so that
 /// nobody has to guess why a program failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -213,6 +228,9 @@ pub struct LimitsReached {
     pub tmp_full_bytes: Option<u64>,
     /// The size of `/dev/shm` in bytes, if it was full.
     pub shm_full_bytes: Option<u64>,
+    /// What it wrote to a file system of its own could not all be kept, though its programs were
+    /// told that it was: its node's disk was full, or failed.
+    pub files_incomplete: bool,
 }
 
 impl LimitsReached {

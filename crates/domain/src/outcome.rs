@@ -122,6 +122,9 @@ pub enum Cause {
         #[serde(default)]
         limit_bytes: Option<u64>,
     },
+    /// The command exited with 0, and what it wrote to its own file system could not all be kept:
+    /// its node's disk was full, or failed.
+    FilesIncomplete,
 }
 
 impl Outcome {
@@ -166,7 +169,8 @@ impl Cause {
             | Self::StartFailed { .. }
             | Self::DeadlineMissed { .. }
             | Self::GuestDied
-            | Self::DiskLimit { .. } => 125,
+            | Self::DiskLimit { .. }
+            | Self::FilesIncomplete => 125,
         }
     }
 }
@@ -239,6 +243,9 @@ impl fmt::Display for Cause {
                 write!(out, "it was {state} for longer than {after}")
             }
             Self::GuestDied => out.write_str("the guest was killed from outside"),
+            Self::FilesIncomplete => out.write_str(
+                "its files may be incomplete: its node's disk had no room for all it wrote, or failed",
+            ),
             Self::DiskLimit {
                 used_bytes,
                 limit_bytes,

@@ -3,13 +3,14 @@
 use super::blocking;
 use super::container::{Place, container};
 use super::preparing::root_of;
+use crate::background::disk::promised;
 use crate::clock;
 use crate::directory::{Marker, MemberDirectory};
 use crate::files::measure;
 use crate::shared::{Shared, chain};
 use domain::MemberId;
 use engine_api::{EngineError, StartError};
-use lifecycle::agent::{AgentEventKind, DiskBegan, StartDoubt};
+use lifecycle::agent::{AgentEventKind, DiskBegan, StartDoubt, disk_unpromised};
 use node_api::MemberSpec;
 use rustix::process::Signal;
 use std::sync::Arc;
@@ -75,8 +76,6 @@ async fn try_start(
     });
     marking.await.map_err(never)?;
     let started = tokio::time::timeout(START_LIMIT, shared.engine.start(&container)).await;
-    // The container holds it now, or nobody needs it.
-    shared.let_place_go(member).await;
     match started {
         Ok(Ok(_started)) => Ok(()),
         Ok(Err(error)) => Err((chain(&error), doubt_after(&error))),
@@ -93,11 +92,14 @@ fn measure_first(shared: &Shared, member: MemberId, directory: &MemberDirectory)
     let Ok(stat) = rustix::fs::statvfs(directory.path()) else {
         return;
     };
+    let promised = promised(shared);
     let found = measure(directory.path(), FIRST_ENTRIES_LIMIT);
     if !found.truncated {
+        let own = promised.get(&member).copied().unwrap_or(0);
+        let free_bytes = stat.f_bavail.saturating_mul(stat.f_frsize);
         let began = DiskBegan {
-            bytes: found.bytes,
-            free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+            bytes: found.bytes.saturating_add(own),
+            free_bytes: disk_unpromised(free_bytes, promised.into_values()),
         };
         shared.disk_begins(member, began);
     }

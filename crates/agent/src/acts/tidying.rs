@@ -4,7 +4,7 @@ use super::{blocking, tried_again};
 use crate::clock;
 use crate::shared::{Shared, chain};
 use domain::{ExitRecord, LimitsReached, MemberId};
-use engine_api::RemoveReport;
+use engine_api::{EngineError, RemoveReport};
 use guest_api::Stream;
 use lifecycle::agent::{AgentEventKind, Ending};
 use process::remove_tree;
@@ -17,6 +17,8 @@ use tokio::time::Instant;
 
 /// After this a removal is told to be slow, again and again; it is never given up.
 const REMOVE_SLOW: Duration = Duration::from_secs(120);
+/// After this, writing out what a file system has in memory is told to be slow, again and again.
+const WRITE_OUT_SLOW: Duration = Duration::from_secs(60);
 /// Longest that an engine may take to tell what a container used.
 const USAGE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -37,6 +39,7 @@ pub(super) async fn end(shared: Arc<Shared>, member: MemberId) -> AgentEventKind
     };
     let directory = shared.member(member);
     let system = system(&shared, member).await;
+    let files_incomplete = !is_written_out(&shared, member).await;
     let reading = tokio::task::spawn_blocking(move || {
         let record = directory.guest_record();
         let stdout_bytes = directory.stream_bytes(Stream::Stdout);
@@ -48,6 +51,7 @@ pub(super) async fn end(shared: Arc<Shared>, member: MemberId) -> AgentEventKind
             pids_hits,
             stdout_dropped_bytes: directory.dropped_bytes(Stream::Stdout, written.0),
             stderr_dropped_bytes: directory.dropped_bytes(Stream::Stderr, written.1),
+            files_incomplete,
             ..LimitsReached::default()
         };
         Ending {
@@ -66,6 +70,30 @@ pub(super) async fn end(shared: Arc<Shared>, member: MemberId) -> AgentEventKind
             AgentEventKind::Ended { member, ending }
         }
         Err(error) => tried_again(member, "read its record", &chain(&error)),
+    }
+}
+
+/// Whether what it wrote to a file system of its own is there. What lay in memory is written before
+/// the record says how it ended, for only now is it known.
+async fn is_written_out(shared: &Arc<Shared>, member: MemberId) -> bool {
+    let context = Arc::clone(shared);
+    let writing = blocking(move || {
+        let place = context.hold_place(member)?;
+        let written = place.write_out();
+        written.map_err(|error| EngineError::Act {
+            act: "write out the container's file system".to_owned(),
+            reason: error.to_string(),
+        })
+    });
+    let written = waited_out(writing, WRITE_OUT_SLOW, |seconds| {
+        tracing::warn!(member.id = %member, "writing out its files takes long: {seconds} s so far");
+    });
+    match written.await {
+        Ok(()) => true,
+        Err(reason) => {
+            tracing::error!(member.id = %member, "its files may be incomplete: {reason}");
+            false
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Measures what members have on disk, and how much of the file system is free.
 
 use crate::files::{ENTRIES_LIMIT, held_open, measure};
-use crate::shared::Shared;
+use crate::shared::{Shared, chain};
 use domain::{MemberId, MemberState};
 use engine_api::layout;
 use lifecycle::agent::{
-    AgentEventKind, DISK_LOOK_MOST_MICROS, DiskUsage, disk_line, disk_look_micros,
+    AgentEventKind, DISK_LOOK_MOST_MICROS, DiskUsage, disk_line, disk_look_micros, disk_unpromised,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
@@ -77,14 +77,15 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     let mut plan = Plan::default();
     let mut shortage = Shortage::default();
     loop {
+        shared.let_ended_places_go().await;
         let pause = match space(&shared).await {
-            Some((free_bytes, total_bytes)) => {
-                let round = shortage.next(free_bytes, disk_line(total_bytes));
-                look(&shared, &mut plan, round, (free_bytes, total_bytes)).await;
+            Some(space) => {
+                let round = shortage.next(space.free_bytes, disk_line(space.total_bytes));
+                look(&shared, &mut plan, round, &space).await;
                 if writers(&shared).is_empty() {
                     DISK_LOOK_MOST_MICROS
                 } else {
-                    disk_look_micros(free_bytes, total_bytes)
+                    disk_look_micros(space.free_bytes, space.total_bytes)
                 }
             }
             None => DISK_LOOK_MOST_MICROS,
@@ -94,8 +95,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 }
 
 /// Measures who is to be measured, and tells the owner.
-async fn look(shared: &Arc<Shared>, plan: &mut Plan, round: Round, space: (u64, u64)) {
-    let measured = plan.measure(shared, round).await;
+async fn look(shared: &Arc<Shared>, plan: &mut Plan, round: Round, space: &Space) {
+    let measured = plan.measure(shared, round, space).await;
     if !measured && round == Round::Usual {
         return;
     }
@@ -109,10 +110,10 @@ async fn look(shared: &Arc<Shared>, plan: &mut Plan, round: Round, space: (u64, 
         }
     }
     let disk = DiskUsage {
-        free_bytes: space.0,
-        total_bytes: space.1,
+        free_bytes: space.free_bytes,
+        total_bytes: space.total_bytes,
         began: shared.disk_began(members.keys()),
-        bounded: bounded(shared, members.keys()),
+        with_own_disk: with_own_disk(shared, members.keys()),
         members,
         truncated: plan.truncated.clone(),
     };
@@ -120,22 +121,54 @@ async fn look(shared: &Arc<Shared>, plan: &mut Plan, round: Round, space: (u64, 
 }
 
 /// Those that have a file system of their own.
-fn bounded<'a>(shared: &Shared, members: impl Iterator<Item = &'a MemberId>) -> BTreeSet<MemberId> {
-    let has_disk = |member: &&MemberId| {
-        let image = shared.member(**member).entry(layout::DISK);
-        std::fs::symlink_metadata(image).is_ok()
-    };
+fn with_own_disk<'a>(
+    shared: &Shared,
+    members: impl Iterator<Item = &'a MemberId>,
+) -> BTreeSet<MemberId> {
+    let has_disk = |member: &&MemberId| has_own_disk(shared, **member);
     members.filter(has_disk).copied().collect()
 }
 
-/// Free and all bytes of the file system of the members.
-async fn space(shared: &Shared) -> Option<(u64, u64)> {
-    let members = shared.directory.members();
-    let asking = tokio::task::spawn_blocking(move || rustix::fs::statvfs(&members));
+fn has_own_disk(shared: &Shared, member: MemberId) -> bool {
+    let image = shared.member(member).entry(layout::DISK);
+    std::fs::symlink_metadata(image).is_ok()
+}
+
+/// The file system of the members.
+#[derive(Debug)]
+struct Space {
+    /// Bytes that can still be written and are promised to nobody.
+    free_bytes: u64,
+    total_bytes: u64,
+    /// What members' own file systems have in memory.
+    promised: BTreeMap<MemberId, u64>,
+}
+
+/// What the images of members' own file systems will still grow by, in bytes. Blocks for some
+/// microseconds for each.
+pub(crate) fn promised(shared: &Shared) -> BTreeMap<MemberId, u64> {
+    let held = shared.held_places().into_iter();
+    held.filter_map(|(member, place)| Some((member, place.own_disk()?.promised_bytes())))
+        .collect()
+}
+
+async fn space(shared: &Arc<Shared>) -> Option<Space> {
+    let context = Arc::clone(shared);
+    let asking = tokio::task::spawn_blocking(move || {
+        // First what is free: what is written out meanwhile then counts neither way, and for one
+        // look. The other way round it would count twice, and could end somebody.
+        let stat = rustix::fs::statvfs(context.directory.members())?;
+        Ok::<_, rustix::io::Errno>((stat, promised(&context)))
+    });
     match asking.await {
-        Ok(Ok(stat)) => {
+        Ok(Ok((stat, promised))) => {
             let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-            Some((bytes(stat.f_bavail), bytes(stat.f_blocks)))
+            let promises = promised.values().copied();
+            Some(Space {
+                free_bytes: disk_unpromised(bytes(stat.f_bavail), promises),
+                total_bytes: bytes(stat.f_blocks),
+                promised,
+            })
         }
         Ok(Err(error)) => {
             tracing::warn!("the file system's free space is not known: {error}");
@@ -191,9 +224,26 @@ async fn held(shared: &Arc<Shared>) -> BTreeMap<MemberId, u64> {
     looking.await.unwrap_or_default()
 }
 
+/// Holds the file system of a member that an earlier process started, from now on.
+async fn hold(shared: &Arc<Shared>, member: MemberId) {
+    let context = Arc::clone(shared);
+    let holding = tokio::task::spawn_blocking(move || {
+        let held = context.held_places().contains_key(&member);
+        if !held && has_own_disk(&context, member) {
+            context.hold_place(member).map(drop)
+        } else {
+            Ok(())
+        }
+    });
+    if let Ok(Err(error)) = holding.await {
+        let reason = chain(&error);
+        tracing::warn!(member.id = %member, "what it has in memory is not counted: {reason}");
+    }
+}
+
 impl Plan {
     /// Measures the members that are due, or all of them; true if there were any.
-    async fn measure(&mut self, shared: &Arc<Shared>, round: Round) -> bool {
+    async fn measure(&mut self, shared: &Arc<Shared>, round: Round, space: &Space) -> bool {
         let writers = writers(shared);
         self.due.retain(|member, _| writers.contains(member));
         self.truncated.retain(|member| writers.contains(member));
@@ -204,6 +254,8 @@ impl Plan {
             if round == Round::Usual && waits {
                 continue;
             }
+            hold(shared, member).await;
+            let promised = space.promised.get(&member).copied().unwrap_or(0);
             let directory = shared.member(member).path().to_path_buf();
             let entries = match round {
                 Round::Quick => HURRY_ENTRIES,
@@ -214,8 +266,9 @@ impl Plan {
                 continue;
             };
             any = true;
+            let bytes = found.bytes.saturating_add(promised);
             if round == Round::Quick {
-                shared.saw_disk_bytes(member, found.bytes);
+                shared.saw_disk_bytes(member, bytes);
                 continue;
             }
             if found.truncated {
@@ -225,7 +278,7 @@ impl Plan {
             }
             let rest = now.elapsed().saturating_mul(REST_FACTOR).max(MEASURE_EVERY);
             self.due.insert(member, Instant::now() + rest);
-            shared.set_disk_bytes(member, found.bytes);
+            shared.set_disk_bytes(member, bytes);
         }
         any
     }

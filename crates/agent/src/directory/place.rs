@@ -2,15 +2,34 @@
 
 use super::MemberDirectory;
 use engine_api::{Engine, EngineError, layout};
+use lifecycle::agent::OwnDisk;
+use rustix::fs::{Mode, OFlags, fstatvfs, openat, syncfs};
+use rustix::io::Errno;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Bytes of the blocks that `stat` counts in.
+const BLOCK_BYTES: u64 = 512;
 
 /// A member's directory with its file system, which is mounted while this is held.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     directory: MemberDirectory,
-    disk: Option<Arc<OwnedFd>>,
+    disk: Option<Arc<Disk>>,
+}
+
+/// A mounted file system.
+#[derive(Debug)]
+struct Disk {
+    root: OwnedFd,
+    /// The root, opened: the kernel tells what could not be written later to those that had
+    /// something open before, and once to each.
+    opened: OwnedFd,
+    /// Something was lost, and the kernel has told it.
+    incomplete: AtomicBool,
 }
 
 impl Place {
@@ -19,8 +38,44 @@ impl Place {
         engine: &dyn Engine,
         directory: MemberDirectory,
     ) -> Result<Self, EngineError> {
-        let disk = engine.open_disk(directory.path())?.map(Arc::new);
+        let root = engine.open_disk(directory.path())?;
+        let disk = root.map(Disk::open).transpose();
+        let disk = disk.map_err(|error| EngineError::Act {
+            act: "open the root of the container's file system".to_owned(),
+            reason: error.to_string(),
+        })?;
+        let disk = disk.map(Arc::new);
         Ok(Self { directory, disk })
+    }
+
+    /// How full its file system is; `None` if it has none, or that cannot be told. Some
+    /// microseconds.
+    pub(crate) fn own_disk(&self) -> Option<OwnDisk> {
+        let disk = self.disk.as_ref()?;
+        let inside = fstatvfs(&disk.opened).ok()?;
+        let used = inside.f_blocks.saturating_sub(inside.f_bfree);
+        let image = std::fs::symlink_metadata(self.directory.entry(layout::DISK)).ok()?;
+        Some(OwnDisk {
+            used_bytes: used.saturating_mul(inside.f_frsize),
+            image_bytes: image.blocks().saturating_mul(BLOCK_BYTES),
+        })
+    }
+
+    /// Writes to the node's disk what is in memory of its file system. An error says that some of
+    /// what programs wrote since this was opened is lost; it is said again each time. Blocks, for
+    /// many seconds where there is much.
+    pub(crate) fn write_out(&self) -> Result<(), Errno> {
+        let Some(disk) = &self.disk else {
+            return Ok(());
+        };
+        let written = syncfs(&disk.opened);
+        if written.is_err() {
+            disk.incomplete.store(true, Ordering::SeqCst);
+        }
+        match disk.incomplete.load(Ordering::SeqCst) {
+            true => Err(written.err().unwrap_or(Errno::IO)),
+            false => Ok(()),
+        }
     }
 
     /// What lies in the directory in any case.
@@ -37,9 +92,21 @@ impl Place {
     pub(crate) fn entry(&self, name: &str) -> PathBuf {
         match &self.disk {
             Some(disk) if layout::ON_DISK.contains(&name) => {
-                PathBuf::from(format!("/proc/self/fd/{}/{name}", disk.as_raw_fd()))
+                PathBuf::from(format!("/proc/self/fd/{}/{name}", disk.root.as_raw_fd()))
             }
             _ => self.directory.entry(name),
         }
+    }
+}
+
+impl Disk {
+    fn open(root: OwnedFd) -> Result<Self, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = openat(&root, ".", flags, Mode::empty())?;
+        Ok(Self {
+            root,
+            opened,
+            incomplete: AtomicBool::new(false),
+        })
     }
 }

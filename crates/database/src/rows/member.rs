@@ -102,6 +102,8 @@ struct LimitsDocument {
     stderr_dropped_bytes: u64,
     tmp_full_bytes: Option<u64>,
     shm_full_bytes: Option<u64>,
+    #[serde(default)]
+    files_incomplete: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -251,6 +253,7 @@ impl From<LimitsReached> for LimitsDocument {
             stderr_dropped_bytes,
             tmp_full_bytes,
             shm_full_bytes,
+            files_incomplete,
         } = limits;
         Self {
             pids_hits,
@@ -258,6 +261,7 @@ impl From<LimitsReached> for LimitsDocument {
             stderr_dropped_bytes,
             tmp_full_bytes,
             shm_full_bytes,
+            files_incomplete,
         }
     }
 }
@@ -270,6 +274,7 @@ impl From<LimitsDocument> for LimitsReached {
             stderr_dropped_bytes: row.stderr_dropped_bytes,
             tmp_full_bytes: row.tmp_full_bytes,
             shm_full_bytes: row.shm_full_bytes,
+            files_incomplete: row.files_incomplete,
         }
     }
 }

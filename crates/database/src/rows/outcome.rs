@@ -95,6 +95,7 @@ pub(crate) enum CauseDocument {
         #[serde(default)]
         limit_bytes: Option<u64>,
     },
+    FilesIncomplete,
 }
 
 impl From<Outcome> for OutcomeDocument {
@@ -166,6 +167,7 @@ impl From<Cause> for CauseDocument {
                 after_ms: after.0,
             },
             Cause::GuestDied => Self::GuestDied,
+            Cause::FilesIncomplete => Self::FilesIncomplete,
             Cause::DiskLimit {
                 used_bytes,
                 limit_bytes,
@@ -209,6 +211,7 @@ impl From<CauseDocument> for Cause {
                 after: Span(after_ms),
             },
             Row::GuestDied => Self::GuestDied,
+            Row::FilesIncomplete => Self::FilesIncomplete,
             Row::DiskLimit {
                 used_bytes,
                 limit_bytes,

@@ -72,6 +72,9 @@ fn role_on_a_small_disk() {
         );
         await_output(&site, "quiet", "up");
         one_writer_goes(&site);
+        what_lies_in_memory_counts(&site);
+        a_burst_into_memory_fills_nothing(&site);
+        who_lost_files_did_not_succeed(&site);
         several_writers_go(&site);
         what_others_write_ends_nobody(&site);
         site.ok(&["stop", "quiet"]);
@@ -88,6 +91,85 @@ fn one_writer_goes(site: &Site) {
     assert_eq!(site.ok(&["run", "--", "echo", "fine"]), "fine\n");
     assert_eq!(site.state("quiet"), "running");
     site.ok(&["rm", "hog"]);
+}
+
+/// What a session writes to a file system of its own lies in memory for half a minute.
+fn what_lies_in_memory_counts(site: &Site) {
+    let home = site.home();
+    let before = free(&home).0;
+    begin_on_disk(
+        site,
+        "some",
+        "head -c 200m /dev/zero > some; echo up; sleep 1000",
+    );
+    await_output(site, "some", "up");
+    // The node's file system knows nothing of it yet, or some: that is the kernel's to say.
+    let after = free(&home).0;
+    println!("200 MiB were written, and {before} free bytes became {after}");
+    let watch = Watch::begin(&home);
+    begin_on_disk(site, "hidden", ENDLESS);
+    await_disk_limit(site, "hidden");
+    // It has ended, so all of it is written.
+    watch.kept_free();
+    assert_eq!(site.state("some"), "running");
+    for name in ["hidden", "some"] {
+        let why = site.ok(&["why", name]);
+        assert!(!why.contains("is lost"), "{why}");
+        site.ok(&["rm", "--force", name]);
+    }
+}
+
+/// As fast as memory takes it, which is faster than anybody can look.
+fn a_burst_into_memory_fills_nothing(site: &Site) {
+    let watch = Watch::begin(&site.home());
+    let script = "echo precious > result.txt; head -c 1500m /dev/zero > burst; cat burst | wc -c";
+    begin_on_disk(site, "burst", script);
+    await_disk_limit(site, "burst");
+    assert!(watch.end() > 0, "it was full");
+    let why = site.ok(&["why", "burst"]);
+    assert!(!why.contains("is lost"), "{why}");
+    site.ok(&["download", "burst", "result.txt"]);
+    let found = std::fs::read_to_string(site.work().join("result.txt")).expect("it is there");
+    assert_eq!(found, "precious\n");
+    site.ok(&["rm", "burst"]);
+}
+
+/// Somebody else takes the room before what a session wrote comes out of memory.
+fn who_lost_files_did_not_succeed(site: &Site) {
+    let script = "head -c 30m /dev/zero > some; echo up; until [ -e go ]; do sleep 0.1; done";
+    for (name, others_fill) in [("kept", false), ("lost", true)] {
+        begin_on_disk(site, name, script);
+        await_output(site, name, "up");
+        let filler = site.work().join("filler");
+        if others_fill {
+            let file = File::create(&filler).expect("made");
+            let all = free(&site.home()).0;
+            let flags = rustix::fs::FallocateFlags::empty();
+            let mut some = all;
+            while rustix::fs::fallocate(&file, flags, 0, some).is_err() {
+                some -= 1 << 20;
+            }
+            assert!(all - some < 16 << 20, "{all} {some}");
+        }
+        site.ok(&["exec", name, "--", "touch", "go"]);
+        if others_fill {
+            let log = site.home().join("daemon.log");
+            eventually("what it lost is known", || {
+                let said = std::fs::read_to_string(&log).unwrap_or_default();
+                said.contains("its files may be incomplete")
+            });
+            std::fs::remove_file(&filler).expect("removed");
+        }
+        eventually(&format!("{name} has ended"), || site.state(name) == "ended");
+        let why = site.ok(&["why", name]);
+        assert_eq!(why.contains("exit code 0"), !others_fill, "{why}");
+        assert_eq!(
+            why.contains("files may be incomplete"),
+            others_fill,
+            "{why}"
+        );
+        site.ok(&["rm", name]);
+    }
 }
 
 fn several_writers_go(site: &Site) {
@@ -131,8 +213,15 @@ fn what_others_write_ends_nobody(site: &Site) {
 }
 
 fn begin(site: &Site, name: &str, script: &str) {
-    let resources = ["--cpu", "0.5", "--memory", "128m"];
-    let mut arguments = vec!["run", "-d", "--name", name];
+    begin_with(site, name, script, &["--memory", "128m"]);
+}
+
+fn begin_on_disk(site: &Site, name: &str, script: &str) {
+    begin_with(site, name, script, &["--memory", "2g", "--disk", "8g"]);
+}
+
+fn begin_with(site: &Site, name: &str, script: &str, resources: &[&str]) {
+    let mut arguments = vec!["run", "-d", "--name", name, "--cpu", "0.5"];
     arguments.extend(resources);
     arguments.extend(["--", "sh", "-c", script]);
     site.ok(&arguments);

@@ -54,19 +54,45 @@ pub fn disk_look_micros(free_bytes: u64, total_bytes: u64) -> u64 {
     micros.clamp(DISK_LOOK_LEAST_MICROS, DISK_LOOK_MOST_MICROS)
 }
 
+/// How full a member's own file system is, and what of that has come to the node's.
+///
+/// What a program writes to it lies in memory at first, for half a minute or until that is too much;
+/// only then does its image grow. Until then the node's file system has more free than it can keep,
+/// and a program that writes at the speed of memory would fill it after it was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnDisk {
+    /// Bytes that are used inside, those in memory included.
+    pub used_bytes: u64,
+    /// Bytes that its image has on the node's file system.
+    pub image_bytes: u64,
+}
+
+impl OwnDisk {
+    /// Bytes that the image will grow by when everything is written.
+    pub fn promised_bytes(self) -> u64 {
+        self.used_bytes.saturating_sub(self.image_bytes)
+    }
+}
+
+/// What is free of the node's file system and promised to nobody, in bytes.
+pub fn disk_unpromised(free_bytes: u64, promised: impl IntoIterator<Item = u64>) -> u64 {
+    let promised = promised.into_iter().fold(0, u64::saturating_add);
+    free_bytes.saturating_sub(promised)
+}
+
 /// A measurement of the node's file system.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DiskUsage {
-    /// Bytes that can still be written.
+    /// Bytes that can still be written and are promised to nobody ([`disk_unpromised`]).
     pub free_bytes: u64,
     /// Bytes of the file system.
     pub total_bytes: u64,
-    /// Bytes of work and logs of running members.
+    /// Bytes of work and logs of running members, those that are promised included.
     pub members: BTreeMap<MemberId, u64>,
     /// Those of them that were not measured to the end, and have at least that many bytes.
     pub truncated: BTreeSet<MemberId>,
     /// Those whose limit a file system of their own keeps: they are told when it is full.
-    pub bounded: BTreeSet<MemberId>,
+    pub with_own_disk: BTreeSet<MemberId>,
     /// How it was when they were started, of those that this process started. Of others the first
     /// measurement tells it.
     pub began: BTreeMap<MemberId, DiskBegan>,
@@ -82,11 +108,12 @@ pub struct DiskBegan {
 }
 
 impl NodeCore {
-    /// Ends every member that has more on disk than its own limit, where only measuring keeps it. Beside that, when the disk is
-    /// nearly full, ends the member that wrote the most since it was started or, if another one was
-    /// ended for the disk since it was last not full, since then: what the ended one leaves is kept,
-    /// so the disk stays full, and who only wrote before is not the next to go. The next one is ended when that one is
-    /// dead, or when half of the reserve is gone.
+    /// Ends every member that has more on disk than its own limit, where only measuring keeps it.
+    /// Beside that, when the disk is nearly full, ends the member that wrote the most since its
+    /// mark: its start or, while the disk stays full, the moment when another one was ended for it.
+    /// What an ended one wrote is kept, so the disk stays full, and who wrote only before that does
+    /// no harm now. The next one is ended when that one is dead, or when half of the reserve is
+    /// gone.
     ///
     /// One that could not be measured to the end counts as the largest. If what they wrote does not
     /// account for what was lost, nobody is ended: it may be that none of them did it.
@@ -100,7 +127,7 @@ impl NodeCore {
             let began = disk.began.get(id).copied();
             found.disk_measured(disk.members.get(id).copied(), began, disk.free_bytes);
         }
-        if self.end_above_limit(&disk.bounded) {
+        if self.end_above_limit(&disk.with_own_disk) {
             return Touched::All;
         }
         if disk.free_bytes >= disk_line(disk.total_bytes) {
@@ -157,10 +184,10 @@ impl NodeCore {
     }
 
     /// Whether there was one to end.
-    fn end_above_limit(&mut self, bounded: &BTreeSet<MemberId>) -> bool {
+    fn end_above_limit(&mut self, with_own_disk: &BTreeSet<MemberId>) -> bool {
         let mut any = false;
         for (id, found) in &mut self.members {
-            let measured = found.guest == Guest::Alive && !bounded.contains(id);
+            let measured = found.guest == Guest::Alive && !with_own_disk.contains(id);
             if measured && found.is_above_disk_limit() && !found.is_ended_for_disk() {
                 found.end_for_disk();
                 any = true;

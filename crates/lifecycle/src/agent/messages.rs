@@ -256,9 +256,10 @@ pub enum AgentEffect {
     WarnOfDisk {
         /// Bytes that can still be written.
         free_bytes: u64,
-        /// Bytes that were lost since the member that wrote most was first measured.
+        /// Bytes that were lost since the mark of the member that wrote most: its start or, if
+        /// another one was ended for the disk and it is full still, that end.
         lost_bytes: u64,
-        /// Bytes that members which are still there were seen to have written.
+        /// Bytes that members which are still there were seen to have written since their marks.
         written_bytes: u64,
     },
     /// Kill the whole container. No answer; the guest's end is seen by the watch.

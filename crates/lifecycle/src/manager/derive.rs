@@ -6,8 +6,8 @@ use super::retry::again;
 use super::site::{Site, ended_key};
 use domain::session::Requeue;
 use domain::{
-    ExitCause, ExitHow, ExitRecord, Intention, MemberRecord, MemberState, Now, Outcome, SessionId,
-    SessionRecord, SessionState, Timestamp,
+    Intention, MemberRecord, MemberState, Now, Outcome, SessionId, SessionRecord, SessionState,
+    Timestamp,
 };
 
 /// What follows from a session's intention and members.
@@ -59,7 +59,7 @@ pub(super) fn is_winding_down(record: &SessionRecord) -> bool {
         return true;
     }
     record.members.iter().any(|member| match &member.state {
-        MemberState::Exited { record } => member.id.index == 0 || !succeeded(record),
+        MemberState::Exited { record } => member.id.index == 0 || !record.succeeded(),
         MemberState::Gone => true,
         MemberState::Assigned
         | MemberState::Preparing
@@ -67,10 +67,6 @@ pub(super) fn is_winding_down(record: &SessionRecord) -> bool {
         | MemberState::Running { .. }
         | MemberState::Stopping { .. } => false,
     })
-}
-
-fn succeeded(record: &ExitRecord) -> bool {
-    record.cause == ExitCause::Own && record.how == ExitHow::Exited { code: 0 }
 }
 
 /// A session is as far as its slowest member; one that has ended well holds nobody up.

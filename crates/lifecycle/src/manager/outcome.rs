@@ -154,6 +154,7 @@ fn of_exit(record: &SessionRecord, exit: &ExitRecord) -> Outcome {
 fn own_end(record: &SessionRecord, exit: &ExitRecord) -> Outcome {
     let failed = |cause| Outcome::Failed { cause };
     match &exit.how {
+        ExitHow::Exited { code: 0 } if exit.files_incomplete() => failed(Cause::FilesIncomplete),
         ExitHow::Exited { code: 0 } => Outcome::Succeeded,
         ExitHow::Exited { code } => {
             let memory = memory_ran_out(exit).filter(|_| *code == KILLED_CODE);

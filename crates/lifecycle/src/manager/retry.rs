@@ -57,6 +57,7 @@ fn is_failure(outcome: &Outcome) -> bool {
             | Cause::GuestDied => true,
             // The files of this attempt stay where they are, so the disk is as full for the next.
             Cause::DiskLimit { .. }
+            | Cause::FilesIncomplete
             | Cause::CommandNotFound { .. }
             | Cause::CommandNotRunnable { .. }
             | Cause::DeadlineMissed { .. } => false,

@@ -244,6 +244,7 @@ fn cause_code(cause: &Cause) -> &'static str {
         Cause::DeadlineMissed { .. } => "deadline_missed",
         Cause::GuestDied => "guest_died",
         Cause::DiskLimit { .. } => "disk_limit",
+        Cause::FilesIncomplete => "files_incomplete",
     }
 }
 

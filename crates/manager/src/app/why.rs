@@ -363,6 +363,10 @@ fn limit_lines(limits: &LimitsReached, pids_limit: u32) -> Vec<String> {
             ));
         }
     }
+    if limits.files_incomplete {
+        let text = "some of what it wrote is lost: its node's disk had no room for it, or failed";
+        lines.push(text.to_owned());
+    }
     let dropped = [
         ("stdout", limits.stdout_dropped_bytes),
         ("stderr", limits.stderr_dropped_bytes),
@@ -441,6 +445,7 @@ mod tests {
             stderr_dropped_bytes: 0,
             tmp_full_bytes: Some(256 << 20),
             shm_full_bytes: None,
+            files_incomplete: true,
         };
         assert_eq!(
             limit_lines(&limits, 64),
@@ -448,6 +453,7 @@ mod tests {
                 "the limit of 64 processes was reached 3 times; ask for more with --pids",
                 "/tmp was full: its limit is 256 MiB, a quarter of the memory; write to /work, \
                  or ask for more with --memory",
+                "some of what it wrote is lost: its node's disk had no room for it, or failed",
                 "5 GiB of stdout were dropped: the log keeps 256 MiB",
             ]
         );

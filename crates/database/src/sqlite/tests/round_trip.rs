@@ -82,6 +82,7 @@ fn causes() -> Vec<Cause> {
             after: Span(9),
         },
         Cause::GuestDied,
+        Cause::FilesIncomplete,
         Cause::DiskLimit {
             used_bytes: Some(10),
             limit_bytes: Some(9),
@@ -225,6 +226,7 @@ fn member_states(member: MemberId) -> Vec<MemberState> {
                     stderr_dropped_bytes: 3,
                     tmp_full_bytes: Some(4),
                     shm_full_bytes: None,
+                    files_incomplete: true,
                 })
             }),
             system: some.then(|| "Debian GNU/Linux 12 (bookworm), python3.11".into()),

@@ -8,7 +8,8 @@ use super::{Guest, Member};
 pub(super) struct Disk {
     /// When it was started or, if this process did not start it, at the first measurement.
     first: DiskBegan,
-    /// What its writing is counted from: the first, or when another one was ended for the disk.
+    /// What its writing is counted from: the first or, while the disk stays full, when another one
+    /// was ended for the disk.
     mark: DiskBegan,
     /// At the last measurement.
     last: u64,
@@ -55,13 +56,13 @@ impl Member {
         }
     }
 
-    /// Bytes that the file system lost since then.
+    /// Bytes that the file system lost since the mark.
     pub(in super::super) fn lost_bytes(&self, free: u64) -> u64 {
         let before = self.disk.map_or(free, |disk| disk.mark.free_bytes);
         before.saturating_sub(free)
     }
 
-    /// Bytes written since then, as far as was seen.
+    /// Bytes written since the mark, as far as was seen.
     pub(in super::super) fn written_bytes(&self) -> u64 {
         self.disk
             .map_or(0, |disk| disk.last.saturating_sub(disk.mark.bytes))

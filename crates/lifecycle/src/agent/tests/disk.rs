@@ -1,8 +1,9 @@
 //! A disk that is nearly full.
 
 use super::super::{
-    AgentEffect, AgentEvent, AgentEventKind, DISK_FASTEST_BYTES, DISK_LOOK_MOST_MICROS,
-    DISK_MARGIN_BYTES, DISK_WARNING_MICROS, DiskBegan, DiskUsage, disk_line, disk_look_micros,
+    AgentEffect, AgentEvent, AgentEventKind, DISK_FASTEST_BYTES, DISK_LOOK_LEAST_MICROS,
+    DISK_LOOK_MOST_MICROS, DISK_MARGIN_BYTES, DISK_WARNING_MICROS, DiskBegan, DiskUsage, OwnDisk,
+    disk_line, disk_look_micros, disk_unpromised,
 };
 use super::fake_node::{FakeNode, id};
 use super::{desired, how, node_with, record, state, words};
@@ -22,9 +23,32 @@ fn measured<const COUNT: usize>(free: u64, bytes: [u64; COUNT]) -> AgentEventKin
                 .collect::<BTreeMap<MemberId, u64>>(),
             truncated: BTreeSet::new(),
             began: BTreeMap::new(),
-            bounded: BTreeSet::new(),
+            with_own_disk: BTreeSet::new(),
         },
     }
+}
+
+#[test]
+fn what_a_file_system_has_in_memory_is_promised() {
+    for (used_bytes, image_bytes, promised) in [(0, 0, 0), (9, 2, 7), (2, 9, 0), (9, 9, 0)] {
+        let disk = OwnDisk {
+            used_bytes,
+            image_bytes,
+        };
+        assert_eq!(disk.promised_bytes(), promised, "{disk:?}");
+    }
+    for (free, promised, left) in [
+        (100, vec![], 100),
+        (100, vec![30, 20], 50),
+        (100, vec![30, u64::MAX, 20], 0),
+    ] {
+        assert_eq!(disk_unpromised(free, promised), left);
+    }
+    // Promises bring the next look nearer.
+    let (total, free) = (100 << 30, 30 << 30);
+    let next = |promised| disk_look_micros(disk_unpromised(free, [promised]), total);
+    assert_eq!(next(0), DISK_LOOK_MOST_MICROS);
+    assert_eq!(next(25 << 30), DISK_LOOK_LEAST_MICROS);
 }
 
 #[test]
@@ -75,14 +99,14 @@ fn each_above_its_own_limit_is_ended_however_empty_the_disk_is() {
     node.tell(AgentEventKind::Desired { desired });
     node.settle();
     // The second has a file system of its own, beside which its log is.
-    let mut bounded = node.core.clone();
+    let mut with_own_disk = node.core.clone();
     let now = node.now();
     let AgentEventKind::DiskMeasured { mut disk } = measured(900, [100, 101, 100, 500]) else {
         panic!("it is one")
     };
-    disk.bounded.insert(id(2));
+    disk.with_own_disk.insert(id(2));
     let kind = AgentEventKind::DiskMeasured { disk };
-    assert_eq!(bounded.step(AgentEvent { now, kind }), []);
+    assert_eq!(with_own_disk.step(AgentEvent { now, kind }), []);
     node.tell(measured(900, [100, 101, 101, 500]));
     assert_eq!(
         words(&node),

@@ -2,7 +2,9 @@
 
 use super::bench::{Bench, exit, order, spec};
 use crate::manager::outcome;
-use domain::{Cause, ExitCause, ExitHow, ExitRecord, Intention, MemberState, OomEvidence, Span};
+use domain::{
+    Cause, ExitCause, ExitHow, ExitRecord, Intention, LimitsReached, MemberState, OomEvidence, Span,
+};
 
 fn never() -> ExitHow {
     ExitHow::NeverRan {
@@ -151,6 +153,20 @@ fn what_only_the_agent_knew_is_told() {
         ..exit(member, UNKNOWN, ExitCause::StartFailed)
     };
     assert_eq!(told(doubtful), "starting failed: the launcher is gone");
+    let incomplete = |how| ExitRecord {
+        limits_reached: LimitsReached {
+            files_incomplete: true,
+            ..LimitsReached::default()
+        }
+        .if_any(),
+        ..exit(member, how, ExitCause::Own)
+    };
+    assert_eq!(
+        told(incomplete(code(0))),
+        "its files may be incomplete: its node's disk had no room for all it wrote, or failed"
+    );
+    // The control: whoever failed by itself says so.
+    assert_eq!(told(incomplete(code(3))), "the command exited with 3");
     let large = ExitRecord {
         disk_bytes: Some(3 << 30),
         stdout_bytes: 5,
