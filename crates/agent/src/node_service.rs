@@ -12,12 +12,12 @@ use domain::{MemberId, Pressure};
 use engine_api::EngineError;
 use futures::{StreamExt, stream};
 use guest_api::Request;
+use guest_api::protocol::ENDED;
 use node_api::{
     ByteStream, Desired, DownloadRequest, JoinRequest, LogChunkStream, LogRequest, MemberSample,
     MemberUsage, NodeApi, NodeError, Preparation, ProcessInputStream, ProcessOutputStream,
     SignalRequest, StdinReply, StdinRequest,
 };
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -46,6 +46,15 @@ impl NodeService {
                 member,
                 state: state.word().to_owned(),
             }),
+        }
+    }
+
+    /// The guest has no command any more, or is gone with it; the report of that is on its way.
+    async fn has_ended(&self, member: MemberId, error: &GuestError) -> bool {
+        match sign_of_end(error) {
+            Sign::Ended => true,
+            Sign::EndedOrUnreachable => self.shared.guests_lock_is_free(member).await,
+            Sign::None => false,
         }
     }
 }
@@ -88,7 +97,7 @@ impl NodeApi for NodeService {
         let asked = guest::ask(&self.shared.socket(member), &Request::Signal { signal }).await;
         match asked {
             Ok(_) => Ok(()),
-            Err(error) if has_ended(&error) => Err(NodeError::WrongState {
+            Err(error) if self.has_ended(member, &error).await => Err(NodeError::WrongState {
                 member,
                 state: Stage::Exited.word().to_owned(),
             }),
@@ -135,18 +144,27 @@ impl NodeApi for NodeService {
     }
 }
 
-/// The guest has no command any more, or is gone with it; the report of that is on its way.
-fn has_ended(error: &GuestError) -> bool {
+/// What a guest's answer, or its silence, says of whether it has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    /// It has.
+    Ended,
+    /// It has, or only its socket was lost.
+    EndedOrUnreachable,
+    /// Nothing.
+    None,
+}
+
+fn sign_of_end(error: &GuestError) -> Sign {
     match error {
-        GuestError::Refused { .. } | GuestError::Closed => true,
-        GuestError::Connect(cause) => matches!(
-            cause.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-        ),
-        GuestError::Late
+        GuestError::Closed => Sign::Ended,
+        GuestError::Refused { reason } if reason == ENDED => Sign::Ended,
+        GuestError::Connect(_) => Sign::EndedOrUnreachable,
+        GuestError::Refused { .. }
+        | GuestError::Late
         | GuestError::Broken(_)
         | GuestError::Frame(_)
         | GuestError::Decode(_)
-        | GuestError::OutOfTurn => false,
+        | GuestError::OutOfTurn => Sign::None,
     }
 }

@@ -9,6 +9,7 @@ use domain::{MemberId, MemberState, NodeId};
 use engine_api::{Engine, EngineError, UidRange, layout};
 use lifecycle::agent::{AgentEventKind, DiskBegan, SLOT_LIMIT};
 use node_api::{ManagerApi, MemberSpec, NodeError, Report};
+use process::FileLock;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -81,6 +82,16 @@ impl Shared {
             Ok(prepared) => prepared.map_err(|error| chain(&error)),
             Err(error) => Err(chain(&error)),
         }
+    }
+
+    /// Whether the lock that a living guest holds is free. An engine without lock files (the
+    /// simulated one) is its own only witness: then it is not.
+    pub(crate) async fn guests_lock_is_free(&self, member: MemberId) -> bool {
+        let lock = self.member(member).entry(layout::LOCK);
+        let looking = tokio::task::spawn_blocking(move || {
+            lock.exists() && FileLock::is_locked(&lock).is_ok_and(|locked| !locked)
+        });
+        looking.await.unwrap_or(false)
     }
 
     /// How far a member is, as last reported.

@@ -49,6 +49,8 @@ pub const INPUT_WINDOW: usize = 128 << 10;
 /// Largest control frame from a client; it holds a command with its variables.
 pub const REQUEST_LIMIT: usize = 192 << 10;
 
+/// Why a request is refused when the main command has ended.
+pub const ENDED: &str = "the command has ended";
 /// Why a further command is refused while the session is paused.
 pub const PAUSED: &str = "the session is paused";
 

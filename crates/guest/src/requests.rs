@@ -11,7 +11,7 @@ use crate::stdin::Cursor;
 use crate::terminal;
 use crate::time::monotonic;
 use domain::{ExitRecord, TerminalSize};
-use guest_api::protocol::{EXEC_LIMIT, PAUSED};
+use guest_api::protocol::{ENDED, EXEC_LIMIT, PAUSED};
 use guest_api::{GuestState, GuestStats, Open, Reply, Request};
 use rustix::process::Pid;
 
@@ -65,7 +65,7 @@ impl Guest {
             }
             Open::ReadFile { .. } | Open::WriteFile { .. } | Open::ListFiles { .. } => {
                 if !matches!(self.phase, Phase::Running) {
-                    return connection.fail("the command has ended");
+                    return connection.fail(ENDED);
                 }
                 match self.helpers.serve(connection, &open, &self.config.run_as) {
                     // The helper has the socket; here it is closed without a word.
@@ -82,7 +82,7 @@ impl Guest {
         let served = self.connections.iter().filter(serves).count();
         let connection = &mut self.connections[index];
         if !matches!(self.phase, Phase::Running) {
-            return connection.fail("the command has ended");
+            return connection.fail(ENDED);
         }
         if self.ending.is_paused() {
             return connection.fail(PAUSED);
@@ -212,7 +212,7 @@ impl Guest {
         match self.command {
             Some(command) if send_signal(-target(command), signal) => Reply::Done,
             Some(_) | None => Reply::Failed {
-                reason: "the command has ended".to_owned(),
+                reason: ENDED.to_owned(),
             },
         }
     }

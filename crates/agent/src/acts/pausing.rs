@@ -48,9 +48,9 @@ async fn hold(shared: &Shared, member: MemberId) -> Result<(), String> {
 
 /// A guest of an older build goes on counting: that is refused where it has something to count.
 async fn tell_pause(shared: &Shared, member: MemberId) -> Result<(), String> {
-    match ask(shared, member, &Request::Pause).await? {
-        Told::Done => Ok(()),
-        Told::TooOld => {
+    match guest::ask(&shared.socket(member), &Request::Pause).await {
+        Ok(_reply) => Ok(()),
+        Err(error) if is_too_old(&error) => {
             let spec = shared.specification(member).await;
             let spec = spec.map_err(|error| chain(&error))?;
             if spec.session.time_limit.is_none() {
@@ -61,25 +61,31 @@ async fn tell_pause(shared: &Shared, member: MemberId) -> Result<(), String> {
                     .to_owned(),
             )
         }
+        Err(error) => Err(chain(&error)),
     }
 }
 
 async fn release(shared: &Shared, member: MemberId) -> Result<(), String> {
     let resumed = shared.engine.resume(member).await;
     resumed.map_err(|error| chain(&error))?;
-    // One that is too old was never told of a pause.
-    ask(shared, member, &Request::Resume).await.map(drop)
-}
-
-enum Told {
-    Done,
-    TooOld,
-}
-
-async fn ask(shared: &Shared, member: MemberId, request: &Request) -> Result<Told, String> {
-    match guest::ask(&shared.socket(member), request).await {
-        Ok(_reply) => Ok(Told::Done),
-        Err(GuestError::Refused { reason }) if reason.starts_with(UNREADABLE) => Ok(Told::TooOld),
+    match guest::ask(&shared.socket(member), &Request::Resume).await {
+        Ok(_reply) => Ok(()),
+        // One that is too old was never told of a pause.
+        Err(error) if is_too_old(&error) => Ok(()),
+        // Its processes go on, whether or not it can be told; it never can be if its socket was
+        // lost. The member goes on, then, and what it costs is that its time limit stands.
+        Err(error @ GuestError::Connect(_)) => {
+            tracing::warn!(
+                member.id = %member,
+                "it goes on, and its guest was not told: a time limit does not run from now on: {}",
+                chain(&error)
+            );
+            Ok(())
+        }
         Err(error) => Err(chain(&error)),
     }
+}
+
+fn is_too_old(error: &GuestError) -> bool {
+    matches!(error, GuestError::Refused { reason } if reason.starts_with(UNREADABLE))
 }

@@ -4,10 +4,8 @@ use super::blocking;
 use crate::guest::{self, GuestError};
 use crate::shared::{Shared, chain};
 use domain::MemberId;
-use engine_api::layout;
 use guest_api::Request;
 use lifecycle::agent::AgentEventKind;
-use process::FileLock;
 use rustix::process::Signal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,21 +29,12 @@ pub(super) async fn watch(shared: Arc<Shared>, member: MemberId) {
             }
             Err(_elapsed) => {}
         }
-        if lock_is_free(&shared, member).await {
+        if shared.guests_lock_is_free(member).await {
             break;
         }
     }
     shared.stdin.forget(member);
     shared.tell(AgentEventKind::GuestGone { member }).await;
-}
-
-/// An engine without lock files (the simulated one) is its own only witness.
-async fn lock_is_free(shared: &Shared, member: MemberId) -> bool {
-    let lock = shared.member(member).entry(layout::LOCK);
-    let looking = tokio::task::spawn_blocking(move || {
-        lock.exists() && FileLock::is_locked(&lock).is_ok_and(|locked| !locked)
-    });
-    looking.await.unwrap_or(false)
 }
 
 /// Hands the order to the guest, which enforces the grace by itself; before that, notes the bytes

@@ -8,6 +8,7 @@ use engine_api::{
     Started, Usage, layout,
 };
 use guest_api::files::{RECORD, RecordFile, segment_name};
+use guest_api::protocol::ENDED;
 use guest_api::{
     FrameKind, GuestConfig, GuestState, HEADER_BYTES, LogFrame, Open, Reply, Request, Stream,
     decode_header, encode_frame,
@@ -51,7 +52,7 @@ pub(crate) struct GuestNow {
 #[derive(Debug)]
 pub(crate) struct FakeGuest {
     pub(crate) now: watch::Sender<GuestNow>,
-    spec: ContainerSpec,
+    pub(crate) spec: ContainerSpec,
     pub(crate) config: GuestConfig,
 }
 
@@ -391,6 +392,8 @@ async fn answer(guest: &FakeGuest, mut stream: UnixStream) -> std::io::Result<()
 
 /// The signal that comes when the command has just ended.
 pub(crate) const LATE_SIGNAL: i32 = 64;
+/// One that a guest refuses while its command lives.
+pub(crate) const REFUSED_SIGNAL: i32 = 65;
 
 fn obey(guest: &FakeGuest, request: Request) -> Reply {
     match request {
@@ -400,7 +403,12 @@ fn obey(guest: &FakeGuest, request: Request) -> Reply {
         Request::Signal {
             signal: LATE_SIGNAL,
         } => Reply::Failed {
-            reason: "the command has ended".into(),
+            reason: ENDED.into(),
+        },
+        Request::Signal {
+            signal: REFUSED_SIGNAL,
+        } => Reply::Failed {
+            reason: "there is no signal 65".into(),
         },
         Request::Signal { signal } => {
             guest.now.send_modify(|now| now.signals.push(signal));

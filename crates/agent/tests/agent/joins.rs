@@ -1,6 +1,6 @@
 //! Clients joined to processes.
 
-use crate::fake_engine::LATE_SIGNAL;
+use crate::fake_engine::{LATE_SIGNAL, REFUSED_SIGNAL};
 use crate::{TestNode, id, spec};
 use domain::{ExitHow, TerminalSize};
 use futures::StreamExt as _;
@@ -164,5 +164,18 @@ async fn a_signal_to_a_command_that_has_just_ended_is_no_failure_of_the_node() {
     assert!(
         matches!(&late, Err(NodeError::WrongState { state, .. }) if state == "exited"),
         "{late:?}"
+    );
+    // What is refused for another reason, and a living guest whose socket was lost, have not ended.
+    let refused = signal(REFUSED_SIGNAL).await;
+    assert!(
+        matches!(refused, Err(NodeError::Failed { .. })),
+        "{refused:?}"
+    );
+    let guest = node.engine.guest(member);
+    std::fs::remove_file(&guest.spec.guest.socket).expect("it was there");
+    let unreachable = signal(2).await;
+    assert!(
+        matches!(unreachable, Err(NodeError::Failed { .. })),
+        "{unreachable:?}"
     );
 }

@@ -65,6 +65,25 @@ async fn engine_and_guest_are_told_and_a_new_process_finds_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_whose_socket_was_lost_goes_on() {
+    let node = TestNode::start().await;
+    node.running(1, spec()).await;
+    node.hold(spec(), true).await;
+    node.wait_for_pause(|pause| *pause == MemberPause::On).await;
+    let guest = node.engine.guest(id(1));
+    std::fs::remove_file(&guest.spec.guest.socket).expect("it was there");
+    node.hold(spec(), false).await;
+    node.wait_for_pause(|pause| *pause == MemberPause::Off)
+        .await;
+    assert_eq!(node.really(), (Pause::Over, true), "it was not told");
+    // The control: a pause has to be told, or a time limit would go on.
+    node.hold(spec(), true).await;
+    node.wait_for_pause(is_failed).await;
+    assert_eq!(node.really().0, Pause::Over);
+    node.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_finds_it_going_on() {
     let node = TestNode::start().await;
     node.running(1, spec()).await;
