@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask ci | tidy | openapi | engines | guest-v2`.
+//! The project's own commands: `cargo xtask ci | tidy | openapi | engines | guest-v2 | simulate`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -30,6 +30,8 @@ usage: cargo xtask COMMAND
                      runs the tests of a package (the sandbox's; those that match FILTER, a regular
                      expression) or a command of a shell, as root in a virtual machine with
                      control groups of version 2
+  simulate [--seeds N] [--hours H] [--seed N] ...
+                     simulates whole sites from seeds, see `simulate --help`
   guest-v2 --systemd [--kvm]
                      runs the executable as a user of a Debian with systemd, in such a machine
 
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         ["openapi", "--check"] => openapi::check(&root),
         ["engines"] => engines::write(&root),
         ["engines", "--check"] => engines::check(&root),
+        ["simulate", rest @ ..] => simulate(&root, rest),
         ["guest-v2", "--systemd", rest @ ..] => guest_with_service_manager(&root, rest),
         ["guest-v2", rest @ ..] => guest(&root, rest),
         _ => {
@@ -70,6 +73,28 @@ fn workspace_root() -> PathBuf {
         .nth(2)
         .expect("the crate lies in crates/ of the workspace")
         .into()
+}
+
+/// `cargo xtask simulate`: the crate's own program, with the assertions of the cores.
+fn simulate(root: &Path, words: &[&str]) -> anyhow::Result<()> {
+    let program = [
+        "run",
+        "--quiet",
+        "--locked",
+        "--package",
+        "simulation",
+        "--",
+    ];
+    let status = process::command("cargo")
+        .current_dir(root)
+        .args(program)
+        .args(words)
+        .status()
+        .context("cannot run cargo")?;
+    if status.success() {
+        return Ok(());
+    }
+    bail!("a promise was broken")
 }
 
 /// `cargo xtask guest-v2`.

@@ -142,7 +142,7 @@ impl Site {
     fn end(&mut self, id: SessionId, outcome: Outcome, now: Now) {
         let record = self.record_mut(id);
         let message = format!("session {} has ended: {outcome}", record.shown_name());
-        record.ended_at = Some(ended_at(&record.members, now.wall));
+        record.ended_at = Some(ended_at(record, now.wall));
         record.started_at = record.started_at.or_else(|| main_started(&record.members));
         change_state(record, SessionState::Ended { outcome }, Requeue::No);
         let (name, key) = (
@@ -210,19 +210,23 @@ pub(super) fn main_started(members: &[MemberRecord]) -> Option<Timestamp> {
     }
 }
 
-/// When the last member ended by its own record, but never in the future: a node's clock may be
-/// ahead of ours, and retention counts from here.
-pub(super) fn ended_at(members: &[MemberRecord], now: Timestamp) -> Timestamp {
-    let ends = members.iter().filter_map(|member| match &member.state {
-        MemberState::Exited { record } => Some(record.ended_at),
-        MemberState::Assigned
-        | MemberState::Preparing
-        | MemberState::Starting
-        | MemberState::Running { .. }
-        | MemberState::Stopping { .. }
-        | MemberState::Gone => None,
-    });
-    ends.max().map_or(now, |end| end.min(now))
+/// When the last member ended by its own record, but never in the future, and never before the
+/// session was made: a node's clock may be wrong by years, and retention counts from here.
+pub(super) fn ended_at(record: &SessionRecord, now: Timestamp) -> Timestamp {
+    let ends = record
+        .members
+        .iter()
+        .filter_map(|member| match &member.state {
+            MemberState::Exited { record } => Some(record.ended_at),
+            MemberState::Assigned
+            | MemberState::Preparing
+            | MemberState::Starting
+            | MemberState::Running { .. }
+            | MemberState::Stopping { .. }
+            | MemberState::Gone => None,
+        });
+    let possible = ends.max().filter(|end| *end >= record.created_at);
+    possible.map_or(now, |end| end.min(now))
 }
 
 /// ` on NODE` for the node of the main member.

@@ -76,7 +76,7 @@ fn past_attempt(record: &SessionRecord, outcome: &Outcome, now: Now) -> Option<P
         node: main.node,
         outcome: outcome.clone(),
         started_at: main_started(&record.members).or(record.started_at),
-        ended_at: ended_at(&record.members, now.wall),
+        ended_at: ended_at(record, now.wall),
     })
 }
 

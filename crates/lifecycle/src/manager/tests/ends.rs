@@ -3,8 +3,8 @@
 use super::bench::{Bench, MIB, exit, exited, order, running, spec, stopped};
 use crate::manager::{Answer, EventKind, Refusal, RequestToken};
 use domain::{
-    ExitCause, ExitHow, Intention, MemberId, MemberState, SessionId, SessionSpec, Slots, StopOrder,
-    UploadId,
+    ExitCause, ExitHow, ExitRecord, Intention, MemberId, MemberState, SessionId, SessionSpec,
+    Slots, StopOrder, Timestamp, UploadId,
 };
 use node_api::Want;
 
@@ -242,4 +242,31 @@ fn an_upload_is_unneeded_once_no_living_session_names_it() {
     assert!(bench.last.unneeded_uploads.is_empty());
     bench.report(1, &[(first, exited(first, 0)), (second, exited(second, 0))]);
     assert_eq!(bench.last.unneeded_uploads, [UploadId(5)]);
+}
+
+/// Found by the simulation: a node whose clock was weeks behind made its sessions' files go at once.
+#[test]
+fn a_nodes_clock_that_is_years_behind_costs_no_session_its_files() {
+    for (years, is_believed) in [(0, true), (20, false)] {
+        let mut bench = Bench::new();
+        let session = bench.create(spec());
+        let member = bench.member(session, 0);
+        bench.report(1, &[(member, running())]);
+        bench.pass(60_000);
+        let created = bench.view.sessions[&session].created_at.0;
+        let ended = Timestamp(created + 9_000_000 - years * 31_536_000_000_000);
+        let how = ExitHow::Exited { code: 0 };
+        let record = ExitRecord {
+            ended_at: ended,
+            ..exit(member, how, ExitCause::Own)
+        };
+        bench.report(1, &[(member, MemberState::Exited { record })]);
+        let shown = bench.view.sessions[&session].ended_at;
+        let expected = if is_believed { ended } else { bench.now.wall };
+        assert_eq!(shown, Some(expected));
+        bench.pass(1_000);
+        let want = bench.want(1, member);
+        assert!(!matches!(want, Some(Want::Purge { .. })), "{want:?}");
+        assert!(bench.view.sessions.contains_key(&session), "and in memory");
+    }
 }

@@ -1,0 +1,539 @@
+//! Processes of the manager: the real core, and around it what the leader's thread does.
+//!
+//! One leads. Another may take over while the first is only stalled: then the store refuses what the
+//! first still wants to commit, and its process ends.
+
+use crate::clock::{Clocks, MILLI, Micros, SECOND};
+use crate::random::Random;
+use crate::world::{Happening, World};
+use domain::NodeId;
+use lifecycle::manager::{Effects, Event, EventKind, RequestToken, Site, View};
+use node_api::{Desired, Hello, Report};
+use std::collections::BTreeMap;
+
+/// Counts processes.
+pub(crate) type ManagerId = u64;
+
+/// Most commands of one batch.
+const BATCH_LIMIT: usize = 512;
+/// A tick, as in the real service.
+const TICK: Micros = SECOND;
+
+/// What the leader is asked to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Request {
+        request: usize,
+        event: EventKind,
+    },
+    Hello {
+        hello: Box<Hello>,
+        connection: u64,
+    },
+    Report {
+        report: Box<Report>,
+        connection: u64,
+    },
+    Disconnected {
+        node: NodeId,
+        connection: u64,
+    },
+    Tick,
+}
+
+/// All processes of the manager, and the faults of their store.
+#[derive(Debug)]
+pub(crate) struct Managers {
+    pub(crate) all: BTreeMap<ManagerId, Manager>,
+    /// Whom users and agents reach.
+    pub(crate) leader: Option<ManagerId>,
+    next: ManagerId,
+    next_token: u64,
+    random: Random,
+    pub(crate) failing_commits: u64,
+    pub(crate) unknown_commit: Option<bool>,
+    pub(crate) slow_until: Micros,
+}
+
+/// One process.
+#[derive(Debug)]
+pub(crate) struct Manager {
+    pub(crate) clocks: Clocks,
+    pub(crate) site: Option<Site>,
+    pub(crate) view: Option<View>,
+    inbox: Vec<Command>,
+    is_turning: bool,
+    committing: Option<Commit>,
+    serial: u64,
+    /// Connections by node, and how the agents presented themselves.
+    pub(crate) connections: BTreeMap<NodeId, u64>,
+    hellos: BTreeMap<NodeId, Hello>,
+    /// The latest set that each connected node is to be told.
+    pub(crate) outbox: BTreeMap<NodeId, Desired>,
+    stalled: bool,
+    deferred: Vec<Happening>,
+    /// Since when it leads without a break.
+    pub(crate) leads_since: Micros,
+}
+
+/// A batch between its step and its commit.
+#[derive(Debug)]
+struct Commit {
+    effects: Effects,
+    requests: BTreeMap<RequestToken, usize>,
+    greeted: Vec<(NodeId, u64)>,
+}
+
+impl Managers {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            all: BTreeMap::new(),
+            leader: None,
+            next: 1,
+            next_token: 0,
+            random: Random::split(seed, "manager", 0),
+            failing_commits: 0,
+            unknown_commit: None,
+            slow_until: 0,
+        }
+    }
+
+    /// The process that leads, whether it can act or not.
+    pub(crate) fn leading(&mut self) -> Option<&mut Manager> {
+        self.all.get_mut(&self.leader?)
+    }
+
+    /// The process that leads, if it can act.
+    pub(crate) fn acting(&self) -> Option<&Manager> {
+        let manager = self.all.get(&self.leader?)?;
+        (!manager.clocks.is_suspended() && manager.site.is_some()).then_some(manager)
+    }
+}
+
+impl World {
+    /// A new process takes the store over.
+    pub(crate) fn manager_starts(&mut self, takes_over: bool) {
+        let lives = self.managers.leader.is_some();
+        if lives && !takes_over {
+            return;
+        }
+        let id = self.managers.next;
+        self.managers.next += 1;
+        let reading = self.managers.random.within(1, 1 << 40);
+        let ahead = self
+            .managers
+            .leader
+            .and_then(|leader| self.managers.all.get(&leader));
+        let ahead = ahead.map_or(0, |manager| manager.clocks.ahead());
+        let manager = Manager {
+            clocks: Clocks::new(ahead, reading, self.now),
+            site: None,
+            view: None,
+            inbox: Vec::new(),
+            is_turning: false,
+            committing: None,
+            serial: 0,
+            connections: BTreeMap::new(),
+            hellos: BTreeMap::new(),
+            outbox: BTreeMap::new(),
+            stalled: false,
+            deferred: Vec::new(),
+            leads_since: self.now,
+        };
+        self.managers.all.insert(id, manager);
+        self.managers.leader = Some(id);
+        self.trace
+            .line(self.now, format_args!("manager {id} leads"));
+        self.after(0, Happening::ManagerTick { manager: id });
+    }
+
+    pub(crate) fn manager_dies(&mut self, down: Micros) {
+        let Some(leader) = self.managers.leader.take() else {
+            return;
+        };
+        self.end_manager(leader, true);
+        self.after(down, Happening::ManagerStarts { takes_over: false });
+    }
+
+    /// A process ends. What it was committing may have been committed.
+    fn end_manager(&mut self, id: ManagerId, was_killed: bool) {
+        let Some(manager) = self.managers.all.remove(&id) else {
+            return;
+        };
+        self.trace.line(self.now, format_args!("manager {id} ends"));
+        if self.managers.leader == Some(id) {
+            self.managers.leader = None;
+            self.after(SECOND, Happening::ManagerStarts { takes_over: false });
+        }
+        if let (Some(commit), Some(site)) = (&manager.committing, &manager.site)
+            && was_killed
+            && self.managers.random.chance(1, 2)
+        {
+            let epoch = site.row().epoch;
+            let rows = commit.effects.rows.clone();
+            if let Ok(Err(violation)) = self.store.commit(epoch, false, &rows) {
+                self.break_with(violation);
+            }
+        }
+        for (node, connection) in manager.connections {
+            let node = usize::try_from(node.0 - 1).expect("a node");
+            self.agent_loses(node, connection);
+        }
+    }
+
+    /// Another process takes over; the first finds out when it goes on.
+    pub(crate) fn take_over(&mut self, stalled: Micros) {
+        let Some(leader) = self.managers.leader else {
+            return;
+        };
+        let now = self.now;
+        let Some(old) = self.managers.all.get_mut(&leader) else {
+            return;
+        };
+        if old.stalled || old.clocks.is_suspended() {
+            return;
+        }
+        old.stalled = true;
+        old.clocks.suspend(now);
+        self.after(stalled, Happening::ManagerResumes { manager: leader });
+        self.after(SECOND, Happening::ManagerStarts { takes_over: true });
+    }
+
+    pub(crate) fn suspend_manager(&mut self, length: Micros) {
+        let now = self.now;
+        let Some(leader) = self.managers.leader else {
+            return;
+        };
+        let Some(manager) = self.managers.all.get_mut(&leader) else {
+            return;
+        };
+        if !manager.clocks.is_suspended() {
+            manager.clocks.suspend(now);
+            self.after(length, Happening::ManagerResumes { manager: leader });
+        }
+    }
+
+    pub(crate) fn manager_resumes(&mut self, id: ManagerId) {
+        let now = self.now;
+        let Some(manager) = self.managers.all.get_mut(&id) else {
+            return;
+        };
+        manager.clocks.resume(now);
+        manager.stalled = false;
+        manager.leads_since = now;
+        for (place, what) in (0..).zip(std::mem::take(&mut manager.deferred)) {
+            self.after(place, what);
+        }
+    }
+
+    pub(crate) fn manager_ticks(&mut self, id: ManagerId) {
+        let tick = Happening::ManagerTick { manager: id };
+        if !self.can_go_on(id, tick) {
+            return;
+        }
+        self.reaches_manager(id, Command::Tick);
+        self.after(TICK, Happening::ManagerTick { manager: id });
+    }
+
+    /// Whether the process is there and not suspended; what it has not come to is kept for it.
+    fn can_go_on(&mut self, id: ManagerId, what: Happening) -> bool {
+        let Some(manager) = self.managers.all.get_mut(&id) else {
+            return false;
+        };
+        if manager.clocks.is_suspended() {
+            manager.deferred.push(what);
+            return false;
+        }
+        true
+    }
+
+    pub(crate) fn reaches_manager(&mut self, id: ManagerId, command: Command) {
+        let Some(manager) = self.managers.all.get_mut(&id) else {
+            return;
+        };
+        if manager.clocks.is_suspended() {
+            let command = Box::new(command);
+            manager.deferred.push(Happening::ToManager {
+                manager: id,
+                command,
+            });
+            return;
+        }
+        manager.inbox.push(command);
+        self.turn_soon(id);
+    }
+
+    fn turn_soon(&mut self, id: ManagerId) {
+        let Some(manager) = self.managers.all.get_mut(&id) else {
+            return;
+        };
+        if manager.is_turning || manager.committing.is_some() || manager.inbox.is_empty() {
+            return;
+        }
+        manager.is_turning = true;
+        self.after(20, Happening::Turn { manager: id });
+    }
+
+    /// One batch: the core is stepped, and its rows are on their way to the store.
+    pub(crate) fn turn(&mut self, id: ManagerId) {
+        if !self.can_go_on(id, Happening::Turn { manager: id }) {
+            return;
+        }
+        let Some(manager) = self.managers.all.get_mut(&id) else {
+            return;
+        };
+        manager.is_turning = false;
+        if manager.committing.is_some() || !self.ensure_site(id) {
+            return;
+        }
+        let Some(manager) = self.managers.all.get_mut(&id) else {
+            return;
+        };
+        let count = manager.inbox.len().min(BATCH_LIMIT);
+        let commands: Vec<Command> = manager.inbox.drain(..count).collect();
+        let now = manager.clocks.now(self.now);
+        let mut commit = Commit {
+            effects: Effects::default(),
+            requests: BTreeMap::new(),
+            greeted: Vec::new(),
+        };
+        let mut events = Vec::new();
+        for command in commands {
+            let kind = match command {
+                Command::Request { request, mut event } => {
+                    let site = manager.site.as_ref().expect("it was made sure of");
+                    let recalled = self.store.recall(&event, site).into_iter();
+                    events.extend(recalled.map(|kind| Event { now, kind }));
+                    self.managers.next_token += 1;
+                    let token = RequestToken(self.managers.next_token);
+                    crate::users::set_token(&mut event, token);
+                    commit.requests.insert(token, request);
+                    Some(event)
+                }
+                Command::Hello { hello, connection } => {
+                    manager.connections.insert(hello.node, connection);
+                    manager.hellos.insert(hello.node, hello.as_ref().clone());
+                    commit.greeted.push((hello.node, connection));
+                    Some(EventKind::NodeConnected { hello })
+                }
+                // Of a connection that is no more nothing is taken in.
+                Command::Report { report, connection } => {
+                    let current = manager.connections.get(&report.node) == Some(&connection);
+                    current.then_some(EventKind::Report { report })
+                }
+                Command::Disconnected { node, connection } => {
+                    let current = manager.connections.get(&node) == Some(&connection);
+                    if current {
+                        manager.connections.remove(&node);
+                        manager.hellos.remove(&node);
+                    }
+                    current.then_some(EventKind::NodeDisconnected { node })
+                }
+                Command::Tick => Some(EventKind::Tick),
+            };
+            events.extend(kind.map(|kind| Event { now, kind }));
+        }
+        let site = manager.site.as_mut().expect("it was made sure of");
+        commit.effects = site.step_batch(events);
+        self.put_on_its_way(id, commit);
+    }
+
+    fn put_on_its_way(&mut self, id: ManagerId, commit: Commit) {
+        let rows = commit.effects.rows.len();
+        let slow = self.now < self.managers.slow_until;
+        let delay = if slow {
+            self.managers.random.delay(SECOND, 8 * SECOND)
+        } else {
+            self.managers.random.delay(100, 5 * MILLI)
+        };
+        let Some(manager) = self.managers.all.get_mut(&id) else {
+            return;
+        };
+        manager.serial += 1;
+        let serial = manager.serial;
+        manager.committing = Some(commit);
+        if rows == 0 {
+            self.commits(id, serial);
+        } else {
+            self.after(
+                delay,
+                Happening::Commits {
+                    manager: id,
+                    serial,
+                },
+            );
+        }
+    }
+
+    /// The store has answered.
+    pub(crate) fn commits(&mut self, id: ManagerId, serial: u64) {
+        if !self.can_go_on(
+            id,
+            Happening::Commits {
+                manager: id,
+                serial,
+            },
+        ) {
+            return;
+        }
+        let manager = self.managers.all.get_mut(&id).expect("it can go on");
+        if manager.serial != serial {
+            return;
+        }
+        let Some(commit) = manager.committing.take() else {
+            return;
+        };
+        let Some(site) = &manager.site else { return };
+        let epoch = site.row().epoch;
+        let is_made = commit.effects.rows.is_empty() || self.store_takes(id, epoch, &commit);
+        if self.managers.all.contains_key(&id) {
+            if is_made {
+                self.release(id, commit);
+            } else if let Some(manager) = self.managers.all.get_mut(&id) {
+                // Memory is no longer known to be what the store holds.
+                manager.site = None;
+            }
+            self.turn_soon(id);
+        }
+    }
+
+    /// Whether a batch is committed, and known to be. The process of one that was fenced ends.
+    fn store_takes(&mut self, id: ManagerId, epoch: u64, commit: &Commit) -> bool {
+        if self.managers.failing_commits > 0 {
+            self.managers.failing_commits -= 1;
+            self.trace.line(self.now, format_args!("a commit fails"));
+            return false;
+        }
+        let unknown = self.managers.unknown_commit.take();
+        if unknown == Some(false) {
+            return false;
+        }
+        match self.store.commit(epoch, false, &commit.effects.rows) {
+            Err(_fenced) => {
+                self.trace
+                    .line(self.now, format_args!("manager {id} is fenced"));
+                self.end_manager(id, false);
+                false
+            }
+            Ok(Err(violation)) => {
+                self.break_with(violation);
+                false
+            }
+            Ok(Ok(())) => {
+                self.check_deleted(&commit.effects.rows);
+                unknown.is_none()
+            }
+        }
+    }
+
+    /// Everything that a committed batch lets out.
+    fn release(&mut self, id: ManagerId, commit: Commit) {
+        let Commit {
+            effects,
+            requests,
+            greeted,
+        } = commit;
+        self.trace_rows(&effects);
+        let Some(manager) = self.managers.all.get_mut(&id) else {
+            return;
+        };
+        if let Some(view) = &mut manager.view {
+            view.apply(&effects);
+        }
+        for (token, answer) in effects.answers {
+            if let Some(request) = requests.get(&token) {
+                let leads = self.managers.leader == Some(id);
+                self.answer_is_out(*request, answer, leads);
+            }
+        }
+        for (node, desired) in effects.desired {
+            self.check_desired(&desired, node);
+            let Some(manager) = self.managers.all.get_mut(&id) else {
+                return;
+            };
+            let Some(connection) = manager.connections.get(&node).copied() else {
+                continue;
+            };
+            let place = usize::try_from(node.0 - 1).expect("a node");
+            if greeted.contains(&(node, connection)) {
+                manager.outbox.remove(&node);
+                self.welcome(place, connection, desired);
+            } else {
+                let is_new = manager.outbox.insert(node, desired).is_none();
+                if is_new {
+                    self.tell_node(id, place, connection, 100 * MILLI);
+                }
+            }
+        }
+    }
+
+    /// Makes the core from the store if it is not there; false if that failed.
+    fn ensure_site(&mut self, id: ManagerId) -> bool {
+        let manager = self.managers.all.get_mut(&id).expect("the caller has it");
+        if manager.site.is_some() {
+            return true;
+        }
+        if self.managers.leader != Some(id) {
+            // Its lease is lost.
+            self.end_manager(id, false);
+            return false;
+        }
+        let loaded = self.store.load();
+        let mut view = View::from_loaded(&loaded);
+        let now = manager.clocks.now(self.now);
+        let (mut site, effects) = Site::from_loaded(loaded, now);
+        let epoch = site.row().epoch;
+        if self.managers.failing_commits > 0 {
+            self.managers.failing_commits -= 1;
+            manager.is_turning = true;
+            self.after(SECOND, Happening::Turn { manager: id });
+            return false;
+        }
+        match self.store.commit(epoch, true, &effects.rows) {
+            Err(_fenced) => {
+                self.end_manager(id, false);
+                return false;
+            }
+            Ok(Err(violation)) => {
+                self.break_with(violation);
+                return false;
+            }
+            Ok(Ok(())) => {}
+        }
+        self.trace
+            .line(self.now, format_args!("manager {id} has epoch {epoch}"));
+        view.apply(&effects);
+        let manager = self.managers.all.get_mut(&id).expect("the caller has it");
+        manager.leads_since = self.now;
+        // The agents that are connected have noticed nothing.
+        let hellos = manager.hellos.values().map(|hello| Event {
+            now,
+            kind: EventKind::NodeConnected {
+                hello: Box::new(hello.clone()),
+            },
+        });
+        let effects = site.step_batch(hellos.collect());
+        manager.view = Some(view);
+        manager.site = Some(site);
+        let is_empty = effects.rows.is_empty();
+        let commit = Commit {
+            effects,
+            requests: BTreeMap::new(),
+            greeted: Vec::new(),
+        };
+        if is_empty {
+            return true;
+        }
+        self.put_on_its_way(id, commit);
+        false
+    }
+
+    fn trace_rows(&mut self, effects: &Effects) {
+        for row in &effects.rows {
+            if let lifecycle::rows::RowChange::AddEvent { event } = row {
+                let (code, message) = (&event.code, &event.message);
+                self.trace.line(self.now, format_args!("{code} {message}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! The fake store: it commits whole batches or none, and remembers what was ever promised.
+//!
+//! Every commit is looked at as any reader could: what is committed is what people are told.
+
+use crate::violation::Violation;
+use domain::{
+    ArrayId, ArrayRecord, Intention, MemberId, NodeId, NodeRecord, SessionId, SessionRecord,
+    SessionState, SiteId, Slots, session::Requeue,
+};
+use lifecycle::manager::{EventKind, Site};
+use lifecycle::rows::{IdempotencyRow, Loaded, RowChange, SiteRow};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The rows, and what was told of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Rows {
+    pub(crate) site: SiteRow,
+    pub(crate) sessions: BTreeMap<SessionId, SessionRecord>,
+    arrays: BTreeMap<ArrayId, ArrayRecord>,
+    pub(crate) nodes: BTreeMap<NodeId, NodeRecord>,
+    keys: BTreeMap<(String, String), IdempotencyRow>,
+    last_event: u64,
+    /// Sessions of which a user was told that they are ended.
+    pub(crate) told_to_end: BTreeSet<SessionId>,
+}
+
+/// The store.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) rows: Rows,
+    copies: Vec<Rows>,
+    pub(crate) commits: u64,
+    /// Members that any committed row ever placed, and where, through all restores.
+    pub(crate) placed: BTreeSet<(MemberId, NodeId)>,
+    /// Members that a committed row, of any lineage, gives a reason to end.
+    pub(crate) may_end: BTreeSet<MemberId>,
+    /// Sessions that any committed row had.
+    pub(crate) ever: BTreeSet<SessionId>,
+    /// Sessions, and arrays by the number of their ids, whose removal was asked for.
+    pub(crate) asked_to_remove: BTreeSet<SessionId>,
+    /// Members that an operator ordered to end because no session claims them.
+    pub(crate) condemned: BTreeSet<MemberId>,
+    pub(crate) lives: u64,
+    pub(crate) restores: u64,
+}
+
+/// A commit was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fenced;
+
+impl Store {
+    pub(crate) fn new() -> Self {
+        let site = SiteRow {
+            id: SiteId(1),
+            incarnation: 1,
+            epoch: 0,
+            next_event: 1,
+        };
+        Self {
+            rows: Rows {
+                site,
+                sessions: BTreeMap::new(),
+                arrays: BTreeMap::new(),
+                nodes: BTreeMap::new(),
+                keys: BTreeMap::new(),
+                last_event: 0,
+                told_to_end: BTreeSet::new(),
+            },
+            copies: Vec::new(),
+            commits: 0,
+            placed: BTreeSet::new(),
+            may_end: BTreeSet::new(),
+            ever: BTreeSet::new(),
+            asked_to_remove: BTreeSet::new(),
+            condemned: BTreeSet::new(),
+            lives: 0,
+            restores: 0,
+        }
+    }
+
+    /// What a leader loads.
+    pub(crate) fn load(&self) -> Loaded {
+        let rows = &self.rows;
+        Loaded {
+            site: rows.site.clone(),
+            sessions: rows.sessions.values().cloned().collect(),
+            arrays: rows.arrays.values().cloned().collect(),
+            nodes: rows.nodes.values().cloned().collect(),
+            idempotency: rows.keys.values().cloned().collect(),
+            images: Vec::new(),
+            image_names: Vec::new(),
+            uploads: Vec::new(),
+        }
+    }
+
+    /// Commits all of `changes`, of a leader that holds `epoch`, or takes it over with the first.
+    pub(crate) fn commit(
+        &mut self,
+        epoch: u64,
+        takes_over: bool,
+        changes: &[RowChange],
+    ) -> Result<Result<(), Violation>, Fenced> {
+        let held = self.rows.site.epoch + u64::from(takes_over);
+        if epoch != held {
+            return Err(Fenced);
+        }
+        self.commits += 1;
+        for change in changes {
+            if let Err(violation) = self.apply(change) {
+                return Ok(Err(violation));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn apply(&mut self, change: &RowChange) -> Result<(), Violation> {
+        match change {
+            RowChange::PutArray { array } => {
+                self.rows.arrays.insert(array.id, array.as_ref().clone());
+            }
+            RowChange::PutSession { session } => {
+                self.check_session(session)?;
+                self.note(session);
+                let rows = &mut self.rows.sessions;
+                rows.insert(session.id, session.as_ref().clone());
+            }
+            RowChange::DeleteSession { session } => self.delete(*session)?,
+            RowChange::PutNode { node } => {
+                self.check_node(node)?;
+                self.rows.nodes.insert(node.id, node.as_ref().clone());
+            }
+            RowChange::DeleteNode { node } => {
+                self.rows.nodes.remove(node);
+            }
+            RowChange::AddEvent { event } => {
+                let last = self.rows.last_event;
+                if event.number != last + 1 {
+                    return Err(Violation::new(format!(
+                        "event {} comes after {last}",
+                        event.number
+                    )));
+                }
+                self.rows.last_event = event.number;
+            }
+            RowChange::PutIdempotencyKey { key } => {
+                let name = (key.user.clone(), key.key.clone());
+                self.rows.keys.insert(name, key.clone());
+            }
+            RowChange::PutSite { site } => {
+                let known = &self.rows.site;
+                if site.epoch < known.epoch || site.incarnation < known.incarnation {
+                    return Err(Violation::new("the site's epoch or incarnation falls"));
+                }
+                self.rows.site = site.clone();
+            }
+            RowChange::PutImage { .. }
+            | RowChange::DeleteImage { .. }
+            | RowChange::PutImageName { .. }
+            | RowChange::DeleteImageName { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn check_node(&self, node: &NodeRecord) -> Result<(), Violation> {
+        let known = self.rows.nodes.get(&node.id);
+        match known.filter(|known| node.generation < known.generation) {
+            Some(_) => Err(Violation::new(format!(
+                "the generation of {} falls",
+                node.id
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// What a row may say after the one before it.
+    fn check_session(&self, next: &SessionRecord) -> Result<(), Violation> {
+        let id = next.id;
+        if self.rows.told_to_end.contains(&id) && next.intention == Intention::Run {
+            let living = next.state.is_living();
+            let message = format!("session {id} was to end, and is to run again");
+            return if living {
+                Err(Violation::new(message))
+            } else {
+                Ok(())
+            };
+        }
+        let Some(known) = self.rows.sessions.get(&id) else {
+            if self.ever.contains(&id) && self.restores == 0 {
+                return Err(Violation::new(format!(
+                    "session {id} was removed and is back"
+                )));
+            }
+            return Ok(());
+        };
+        if let SessionState::Ended { outcome } = &known.state {
+            let same =
+                matches!(&next.state, SessionState::Ended { outcome: now } if now == outcome);
+            if !same || known.ended_at != next.ended_at {
+                let now = &next.state;
+                return Err(Violation::new(format!(
+                    "session {id} had ended ({outcome}), and is {now:?}"
+                )));
+            }
+        }
+        let requeued = next.attempt > known.attempt || next.past.len() > known.past.len();
+        let requeue = if requeued {
+            Requeue::ByPolicy
+        } else {
+            Requeue::No
+        };
+        // A batch may hold several moves; each state is reached from those before it.
+        let legal =
+            requeued || known.state == next.state || known.state.may_become(&next.state, requeue);
+        if !legal || next.attempt < known.attempt {
+            let (from, to) = (known.state.word(), next.state.word());
+            return Err(Violation::new(format!(
+                "session {id} goes from {from} to {to}"
+            )));
+        }
+        for member in &next.members {
+            if member.id.session != id || member.id.attempt != next.attempt {
+                return Err(Violation::new(format!(
+                    "session {id} has member {}",
+                    member.id
+                )));
+            }
+        }
+        let runs_again = !next.members.is_empty() && next.attempt > known.attempt;
+        let lives = known
+            .members
+            .iter()
+            .filter(|member| member.state.occupies());
+        let mut unknown = lives.filter(|member| {
+            let former = next.former.iter().find(|former| former.id == member.id);
+            former.is_none_or(|former| former.state.occupies())
+        });
+        match unknown.next().filter(|_| runs_again) {
+            Some(member) => Err(Violation::new(format!(
+                "session {id} is placed again while {} may live",
+                member.id
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn note(&mut self, session: &SessionRecord) {
+        self.lives += u64::from(self.ever.insert(session.id));
+        self.placed.extend(
+            session
+                .members
+                .iter()
+                .map(|member| (member.id, member.node)),
+        );
+        let over = session.intention != Intention::Run
+            || !session.state.is_living()
+            || session
+                .members
+                .iter()
+                .any(|member| !member.state.occupies());
+        let ending = session.members.iter().filter(|_| over);
+        self.may_end
+            .extend(session.former.iter().chain(ending).map(|member| member.id));
+    }
+
+    fn delete(&mut self, session: SessionId) -> Result<(), Violation> {
+        let Some(record) = self.rows.sessions.remove(&session) else {
+            return Err(Violation::new(format!(
+                "session {session} is deleted and not there"
+            )));
+        };
+        let array = record.array.map(|(array, _)| SessionId(array.0));
+        let asked = |id: SessionId| self.asked_to_remove.contains(&id);
+        if !asked(session) && !array.is_some_and(asked) {
+            return Err(Violation::new(format!(
+                "session {session} is lost: nobody removed it"
+            )));
+        }
+        if let Some((array, _)) = record.array {
+            let mut others = self.rows.sessions.values();
+            if !others.any(|other| other.array.is_some_and(|(theirs, _)| theirs == array)) {
+                self.rows.arrays.remove(&array);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn copy(&mut self) {
+        self.copies.push(self.rows.clone());
+    }
+
+    /// Makes the store anew from its last copy; false if there is none.
+    pub(crate) fn restore(&mut self) -> bool {
+        let Some(rows) = self.copies.pop() else {
+            return false;
+        };
+        self.rows = rows;
+        self.restores += 1;
+        true
+    }
+
+    /// No node gives more than it has, and what the view says it gives is the sum of what lives there.
+    pub(crate) fn check_amounts(
+        &self,
+        used: &BTreeMap<NodeId, BTreeMap<domain::SlotName, u128>>,
+        foreign: impl Fn(NodeId) -> bool,
+    ) -> Result<(), Violation> {
+        let mut sums: BTreeMap<NodeId, BTreeMap<domain::SlotName, u128>> = BTreeMap::new();
+        for session in self.rows.sessions.values() {
+            for member in session
+                .all_members()
+                .filter(|member| member.state.occupies())
+            {
+                add(sums.entry(member.node).or_default(), &session.spec.slots);
+            }
+        }
+        for (node, sum) in &sums {
+            let offers = &self.rows.nodes[node].offers;
+            for (slot, amount) in sum {
+                if *amount > u128::from(offers.get(slot)) {
+                    return Err(Violation::new(format!(
+                        "node {node} gives {amount} of {slot}"
+                    )));
+                }
+            }
+        }
+        for (node, shown) in used {
+            let none = BTreeMap::new();
+            let sum = sums.get(node).unwrap_or(&none);
+            if shown != sum && !foreign(*node) {
+                return Err(Violation::new(format!(
+                    "node {node} shows {shown:?} in use, and {sum:?} is"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a request is about and memory has dropped, as the leader reads it from the store.
+    pub(crate) fn recall(&self, event: &EventKind, site: &Site) -> Vec<EventKind> {
+        let rows = self.rows.sessions.values();
+        let rows: Vec<&SessionRecord> = match event {
+            EventKind::Remove { session, .. } | EventKind::Rename { session, .. } => {
+                self.rows.sessions.get(session).into_iter().collect()
+            }
+            EventKind::RemoveArray { array, .. } => {
+                let theirs = |row: &&SessionRecord| row.array.is_some_and(|(id, _)| id == *array);
+                rows.filter(theirs).collect()
+            }
+            _ => Vec::new(),
+        };
+        let dropped =
+            |row: &&SessionRecord| !row.state.is_living() && site.session(row.id).is_none();
+        let dropped = rows.into_iter().filter(dropped);
+        let recalled = dropped.map(|row| EventKind::Recalled {
+            session: Box::new(row.clone()),
+            array: row
+                .array
+                .and_then(|(array, _)| self.rows.arrays.get(&array))
+                .map(|array| Box::new(array.clone())),
+        });
+        recalled.collect()
+    }
+
+    /// Sessions that have not ended.
+    pub(crate) fn living(&self) -> impl Iterator<Item = &SessionRecord> {
+        let all = self.rows.sessions.values();
+        all.filter(|session| session.state.is_living())
+    }
+}
+
+pub(crate) fn add(sum: &mut BTreeMap<domain::SlotName, u128>, slots: &Slots) {
+    for (slot, amount) in &slots.0 {
+        *sum.entry(slot.clone()).or_default() += u128::from(*amount);
+    }
+}

@@ -1,0 +1,292 @@
+//! What must hold, looked at from outside: nothing here asks a core what it believes.
+
+use crate::clock::{MINUTE, Micros, SECOND};
+use crate::store::add;
+use crate::world::World;
+use domain::{Intention, MemberId, NodeId, SessionId, SessionState, SlotName};
+use lifecycle::manager::{
+    PLACED_DEADLINE_MS, PREPARING_DEADLINE_MS, STARTING_DEADLINE_MS, STOPPING_DEADLINE_MS,
+};
+use lifecycle::rows::RowChange;
+use node_api::{Desired, Want};
+use std::collections::BTreeMap;
+
+/// Between two looks.
+const LOOK: Micros = 10 * SECOND;
+/// Beyond a deadline: ticks, grace, kills that are asked for again, what is lost and sent again.
+const SLACK: Micros = 2 * MINUTE;
+
+/// What is remembered between two looks.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    /// For how long a session has been in its state while everyone who must act could.
+    counted: BTreeMap<SessionId, (&'static str, Micros)>,
+    pub(crate) looks: u64,
+}
+
+impl World {
+    /// A guest was told *go*.
+    pub(crate) fn began(&mut self, node: usize, member: MemberId) {
+        let id = self.machines[node].id;
+        self.trace
+            .line(self.now, format_args!("{member} begins on {id}"));
+        let starts = self.starts.entry(member).or_default();
+        *starts += 1;
+        if *starts > 1 {
+            self.broken(format!("{member} is run twice"));
+        }
+        if !self.store.placed.contains(&(member, id)) {
+            self.broken(format!(
+                "{member} runs on {id}, and no commit has placed it there"
+            ));
+        }
+        let guests = self
+            .machines
+            .iter()
+            .flat_map(|machine| machine.guests.keys());
+        let mut others = guests
+            .filter(|other| other.session == member.session && other.attempt != member.attempt);
+        if let Some(other) = others.next() {
+            let other = *other;
+            self.broken(format!("{member} runs while {other} does"));
+        }
+        self.check_node(node);
+    }
+
+    /// What lives on a machine is no more than it offers.
+    fn check_node(&mut self, node: usize) {
+        let mut sum: BTreeMap<SlotName, u128> = BTreeMap::new();
+        for member in self.machines[node].guests.keys() {
+            if let Some(session) = self.store.rows.sessions.get(&member.session) {
+                add(&mut sum, &session.spec.slots);
+            }
+        }
+        let offers = Self::offers();
+        let over = sum
+            .iter()
+            .find(|(slot, amount)| **amount > u128::from(offers.get(slot)));
+        if let Some((slot, amount)) = over {
+            let id = self.machines[node].id;
+            let message = format!("{amount} of {slot} are in use on {id}");
+            self.broken(message);
+        }
+    }
+
+    /// A living member was ordered to end: somebody who knows must have said so.
+    pub(crate) fn hurt(&mut self, node: usize, member: MemberId) {
+        let id = self.machines[node].id;
+        self.trace
+            .line(self.now, format_args!("{member} is ended on {id}"));
+        let known = self.store.may_end.contains(&member);
+        let condemned = self.store.condemned.contains(&member);
+        // Of an attempt that is over, as the manager was told.
+        let superseded = self
+            .store
+            .rows
+            .sessions
+            .get(&member.session)
+            .is_some_and(|session| session.attempt > member.attempt);
+        if !known && !condemned && !superseded {
+            self.broken(format!(
+                "{member} is ended on {id}, and nobody has asked for that"
+            ));
+        }
+    }
+
+    /// What is deleted from the store lives nowhere.
+    pub(crate) fn check_deleted(&mut self, rows: &[RowChange]) {
+        for row in rows {
+            let RowChange::DeleteSession { session } = row else {
+                continue;
+            };
+            let guests = self
+                .machines
+                .iter()
+                .flat_map(|machine| machine.guests.keys());
+            let mut living = guests.filter(|member| member.session == *session);
+            if let Some(member) = living.next() {
+                let member = *member;
+                self.broken(format!("session {session} is deleted while {member} lives"));
+            }
+        }
+    }
+
+    /// A desired set leaves the manager: all that it says is committed.
+    pub(crate) fn check_desired(&mut self, desired: &Desired, node: NodeId) {
+        for member in &desired.members {
+            let placed = self.store.placed.contains(&(member.id, node));
+            let may_end = self.store.may_end.contains(&member.id)
+                || self.store.condemned.contains(&member.id)
+                || !placed;
+            let is_known = match &member.want {
+                Want::Run => placed,
+                Want::Stop { .. } | Want::Purge { .. } => may_end,
+            };
+            if !is_known {
+                let (id, want) = (member.id, &member.want);
+                self.broken(format!(
+                    "{node} is told of {id} ({want:?}), and no commit says so"
+                ));
+            }
+        }
+    }
+
+    /// Looks at everything.
+    pub(crate) fn look(&mut self) {
+        self.watch.looks += 1;
+        for node in 0..self.machines.len() {
+            self.check_node(node);
+        }
+        let view = self
+            .managers
+            .acting()
+            .and_then(|manager| manager.view.as_ref());
+        if let Some(view) = view
+            && view.site.epoch == self.store.rows.site.epoch
+        {
+            let used = view.used();
+            let unclaimed = |node| view.unclaimed.get(&node).is_some_and(|all| !all.is_empty());
+            if let Err(violation) = self.store.check_amounts(&used, unclaimed) {
+                self.break_with(violation);
+            }
+        }
+        self.look_at_deadlines();
+    }
+
+    /// Every transient state leaves by its deadline, counted while those who must act can.
+    fn look_at_deadlines(&mut self) {
+        let leads_since = self.managers.acting().map(|manager| manager.leads_since);
+        let mut counted = BTreeMap::new();
+        let mut late = None;
+        for session in self.store.living() {
+            let Some(limit) = limit_of(session) else {
+                continue;
+            };
+            let members = session
+                .members
+                .iter()
+                .filter(|member| member.state.occupies());
+            let can_act = members
+                .map(|member| member.node)
+                .all(|node| self.is_served(node));
+            let leads = leads_since.is_some_and(|since| since + LOOK <= self.now);
+            let word = session.state.word();
+            let before = self.watch.counted.get(&session.id);
+            let before = before.filter(|(state, _)| *state == word);
+            let length = before.map_or(0, |(_, length)| length + LOOK);
+            let length = if can_act && leads { length } else { 0 };
+            counted.insert(session.id, (word, length));
+            if length > limit + SLACK {
+                let seconds = length / SECOND;
+                late.get_or_insert(format!("session {} is {word} for {seconds} s", session.id));
+            }
+        }
+        self.watch.counted = counted;
+        if let Some(message) = late {
+            self.broken(message);
+        }
+    }
+
+    /// A node is well, and the leader has a connection to it.
+    fn is_served(&self, node: NodeId) -> bool {
+        let place = usize::try_from(node.0 - 1).expect("a node");
+        let machine = &self.machines[place];
+        let has = |manager: &crate::manager::Manager| manager.connections.get(&node).copied();
+        let theirs = self.managers.acting().and_then(has);
+        let ours = machine.agent.as_ref().and_then(|agent| agent.connection);
+        machine.is_well(self.now) && theirs.is_some() && theirs == ours
+    }
+
+    /// No more faults: everything that is under way comes to an end, and then nothing is left of
+    /// anything.
+    pub(crate) fn come_to_rest(&mut self) {
+        self.is_calm = true;
+        self.heal();
+        let end = self.now + Self::REST;
+        self.run_until(end);
+        if self.violation.is_some() {
+            return;
+        }
+        self.check_agreement();
+        for _ in 0..2 {
+            self.remove_everything();
+            let end = self.now + 15 * MINUTE;
+            self.run_until(end);
+        }
+        self.check_empty();
+    }
+
+    /// After a calm, what runs is what is said to run.
+    fn check_agreement(&mut self) {
+        let mut wrong = None;
+        for session in self.store.living() {
+            let runs = |member: &domain::MemberRecord| {
+                let place = usize::try_from(member.node.0 - 1).expect("a node");
+                self.machines[place].guests.contains_key(&member.id)
+            };
+            // One of several that has ended well holds nobody up.
+            let members = session.members.iter();
+            let mut members = members.filter(|member| member.state.occupies());
+            let lives = members.clone().next().is_some() && members.all(runs);
+            let word = session.state.word();
+            let fits = match session.state {
+                SessionState::Running => lives,
+                SessionState::Pending => session.members.is_empty(),
+                _ => false,
+            };
+            if !fits {
+                wrong.get_or_insert(format!("after a calm session {} is {word}", session.id));
+            }
+        }
+        if let Some(message) = wrong {
+            self.broken(message);
+        }
+    }
+
+    fn check_empty(&mut self) {
+        if self.violation.is_some() {
+            return;
+        }
+        let left = self.store.rows.sessions.values().next();
+        if let Some(session) = left {
+            let message = format!(
+                "session {} was removed and is still there, {}: {:?}",
+                session.id,
+                session.state.word(),
+                session
+                    .all_members()
+                    .map(|m| (m.id, m.node, m.state.word()))
+                    .collect::<Vec<_>>()
+            );
+            return self.broken(message);
+        }
+        let mut machines = self.machines.iter();
+        let found = machines.find_map(|machine| {
+            let first = machine.leftovers().into_iter().next();
+            first.map(|left| format!("{left} is left on {}", machine.id))
+        });
+        if let Some(message) = found {
+            self.broken(message);
+        }
+    }
+}
+
+/// The deadline of the state that a session is in, with what the agent adds to it.
+fn limit_of(session: &domain::SessionRecord) -> Option<Micros> {
+    let ms = match session.state {
+        SessionState::Placed => PLACED_DEADLINE_MS,
+        SessionState::Preparing => PREPARING_DEADLINE_MS,
+        SessionState::Starting => STARTING_DEADLINE_MS,
+        SessionState::Stopping => {
+            let grace = match &session.intention {
+                Intention::Run => 10_000,
+                Intention::Stop { order }
+                | Intention::Fail { order, .. }
+                | Intention::Remove { order } => order.grace_ms,
+            };
+            STOPPING_DEADLINE_MS + grace
+        }
+        SessionState::Pending | SessionState::Running | SessionState::Ended { .. } => return None,
+    };
+    Some(ms * 1_000)
+}

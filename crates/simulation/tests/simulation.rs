@@ -1,0 +1,55 @@
+//! Sites that are simulated: what is promised holds, and the same seed is the same run.
+
+use simulation::{NODES, Run, run, trace};
+
+const _: () = assert!(NODES >= 20, "a site is not small");
+
+/// Seeds that every run of the tests lives through; `cargo xtask simulate` takes as many as you like.
+const SEEDS: std::ops::Range<u64> = 1_000..1_008;
+
+fn seed(seed: u64) -> Run {
+    Run {
+        seed,
+        hours: 1,
+        restores: false,
+        acts: None,
+    }
+}
+
+#[test]
+fn every_promise_holds_in_many_sites() {
+    for number in SEEDS {
+        let site = seed(number);
+        let totals = match run(&site) {
+            Ok(totals) => totals,
+            Err(failure) => panic!(
+                "{}\ncargo xtask simulate --seed {number} --hours 1",
+                failure.violation
+            ),
+        };
+        assert!(totals.lives >= 200 && totals.faults >= 20, "{totals:?}");
+        assert!(totals.starts >= 200, "most of them run: {totals:?}");
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run_byte_for_byte() {
+    let (first, lines) = trace(&seed(7));
+    let (second, again) = trace(&seed(7));
+    assert!(lines.lines().count() > 1_000, "much happens");
+    assert_eq!(first, second);
+    assert!(lines == again, "a line differs");
+    let (other, _) = trace(&seed(8));
+    let digest = |result: Result<simulation::Totals, _>| result.map(|totals| totals.digest).ok();
+    assert_ne!(digest(first), digest(other));
+}
+
+#[test]
+fn acts_can_be_left_out() {
+    let none = Run {
+        acts: Some([].into()),
+        ..seed(7)
+    };
+    let totals = run(&none).expect("nothing goes wrong where nothing happens");
+    assert_eq!((totals.lives, totals.faults, totals.starts), (0, 0, 0));
+}
