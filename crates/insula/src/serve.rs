@@ -51,6 +51,10 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
     settings.prepare().map_err(|failure| failure.error)?;
     allow_many_files();
     let _lock = take_lock(settings)?;
+    // A daemon that went down before us has taken its own away.
+    settings
+        .make_socket_directories()
+        .map_err(|failure| failure.error)?;
     start_log(&settings.config.log_level);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -58,6 +62,7 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
         .context("cannot start the async runtime")?;
     let served = runtime.block_on(serve(settings));
     runtime.shutdown_timeout(CLOSE_LIMIT);
+    settings.remove_socket_directories();
     if let Err(error) = &served {
         tracing::error!("the daemon ends: {error:#}");
     }

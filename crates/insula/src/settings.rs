@@ -75,6 +75,20 @@ impl Settings {
         runtime_directory::make_private(&self.members_directory())
     }
 
+    /// Removes what [`Self::make_socket_directories`] makes, unless a session still has a socket
+    /// there. To be done by the holder of the daemon's lock: nobody else makes them meanwhile.
+    pub(crate) fn remove_socket_directories(&self) {
+        // Whoever looks after the socket may have made it anew while the daemon went down.
+        let _ = std::fs::remove_file(self.socket());
+        runtime_directory::remove_empty(&[&self.members_directory(), &self.runtime_directory]);
+    }
+
+    /// A daemon ended without going down, or sessions were left running: something may be left
+    /// that only a daemon can put in order.
+    pub(crate) fn is_left_over(&self) -> bool {
+        self.daemon_file().exists() || self.runtime_directory.exists()
+    }
+
     /// The guests' sockets.
     pub(crate) fn members_directory(&self) -> PathBuf {
         self.runtime_directory.join("m")
@@ -186,6 +200,26 @@ fn read_config(path: &Path) -> Result<Config, Failure> {
 mod tests {
     use super::{Environment, Settings, resolve};
     use std::path::Path;
+
+    #[test]
+    fn directories_of_sockets_go_but_not_those_of_a_session() {
+        let root = tempfile::tempdir().expect("a directory");
+        let environment = Environment::of([("XDG_RUNTIME_DIR", root.path())], "/");
+        let home = root.path().join("home");
+        let settings = Settings::read(Some(&home), environment).expect("read");
+        settings.make_socket_directories().expect("made");
+        let session = settings.members_directory().join("1.sock");
+        for path in [&session, &settings.socket()] {
+            std::fs::write(path, "").expect("made");
+        }
+        settings.remove_socket_directories();
+        assert!(!settings.socket().exists(), "made anew at the last moment");
+        assert!(session.exists() && settings.is_left_over());
+        std::fs::remove_file(session).expect("removed");
+        settings.remove_socket_directories();
+        assert!(!settings.is_left_over());
+        assert!(root.path().exists(), "control: this one was there before");
+    }
 
     #[test]
     fn the_home_is_where_the_first_of_four_says() {

@@ -38,6 +38,8 @@ mod files;
 mod images;
 #[path = "end_to_end/images_without_root.rs"]
 mod images_without_root;
+#[path = "end_to_end/leaves_nothing.rs"]
+mod leaves_nothing;
 #[path = "end_to_end/limits.rs"]
 mod limits;
 #[path = "end_to_end/many.rs"]

@@ -4,10 +4,12 @@ use crate::cli::Context;
 use crate::daemon::{DownMark, Site, wait_until_gone};
 use crate::exit_codes;
 use crate::failure::Failure;
+use crate::printer::Printer;
 use crate::progress::Spinner;
+use crate::settings::Settings;
 use clap::Args;
 use client::ClientError;
-use public_api::{ShutdownMode, ShutdownOrder};
+use public_api::{ShutdownMode, ShutdownOrder, SiteView};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -16,11 +18,12 @@ const GONE_LIMIT: Duration = Duration::from_secs(120);
 
 /// Take the local site down
 ///
-/// Refuses while sessions live, unless --stop or --leave is given.
+/// Refuses while sessions live, unless --stop or --leave is given. Nothing stays but the home, in
+/// which ended sessions, their files and output are kept.
 #[derive(Debug, Args)]
 #[command(after_long_help = help())]
 pub(crate) struct DownArguments {
-    /// Stop living sessions first
+    /// Stop living sessions first, also those that outlived their daemon
     #[arg(long, conflicts_with = "leave")]
     stop: bool,
     /// Leave living sessions running: the next daemon finds them
@@ -38,15 +41,37 @@ fn help() -> String {
     )
 }
 
+/// The site if its daemon runs. What one left behind that did not go down, or that left sessions
+/// running, can be stopped only by another one: with --stop it is started for that.
+async fn find(
+    settings: Settings,
+    printer: &Printer,
+    arguments: &DownArguments,
+) -> Result<Option<(Site, SiteView)>, Failure> {
+    if let Some(found) = Site::open_running(settings.clone(), printer).await? {
+        return Ok(Some(found));
+    }
+    let is_left_over = settings.is_left_over();
+    if is_left_over && arguments.stop {
+        return Site::open_with_view(settings, printer).await.map(Some);
+    }
+    if arguments.json {
+        printer.json(&serde_json::json!({ "running": false }))?;
+    } else if is_left_over {
+        printer.note(
+            "no daemon is running, but sessions may: `insula down --stop` stops them, `insula ls` \
+             starts a daemon and lists them",
+        );
+    } else {
+        printer.note("no daemon is running");
+    }
+    Ok(None)
+}
+
 /// Takes it down and waits until it is gone.
 pub(crate) async fn down(context: Context, arguments: DownArguments) -> Result<u8, Failure> {
     let Context { printer, settings } = context;
-    let Some((site, view)) = Site::open_running(settings, &printer).await? else {
-        if arguments.json {
-            printer.json(&serde_json::json!({ "running": false }))?;
-        } else {
-            printer.note("no daemon is running");
-        }
+    let Some((site, view)) = find(settings, &printer, &arguments).await? else {
         return Ok(exit_codes::SUCCESS);
     };
     let mode = match (arguments.stop, arguments.leave) {

@@ -4,6 +4,7 @@ use super::build::hex;
 use super::environment::Environment;
 use crate::failure::Failure;
 use sha2::{Digest as _, Sha256};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -93,6 +94,27 @@ pub(crate) fn make_private(directory: &Path) -> Result<(), Failure> {
     fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(told)
 }
 
+/// Removes these, the innermost first, up to one that has something in it; and with the last one
+/// the directory that [`below_tmp`] had to make for it.
+pub(super) fn remove_empty(directories: &[&Path]) {
+    let all_gone = directories
+        .iter()
+        .all(|directory| match fs::remove_dir(directory) {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        });
+    let parent = directories.last().and_then(|last| last.parent());
+    let user = rustix::process::geteuid().as_raw();
+    let made_for_it = parent
+        .and_then(Path::file_name)
+        .and_then(OsStr::to_str)
+        .is_some_and(|name| name.starts_with(&format!("insula-{user}-")));
+    if let Some(parent) = parent.filter(|_| all_gone && made_for_it) {
+        // Another home of ours may have its own there.
+        let _ = fs::remove_dir(parent);
+    }
+}
+
 /// Whose directory it is can rename what is in it, unless it is sticky as /tmp is.
 fn refuse_strangers(parent: &Path) -> Result<(), Failure> {
     let ours = rustix::process::geteuid().as_raw();
@@ -107,7 +129,7 @@ fn refuse_strangers(parent: &Path) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Environment, choose, make_private};
+    use super::{Environment, choose, make_private, remove_empty};
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
@@ -139,6 +161,23 @@ mod tests {
         let written = serde_json::json!({ "socket": other.join("api.sock") });
         fs::write(home.path().join("daemon.json"), written.to_string()).expect("written");
         assert_eq!(choose(home.path(), &none).expect("chosen"), other);
+    }
+
+    #[test]
+    fn empty_directories_are_removed_and_what_has_something_in_it_stays() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let user = rustix::process::geteuid().as_raw();
+        let made_for_it = parent.path().join(format!("insula-{user}-1"));
+        let (top, below) = (made_for_it.join("insula-x"), made_for_it.join("insula-x/m"));
+        fs::create_dir_all(&below).expect("made");
+        let socket = below.join("1.sock");
+        fs::write(&socket, "").expect("written");
+        remove_empty(&[&below, &top]);
+        assert!(socket.exists(), "a session has a socket there");
+        fs::remove_file(&socket).expect("removed");
+        remove_empty(&[&below, &top]);
+        assert!(!made_for_it.exists());
+        assert!(parent.path().exists(), "control: this one was there before");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use domain::Capability;
 use sandbox::control_groups;
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
@@ -149,9 +150,7 @@ impl Site {
 
     /// Directories of this site in any cgroup hierarchy.
     fn own_groups(&self) -> Vec<PathBuf> {
-        let Some(group) = self.group() else {
-            return Vec::new();
-        };
+        let group = self.group();
         // Of version 2 there is one, of version 1 one for each controller.
         let hierarchies = match control_groups(&group).place {
             Some(place) => vec![place],
@@ -166,9 +165,7 @@ impl Site {
 
     /// Processes in this site's cgroups.
     pub(crate) fn processes(&self) -> Vec<i32> {
-        let Some(group) = self.group() else {
-            return Vec::new();
-        };
+        let group = self.group();
         entries(Path::new("/proc"))
             .into_iter()
             .filter_map(|path| path.file_name()?.to_str()?.parse().ok())
@@ -184,12 +181,23 @@ impl Site {
         entries(&self.home().join("node/members"))
     }
 
-    /// The name of the site's cgroups, once its runtime directory is there: both carry the same
-    /// digest of the home.
-    fn group(&self) -> Option<String> {
-        entries(&self.root.path().join("runtime"))
-            .into_iter()
-            .find_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
+    /// The name of the site's cgroups and of its directory for sockets: both carry a digest of the
+    /// home.
+    fn group(&self) -> String {
+        let digest = Sha256::digest(self.home().as_os_str().as_encoded_bytes());
+        let start: String = digest[..4]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("insula-{start}")
+    }
+
+    /// What is in the directory for sockets, with itself.
+    pub(crate) fn runtime(&self) -> Vec<PathBuf> {
+        let directory = self.root.path().join("runtime").join(self.group());
+        let members = entries(&directory.join("m"));
+        let all = entries(&directory).into_iter().chain(members);
+        all.chain(directory.exists().then_some(directory)).collect()
     }
 
     /// Everything is stopped and nothing is left but the home.
@@ -201,6 +209,7 @@ impl Site {
         assert!(down.status.success(), "{}", told(&down));
         eventually("no process is left", || self.processes().is_empty());
         eventually("no cgroup is left", || self.own_groups().is_empty());
+        assert_eq!(self.runtime(), [""; 0].map(PathBuf::from), "no socket");
         let mounts_now = mounts();
         let new: Vec<&String> = mounts_now
             .difference(&self.mounts_before)

@@ -215,7 +215,13 @@ pub(crate) fn last_trace(person: &Person) {
     person.ok(&["run", "--detach", "--name", "last", "--", "sleep", "1000"]);
     let errors = person.fails(&["down"], 1);
     assert!(errors.contains("--stop"), "{errors}");
+    let sockets = person.sockets_now();
+    assert!(
+        sockets.join("m").exists(),
+        "control: it is there until then"
+    );
     person.ok(&["down", "--stop"]);
+    assert!(!sockets.exists(), "{}", sockets.display());
     eventually("no process is left", || person.user.processes().is_empty());
 }
 
@@ -261,7 +267,7 @@ fn a_socket_directory_of_somebody_else_is_passed_over() {
         assert!(entries(&own).is_empty());
         last_trace(&person);
         let parent = other.parent().expect("a directory of the user's");
-        process::remove_tree(parent).expect("removed");
+        assert!(!parent.exists(), "{} goes with it", parent.display());
         if usual.is_symlink() {
             fs::remove_file(usual).expect("removed");
         } else {
