@@ -16,8 +16,8 @@ mod tests;
 
 use crate::error::{CommitError, OpenError, StoreError};
 use crate::store::{
-    ArrayHistoryQuery, ElementCount, ElementScope, HistoryQuery, PruneReport, Retention, Room,
-    Store,
+    ArrayHistoryQuery, ElementCount, ElementScope, EventScope, HistoryQuery, PruneReport,
+    Retention, Room, Store,
 };
 use domain::{
     ArrayId, ArrayRecord, Owner, SessionId, SessionName, SessionRecord, SiteId, Timestamp,
@@ -179,17 +179,13 @@ impl Store for SqliteStore {
         read::made_by(&self.connection, user, key, since)
     }
 
-    fn events(&mut self, after: u64, limit: u32) -> Result<Vec<SiteEvent>, StoreError> {
-        read::events(&self.connection, after, limit)
-    }
-
-    fn session_events(
+    fn events(
         &mut self,
-        session: SessionId,
+        of: EventScope,
         after: u64,
         limit: u32,
     ) -> Result<Vec<SiteEvent>, StoreError> {
-        read::session_events(&self.connection, session, after, limit)
+        read::events(&self.connection, of, after, limit)
     }
 
     fn first_event_since(&mut self, at: Timestamp) -> Result<Option<u64>, StoreError> {

@@ -64,12 +64,9 @@ pub trait Store: Send + std::fmt::Debug {
     ) -> Result<Option<IdempotencyRow>, StoreError>;
 
     /// Events with a number above `after`, ascending.
-    fn events(&mut self, after: u64, limit: u32) -> Result<Vec<SiteEvent>, StoreError>;
-
-    /// Events of one session with a number above `after`, ascending.
-    fn session_events(
+    fn events(
         &mut self,
-        session: SessionId,
+        of: EventScope,
         after: u64,
         limit: u32,
     ) -> Result<Vec<SiteEvent>, StoreError>;
@@ -151,6 +148,17 @@ pub struct ArrayHistoryQuery {
     pub before: Option<(Timestamp, ArrayId)>,
     /// Most rows; [`PAGE_LIMIT`] at most.
     pub limit: u32,
+}
+
+/// What events are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventScope {
+    /// Anything.
+    All,
+    /// A session.
+    Session(SessionId),
+    /// An array, or an element of it.
+    Array(ArrayId),
 }
 
 /// Which elements of an array.

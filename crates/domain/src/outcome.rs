@@ -130,14 +130,21 @@ pub enum Cause {
 impl Outcome {
     /// The exit code of a foreground `run`: the command's own, 124 for a time limit, 125 where
     /// Insula failed, 126 and 127 for a command that cannot run or is not found, 137 for out of
-    /// memory, 128 + n for a signal, also where it was sent to stop the command; 130 for cancelled
-    /// and 143 for a command that exited because it was stopped.
+    /// memory, 128 + n for a signal, also where it was sent to stop the command; 123 where what it
+    /// waited for did not end as it had to, 130 where somebody cancelled it, and 143 for a command
+    /// that exited because it was stopped.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Succeeded => 0,
             Self::Failed { cause } => cause.exit_code(),
             Self::Stopped { signal, .. } => signal.map_or(143, signal_code),
-            Self::Cancelled { .. } => 130,
+            Self::Cancelled {
+                dependency: Some(_),
+                ..
+            } => 123,
+            Self::Cancelled {
+                dependency: None, ..
+            } => 130,
             Self::Expired { .. } => 124,
             Self::Lost { .. } => 125,
         }

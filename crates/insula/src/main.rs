@@ -25,6 +25,7 @@ mod standard_input;
 mod table;
 mod terminal;
 mod times;
+mod variables;
 
 use std::process::ExitCode;
 

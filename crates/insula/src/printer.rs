@@ -14,7 +14,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 
 /// Width of a table where stdout is no terminal: nothing is cut.
-const UNLIMITED_WIDTH: usize = usize::MAX;
+pub(crate) const UNLIMITED_WIDTH: usize = usize::MAX;
 /// Least width a terminal is taken to have.
 const LEAST_WIDTH: usize = 40;
 

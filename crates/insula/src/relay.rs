@@ -313,7 +313,7 @@ impl Send<'_> {
                     if is_impatient(&mut self.interrupts, self.impatience) {
                         return Relayed::Interrupted;
                     }
-                    let order = SignalOrder { signal: SIGINT };
+                    let order = SignalOrder::last(SIGINT);
                     self.way.control(ProcessControl::Signal(order)).await;
                 }
                 () = &mut unread, if !is_unread => {
@@ -321,7 +321,7 @@ impl Send<'_> {
                         return Relayed::Unread;
                     }
                     is_unread = true;
-                    let order = SignalOrder { signal: SIGPIPE };
+                    let order = SignalOrder::last(SIGPIPE);
                     self.way.control(ProcessControl::Signal(order)).await;
                 }
                 _ = pings.tick() => self.way.ping().await,

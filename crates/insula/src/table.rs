@@ -1,11 +1,17 @@
-//! Tables for people: columns as wide as they need to be, cut to the terminal's width.
+//! Tables for people: columns as wide as they need to be, cut to the terminal's width. Where there
+//! is no terminal nothing is cut, and a long value stands out of its column.
 
-use crate::printer::{Printer, Tone, printable};
+use crate::printer::{Printer, Tone, UNLIMITED_WIDTH, printable};
+use std::borrow::Cow;
 
 /// Spaces between two columns.
 const GAP: usize = 2;
 /// A column that can be cut keeps at least this many characters.
 const LEAST_COLUMN: usize = 8;
+/// A column that is wider than this is cut before one that is not.
+const WIDE_COLUMN: usize = 40;
+/// Where nothing is cut no column is wider than this: one long value would fill up every other row.
+const UNCUT_COLUMN: usize = 64;
 
 /// A cell: its text, and what that means.
 #[derive(Clone, Debug)]
@@ -71,7 +77,12 @@ impl Table {
 
     /// The lines of the table, at most `width` characters long where that can be.
     pub(crate) fn lines_within(&self, printer: &Printer, width: usize) -> Vec<String> {
-        let columns = self.columns(width);
+        let uncut = width == UNLIMITED_WIDTH;
+        let columns = if uncut {
+            self.uncut_columns()
+        } else {
+            self.columns(width)
+        };
         let headings: Vec<Cell> = self
             .headings
             .iter()
@@ -79,7 +90,21 @@ impl Table {
             .collect();
         std::iter::once(&headings)
             .chain(&self.rows)
-            .map(|row| line(row, &columns, printer))
+            .map(|row| line(row, &columns, uncut, printer))
+            .collect()
+    }
+
+    /// All columns, with the widths in which their values line up where none is cut.
+    fn uncut_columns(&self) -> Vec<(usize, usize)> {
+        let width = |column: usize| {
+            let heading = length(&self.headings[column]);
+            let cells = self.rows.iter().map(|row| length(&row[column].text));
+            let widths = cells.chain([heading]);
+            let line_up = widths.filter(|width| *width <= UNCUT_COLUMN);
+            line_up.max().unwrap_or(0)
+        };
+        (0..self.headings.len())
+            .map(|column| (column, width(column)))
             .collect()
     }
 
@@ -110,11 +135,12 @@ impl Table {
             }
             columns.retain(|(column, _)| column != gone);
         }
-        for elastic in &self.elastic {
-            let excess = total(&columns).saturating_sub(available);
-            if let Some((_, width)) = columns.iter_mut().find(|(column, _)| column == elastic) {
-                let least = LEAST_COLUMN.min(*width);
-                *width = width.saturating_sub(excess).max(least);
+        for least in [WIDE_COLUMN, LEAST_COLUMN] {
+            for elastic in &self.elastic {
+                let excess = total(&columns).saturating_sub(available);
+                if let Some((_, width)) = columns.iter_mut().find(|(column, _)| column == elastic) {
+                    *width = width.saturating_sub(excess).max(least.min(*width));
+                }
             }
         }
         columns
@@ -127,11 +153,15 @@ fn total(columns: &[(usize, usize)]) -> usize {
     widths + GAP * columns.len().saturating_sub(1)
 }
 
-fn line(row: &[Cell], columns: &[(usize, usize)], printer: &Printer) -> String {
+fn line(row: &[Cell], columns: &[(usize, usize)], uncut: bool, printer: &Printer) -> String {
     let mut out = String::new();
     for (column, width) in columns {
         let cell = &row[*column];
-        let text = cut(&cell.text, *width);
+        let text = if uncut {
+            Cow::Borrowed(cell.text.as_str())
+        } else {
+            Cow::Owned(cut(&cell.text, *width))
+        };
         let padding = width.saturating_sub(length(&text)) + GAP;
         out.push_str(&printer.paint(cell.tone, &text));
         if columns.last().is_some_and(|(last, _)| last != column) {
@@ -157,8 +187,8 @@ fn cut(text: &str, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cell, Table, cut};
-    use crate::printer::Printer;
+    use super::{Cell, Table, UNCUT_COLUMN, cut};
+    use crate::printer::{Printer, UNLIMITED_WIDTH};
     use clap::ColorChoice;
 
     fn table() -> Table {
@@ -189,6 +219,25 @@ mod tests {
         assert_eq!(table().columns(30), [(0, 11), (1, 17)]);
         assert_eq!(table().columns(5), [(0, 11), (1, 8)]);
         assert_eq!(cut("abcdef", 4), "abc…");
+    }
+
+    #[test]
+    fn a_long_value_is_whole_in_a_pipe_and_costs_the_other_rows_nothing() {
+        let printer = Printer::new(ColorChoice::Never, true, false);
+        let long = "x".repeat(100_000);
+        let mut table = Table::new(&["A", "LONG", "WHY"], &[2, 1]);
+        let widest = "y".repeat(UNCUT_COLUMN);
+        for value in [long.as_str(), "short", &widest] {
+            table.push(["1", value, "because of it"].map(Cell::plain).to_vec());
+        }
+        let lines = table.lines_within(&printer, UNLIMITED_WIDTH);
+        assert_eq!(lines[1], format!("1  {long}  because of it"));
+        assert_eq!(lines[2], format!("1  {:64}  because of it", "short"));
+        assert_eq!(lines[3], format!("1  {widest}  because of it"));
+        // In a terminal it is cut, and before a column that is not as wide.
+        let lines = table.lines_within(&printer, 70);
+        assert_eq!(lines[1], format!("1  {}…  because of it", "x".repeat(51)));
+        assert_eq!(lines[2], format!("1  {:52}  because of it", "short"));
     }
 
     #[test]

@@ -38,6 +38,8 @@ mod files;
 mod images;
 #[path = "end_to_end/images_without_root.rs"]
 mod images_without_root;
+#[path = "end_to_end/interrupted.rs"]
+mod interrupted;
 #[path = "end_to_end/leaves_nothing.rs"]
 mod leaves_nothing;
 #[path = "end_to_end/limits.rs"]
@@ -46,6 +48,8 @@ mod limits;
 mod many;
 #[path = "end_to_end/nearly_full.rs"]
 mod nearly_full;
+#[path = "end_to_end/outcomes.rs"]
+mod outcomes;
 #[path = "end_to_end/own_disk.rs"]
 mod own_disk;
 #[path = "end_to_end/pauses.rs"]

@@ -82,6 +82,13 @@ pub enum EventKind {
         /// How.
         order: StopOrder,
     },
+    /// A user interrupts the command of a session: its attempt is the last.
+    EndRetries {
+        /// Who waits for the answer.
+        token: RequestToken,
+        /// Which.
+        session: SessionId,
+    },
     /// A user asks for a session to be removed with all it left.
     Remove {
         /// Who waits for the answer.

@@ -58,6 +58,7 @@ pub(crate) enum Command {
 pub(crate) enum Request {
     Create(Box<CreateRequest>),
     Stop(SessionId, StopOrder),
+    EndRetries(SessionId),
     Pause(SessionId, PauseOrder),
     Resume(SessionId, String),
     Remove(SessionId, StopOrder),

@@ -35,6 +35,9 @@ pub struct PublicEvent {
     /// The name that session has now, if it still has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_name: Option<String>,
+    /// The name of that array, if it is still there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub array_name: Option<String>,
     /// The node it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
@@ -61,6 +64,9 @@ pub struct EventPageQuery {
     /// Only those of this session, by id or name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// Only those of this array and its elements, by id or name; not beside `session`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub array: Option<String>,
     /// Most events on the page, 1 to 500; 100 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,

@@ -160,13 +160,13 @@ impl ProblemCode {
             }
             Self::Forbidden => "ask the operator of the site",
             Self::NoSuchSession => "`insula ls --all` lists your sessions",
-            Self::NoSuchArray => "`insula ls --all` lists your arrays; an element is NAME.INDEX",
+            Self::NoSuchArray => "`insula ls --all` lists your arrays",
             Self::NoSuchMember => "`insula unclaimed` lists the members that no session claims",
             Self::NoSuchRoute => "compare the path with /api/v1/openapi.json",
             Self::MethodNotAllowed => {
                 "the header `allow` names the methods; /api/v1/openapi.json describes them"
             }
-            Self::NoSuchFile => "`insula download SESSION` without a path brings everything",
+            Self::NoSuchFile => "without a path everything comes: look there for what you miss",
             Self::NoSuchUpload => "send the upload again and name its new id",
             Self::NoSuchImage => {
                 "`insula image ls` lists the images; `insula image import` makes one"
@@ -178,7 +178,7 @@ impl ProblemCode {
             Self::AmbiguousName => "use the session's id instead; `insula ls --all` shows it",
             Self::NameTaken => "choose another name, or remove the session that has it",
             Self::IdempotencyKeyReused => "use a new key for a new request",
-            Self::WrongState => "`insula show SESSION` tells where it is",
+            Self::WrongState => "`insula ls --all` tells how your sessions are",
             Self::NeverFits => "ask for no more than the largest node offers",
             Self::NotEnforceable => {
                 "`insula doctor` tells what would change it; --best-effort accepts it"

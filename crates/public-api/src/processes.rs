@@ -317,7 +317,7 @@ mod tests {
             ProcessControl::Attach(AttachOrder::default()),
             ProcessControl::End,
             ProcessControl::Resize(size),
-            ProcessControl::Signal(SignalOrder { signal: 2 }),
+            ProcessControl::Signal(SignalOrder::plain(2)),
         ] {
             let message = ClientMessage::Control(control);
             let read = ClientMessage::decode(message.encode()).expect("well formed");

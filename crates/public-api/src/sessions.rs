@@ -413,6 +413,30 @@ pub struct RemoveQuery {
 pub struct SignalOrder {
     /// Its number, 1 to 64.
     pub signal: i32,
+    /// Whoever sends it wants an end of the session: no further attempt follows, whatever the
+    /// command makes of it. A command of `exec` knows nothing of this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub last_attempt: bool,
+}
+
+impl SignalOrder {
+    /// A signal that means no more than what the command makes of it.
+    pub fn plain(signal: i32) -> Self {
+        let last_attempt = false;
+        Self {
+            signal,
+            last_attempt,
+        }
+    }
+
+    /// A signal by which a user means the session, not only this attempt.
+    pub fn last(signal: i32) -> Self {
+        let last_attempt = true;
+        Self {
+            signal,
+            last_attempt,
+        }
+    }
 }
 
 /// One of the two output streams.

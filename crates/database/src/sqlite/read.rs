@@ -6,7 +6,7 @@ use crate::rows::{
     MemberDocument, NodeDocument, RecordDocument, RecordParts, RowError, SpecDocument, parse_kind,
     parse_status, read_document,
 };
-use crate::store::PAGE_LIMIT;
+use crate::store::{EventScope, PAGE_LIMIT};
 use domain::{
     ArrayId, MemberId, MemberRecord, NodeRecord, Owner, ParseIdError, SessionId, SessionRecord,
     SessionSpec, Timestamp,
@@ -56,6 +56,10 @@ pub(super) const EVENTS_AFTER: &str =
 pub(super) const SESSION_EVENTS_AFTER: &str =
     "SELECT number, at, project, session_id, node_id, code, message, array_id FROM events
      WHERE session_id = ?1 AND number > ?2 ORDER BY number LIMIT ?3";
+
+pub(super) const ARRAY_EVENTS_AFTER: &str =
+    "SELECT number, at, project, session_id, node_id, code, message, array_id FROM events
+     WHERE array_id = ?1 AND number > ?2 ORDER BY number LIMIT ?3";
 
 pub(super) const FIRST_EVENT_SINCE: &str =
     "SELECT number FROM events WHERE at >= ?1 ORDER BY at, number LIMIT 1";
@@ -118,40 +122,29 @@ pub(super) fn last_commit(connection: &Connection) -> Result<u64, StoreError> {
 
 pub(super) fn events(
     connection: &Connection,
+    of: EventScope,
     after: u64,
     limit: u32,
 ) -> Result<Vec<SiteEvent>, StoreError> {
     // No event has a number above what the column holds.
     let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let limit = limit.min(PAGE_LIMIT);
     let rows = Rows {
         connection,
         table: "events",
         act: "read events",
     };
-    rows.all(
-        EVENTS_AFTER,
-        params![after, limit.min(PAGE_LIMIT)],
-        event_of,
-    )
-}
-
-pub(super) fn session_events(
-    connection: &Connection,
-    session: SessionId,
-    after: u64,
-    limit: u32,
-) -> Result<Vec<SiteEvent>, StoreError> {
-    let after = i64::try_from(after).unwrap_or(i64::MAX);
-    let rows = Rows {
-        connection,
-        table: "events",
-        act: "read a session's events",
-    };
-    rows.all(
-        SESSION_EVENTS_AFTER,
-        params![session.to_string(), after, limit.min(PAGE_LIMIT)],
-        event_of,
-    )
+    match of {
+        EventScope::All => rows.all(EVENTS_AFTER, params![after, limit], event_of),
+        EventScope::Session(session) => {
+            let values = params![session.to_string(), after, limit];
+            rows.all(SESSION_EVENTS_AFTER, values, event_of)
+        }
+        EventScope::Array(array) => {
+            let values = params![array.to_string(), after, limit];
+            rows.all(ARRAY_EVENTS_AFTER, values, event_of)
+        }
+    }
 }
 
 pub(super) fn first_event_since(

@@ -82,7 +82,7 @@ fn mistakes_are_answered_with_what_would_be_right() {
         "insula run --memory 12q x.py",
         "insula run --time soon x.py",
         "insula run --name No_Good x.py",
-        "insula run --env NOVALUE x.py",
+        "insula run --env =value x.py",
         "insula run --mount /data x.py",
         "insula run --network all x.py",
         "insula run --memory -5 x.py",

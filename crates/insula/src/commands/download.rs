@@ -133,9 +133,12 @@ async fn of_array(
     if arguments.json {
         site.printer.json(&as_json(&directory, &returned))?;
     } else {
-        let count = returned.written.len();
-        site.printer
-            .note(&format!("{count} files came, those of element I into I/"));
+        let told = match returned.written.len() {
+            0 => "no files came".to_owned(),
+            1 => "1 file came, into the directory I/ of its element I".to_owned(),
+            count => format!("{count} files came, those of element I into I/"),
+        };
+        site.printer.note(&told);
     }
     Ok(code)
 }

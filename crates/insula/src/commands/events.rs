@@ -5,6 +5,7 @@ use crate::cli::Context;
 use crate::daemon::{Outage, Site};
 use crate::exit_codes;
 use crate::failure::Failure;
+use crate::named::Named;
 use crate::printer::{Printer, Tone, printable};
 use crate::times::local;
 use clap::Args;
@@ -27,8 +28,8 @@ pub(crate) struct EventsArguments {
     /// Go on with what happens, until ctrl-C
     #[arg(short, long)]
     follow: bool,
-    /// Only events of this session, by name or id
-    #[arg(short, long, value_name = "SESSION")]
+    /// Only events of this session or array (with its elements), by name or id
+    #[arg(short, long, value_name = "SESSION|ARRAY")]
     session: Option<String>,
     /// Only what happened in this last length of time, such as 10m, or since an instant
     /// [default: 1h; with --session all of it; with --follow only what is new]
@@ -42,6 +43,7 @@ pub(crate) struct EventsArguments {
 fn help() -> String {
     format!(
         "Examples:\n  insula events --since 10m\n  insula events -f --session train\n  \
+         insula events --session sweep\n  \
          insula events --since 2026-11-21T08:00:00Z --json | jq -r .code\n\n\
          A follower that loses its connection goes on where it was: no event is lost or told \
          twice.\n\n{}",
@@ -64,37 +66,67 @@ impl EventsArguments {
 pub(crate) async fn events(context: Context, arguments: EventsArguments) -> Result<u8, Failure> {
     let Context { printer, settings } = context;
     let site = Site::open(settings, &printer).await?;
-    // The id, since the name may pass on to another session while we follow.
-    let session = match &arguments.session {
-        Some(name) => Some(
-            site.call(async |client| client.session(name).await)
-                .await?
-                .id,
-        ),
-        None => None,
+    let about = match &arguments.session {
+        Some(name) => About::of(Named::find(&site, name).await?),
+        None => About::default(),
     };
     let out = Out {
         printer: &printer,
         json: arguments.json,
     };
-    let until = history(&site, &arguments, session.as_deref(), out).await?;
+    let until = history(&site, &arguments, &about, out).await?;
     if arguments.follow {
-        follow(&site, session, until, out).await?;
+        follow(&site, &about, until, out).await?;
     }
     Ok(exit_codes::SUCCESS)
+}
+
+/// What is asked about, by its id, since a name may pass on while we follow; all if neither.
+#[derive(Debug, Default)]
+struct About {
+    session: Option<String>,
+    array: Option<String>,
+}
+
+impl About {
+    fn of(named: Named) -> Self {
+        match named {
+            Named::Session(session) => Self {
+                session: Some(session.id),
+                array: None,
+            },
+            Named::Array(array) => Self {
+                session: None,
+                array: Some(array.id),
+            },
+        }
+    }
+
+    /// It was removed while nobody was connected.
+    fn is_gone(&self, code: ProblemCode) -> bool {
+        (self.session.is_some() && code == ProblemCode::NoSuchSession)
+            || (self.array.is_some() && code == ProblemCode::NoSuchArray)
+    }
+
+    /// The last event about it.
+    fn is_last(&self, code: &str) -> bool {
+        (self.session.is_some() && code == "session.removed")
+            || (self.array.is_some() && code == "array.removed")
+    }
 }
 
 /// Prints what is kept; returns the number up to which everything was looked at.
 async fn history(
     site: &Site,
     arguments: &EventsArguments,
-    session: Option<&str>,
+    about: &About,
     out: Out<'_>,
 ) -> Result<u64, Failure> {
     let mut query = EventPageQuery {
         after: None,
         since: arguments.since(),
-        session: session.map(str::to_owned),
+        session: about.session.clone(),
+        array: about.array.clone(),
         limit: Some(PAGE_LIMIT),
     };
     loop {
@@ -113,23 +145,18 @@ async fn history(
     }
 }
 
-/// Prints what happens after `after`, for ever, or until the session that it is about is gone.
-async fn follow(
-    site: &Site,
-    session: Option<String>,
-    mut after: u64,
-    out: Out<'_>,
-) -> Result<(), Failure> {
+/// Prints what happens after `after`, for ever, or until what it is about is gone.
+async fn follow(site: &Site, about: &About, mut after: u64, out: Out<'_>) -> Result<(), Failure> {
     let mut outage = Outage::default();
     loop {
         let query = EventQuery {
             after: Some(after),
-            session: session.clone(),
-            array: None,
+            session: about.session.clone(),
+            array: about.array.clone(),
         };
         let mut stream = match site.client().events(&query).await {
             Ok(stream) => stream,
-            Err(ClientError::Problem(problem)) if is_gone(problem.code, session.as_ref()) => {
+            Err(ClientError::Problem(problem)) if about.is_gone(problem.code) => {
                 return Ok(());
             }
             Err(error) => {
@@ -151,16 +178,11 @@ async fn follow(
                 after = event.number;
                 out.print(&event)?;
             }
-            if session.is_some() && event.code == "session.removed" {
+            if about.is_last(&event.code) {
                 return Ok(());
             }
         }
     }
-}
-
-/// The one session that was followed was removed while nobody was connected.
-fn is_gone(code: ProblemCode, session: Option<&String>) -> bool {
-    session.is_some() && code == ProblemCode::NoSuchSession
 }
 
 /// Where and how events are printed.
@@ -180,9 +202,12 @@ impl Out<'_> {
     }
 
     fn text(self, event: &PublicEvent) -> String {
-        let (session, node) = (&event.session_name, &event.node_name);
-        let ids = [session, &event.session, node, &event.node];
-        let what = ids.into_iter().flatten().next();
+        // Of an element the session's name says it all.
+        let session = [&event.session_name, &event.session];
+        let array = [&event.array_name, &event.array];
+        let node = [&event.node_name, &event.node];
+        let what = [session, array, node].into_iter().flatten();
+        let what = what.flatten().next();
         let what = what.map_or("-", String::as_str);
         let paint = |tone, text: &str| self.printer.paint(tone, &printable(text));
         format!(
@@ -223,6 +248,7 @@ mod tests {
             session: Some("0000000000001".to_owned()),
             array: None,
             session_name: Some("train".to_owned()),
+            array_name: None,
             node: None,
             node_name: None,
             code: "session.running".to_owned(),
@@ -231,9 +257,15 @@ mod tests {
         let named = out.text(&event);
         event.session_name = None;
         let gone = out.text(&event);
-        insta::assert_snapshot!(format!("{named}\n{gone}"), @r"
+        event.session = None;
+        event.array = Some("0000000000009".to_owned());
+        event.array_name = Some("sweep".to_owned());
+        event.code = "array.created".to_owned();
+        let array = out.text(&event);
+        insta::assert_snapshot!(format!("{named}\n{gone}\n{array}"), @r"
         no time  session.running       train  it runs well
         no time  session.running       0000000000001  it runs well
+        no time  array.created         sweep  it runs well
         ");
     }
 }

@@ -9,6 +9,7 @@ use crate::relay::{Keys, Relay, Relayed};
 use crate::settings::Environment;
 use crate::signals::Leaving;
 use crate::terminal::{self, Raw};
+use crate::variables::{self, Variable, with_values};
 use clap::{ArgAction, Args};
 use client::ClientError;
 use public_api::{ExecOrder, ProcessEnd};
@@ -57,9 +58,9 @@ pub(crate) struct ExecArguments {
     /// Leave it running and return once it runs; its output is thrown away
     #[arg(short, long, conflicts_with_all = ["interactive", "terminal"])]
     detach: bool,
-    /// Set a variable in its environment; may be given more than once
-    #[arg(short, long, value_name = "NAME=VALUE", value_parser = arguments::variable, action = ArgAction::Append)]
-    env: Vec<(String, String)>,
+    /// Set a variable in its environment, or by its NAME pass ours on; may be given more than once
+    #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = variables::variable, action = ArgAction::Append)]
+    env: Vec<Variable>,
     /// Working directory inside [default: the session's]
     #[arg(short, long, value_name = "PATH", value_parser = arguments::absolute_inside)]
     workdir: Option<String>,
@@ -75,7 +76,7 @@ pub(crate) struct ExecArguments {
 pub(crate) async fn exec(context: Context, arguments: ExecArguments) -> Result<u8, Failure> {
     let Context { printer, settings } = context;
     expect_terminal(arguments.terminal)?;
-    let order = order_of(&arguments, &settings.environment);
+    let order = order_of(&arguments, &settings.environment)?;
     let site = Site::open(settings, &printer).await?;
     let session = arguments.session.as_str();
     let mut leaving = Leaving::listen()?;
@@ -174,12 +175,13 @@ pub(super) fn with_terminal_kind(
     Some(("TERM".to_owned(), kind.to_owned()))
 }
 
-fn order_of(arguments: &ExecArguments, environment: &Environment) -> ExecOrder {
-    let kind = with_terminal_kind(&arguments.env, environment);
+fn order_of(arguments: &ExecArguments, environment: &Environment) -> Result<ExecOrder, Failure> {
+    let env = with_values(&arguments.env, environment)?;
+    let kind = with_terminal_kind(&env, environment);
     let kind = kind.filter(|_| arguments.terminal);
-    ExecOrder {
+    Ok(ExecOrder {
         command: arguments.command.clone(),
-        env: arguments.env.iter().cloned().chain(kind).collect(),
+        env: env.into_iter().chain(kind).collect(),
         workdir: arguments.workdir.clone(),
         user: arguments
             .user
@@ -188,7 +190,7 @@ fn order_of(arguments: &ExecArguments, environment: &Environment) -> ExecOrder {
         terminal: arguments.terminal.then(terminal::size),
         stdin: arguments.interactive,
         detach: arguments.detach,
-    }
+    })
 }
 
 /// Says why it ended, unless the exit code says it all.

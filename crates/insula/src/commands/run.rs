@@ -28,6 +28,7 @@ use crate::failure::Failure;
 use crate::pack::Manifest;
 use crate::printer::shown;
 use crate::standard_input;
+use crate::variables::{self, Variable, with_values};
 use clap::{ArgAction, Args, ValueEnum};
 use domain::amounts::show_decimal;
 use public_api::{CreateSession, KindView, MountView, NetworkView, ProblemCode, SessionView};
@@ -57,16 +58,18 @@ Ctrl-C sends SIGINT to the command; pressed again it stops the session, a third 
 With --array or --sweep the first only asks, since it would be for all of them.
 A closed terminal leaves the session running.
 With --retry nothing is passed on standard input: it cannot be read twice. Nor with --array and
---sweep: nobody writes to many at once.
+--sweep: nobody writes to many at once. What is interrupted, stopped, or ended by --time or by a
+full disk is not tried again, nor a command that cannot be run.
 
 Exit codes:
   0-255  the command's own
+    123  it did not run: what it waited for (--after) did not end as it had to
     124  the time limit of --time ended it
     125  Insula failed, or the command line is wrong
     126  the command cannot be run
     127  the command was not found
   128+n  signal n ended the command; 137 also when it ran out of memory
-With --array or --sweep: 0 if all succeeded, else 1; 125 as above";
+With --array or --sweep: 0 if all succeeded and the table was written, else 1; 125 as above";
 
 /// Run a script or a command in a session.
 ///
@@ -122,9 +125,9 @@ pub(crate) struct RunArguments {
     /// What it can reach [default: host on a local site]
     #[arg(long, value_enum)]
     network: Option<NetworkChoice>,
-    /// Set a variable in its environment; may be given more than once
-    #[arg(short, long, value_name = "NAME=VALUE", value_parser = arguments::variable, action = ArgAction::Append)]
-    env: Vec<(String, String)>,
+    /// Set a variable in its environment, or by its NAME pass ours on; may be given more than once
+    #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = variables::variable, action = ArgAction::Append)]
+    env: Vec<Variable>,
     /// Working directory inside [default: /work, where uploaded files are; the image's if none are]
     #[arg(short, long, value_name = "PATH", value_parser = arguments::absolute_inside)]
     workdir: Option<String>,
@@ -357,7 +360,8 @@ fn order_of(
         .map(|mount| absolute_mount(mount, directory))
         .collect();
     let config = &settings.config;
-    let kind_of_terminal = with_terminal_kind(&arguments.env, &settings.environment);
+    let env = with_values(&arguments.env, &settings.environment)?;
+    let kind_of_terminal = with_terminal_kind(&env, &settings.environment);
     let kind_of_terminal = kind_of_terminal.filter(|_| arguments.terminal);
     let entrypoint = arguments.entrypoint.clone().map(|words| words.0);
     let uploaded = job.upload.as_ref().map(|_| "/work".to_owned());
@@ -369,12 +373,7 @@ fn order_of(
         entrypoint: entrypoint.or(job.is_script.then(Vec::new)),
         user: arguments.user.clone(),
         root: arguments.root,
-        env: arguments
-            .env
-            .iter()
-            .cloned()
-            .chain(kind_of_terminal)
-            .collect(),
+        env: env.into_iter().chain(kind_of_terminal).collect(),
         workdir: arguments.workdir.clone().or(uploaded),
         cpu: arguments
             .cpu

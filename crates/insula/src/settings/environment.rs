@@ -36,10 +36,16 @@ impl Environment {
         }
     }
 
+    /// A variable that is set, perhaps empty.
+    pub(crate) fn raw(&self, name: &str) -> Option<&OsStr> {
+        self.variables
+            .get(OsStr::new(name))
+            .map(OsString::as_os_str)
+    }
+
     /// A variable that is set and not empty.
     pub(crate) fn get(&self, name: &str) -> Option<&OsStr> {
-        let value = self.variables.get(OsStr::new(name))?;
-        (!value.is_empty()).then_some(value.as_os_str())
+        self.raw(name).filter(|value| !value.is_empty())
     }
 
     /// A variable that is set, not empty, and text.

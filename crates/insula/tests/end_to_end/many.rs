@@ -208,8 +208,9 @@ fn elements_know_their_index_and_come_before_what_waits_for_them() {
     assert!(good.status.success(), "{}", told(&good));
     assert_eq!(text(&good.stdout), "after\n");
     let bad = after("bad", "first");
-    assert_eq!(bad.status.code(), Some(130), "{}", told(&bad));
-    assert!(text(&bad.stderr).contains("first"), "{}", told(&bad));
+    assert_eq!(bad.status.code(), Some(123), "{}", told(&bad));
+    let said = "`first.6`, for whose success it waited, ended as failed";
+    assert!(text(&bad.stderr).contains(said), "{}", told(&bad));
     let any = after("any", "first:ended");
     assert!(any.status.success(), "{}", told(&any));
     let logs = site.ok(&["logs", "first"]);

@@ -2,6 +2,7 @@
 
 use super::derive::{ended_at, main_started};
 use super::site::{ATTEMPT_LIMIT, Site};
+use super::{Answer, Refusal, RequestToken};
 use domain::{
     Cause, Intention, MemberState, NodeLostPolicy, Now, Outcome, PastAttempt, SessionId,
     SessionRecord, Timestamp,
@@ -113,6 +114,29 @@ impl Site {
         entry.timer = None;
         self.out.place = true;
         self.note_session(id, now, "session.requeued", message);
+    }
+
+    /// Takes back what attempts are left: whoever interrupts a command wants no other one, though
+    /// to its node it looks like a failure. What a lost node brings about is left as it is.
+    pub(super) fn end_retries(&mut self, token: RequestToken, session: SessionId, now: Now) {
+        let refusal = match self.session(session) {
+            None => Some(Refusal::NoSuchSession { session }),
+            Some(record) if !record.state.is_living() => Some(Refusal::HasEnded { session }),
+            Some(_) => None,
+        };
+        if let Some(refusal) = refusal {
+            self.answer(token, Answer::Refused { refusal });
+            return;
+        }
+        let record = &self.sessions[&session].record;
+        if record.retry.used < record.retry.limit {
+            let name = record.shown_name();
+            let record = self.record_mut(session);
+            record.retry.limit = record.retry.used;
+            let message = format!("session {name} was interrupted: it gets no further attempt");
+            self.note_session(session, now, "session.last-attempt", message);
+        }
+        self.answer(token, Answer::Accepted { session });
     }
 
     /// Lets those wait for a place whose pause is over.

@@ -252,6 +252,7 @@ impl Site {
                 session,
                 order,
             } => self.stop(token, session, order, now),
+            EventKind::EndRetries { token, session } => self.end_retries(token, session, now),
             EventKind::Remove {
                 token,
                 session,

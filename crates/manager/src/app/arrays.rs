@@ -9,13 +9,12 @@ use crate::app::SiteService;
 use crate::app::list::{
     DEFAULT_LIMIT, array_cursor_text, check_limit, check_name_filter, parse_place,
 };
-use crate::app::problems::{field, refused};
+use crate::app::problems::{array_has_ended, field};
 use crate::app::resolve::{history_owner, may_see};
 use crate::app::stop::{Living, accepted, checked_order, plain_order};
 use crate::leader::Request;
 use database::{ArrayHistoryQuery, ElementScope};
 use domain::{ArrayId, ArrayRecord, SessionName, SessionRecord};
-use lifecycle::manager::Refusal;
 use public_api::{
     ArrayPage, ArrayQuery, ArrayView, Caller, ElementPage, ElementQuery, PAGE_LIMIT, Problem,
     ProblemCode, StopSession, ThrottleOrder,
@@ -156,7 +155,7 @@ impl SiteService {
     ) -> Result<ArrayView, Problem> {
         check_throttle(order.throttle)?;
         let record = self.resolve_array(caller, array).await?;
-        self.check_array_lives(record.id)?;
+        self.check_array_lives(&record)?;
         let request = Request::Throttle(record.id, order.throttle);
         accepted(self.manager.leader.request(request).await?)?;
         self.show_array_now(&record).await
@@ -170,7 +169,7 @@ impl SiteService {
     ) -> Result<ArrayView, Problem> {
         let order = checked_order(caller, &order)?;
         let record = self.resolve_array(caller, array).await?;
-        self.check_array_lives(record.id)?;
+        self.check_array_lives(&record)?;
         let request = Request::StopArray(record.id, order);
         accepted(self.manager.leader.request(request).await?)?;
         self.show_array_now(&record).await
@@ -189,8 +188,8 @@ impl SiteService {
             .read(|view| view.is_array_living(record.id));
         if lives && living == Living::Refuse {
             let detail = format!("elements of the array {} have not ended", record.name);
-            return Err(Problem::new(ProblemCode::WrongState, detail)
-                .hint("stop it first, or use `insula rm --force`"));
+            let hint = format!("`insula rm --force {}` stops them first", record.name);
+            return Err(Problem::new(ProblemCode::WrongState, detail).hint(hint));
         }
         let before = self.show_one_array(&record).await?;
         let request = Request::RemoveArray(record.id, plain_order(&caller.user));
@@ -203,11 +202,12 @@ impl SiteService {
     }
 
     /// Said here, because the core no longer knows of arrays that ended long ago.
-    pub(crate) fn check_array_lives(&self, array: ArrayId) -> Result<(), Problem> {
-        if self.manager.shared.read(|view| view.is_array_living(array)) {
+    pub(crate) fn check_array_lives(&self, array: &ArrayRecord) -> Result<(), Problem> {
+        let shared = &self.manager.shared;
+        if shared.read(|view| view.is_array_living(array.id)) {
             return Ok(());
         }
-        Err(refused(&Refusal::ArrayHasEnded { array }))
+        Err(array_has_ended(array.name.as_str()))
     }
 
     /// An array as it is now; as it was if it is gone by now.

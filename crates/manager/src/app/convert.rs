@@ -252,6 +252,7 @@ fn cause_code(cause: &Cause) -> &'static str {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EventNames {
     pub(crate) session: Option<String>,
+    pub(crate) array: Option<String>,
     pub(crate) node: Option<String>,
 }
 
@@ -259,9 +260,11 @@ impl EventNames {
     /// As a view shows them.
     pub(crate) fn of(event: &SiteEvent, view: &View) -> Self {
         let session = event.session.and_then(|id| view.sessions.get(&id));
+        let array = event.array.and_then(|id| view.array(id));
         let node = event.node.and_then(|id| view.nodes.get(&id));
         Self {
             session: session.map(|record| record.shown_name()),
+            array: array.map(|record| record.name.to_string()),
             node: node.map(|record| record.name.clone()),
         }
     }
@@ -274,6 +277,7 @@ pub(crate) fn public_event(event: &SiteEvent, names: EventNames) -> PublicEvent 
         session: event.session.map(|id| id.to_string()),
         array: event.array.map(|id| id.to_string()),
         session_name: names.session,
+        array_name: names.array,
         node: event.node.map(|id| id.to_string()),
         node_name: names.node,
         code: event.code.clone(),

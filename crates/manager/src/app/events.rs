@@ -6,6 +6,7 @@ use crate::app::problems::field;
 use crate::app::{SiteService, stream_of};
 use crate::leader::LeaderHandle;
 use crate::shared::LeaderError;
+use database::EventScope;
 use domain::{ArrayId, SessionId, Timestamp};
 use lifecycle::rows::SiteEvent;
 use public_api::{
@@ -81,16 +82,20 @@ impl SiteService {
             let detail = format!("{limit} is not between 1 and {PAGE_LIMIT}");
             return Err(field("limit", detail));
         }
-        let session = match &query.session {
-            Some(session) => Some(self.resolve(caller, session).await?.id),
-            None => None,
+        let of = match (&query.session, &query.array) {
+            (None, None) => EventScope::All,
+            (Some(session), None) => EventScope::Session(self.resolve(caller, session).await?.id),
+            (None, Some(array)) => EventScope::Array(self.resolve_array(caller, array).await?.id),
+            (Some(_), Some(_)) => {
+                return Err(field("array", "not beside `session`: ask for one of them"));
+            }
         };
         // Read before the store is: up to here nothing can be missing on the page.
         let newest = self.newest_event();
         let since = query.since.as_deref().map(since).transpose()?;
         let leader = &self.manager.leader;
         let after = query.after.unwrap_or(0);
-        let found = read_page(leader, session, after, since, limit).await?;
+        let found = read_page(leader, of, after, since, limit).await?;
         let more = found.len() == usize::try_from(limit).expect("a small limit");
         let last = found.last().map(|event| event.number);
         let looked_until = match last {
@@ -132,31 +137,44 @@ impl SiteService {
                 .collect()
         });
         let unnamed = named.iter().filter(|(_, names)| names.session.is_none());
-        let unnamed: BTreeSet<SessionId> = unnamed.filter_map(|(event, _)| event.session).collect();
-        if unnamed.is_empty() {
+        let sessions: BTreeSet<SessionId> =
+            unnamed.filter_map(|(event, _)| event.session).collect();
+        let unnamed = named.iter().filter(|(_, names)| names.array.is_none());
+        let arrays: BTreeSet<ArrayId> = unnamed.filter_map(|(event, _)| event.array).collect();
+        if sessions.is_empty() && arrays.is_empty() {
             return Ok(named);
         }
         let read = move |store: &mut dyn database::Store| {
-            let mut found = BTreeMap::new();
-            for id in unnamed {
+            let mut found = (BTreeMap::new(), BTreeMap::new());
+            for id in sessions {
                 let record = store.session(id)?;
-                found.extend(record.map(|record| (id, record.shown_name())));
+                found
+                    .0
+                    .extend(record.map(|record| (id, record.shown_name())));
+            }
+            for id in arrays {
+                let record = store.array(id)?;
+                found
+                    .1
+                    .extend(record.map(|record| (id, record.name.to_string())));
             }
             Ok(found)
         };
-        let found = self.manager.leader.read(read).await?;
+        let (sessions, arrays) = self.manager.leader.read(read).await?;
         for (event, names) in &mut named {
-            let stored = event.session.and_then(|id| found.get(&id).cloned());
-            names.session = names.session.take().or(stored);
+            let session = event.session.and_then(|id| sessions.get(&id).cloned());
+            names.session = names.session.take().or(session);
+            let array = event.array.and_then(|id| arrays.get(&id).cloned());
+            names.array = names.array.take().or(array);
         }
         Ok(named)
     }
 }
 
-/// Events from the store, of one session or of all.
+/// Events from the store.
 async fn read_page(
     leader: &LeaderHandle,
-    session: Option<SessionId>,
+    of: EventScope,
     after: u64,
     since: Option<Timestamp>,
     limit: u32,
@@ -169,10 +187,7 @@ async fn read_page(
                 None => return Ok(Vec::new()),
             }
         }
-        match session {
-            Some(session) => store.session_events(session, after, limit),
-            None => store.events(after, limit),
-        }
+        store.events(of, after, limit)
     };
     leader.read(read).await
 }
@@ -218,7 +233,9 @@ impl Watcher {
         loop {
             let after = self.after;
             let leader = &self.service.manager.leader;
-            let page = match leader.read(move |store| store.events(after, PAGE)).await {
+            let read =
+                move |store: &mut dyn database::Store| store.events(EventScope::All, after, PAGE);
+            let page = match leader.read(read).await {
                 Ok(page) => page,
                 Err(error) => {
                     let _sent = self.out.send(Err(error.into())).await;

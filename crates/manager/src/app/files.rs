@@ -4,7 +4,7 @@ use crate::app::SiteService;
 use crate::app::problems::{kept_for, of_node};
 use domain::MemberState;
 use futures::StreamExt;
-use node_api::DownloadRequest;
+use node_api::{DownloadRequest, NodeError};
 use public_api::{ByteStream, Caller, FilesQuery, Problem, ProblemCode};
 
 impl SiteService {
@@ -25,15 +25,16 @@ impl SiteService {
         let Some(main) = record.main_of(attempt) else {
             if let Some(attempt) = query.attempt {
                 let detail = format!("session {} has no attempt {attempt}", record.shown_name());
-                return Err(Problem::new(ProblemCode::NoSuchFile, detail)
-                    .hint("`insula show SESSION` lists its attempts"));
+                let hint = format!("`insula show {}` lists its attempts", record.shown_name());
+                return Err(Problem::new(ProblemCode::NoSuchFile, detail).hint(hint));
             }
             let detail = format!(
                 "session {} is {} and has no files",
                 record.shown_name(),
                 record.state.word()
             );
-            return Err(Problem::new(ProblemCode::WrongState, detail));
+            let hint = format!("`insula why {}` tells why", record.shown_name());
+            return Err(Problem::new(ProblemCode::WrongState, detail).hint(hint));
         };
         if main.state == MemberState::Gone {
             let detail = format!(
@@ -48,10 +49,14 @@ impl SiteService {
             path: query.path,
             changed_only: query.changed,
         };
-        let bytes = api
-            .download(request)
-            .await
-            .map_err(|error| of_node(&error))?;
+        let bytes = api.download(request).await.map_err(|error| {
+            let problem = of_node(&error);
+            if !matches!(error, NodeError::NotFound { .. }) {
+                return problem;
+            }
+            let name = record.shown_name();
+            problem.hint(format!("`insula download {name}` brings all that is there"))
+        })?;
         Ok(bytes
             .map(|part| part.map_err(|error| of_node(&error)))
             .boxed())

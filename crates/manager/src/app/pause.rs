@@ -1,7 +1,7 @@
 //! Sessions that stand still, and go on.
 
 use crate::app::SiteService;
-use crate::app::problems::refused;
+use crate::app::problems::has_ended;
 use crate::app::stop::accepted;
 use crate::clock;
 use crate::leader::Request;
@@ -19,8 +19,7 @@ impl SiteService {
         let record = self.resolve(caller, session).await?;
         if !record.state.is_living() {
             // Said here, because the core no longer knows of sessions that ended long ago.
-            let session = record.id;
-            return Err(refused(&Refusal::HasEnded { session }));
+            return Err(has_ended(&record.shown_name()));
         }
         let request = match hold {
             Hold::Pause => Request::Pause(record.id, order(caller)),
@@ -42,7 +41,7 @@ impl SiteService {
         hold: Hold,
     ) -> Result<ArrayView, Problem> {
         let record = self.resolve_array(caller, array).await?;
-        self.check_array_lives(record.id)?;
+        self.check_array_lives(&record)?;
         let request = match hold {
             Hold::Pause => Request::PauseArray(record.id, order(caller)),
             Hold::Resume => Request::ResumeArray(record.id, caller.user.clone()),

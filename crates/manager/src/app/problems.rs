@@ -82,11 +82,9 @@ pub(crate) fn refused(refusal: &Refusal) -> Problem {
             Problem::new(ProblemCode::WrongState, detail).hint("name the array when it is made")
         }
         Refusal::NoSuchArray { array } => no_such_array(&array.to_string()),
-        Refusal::ArrayHasEnded { .. } => Problem::new(ProblemCode::WrongState, detail)
-            .hint("`insula show ARRAY` tells how its elements ended"),
+        Refusal::ArrayHasEnded { array } => array_has_ended(&array.to_string()),
         Refusal::NotUnclaimed { .. } => Problem::new(ProblemCode::NoSuchMember, detail),
-        Refusal::HasEnded { .. } => Problem::new(ProblemCode::WrongState, detail)
-            .hint("`insula why SESSION` tells how it ended"),
+        Refusal::HasEnded { session } => has_ended(&session.to_string()),
         Refusal::NotRunning { .. } => Problem::new(ProblemCode::WrongState, detail)
             .hint("a session can be paused while it runs"),
         Refusal::NoneRuns { .. } => Problem::new(ProblemCode::WrongState, detail)
@@ -99,6 +97,20 @@ pub(crate) fn refused(refusal: &Refusal) -> Problem {
             .hint("remove images with `insula image rm` and `insula image prune`"),
         Refusal::SiteFull { .. } => Problem::new(ProblemCode::SiteFull, detail),
     }
+}
+
+/// Too late; told with its name or, where nobody knows that, its id.
+pub(crate) fn has_ended(session: &str) -> Problem {
+    let detail = format!("session {session} has ended");
+    let hint = format!("`insula why {session}` tells how it ended");
+    Problem::new(ProblemCode::WrongState, detail).hint(hint)
+}
+
+/// The same of an array.
+pub(crate) fn array_has_ended(array: &str) -> Problem {
+    let detail = format!("all elements of array {array} have ended");
+    let hint = format!("`insula show {array}` tells how its elements ended");
+    Problem::new(ProblemCode::WrongState, detail).hint(hint)
 }
 
 /// For how long `what` (with its verb) is there.

@@ -106,7 +106,21 @@ impl SiteService {
             }
         };
         let request = JoinRequest { member, process };
-        let input = input.filter_map(|message| std::future::ready(input_of(message)));
+        let ends_retries = matches!(request.process, JoinedProcess::Main { .. });
+        let service = self.clone();
+        let id = record.id;
+        let input = input.filter_map(move |message| {
+            let service = service.clone();
+            async move {
+                if ends_retries && is_last_attempt(&message) {
+                    // A signal that comes all the same does less harm than none.
+                    if let Err(problem) = service.end_retries(id).await {
+                        tracing::warn!(session.id = %id, "its attempts go on: {problem}");
+                    }
+                }
+                input_of(message)
+            }
+        });
         let joined = self.node(node)?.join(request, input.boxed()).await;
         let output = joined.map_err(|error| of_join(&error, &record))?;
         Ok(output
@@ -148,6 +162,10 @@ fn of_join(error: &NodeError, record: &SessionRecord) -> Problem {
         | NodeError::PathRefused { .. }
         | NodeError::Failed { .. } => of_node(error),
     }
+}
+
+fn is_last_attempt(message: &ClientMessage) -> bool {
+    matches!(message, ClientMessage::Control(ProcessControl::Signal(order)) if order.last_attempt)
 }
 
 /// What a message asks of the process; orders are not for it.

@@ -1,7 +1,7 @@
 //! Stopping, removing and signalling sessions.
 
 use crate::app::SiteService;
-use crate::app::problems::{field, of_node, refused};
+use crate::app::problems::{field, has_ended, of_node, refused};
 use crate::clock;
 use crate::leader::Request;
 use domain::{MemberState, SessionId, SessionRecord, Span, StopOrder};
@@ -61,8 +61,7 @@ impl SiteService {
         let record = self.resolve(caller, session).await?;
         if !record.state.is_living() {
             // Said here, because the core no longer knows of sessions that ended long ago.
-            let session = record.id;
-            return Err(refused(&Refusal::HasEnded { session }));
+            return Err(has_ended(&record.shown_name()));
         }
         self.order_stop(record.id, checked).await?;
         self.show_now(&record).await
@@ -77,6 +76,18 @@ impl SiteService {
         accepted(self.manager.leader.request(request).await?)
     }
 
+    /// Durable before the signal is sent: what that brings about is no failure to be tried again.
+    pub(crate) async fn end_retries(&self, session: SessionId) -> Result<(), Problem> {
+        let request = Request::EndRetries(session);
+        match self.manager.leader.request(request).await? {
+            // Then there is nothing to be tried again.
+            Answer::Refused {
+                refusal: Refusal::HasEnded { .. },
+            } => Ok(()),
+            answer => accepted(answer),
+        }
+    }
+
     pub(crate) async fn remove_session(
         &self,
         caller: &Caller,
@@ -86,8 +97,9 @@ impl SiteService {
         let record = self.resolve(caller, session).await?;
         if record.state.is_living() && living == Living::Refuse {
             let detail = format!("session {} is {}", record.shown_name(), record.state.word());
-            return Err(Problem::new(ProblemCode::WrongState, detail)
-                .hint("stop it first, or use `insula rm --force`"));
+            let name = record.shown_name();
+            let hint = format!("`insula rm --force {name}` stops it first");
+            return Err(Problem::new(ProblemCode::WrongState, detail).hint(hint));
         }
         let request = Request::Remove(record.id, plain_order(&caller.user));
         accepted(self.manager.leader.request(request).await?)?;
@@ -118,10 +130,12 @@ impl SiteService {
         let record = self.resolve(caller, session).await?;
         let main = record.members.first();
         let Some(main) = main.filter(|main| has_command(&main.state)) else {
-            let detail = format!("session {} is {}", record.shown_name(), record.state.word());
-            return Err(Problem::new(ProblemCode::WrongState, detail));
+            return Err(is_now(&record, record.state.word()));
         };
         let api = self.node(main.node)?;
+        if order.last_attempt {
+            self.end_retries(record.id).await?;
+        }
         let request = SignalRequest {
             member: main.id,
             signal,
@@ -129,16 +143,24 @@ impl SiteService {
         api.signal(request).await.map_err(|error| match error {
             // It is being prepared: the node may not have begun.
             NodeError::UnknownMember { .. } if main.state == MemberState::Preparing => {
-                Problem::new(ProblemCode::WrongState, error.to_string())
+                is_now(&record, record.state.word())
             }
             // Its command has ended, which the view will tell in a moment.
-            NodeError::WrongState { state, .. } => {
-                let detail = format!("session {} is {state}", record.shown_name());
-                Problem::new(ProblemCode::WrongState, detail)
-            }
+            NodeError::WrongState { state, .. } => is_now(&record, &state),
             _ => of_node(&error),
         })
     }
+}
+
+/// It has no command to which a signal could be sent.
+fn is_now(record: &SessionRecord, state: &str) -> Problem {
+    let name = record.shown_name();
+    let hint = format!("`insula show {name}` tells where it is");
+    Problem::new(
+        ProblemCode::WrongState,
+        format!("session {name} is {state}"),
+    )
+    .hint(hint)
 }
 
 /// Whether a member may have a command that runs. One that is on its node may: its output can be

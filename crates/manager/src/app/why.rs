@@ -8,8 +8,8 @@ use crate::app::convert::{node_name, reason, shortened, time_text};
 use crate::clock;
 use domain::amounts::show_bytes;
 use domain::{
-    Cause, ExitHow, ExitRecord, Intention, LimitsReached, MemberState, NodeId, NodeRecord, Outcome,
-    SessionRecord, SessionState, SlotName, Span, Timestamp,
+    Cause, ExitHow, ExitRecord, FailedDependency, Intention, LimitsReached, MemberState, NodeId,
+    NodeRecord, Outcome, SessionRecord, SessionState, SlotName, Span, Timestamp,
 };
 use guest_api::files::LOG_LIMIT_BYTES;
 use held::{held_back, past_lines};
@@ -401,10 +401,16 @@ fn remedy(outcome: &Outcome, record: &SessionRecord) -> Option<String> {
             let twice = Span(limit.0.saturating_mul(2));
             Some(format!("give it more time: `--time {twice}`"))
         }
+        Outcome::Cancelled {
+            dependency: Some(FailedDependency { name, .. }),
+            ..
+        } => Some(format!("`insula why {name}` tells how that came")),
         Outcome::Failed { .. }
         | Outcome::Succeeded
         | Outcome::Stopped { .. }
-        | Outcome::Cancelled { .. }
+        | Outcome::Cancelled {
+            dependency: None, ..
+        }
         | Outcome::Lost { .. } => None,
     }
 }

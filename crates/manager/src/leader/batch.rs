@@ -62,6 +62,7 @@ impl Leader {
                     Request::RemoveArray(array, _) => events.extend(self.recall_array(*array)),
                     Request::Create(_)
                     | Request::Stop(..)
+                    | Request::EndRetries(_)
                     | Request::Pause(..)
                     | Request::Resume(..)
                     | Request::PauseArray(..)
@@ -169,6 +170,7 @@ fn event_of(request: Request, token: RequestToken) -> EventKind {
             session,
             order,
         },
+        Request::EndRetries(session) => EventKind::EndRetries { token, session },
         Request::Remove(session, order) => EventKind::Remove {
             token,
             session,

@@ -496,6 +496,7 @@ impl Service for Fake {
             session: Some("one".to_owned()),
             array: None,
             session_name: Some("a".to_owned()),
+            array_name: None,
             node: None,
             node_name: None,
             code: "session.running".to_owned(),

@@ -88,7 +88,7 @@ async fn what_goes_wrong_is_told_before_the_upgrade_after_the_order_and_later() 
     let site = Site::start().await;
     let (mut reader, mut writer) = site.http().exec("one", exec("sh")).await.expect("runs");
     next(&mut reader).await.expect("well");
-    let signal = SignalOrder { signal: 2 };
+    let signal = SignalOrder::plain(2);
     let signal = ClientMessage::Control(ProcessControl::Signal(signal));
     writer.send(signal).await.expect("it is there");
     let broken = next(&mut reader).await.expect_err("it is told");

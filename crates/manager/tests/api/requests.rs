@@ -57,7 +57,7 @@ async fn each_act_of_the_client_reaches_the_service() {
         client.remove("one", true).await.expect("remove");
         assert_eq!(site.fake.last_asked(), "remove one true");
         client
-            .signal("one", SignalOrder { signal: 2 })
+            .signal("one", SignalOrder::plain(2))
             .await
             .expect("signal");
         assert_eq!(site.fake.last_asked(), "signal one 2");

@@ -45,7 +45,7 @@ async fn a_session_waits_for_others_and_is_cancelled_in_vain() {
         ("cancelled", "dependency_failed")
     );
     assert!(outcome.reason.contains("`first`"), "{}", outcome.reason);
-    assert_eq!((outcome.exit_code, vain.attempt), (130, 0));
+    assert_eq!((outcome.exit_code, vain.attempt), (123, 0));
     // Of what has ended, the outcome decides at once; and it stays when the row is gone.
     let late = site
         .create(after("first", AfterNeed::Succeeded, &["true"]))

@@ -4,8 +4,8 @@ use crate::site::{TestSite, caller, command, operator};
 use futures::StreamExt;
 use public_api::{
     ArrayQuery, ArrayView, Caller, CreateArray, CreateElement, CreateSession, ElementQuery,
-    ElementView, EventQuery, FilesQuery, ListQuery, LogQuery, Problem, ProblemCode, SessionView,
-    StopSession, ThrottleOrder,
+    ElementView, EventPageQuery, EventQuery, FilesQuery, ListQuery, LogQuery, Problem, ProblemCode,
+    SessionView, StopSession, ThrottleOrder,
 };
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -502,5 +502,21 @@ async fn events_of_an_array_are_those_of_its_elements_too() {
         codes.iter().filter(|code| *code == "session.ended").count(),
         2
     );
+    // A page of them is the same, with names; control: a page of everything has more.
+    let page = |array: Option<&str>| {
+        let query = EventPageQuery {
+            array: array.map(str::to_owned),
+            ..EventPageQuery::default()
+        };
+        site.service.event_page(&ADA, query)
+    };
+    let told = page(Some("told")).await.expect("a page").events;
+    assert!(told.iter().all(|event| {
+        let name = event.array_name.as_deref();
+        event.array.as_ref() == Some(&made.id) && name == Some("told")
+    }));
+    let told: Vec<String> = told.into_iter().map(|event| event.code).collect();
+    assert_eq!(told, codes);
+    assert!(page(None).await.expect("a page").events.len() > told.len());
     site.close().await;
 }

@@ -157,11 +157,22 @@ async fn pages_of_events_are_refused_where_they_should_be() {
         hidden.expect_err("not hers").code,
         ProblemCode::NoSuchSession
     );
-    for limit in [0, 501] {
-        let bad = EventPageQuery {
-            limit: Some(limit),
-            ..EventPageQuery::default()
-        };
+    let hidden = EventPageQuery {
+        array: Some("none".to_owned()),
+        ..EventPageQuery::default()
+    };
+    let hidden = site.service.event_page(&ada, hidden).await;
+    assert_eq!(hidden.expect_err("none").code, ProblemCode::NoSuchArray);
+    let both = EventPageQuery {
+        session: Some(made.id.clone()),
+        array: Some("none".to_owned()),
+        ..EventPageQuery::default()
+    };
+    let numbers = [0, 501].map(|limit| EventPageQuery {
+        limit: Some(limit),
+        ..EventPageQuery::default()
+    });
+    for bad in numbers.into_iter().chain([both]) {
         assert!(site.service.event_page(&ada, bad).await.is_err());
     }
     site.close().await;

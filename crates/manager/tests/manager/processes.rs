@@ -31,7 +31,7 @@ async fn a_client_is_joined_and_told_the_end() {
     for message in [
         ClientMessage::Input("abc".into()),
         ClientMessage::Control(ProcessControl::Resize(SIZE)),
-        ClientMessage::Control(ProcessControl::Signal(SignalOrder { signal: 9 })),
+        ClientMessage::Control(ProcessControl::Signal(SignalOrder::plain(9))),
     ] {
         sender.unbounded_send(message).expect("it listens");
     }

@@ -1,8 +1,8 @@
 //! A store in memory that fails on order.
 
 use database::{
-    ArrayHistoryQuery, CommitError, ElementCount, ElementScope, HistoryQuery, PruneReport,
-    Retention, Room, Store, StoreError,
+    ArrayHistoryQuery, CommitError, ElementCount, ElementScope, EventScope, HistoryQuery,
+    PruneReport, Retention, Room, Store, StoreError,
 };
 use domain::{
     ArrayId, ArrayRecord, NodeId, NodeRecord, Owner, SessionId, SessionName, SessionRecord, SiteId,
@@ -196,29 +196,22 @@ impl Store for FakeStore {
         Ok(found.cloned())
     }
 
-    fn events(&mut self, after: u64, _: u32) -> Result<Vec<SiteEvent>, StoreError> {
+    fn events(&mut self, of: EventScope, after: u64, _: u32) -> Result<Vec<SiteEvent>, StoreError> {
         let rows = self.0.lock().expect("not poisoned");
-        Ok(rows
-            .events
-            .iter()
-            .filter(|event| event.number > after)
+        let concerns = |event: &SiteEvent| match of {
+            EventScope::All => true,
+            EventScope::Session(session) => event.session == Some(session),
+            EventScope::Array(array) => event.array == Some(array),
+        };
+        let events = rows.events.iter();
+        Ok(events
+            .filter(|event| event.number > after && concerns(event))
             .cloned()
             .collect())
     }
 
-    fn session_events(
-        &mut self,
-        session: SessionId,
-        after: u64,
-        _: u32,
-    ) -> Result<Vec<SiteEvent>, StoreError> {
-        let mut events = self.events(after, 0)?;
-        events.retain(|event| event.session == Some(session));
-        Ok(events)
-    }
-
     fn first_event_since(&mut self, at: Timestamp) -> Result<Option<u64>, StoreError> {
-        let events = self.events(0, 0)?;
+        let events = self.events(EventScope::All, 0, 0)?;
         let found = events.iter().find(|event| event.at >= at);
         Ok(found.map(|event| event.number))
     }

@@ -429,7 +429,7 @@ async fn signals_usage_and_files_go_to_the_node() {
         .err()
         .expect("it leads out");
     assert_eq!(refused.code, ProblemCode::PathRefused);
-    let order = SignalOrder { signal: 2 };
+    let order = SignalOrder::plain(2);
     site.service
         .signal(&ada, &made.id, order)
         .await

@@ -3,7 +3,7 @@
 use super::round_trip::rich_spec;
 use super::sample::{self, commit, ended, open, put};
 use crate::sqlite::SqliteStore;
-use crate::store::{ArrayHistoryQuery, ElementScope, HistoryOwner, Store as _};
+use crate::store::{ArrayHistoryQuery, ElementScope, EventScope, HistoryOwner, Store as _};
 use domain::{ArrayId, ArrayRecord, SessionRecord, Timestamp};
 use lifecycle::rows::{RowChange, SiteEvent};
 
@@ -139,9 +139,14 @@ fn an_array_goes_with_its_last_element() {
     };
     commit(&mut store, delete(1));
     assert!(store.array(one.id).expect("read").is_some(), "one is left");
-    assert_eq!(store.events(0, 10).expect("read").len(), 1);
+    assert_eq!(store.events(EventScope::All, 0, 10).expect("read").len(), 1);
     commit(&mut store, delete(2));
     assert_eq!(store.array(one.id).expect("read"), None);
-    assert!(store.events(0, 10).expect("read").is_empty());
+    assert!(
+        store
+            .events(EventScope::All, 0, 10)
+            .expect("read")
+            .is_empty()
+    );
     assert_eq!(store.array(two.id).expect("read"), Some(two));
 }

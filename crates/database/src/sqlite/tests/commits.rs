@@ -1,7 +1,7 @@
 //! What a commit takes along, what it refuses, and rows that cannot be read.
 
 use super::sample::{self, commit, open, pending, put, running};
-use crate::store::Store as _;
+use crate::store::{EventScope, Store as _};
 use domain::Timestamp;
 use lifecycle::rows::RowChange;
 
@@ -24,7 +24,7 @@ fn a_deleted_session_takes_its_events_and_members_with_it() {
     assert_eq!(store.session(one.id).expect("read"), None);
     assert_eq!(store.session(two.id).expect("read"), Some(two));
     let numbers: Vec<u64> = store
-        .events(0, 10)
+        .events(EventScope::All, 0, 10)
         .expect("read")
         .iter()
         .map(|event| event.number)

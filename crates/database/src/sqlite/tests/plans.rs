@@ -100,6 +100,7 @@ fn growing_tables_are_searched_by_index() {
         ("one array", arrays::ONE_ARRAY),
         ("events after", read::EVENTS_AFTER),
         ("a session's events after", read::SESSION_EVENTS_AFTER),
+        ("an array's events after", read::ARRAY_EVENTS_AFTER),
         ("first event since", read::FIRST_EVENT_SINCE),
         ("keys since", read::KEYS_SINCE),
         ("one key", read::ONE_KEY),

@@ -1,7 +1,7 @@
 //! Pruning.
 
 use super::sample::{at, ended, event, open, pending, put, seconds};
-use crate::store::{PruneReport, Retention, Store as _};
+use crate::store::{EventScope, PruneReport, Retention, Store as _};
 use domain::{Intention, SessionId, SessionRecord, StopOrder, Timestamp};
 use lifecycle::rows::{IdempotencyRow, RowChange};
 
@@ -84,7 +84,7 @@ fn only_what_is_old_goes_and_only_so_much_per_call() {
     assert_eq!(loaded.idempotency.len(), 1);
     assert_eq!(
         store
-            .events(0, 100)
+            .events(EventScope::All, 0, 100)
             .expect("read")
             .first()
             .map(|event| event.number),

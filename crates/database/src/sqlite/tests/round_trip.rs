@@ -1,7 +1,7 @@
 //! What is put is what is loaded, for every field and every variant.
 
 use super::sample::{self, commit, ended, open, pending, put, running};
-use crate::store::Store as _;
+use crate::store::{EventScope, Store as _};
 use domain::{
     ArrayId, Capability, Cause, CommandUser, Dependency, DependencyState, DependencyTarget, Digest,
     ExitCause, ExitHow, ExitRecord, FailedDependency, ImageId, ImportedImage, Intention,
@@ -506,6 +506,7 @@ fn site_nodes_and_keys_come_back() {
 
 #[test]
 fn events_come_back_after_a_number() {
+    use EventScope::All;
     let directory = tempfile::tempdir().expect("a directory");
     let mut store = open(directory.path());
     let event = |number, session: Option<SessionId>, node| SiteEvent {
@@ -528,16 +529,18 @@ fn events_come_back_after_a_number() {
         .map(|event| RowChange::AddEvent { event })
         .collect();
     store.commit(&batch).expect("committed");
-    assert_eq!(store.events(0, 10).expect("read"), events);
-    assert_eq!(store.events(1, 10).expect("read"), events[1..]);
-    assert_eq!(store.events(0, 1).expect("read"), events[..1]);
-    assert!(store.events(u64::MAX, 10).expect("read").is_empty());
-    let mut of = |session, after| {
-        let found = store.session_events(SessionId(session), after, 10);
-        found.expect("read")
-    };
-    assert_eq!(of(1, 0), events[..1]);
-    assert!(of(1, 1).is_empty() && of(2, 0).is_empty());
+    assert_eq!(store.events(All, 0, 10).expect("read"), events);
+    assert_eq!(store.events(All, 1, 10).expect("read"), events[1..]);
+    assert_eq!(store.events(All, 0, 1).expect("read"), events[..1]);
+    assert!(store.events(All, u64::MAX, 10).expect("read").is_empty());
+    for scope in [
+        |id| EventScope::Session(SessionId(id)),
+        |id| EventScope::Array(ArrayId(id + 8)),
+    ] {
+        let mut of = |id, after| store.events(scope(id), after, 10).expect("read");
+        assert_eq!(of(1, 0), events[..1]);
+        assert!(of(1, 1).is_empty() && of(2, 0).is_empty());
+    }
     let mut first = |at| store.first_event_since(Timestamp(at)).expect("read");
     assert_eq!((first(6), first(7)), (Some(1), None));
 }

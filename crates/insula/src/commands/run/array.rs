@@ -123,20 +123,17 @@ pub(super) async fn attend(
         }
     };
     let elements = all_elements(site, &array.id).await?;
-    if arguments.json {
-        let both = serde_json::json!({ "array": array, "elements": elements });
-        site.printer.json(&both)?;
-    } else {
-        for line in outcome_table(&array.parameters, &elements).lines(&site.printer) {
-            site.printer.line(&line)?;
-        }
-    }
+    let told = tell(site, &array, &elements, arguments.json);
     let succeeded = array.outcomes.get("succeeded").copied().unwrap_or(0);
-    let code = if succeeded == array.size {
-        exit_codes::SUCCESS
-    } else {
-        exit_codes::FAILURE
-    };
+    let mut code = exit_codes::SUCCESS;
+    if succeeded != array.size || told.is_err() {
+        code = exit_codes::FAILURE;
+    }
+    // The files do not wait for whoever reads the table, and come even if nobody can.
+    if let Err(failure) = told {
+        let hint = format!("`insula show {}` tells it again", array.name);
+        site.printer.failure(&failure.hint(hint), arguments.json);
+    }
     if !arguments.json {
         site.printer.note(&summary(&array, &elements));
     }
@@ -144,6 +141,25 @@ pub(super) async fn attend(
         return Ok(code);
     };
     bring_files(site, &array, &elements, root, code).await
+}
+
+/// Writes the table of outcomes.
+fn tell(
+    site: &Site,
+    array: &ArrayView,
+    elements: &[ElementView],
+    json: bool,
+) -> Result<(), Failure> {
+    let written = if json {
+        let both = serde_json::json!({ "array": array, "elements": elements });
+        site.printer.json(&both)
+    } else {
+        outcome_table(&array.parameters, elements)
+            .lines(&site.printer)
+            .iter()
+            .try_for_each(|line| site.printer.line(line))
+    };
+    written.map_err(|failure| failure.context("the table of outcomes could not be written"))
 }
 
 /// What became of it in a line, with the command that tells more.

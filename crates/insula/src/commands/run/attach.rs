@@ -20,6 +20,8 @@ use tokio::time::timeout;
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Longest wait for the site to take an interrupt: the next one must not wait for it.
 const TELL_LIMIT: Duration = Duration::from_secs(3);
+/// What ctrl-C sends.
+const SIGINT: i32 = 2;
 /// What a program gets whose output nobody reads.
 const SIGPIPE: i32 = 13;
 
@@ -101,11 +103,8 @@ async fn when_broken(
             site.printer
                 .error(&format!("cannot write the output: {error}"));
         }
-        if let Err(error) = site
-            .client()
-            .signal(id, SignalOrder { signal: SIGPIPE })
-            .await
-        {
+        let order = SignalOrder::last(SIGPIPE);
+        if let Err(error) = site.client().signal(id, order).await {
             site.printer
                 .detail(&format!("the command was not told: {error}"));
         }
@@ -166,7 +165,7 @@ pub(super) async fn act_on(
 async fn interrupt(site: &Site, id: &str, number: u32, killed: &Cell<bool>) -> u32 {
     let printer = &site.printer;
     if number == 1 {
-        match site.client().signal(id, SignalOrder { signal: 2 }).await {
+        match site.client().signal(id, SignalOrder::last(SIGINT)).await {
             Ok(()) => {
                 if printer.is_watched() {
                     printer.note("\rSIGINT sent to the command; ctrl-C again stops the session");

@@ -4,7 +4,7 @@
 //! an element, and `{name}` in the command's words stands for its value. Everything that is wrong
 //! with the file is told, with its line, before anything is asked of a site.
 
-use csv::{ErrorKind, StringRecord};
+use csv::{ByteRecord, ErrorKind, StringRecord};
 use public_api::{ARRAY_LIMIT, CreateElement};
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -14,6 +14,8 @@ use std::path::Path;
 const FILE_LIMIT_BYTES: u64 = 8 << 20;
 /// The first row is the element of this index.
 const FIRST_INDEX: u32 = 1;
+/// Whatever stands before it, this is a row unless a quote is open.
+const FURTHER_ROW: &[u8] = b"row";
 
 /// What is wrong with a file of rows, or with a command that uses it.
 #[derive(Debug, thiserror::Error)]
@@ -75,28 +77,25 @@ impl Sweep {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Err(SweepError::Empty);
         }
+        if let Some(line) = open_quote(bytes) {
+            return Err(SweepError::OpenQuote { line });
+        }
         let mut reader = csv::ReaderBuilder::new()
             .has_headers(false)
             .from_reader(bytes);
-        let mut last_line = 1;
         let mut names = None;
         let mut rows = Vec::new();
         for record in reader.records() {
             let record = record.map_err(|error| refusal(&error))?;
-            last_line = record.position().map_or(0, csv::Position::line);
+            let line = record.position().map_or(0, csv::Position::line);
             let Some(names) = &names else {
-                names = Some(header(&record, last_line)?);
+                names = Some(header(&record, line)?);
                 continue;
             };
             if rows.len() == ARRAY_LIMIT {
-                return Err(SweepError::TooManyRows { line: last_line });
+                return Err(SweepError::TooManyRows { line });
             }
-            rows.push(row(&record, names, last_line)?);
-        }
-        // A quote that is never closed takes the rest of the file into one value.
-        let quotes = bytes.iter().filter(|byte| **byte == b'"').count();
-        if quotes % 2 == 1 {
-            return Err(SweepError::OpenQuote { line: last_line });
+            rows.push(row(&record, names, line)?);
         }
         match names {
             None => Err(SweepError::Empty),
@@ -165,6 +164,25 @@ impl Sweep {
         filled.push_str(rest);
         Ok(filled)
     }
+}
+
+/// The line of a row with a quoted value that does not end: it takes the rest of the file into
+/// itself, which the reader takes as meant. A further row after the end tells: it is one of its own
+/// unless a quote is open. To count quotes would not do, since within a value they are literal.
+fn open_quote(bytes: &[u8]) -> Option<u64> {
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(bytes.chain(&b"\n"[..]).chain(FURTHER_ROW));
+    let mut last = ByteRecord::new();
+    let mut record = ByteRecord::new();
+    while reader.read_byte_record(&mut record).is_ok_and(|read| read) {
+        std::mem::swap(&mut last, &mut record);
+    }
+    if last.iter().eq([FURTHER_ROW]) {
+        return None;
+    }
+    Some(last.position().map_or(0, csv::Position::line))
 }
 
 fn refusal(error: &csv::Error) -> SweepError {
@@ -262,6 +280,32 @@ mod tests {
             refused,
             "there is no column `rate` for `{rate}` of the command"
         );
+    }
+
+    #[test]
+    fn a_quote_within_a_value_is_literal_and_a_quoted_value_may_have_lines() {
+        for (text, values) in [
+            ("size,n\n5\" disk,1\n", &[["5\" disk", "1"]][..]),
+            ("a,b\n1,x\"\n2,y\n", &[["1", "x\""], ["2", "y"]]),
+            (
+                "a,b\n\"one\r\ntwo, \"\"3\"\"\",x\n4,5",
+                &[["one\r\ntwo, \"3\"", "x"], ["4", "5"]],
+            ),
+            ("a,b\n1,\"\"", &[["1", ""]]),
+            ("a,b\n1,\"2\"", &[["1", "2"]]),
+        ] {
+            let sweep = parse(text).expect(text);
+            assert_eq!(sweep.rows, values, "{text:?}");
+        }
+        // Control: one that opens a value has to be closed, however many there are.
+        for text in [
+            "a,b\n1,\"2\n3,4\n",
+            "a,b\n0,0\"\n1,\"2\n3,4\n",
+            "a,b\n1,\"2\"\"",
+        ] {
+            let said = parse(text).expect_err(text);
+            assert!(said.ends_with("a quoted value does not end"), "{said}");
+        }
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Further attempts: which ends are followed by one, when it begins, and what is kept.
 
 use super::bench::{Bench, exit, exited, running, spec, stopped};
-use crate::manager::{Answer, CreateRequest, RETRY_PAUSE_LIMIT_MS, RETRY_PAUSE_MS, retry_pause_ms};
+use crate::manager::{
+    Answer, CreateRequest, EventKind, RETRY_PAUSE_LIMIT_MS, RETRY_PAUSE_MS, Refusal, RequestToken,
+    retry_pause_ms,
+};
 use domain::{
     ExitCause, ExitHow, ExitRecord, MemberId, MemberState, NodeLostPolicy, OomEvidence, Outcome,
     SessionId, SessionSpec,
@@ -179,6 +182,44 @@ fn what_was_asked_to_end_is_not_tried_again() {
     bench.remove(session);
     bench.report(1, &[]);
     assert!(bench.view.sessions.is_empty());
+}
+
+#[test]
+fn an_interrupted_attempt_is_the_last_but_for_a_lost_node() {
+    let interrupt = |bench: &mut Bench, session| {
+        let token = RequestToken(1);
+        bench.step(EventKind::EndRetries { token, session });
+        bench.answer()
+    };
+    let signalled = |member| {
+        let signal = ExitHow::Signalled {
+            signal: 2,
+            core_dumped: false,
+        };
+        MemberState::Exited {
+            record: exit(member, signal, ExitCause::Own),
+        }
+    };
+    for (interrupted, state) in [(true, "ended"), (false, "pending")] {
+        let (mut bench, session) = with_retries(3);
+        ends(&mut bench, session, |_| running());
+        if interrupted {
+            let accepted = Answer::Accepted { session };
+            assert_eq!(interrupt(&mut bench, session), accepted);
+            assert_eq!(interrupt(&mut bench, session), accepted, "once more");
+            bench.restart();
+            bench.connect(1);
+        }
+        ends(&mut bench, session, signalled);
+        assert_eq!(bench.word(session), state);
+        let codes = bench.codes();
+        let noted = codes.iter().filter(|code| **code == "session.last-attempt");
+        assert_eq!(noted.count(), usize::from(interrupted), "told once");
+    }
+    let (mut bench, session) = with_retries(0);
+    ends(&mut bench, session, |member| exited(member, 0));
+    let refusal = Refusal::HasEnded { session };
+    assert_eq!(interrupt(&mut bench, session), Answer::Refused { refusal });
 }
 
 #[test]

@@ -34,10 +34,10 @@ pub(super) fn held_back(why: &mut Why, hold: &Hold, record: &SessionRecord, now:
             why.summary = format!(
                 "{living} {elements} of array {array} are placed, and its throttle lets {limit} be"
             );
-            why.suggestion = Some(
-                "`insula throttle ARRAY NUMBER` lets more run, or wait until one has ended"
-                    .to_owned(),
-            );
+            why.suggestion = Some(format!(
+                "`insula throttle {array} {}` lets more run, or wait until one has ended",
+                limit.saturating_mul(2)
+            ));
         }
     }
     why.evidence.extend(past_lines(record));
