@@ -125,7 +125,7 @@ fn a_shell_in_a_terminal_of_a_system_of_one_program() {
     for (user, expected) in [("root", "is 0\n"), ("4000", "is 4000\n")] {
         let words = format!("exec -t -u {user} s -- sh -c 'echo is $(stat -c %u $(tty))'");
         let shown = in_a_terminal(&site, &words);
-        assert!(shown.ends_with(expected), "{shown}");
+        assert!(shown.contains(expected), "{shown}");
     }
 }
 

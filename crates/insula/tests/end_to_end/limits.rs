@@ -1,26 +1,21 @@
 //! A session that takes too much hurts only itself, and says so.
 
-use crate::site::{site, text, told};
+use crate::site::{Site, site, text, told};
 use crate::streams::await_output;
+
+/// A session that nothing is to happen to.
+fn start_neighbour(site: &Site) {
+    let mut run = vec!["run", "-d", "--name", "neighbour"];
+    run.extend(["--cpu", "0.1", "--memory", "64m"]);
+    run.extend(["--", "sh", "-c", "echo up; sleep 300"]);
+    site.ok(&run);
+    await_output(site, "neighbour", "up");
+}
 
 #[test]
 fn out_of_memory_ends_its_own_session_and_says_so() {
     let Some(site) = site() else { return };
-    site.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "neighbour",
-        "--cpu",
-        "0.1",
-        "--memory",
-        "64m",
-        "--",
-        "sh",
-        "-c",
-        "echo up; sleep 300",
-    ]);
-    await_output(&site, "neighbour", "up");
+    start_neighbour(&site);
     let hog = "x = []\nwhile True: x.append(bytearray(1 << 20))";
     let output = site.insula(&[
         "run", "--name", "hog", "--cpu", "0.5", "--memory", "100m", "--", "python3", "-c", hog,
@@ -48,21 +43,7 @@ fn out_of_memory_ends_its_own_session_and_says_so() {
 #[test]
 fn a_fork_bomb_meets_its_limit() {
     let Some(site) = site() else { return };
-    site.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "neighbour",
-        "--cpu",
-        "0.1",
-        "--memory",
-        "64m",
-        "--",
-        "sh",
-        "-c",
-        "echo up; sleep 300",
-    ]);
-    await_output(&site, "neighbour", "up");
+    start_neighbour(&site);
     let bomb = "import os, time\n\
         children = 0\n\
         while True:\n\

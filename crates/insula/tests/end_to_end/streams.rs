@@ -1,8 +1,8 @@
 //! Output, input and signals.
 
-use crate::site::{eventually, finish, signal, site, text, told};
+use crate::site::{Site, eventually, finish, signal, site, text, told};
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 #[test]
 fn the_exit_code_is_the_programs() {
@@ -88,26 +88,26 @@ fn piped_input_reaches_the_program() {
     assert!(finish(child).status.success());
 }
 
+/// A foreground run of a script that has said `ready`.
+fn run_until_ready(site: &Site, name: &str, script: &str) -> Child {
+    let run = ["run", "--name", name, "--", "sh", "-c", script];
+    let child = site.command(&run).spawn().expect("started");
+    await_output(site, name, "ready");
+    child
+}
+
 #[test]
 fn interrupts_grow_from_a_signal_to_a_kill() {
     let Some(site) = site() else { return };
     let trap = "trap 'echo interrupted; exit 3' INT; echo ready; while :; do sleep 0.05; done";
-    let child = site
-        .command(&["run", "--name", "first", "--", "sh", "-c", trap])
-        .spawn();
-    let child = child.expect("started");
-    await_output(&site, "first", "ready");
+    let child = run_until_ready(&site, "first", trap);
     signal(child.id() as i32, 2);
     let output = finish(child);
     assert_eq!(output.status.code(), Some(3), "{}", told(&output));
     assert_eq!(text(&output.stdout), "ready\ninterrupted\n");
 
     let deaf = "trap '' INT TERM; echo ready; while :; do sleep 0.05; done";
-    let child = site
-        .command(&["run", "--name", "deaf", "--", "sh", "-c", deaf])
-        .spawn();
-    let child = child.expect("started");
-    await_output(&site, "deaf", "ready");
+    let child = run_until_ready(&site, "deaf", deaf);
     signal(child.id() as i32, 2);
     signal_until_stopping(&site, child.id() as i32);
     signal(child.id() as i32, 2);
@@ -120,7 +120,7 @@ fn interrupts_grow_from_a_signal_to_a_kill() {
 }
 
 /// Signals again until the session is being stopped: two signals at one moment may become one.
-fn signal_until_stopping(site: &crate::site::Site, pid: i32) {
+fn signal_until_stopping(site: &Site, pid: i32) {
     eventually("the second interrupt stops it", || {
         let state = site.state("deaf");
         if state == "running" {
@@ -152,7 +152,7 @@ fn a_closed_terminal_does_not_stop_the_session() {
 }
 
 /// Waits until a session's recorded output has `words`.
-pub(crate) fn await_output(site: &crate::site::Site, session: &str, words: &str) {
+pub(crate) fn await_output(site: &Site, session: &str, words: &str) {
     eventually(&format!("{session} wrote {words}"), || {
         let output = site.insula(&["logs", session]);
         text(&output.stdout).contains(words)
@@ -175,11 +175,7 @@ fn input_that_nobody_takes_never_decides_the_exit_code() {
 fn a_third_interrupt_kills_and_says_so_in_the_exit_code() {
     let Some(site) = site() else { return };
     let deaf = "trap '' INT TERM; echo ready; while :; do sleep 0.05; done";
-    let child = site
-        .command(&["run", "--name", "deaf", "--", "sh", "-c", deaf])
-        .spawn();
-    let child = child.expect("started");
-    await_output(&site, "deaf", "ready");
+    let child = run_until_ready(&site, "deaf", deaf);
     signal(child.id() as i32, 2);
     signal_until_stopping(&site, child.id() as i32);
     signal(child.id() as i32, 2);

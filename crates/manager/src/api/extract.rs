@@ -1,12 +1,16 @@
-//! What routes take out of a request: who asks, of which session, with which query.
+//! What routes take out of a request (who asks, of which session, with which query and order), and
+//! the answers that many of them give.
 
-use crate::api::Api;
 use crate::api::problems::{Refusal, invalid_request};
-use axum::extract::{FromRequestParts, Query, RawPathParams};
+use crate::api::{Api, bodies};
+use axum::Json;
+use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use domain::{HOST_IMAGE, ImageName};
-use public_api::{Caller, OutputStream, Problem, ProblemCode, Service};
+use public_api::{Caller, OutputStream, PAGE_LIMIT, Problem, ProblemCode, Service};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::error::Error;
 use std::sync::Arc;
@@ -156,6 +160,48 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for QueryOf<T> {
             ))),
         }
     }
+}
+
+/// The body, a JSON object of at most 1 MiB; an empty one means `{}`. Read after everything else
+/// was taken out of the request, so that who may not ask is not waited for.
+pub(super) struct JsonOf<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for JsonOf<T> {
+    type Rejection = Refusal;
+    async fn from_request(request: Request, _: &Api) -> Result<Self, Refusal> {
+        let (parts, body) = request.into_parts();
+        bodies::json(&parts.headers, body).await.map(Self)
+    }
+}
+
+/// The intention is durable: 202, and how what it is about is now.
+pub(super) struct Accepted<T>(pub(super) T);
+
+impl<T: Serialize> IntoResponse for Accepted<T> {
+    fn into_response(self) -> Response {
+        (StatusCode::ACCEPTED, Json(self.0)).into_response()
+    }
+}
+
+/// What a request with an idempotency key has made: 201 with where it is, or 200 if the same key
+/// had made it before.
+pub(super) fn made<T: Serialize>(already: bool, place: &str, made: &T) -> Response {
+    let status = if already {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
+    };
+    let location = format!("{}/{place}", public_api::PREFIX);
+    (status, [(header::LOCATION, location)], Json(made)).into_response()
+}
+
+/// Refuses a page of none or of too many.
+pub(super) fn check_limit(limit: Option<u32>) -> Result<(), Refusal> {
+    if limit.is_none_or(|limit| (1..=PAGE_LIMIT).contains(&limit)) {
+        return Ok(());
+    }
+    let detail = format!("`limit` is from 1 to {PAGE_LIMIT}");
+    Err(Problem::new(ProblemCode::InvalidField, detail).into())
 }
 
 /// The text of the error's own cause: the framework's sentence around it says nothing more.

@@ -10,8 +10,8 @@ use public_api::{ProblemCode, Service};
 use std::sync::Arc;
 use tower::ServiceExt;
 
-/// A target for a described path, with the query it cannot do without.
-pub(crate) fn target(path: &str) -> String {
+/// A described path with a name for each of its parts.
+pub(crate) fn named(path: &str) -> String {
     let path = path
         .replace("{session}", "one")
         .replace("{array}", "one")
@@ -22,6 +22,12 @@ pub(crate) fn target(path: &str) -> String {
         !path.contains('{'),
         "{path} has a part that the tests do not know"
     );
+    path
+}
+
+/// A target for a described path, with the query it cannot do without.
+pub(crate) fn target(path: &str) -> String {
+    let path = named(path);
     if path.ends_with("/stdin") {
         path + "?offset=0"
     } else {

@@ -1,7 +1,7 @@
 //! Malformed requests of every kind at every route: always a whole answer, never one that says
 //! that the site failed.
 
-use crate::authorisation::good_body;
+use crate::authorisation::{good_body, named};
 use crate::description::described;
 use crate::site::Site;
 
@@ -85,13 +85,8 @@ async fn odd_paths_are_answered() {
                 if !path.contains(name) || is_name {
                     continue;
                 }
-                let target = path.replace(name, part);
-                let target = target
-                    .replace("{session}", "one")
-                    .replace("{array}", "one")
-                    .replace("{member}", "one")
-                    .replace("{image}", "one")
-                    .replace("{stream}", "stdout");
+                // The odd part comes last: some look like a part that has no name yet.
+                let target = named(&path.replace(name, "ODD")).replace("ODD", part);
                 let ask = site.ask(&method_upper, &(target + "?offset=0"));
                 let answer = ask.body(good_body(&method, &path)).send().await;
                 answer.problem();
@@ -100,12 +95,7 @@ async fn odd_paths_are_answered() {
         }
         // Behind the list some of these are sessions' names, so that not all are wrong.
         for suffix in ["/", "/x", "//", "/%2e%2e", ";a=b", "%20"] {
-            let target = path
-                .replace("{session}", "one")
-                .replace("{array}", "one")
-                .replace("{member}", "one")
-                .replace("{image}", "one")
-                .replace("{stream}", "stdout");
+            let target = named(&path);
             let ask = site.ask(&method_upper, &(target + suffix));
             let answer = ask.body(good_body(&method, &path)).send().await;
             assert!(answer.status < 500, "{answer:?}");
@@ -124,12 +114,7 @@ async fn odd_paths_are_answered() {
 async fn odd_queries_are_answered() {
     let site = Site::start().await;
     for (method, path) in described() {
-        let target = path
-            .replace("{session}", "one")
-            .replace("{array}", "one")
-            .replace("{member}", "one")
-            .replace("{image}", "one")
-            .replace("{stream}", "stdout");
+        let target = named(&path);
         for query in QUERIES {
             let ask = site.ask(&method.to_uppercase(), &format!("{target}?{query}"));
             let answer = ask.body(good_body(&method, &path)).send().await;
@@ -147,12 +132,7 @@ async fn odd_bodies_are_answered() {
     let site = Site::start().await;
     let deep = [b"{\"command\":".to_vec(), vec![b'['; 100_000]].concat();
     for (method, path) in described() {
-        let target = path
-            .replace("{session}", "one")
-            .replace("{array}", "one")
-            .replace("{member}", "one")
-            .replace("{image}", "one")
-            .replace("{stream}", "stdout");
+        let target = named(&path);
         // That of a GET means nothing, and its answer comes all the same.
         for body in BODIES.iter().copied().chain([deep.as_slice()]) {
             let ask = site.ask(&method.to_uppercase(), &format!("{target}?offset=0"));
@@ -170,12 +150,7 @@ async fn odd_bodies_are_answered() {
 async fn odd_methods_and_headers_are_answered() {
     let site = Site::start().await;
     for (_, path) in described() {
-        let target = path
-            .replace("{session}", "one")
-            .replace("{array}", "one")
-            .replace("{member}", "one")
-            .replace("{image}", "one")
-            .replace("{stream}", "stdout");
+        let target = named(&path);
         for method in ["PROPFIND", "OPTIONS", "TRACE", "BREW"] {
             let answer = site.ask(method, &target).send().await;
             answer.problem();

@@ -1,15 +1,17 @@
 //! Routes of arrays.
 
 use crate::api::bodies;
-use crate::api::extract::{ArrayReference, Context, QueryOf, idempotency_key};
+use crate::api::extract::{
+    Accepted, ArrayReference, Context, JsonOf, QueryOf, check_limit, idempotency_key, made,
+};
 use crate::api::problems::Refusal;
 use axum::Json;
 use axum::body::Body;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use public_api::{
     ArrayPage, ArrayQuery, ArrayView, CreateArray, CreatedArray, ElementPage, ElementQuery, Hold,
-    HoldOrder, PAGE_LIMIT, Problem, ProblemCode, RemoveQuery, StopSession, ThrottleOrder,
+    HoldOrder, RemoveQuery, StopSession, ThrottleOrder,
 };
 
 /// Make an array
@@ -37,13 +39,8 @@ pub(in crate::api) async fn create(
     let key = idempotency_key(&headers)?;
     let request: CreateArray = bodies::large_json(&headers, body).await?;
     let created = service.create_array(&caller, request, key).await?;
-    let status = if created.already {
-        StatusCode::OK
-    } else {
-        StatusCode::CREATED
-    };
-    let location = format!("{}/arrays/{}", public_api::PREFIX, created.array.id);
-    Ok((status, [(header::LOCATION, location)], Json(created)).into_response())
+    let place = format!("arrays/{}", created.array.id);
+    Ok(made(created.already, &place, &created))
 }
 
 /// List arrays
@@ -118,11 +115,9 @@ pub(in crate::api) async fn elements(
 pub(in crate::api) async fn throttle(
     context: Context,
     ArrayReference(array): ArrayReference,
-    headers: HeaderMap,
-    body: Body,
+    JsonOf(order): JsonOf<ThrottleOrder>,
 ) -> Result<Json<ArrayView>, Refusal> {
     let Context { service, caller } = context;
-    let order: ThrottleOrder = bodies::json(&headers, body).await?;
     Ok(Json(service.throttle_array(&caller, &array, order).await?))
 }
 
@@ -141,13 +136,10 @@ pub(in crate::api) async fn throttle(
 pub(in crate::api) async fn stop(
     context: Context,
     ArrayReference(array): ArrayReference,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<(StatusCode, Json<ArrayView>), Refusal> {
+    JsonOf(order): JsonOf<StopSession>,
+) -> Result<Accepted<ArrayView>, Refusal> {
     let Context { service, caller } = context;
-    let order: StopSession = bodies::json(&headers, body).await?;
-    let view = service.stop_array(&caller, &array, order).await?;
-    Ok((StatusCode::ACCEPTED, Json(view)))
+    Ok(Accepted(service.stop_array(&caller, &array, order).await?))
 }
 
 /// Pause an array
@@ -165,13 +157,12 @@ pub(in crate::api) async fn stop(
 pub(in crate::api) async fn pause(
     context: Context,
     ArrayReference(array): ArrayReference,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<(StatusCode, Json<ArrayView>), Refusal> {
+    JsonOf(HoldOrder {}): JsonOf<HoldOrder>,
+) -> Result<Accepted<ArrayView>, Refusal> {
     let Context { service, caller } = context;
-    let HoldOrder {} = bodies::json(&headers, body).await?;
-    let view = service.hold_array(&caller, &array, Hold::Pause).await?;
-    Ok((StatusCode::ACCEPTED, Json(view)))
+    Ok(Accepted(
+        service.hold_array(&caller, &array, Hold::Pause).await?,
+    ))
 }
 
 /// Resume an array
@@ -188,13 +179,12 @@ pub(in crate::api) async fn pause(
 pub(in crate::api) async fn resume(
     context: Context,
     ArrayReference(array): ArrayReference,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<(StatusCode, Json<ArrayView>), Refusal> {
+    JsonOf(HoldOrder {}): JsonOf<HoldOrder>,
+) -> Result<Accepted<ArrayView>, Refusal> {
     let Context { service, caller } = context;
-    let HoldOrder {} = bodies::json(&headers, body).await?;
-    let view = service.hold_array(&caller, &array, Hold::Resume).await?;
-    Ok((StatusCode::ACCEPTED, Json(view)))
+    Ok(Accepted(
+        service.hold_array(&caller, &array, Hold::Resume).await?,
+    ))
 }
 
 /// Remove an array
@@ -212,16 +202,9 @@ pub(in crate::api) async fn remove(
     context: Context,
     ArrayReference(array): ArrayReference,
     QueryOf(query): QueryOf<RemoveQuery>,
-) -> Result<(StatusCode, Json<ArrayView>), Refusal> {
+) -> Result<Accepted<ArrayView>, Refusal> {
     let Context { service, caller } = context;
-    let view = service.remove_array(&caller, &array, query.force).await?;
-    Ok((StatusCode::ACCEPTED, Json(view)))
-}
-
-fn check_limit(limit: Option<u32>) -> Result<(), Refusal> {
-    if limit.is_none_or(|limit| (1..=PAGE_LIMIT).contains(&limit)) {
-        return Ok(());
-    }
-    let detail = format!("`limit` is from 1 to {PAGE_LIMIT}");
-    Err(Problem::new(ProblemCode::InvalidField, detail).into())
+    Ok(Accepted(
+        service.remove_array(&caller, &array, query.force).await?,
+    ))
 }

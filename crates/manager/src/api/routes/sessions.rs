@@ -1,7 +1,9 @@
 //! Routes of sessions, without their output.
 
 use crate::api::bodies;
-use crate::api::extract::{Context, QueryOf, SessionReference, idempotency_key};
+use crate::api::extract::{
+    Accepted, Context, JsonOf, QueryOf, SessionReference, check_limit, idempotency_key, made,
+};
 use crate::api::problems::Refusal;
 use crate::api::routes::RawBytes;
 use crate::api::streams;
@@ -10,9 +12,9 @@ use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use public_api::{
-    ChangeSession, CreateSession, Created, FilesQuery, Hold, HoldOrder, ListQuery, PAGE_LIMIT,
-    Problem, ProblemCode, RemoveQuery, STDIN_LIMIT_BYTES, SessionPage, SessionView, SignalOrder,
-    StdinQuery, StdinView, StopSession, UsageView, Why,
+    ChangeSession, CreateSession, Created, FilesQuery, Hold, HoldOrder, ListQuery, RemoveQuery,
+    STDIN_LIMIT_BYTES, SessionPage, SessionView, SignalOrder, StdinQuery, StdinView, StopSession,
+    UsageView, Why,
 };
 use std::hash::{DefaultHasher, Hasher};
 
@@ -40,13 +42,8 @@ pub(in crate::api) async fn create(
     let key = idempotency_key(&headers)?;
     let request: CreateSession = bodies::json(&headers, body).await?;
     let created = service.create(&caller, request, key).await?;
-    let status = if created.already {
-        StatusCode::OK
-    } else {
-        StatusCode::CREATED
-    };
-    let location = format!("{}/sessions/{}", public_api::PREFIX, created.session.id);
-    Ok((status, [(header::LOCATION, location)], Json(created)).into_response())
+    let place = format!("sessions/{}", created.session.id);
+    Ok(made(created.already, &place, &created))
 }
 
 /// List sessions
@@ -64,13 +61,7 @@ pub(in crate::api) async fn list(
     QueryOf(query): QueryOf<ListQuery>,
 ) -> Result<Json<SessionPage>, Refusal> {
     let Context { service, caller } = context;
-    if query
-        .limit
-        .is_some_and(|limit| !(1..=PAGE_LIMIT).contains(&limit))
-    {
-        let detail = format!("`limit` is from 1 to {PAGE_LIMIT}");
-        return Err(Problem::new(ProblemCode::InvalidField, detail).into());
-    }
+    check_limit(query.limit)?;
     Ok(Json(service.list(&caller, query).await?))
 }
 
@@ -120,13 +111,10 @@ pub(in crate::api) async fn session(
 pub(in crate::api) async fn stop(
     context: Context,
     SessionReference(session): SessionReference,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<(StatusCode, Json<SessionView>), Refusal> {
+    JsonOf(order): JsonOf<StopSession>,
+) -> Result<Accepted<SessionView>, Refusal> {
     let Context { service, caller } = context;
-    let order: StopSession = bodies::json(&headers, body).await?;
-    let view = service.stop(&caller, &session, order).await?;
-    Ok((StatusCode::ACCEPTED, Json(view)))
+    Ok(Accepted(service.stop(&caller, &session, order).await?))
 }
 
 /// Pause a session
@@ -145,13 +133,12 @@ pub(in crate::api) async fn stop(
 pub(in crate::api) async fn pause(
     context: Context,
     SessionReference(session): SessionReference,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<(StatusCode, Json<SessionView>), Refusal> {
+    JsonOf(HoldOrder {}): JsonOf<HoldOrder>,
+) -> Result<Accepted<SessionView>, Refusal> {
     let Context { service, caller } = context;
-    let HoldOrder {} = bodies::json(&headers, body).await?;
-    let view = service.hold(&caller, &session, Hold::Pause).await?;
-    Ok((StatusCode::ACCEPTED, Json(view)))
+    Ok(Accepted(
+        service.hold(&caller, &session, Hold::Pause).await?,
+    ))
 }
 
 /// Resume a paused session
@@ -168,13 +155,12 @@ pub(in crate::api) async fn pause(
 pub(in crate::api) async fn resume(
     context: Context,
     SessionReference(session): SessionReference,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<(StatusCode, Json<SessionView>), Refusal> {
+    JsonOf(HoldOrder {}): JsonOf<HoldOrder>,
+) -> Result<Accepted<SessionView>, Refusal> {
     let Context { service, caller } = context;
-    let HoldOrder {} = bodies::json(&headers, body).await?;
-    let view = service.hold(&caller, &session, Hold::Resume).await?;
-    Ok((StatusCode::ACCEPTED, Json(view)))
+    Ok(Accepted(
+        service.hold(&caller, &session, Hold::Resume).await?,
+    ))
 }
 
 /// Remove a session
@@ -191,10 +177,11 @@ pub(in crate::api) async fn remove(
     context: Context,
     SessionReference(session): SessionReference,
     QueryOf(query): QueryOf<RemoveQuery>,
-) -> Result<(StatusCode, Json<SessionView>), Refusal> {
+) -> Result<Accepted<SessionView>, Refusal> {
     let Context { service, caller } = context;
-    let view = service.remove(&caller, &session, query.force).await?;
-    Ok((StatusCode::ACCEPTED, Json(view)))
+    Ok(Accepted(
+        service.remove(&caller, &session, query.force).await?,
+    ))
 }
 
 /// Rename a session
@@ -211,11 +198,9 @@ pub(in crate::api) async fn remove(
 pub(in crate::api) async fn change(
     context: Context,
     SessionReference(session): SessionReference,
-    headers: HeaderMap,
-    body: Body,
+    JsonOf(change): JsonOf<ChangeSession>,
 ) -> Result<Json<SessionView>, Refusal> {
     let Context { service, caller } = context;
-    let change: ChangeSession = bodies::json(&headers, body).await?;
     Ok(Json(service.change(&caller, &session, change).await?))
 }
 
@@ -231,11 +216,9 @@ pub(in crate::api) async fn change(
 pub(in crate::api) async fn signal(
     context: Context,
     SessionReference(session): SessionReference,
-    headers: HeaderMap,
-    body: Body,
+    JsonOf(order): JsonOf<SignalOrder>,
 ) -> Result<StatusCode, Refusal> {
     let Context { service, caller } = context;
-    let order: SignalOrder = bodies::json(&headers, body).await?;
     service.signal(&caller, &session, order).await?;
     Ok(StatusCode::NO_CONTENT)
 }

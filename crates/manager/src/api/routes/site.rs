@@ -1,12 +1,10 @@
 //! Routes of the site itself.
 
-use crate::api::bodies;
-use crate::api::extract::Context;
+use crate::api::extract::{Accepted, Context, JsonOf};
 use crate::api::openapi::openapi_text;
 use crate::api::problems::Refusal;
 use axum::Json;
-use axum::body::Body;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::header;
 use axum::response::IntoResponse;
 use public_api::{NodeView, ShutdownOrder, ShutdownView, SiteUsageView, SiteView};
 
@@ -62,13 +60,10 @@ pub(in crate::api) async fn nodes(context: Context) -> Result<Json<Vec<NodeView>
 )]
 pub(in crate::api) async fn shutdown(
     context: Context,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<(StatusCode, Json<ShutdownView>), Refusal> {
+    JsonOf(order): JsonOf<ShutdownOrder>,
+) -> Result<Accepted<ShutdownView>, Refusal> {
     let Context { service, caller } = context;
-    let order: ShutdownOrder = bodies::json(&headers, body).await?;
-    let view = service.shutdown(&caller, order).await?;
-    Ok((StatusCode::ACCEPTED, Json(view)))
+    Ok(Accepted(service.shutdown(&caller, order).await?))
 }
 
 /// This description

@@ -1,11 +1,9 @@
 //! Routes of members that no session claims.
 
-use crate::api::bodies;
-use crate::api::extract::{Context, MemberReference};
+use crate::api::extract::{Context, JsonOf, MemberReference};
 use crate::api::problems::Refusal;
 use axum::Json;
-use axum::body::Body;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use public_api::{StopSession, UnclaimedView};
 
 /// Members that no session claims
@@ -36,11 +34,9 @@ pub(in crate::api) async fn list(context: Context) -> Result<Json<Vec<UnclaimedV
 pub(in crate::api) async fn stop(
     context: Context,
     MemberReference(member): MemberReference,
-    headers: HeaderMap,
-    body: Body,
+    JsonOf(order): JsonOf<StopSession>,
 ) -> Result<StatusCode, Refusal> {
     let Context { service, caller } = context;
-    let order: StopSession = bodies::json(&headers, body).await?;
     service.stop_unclaimed(&caller, &member, order).await?;
     Ok(StatusCode::ACCEPTED)
 }
