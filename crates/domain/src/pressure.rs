@@ -178,7 +178,7 @@ mod tests {
             both.most_wanted().map(|(what, _)| what.word()),
             ["disk", "memory", "cpu"]
         );
-        assert_eq!(both.joined(other).io.total_micros, 10);
+        assert_eq!(both.joined(other).io.total_micros, 15);
         assert_eq!(both.cpu, stall(100));
     }
 }
