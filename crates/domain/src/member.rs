@@ -178,7 +178,7 @@ pub struct ExitRecord {
     pub stdout_bytes: u64,
     /// Bytes of stderr, from the first.
     pub stderr_bytes: u64,
-    /// Processes that the memory limit ended, as far as anyone could tell.
+    /// Processes that the memory limit or the node's own shortage ended, as far as anyone could tell.
     pub out_of_memory: Option<OomEvidence>,
     /// Why, in words, where the agent knows more than `how` tells: of a start in doubt it is what
     /// went wrong. A guest leaves it out.
@@ -297,7 +297,7 @@ pub enum ExitCause {
     GuestDied,
 }
 
-/// What is known of processes that the memory limit ended.
+/// What is known of processes that the kernel ended because there was no memory for them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OomEvidence {
     /// How many kills the kernel counted.
@@ -308,4 +308,8 @@ pub struct OomEvidence {
     pub peak_bytes: Option<u64>,
     /// A process that was ended, where known.
     pub process: Option<String>,
+    /// The limit was not reached: the node as a whole, or a control group above the member's, ran out
+    /// of memory.
+    #[serde(default)]
+    pub of_node: bool,
 }

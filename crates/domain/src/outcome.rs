@@ -81,6 +81,14 @@ pub enum Cause {
         /// The process that was ended, where known.
         process: Option<String>,
     },
+    /// The kernel ended a process of the session because its node ran out of memory, or a control
+    /// group above the session's; its own limit was not reached.
+    NodeOutOfMemory {
+        /// The session's own limit on that node, in bytes.
+        limit_bytes: u64,
+        /// The most that it used, in bytes, where the kernel tells.
+        peak_bytes: Option<u64>,
+    },
     /// The command was not found inside.
     CommandNotFound {
         /// The program's name.
@@ -169,7 +177,7 @@ impl Cause {
         match self {
             Self::ExitCode { exit_code } => *exit_code,
             Self::Signal { signal, .. } => signal_code(*signal),
-            Self::OutOfMemory { .. } => 137,
+            Self::OutOfMemory { .. } | Self::NodeOutOfMemory { .. } => 137,
             Self::CommandNotFound { .. } => 127,
             Self::CommandNotRunnable { .. } => 126,
             Self::PrepareFailed { .. }
@@ -240,6 +248,10 @@ impl fmt::Display for Cause {
                 }
                 Ok(())
             }
+            Self::NodeOutOfMemory {
+                limit_bytes,
+                peak_bytes,
+            } => out.write_str(&node_ran_out(*limit_bytes, *peak_bytes)),
             Self::CommandNotFound { program } => write!(out, "`{program}` was not found inside"),
             Self::CommandNotRunnable { program, reason } => {
                 write!(out, "`{program}` could not be run: {reason}")
@@ -274,6 +286,16 @@ impl fmt::Display for Cause {
             }
         }
     }
+}
+
+fn node_ran_out(limit_bytes: u64, peak_bytes: Option<u64>) -> String {
+    let shown = |bytes: u64| crate::amounts::show_bytes(bytes.into());
+    let peak = peak_bytes.map(|peak| format!("it used at most {}, ", shown(peak)));
+    format!(
+        "its node ran out of memory: {}its own limit of {} was not reached",
+        peak.unwrap_or_default(),
+        shown(limit_bytes)
+    )
 }
 
 /// What a shell makes of a command that a signal ended.

@@ -113,6 +113,7 @@ impl Script for Works {
                         limit_bytes: limits.memory_bytes,
                         peak_bytes: Some(limits.memory_bytes),
                         process: Some("tail".to_owned()),
+                        of_node: false,
                     }),
                     ..Ending::exit(0)
                 },

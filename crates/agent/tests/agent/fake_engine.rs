@@ -248,6 +248,7 @@ impl Engine for FakeEngine {
             limit_bytes: 8 << 20,
             peak_bytes: None,
             process: None,
+            of_node: false,
         };
         Ok(Usage {
             pids: 2,

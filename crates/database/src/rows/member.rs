@@ -136,6 +136,8 @@ struct OomDocument {
     limit_bytes: u64,
     peak_bytes: Option<u64>,
     process: Option<String>,
+    #[serde(default)]
+    of_node: bool,
 }
 
 impl MemberDocument {
@@ -352,12 +354,14 @@ impl From<OomEvidence> for OomDocument {
             limit_bytes,
             peak_bytes,
             process,
+            of_node,
         } = evidence;
         Self {
             kills,
             limit_bytes,
             peak_bytes,
             process,
+            of_node,
         }
     }
 }
@@ -369,6 +373,7 @@ impl From<OomDocument> for OomEvidence {
             limit_bytes: row.limit_bytes,
             peak_bytes: row.peak_bytes,
             process: row.process,
+            of_node: row.of_node,
         }
     }
 }

@@ -71,6 +71,10 @@ pub(crate) enum CauseDocument {
         peak_bytes: Option<u64>,
         process: Option<String>,
     },
+    NodeOutOfMemory {
+        limit_bytes: u64,
+        peak_bytes: Option<u64>,
+    },
     CommandNotFound {
         program: String,
     },
@@ -156,6 +160,13 @@ impl From<Cause> for CauseDocument {
                 peak_bytes,
                 process,
             },
+            Cause::NodeOutOfMemory {
+                limit_bytes,
+                peak_bytes,
+            } => Self::NodeOutOfMemory {
+                limit_bytes,
+                peak_bytes,
+            },
             Cause::CommandNotFound { program } => Self::CommandNotFound { program },
             Cause::CommandNotRunnable { program, reason } => {
                 Self::CommandNotRunnable { program, reason }
@@ -199,6 +210,13 @@ impl From<CauseDocument> for Cause {
                 limit_bytes,
                 peak_bytes,
                 process,
+            },
+            Row::NodeOutOfMemory {
+                limit_bytes,
+                peak_bytes,
+            } => Self::NodeOutOfMemory {
+                limit_bytes,
+                peak_bytes,
             },
             Row::CommandNotFound { program } => Self::CommandNotFound { program },
             Row::CommandNotRunnable { program, reason } => {

@@ -118,6 +118,7 @@ fn merge(guest: Option<OomEvidence>, engine: Option<OomEvidence>) -> Option<OomE
             limit_bytes: engine.limit_bytes.max(guest.limit_bytes),
             peak_bytes: engine.peak_bytes.max(guest.peak_bytes),
             process: engine.process.or(guest.process),
+            of_node: engine.of_node && guest.of_node,
         },
     };
     (merged.kills > 0).then_some(merged)

@@ -425,6 +425,7 @@ fn a_guest_that_died_without_a_record_is_said_to_have() {
         limit_bytes: 8 << 20,
         peak_bytes: None,
         process: None,
+        of_node: false,
     };
     let ending = super::Ending {
         out_of_memory: Some(evidence.clone()),

@@ -212,7 +212,7 @@ fn never_ran_reason(exit: &ExitRecord) -> String {
     }
 }
 
-/// The memory limit ended a process of the member. Whether that was the command is for the caller
+/// The memory limit, or its node's shortage, ended a process of the member. Whether that was the command is for the caller
 /// to tell: a program may lose a child to the limit and go on.
 fn memory_ran_out(exit: &ExitRecord) -> Option<Cause> {
     let OomEvidence {
@@ -220,10 +220,17 @@ fn memory_ran_out(exit: &ExitRecord) -> Option<Cause> {
         limit_bytes,
         peak_bytes,
         process,
+        of_node,
     } = exit.out_of_memory.as_ref()?;
-    (*kills > 0).then(|| Cause::OutOfMemory {
-        limit_bytes: *limit_bytes,
-        peak_bytes: *peak_bytes,
-        process: process.clone(),
+    (*kills > 0).then(|| match of_node {
+        false => Cause::OutOfMemory {
+            limit_bytes: *limit_bytes,
+            peak_bytes: *peak_bytes,
+            process: process.clone(),
+        },
+        true => Cause::NodeOutOfMemory {
+            limit_bytes: *limit_bytes,
+            peak_bytes: *peak_bytes,
+        },
     })
 }

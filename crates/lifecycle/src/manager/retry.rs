@@ -53,6 +53,7 @@ fn is_failure(outcome: &Outcome) -> bool {
             Cause::ExitCode { .. }
             | Cause::Signal { .. }
             | Cause::OutOfMemory { .. }
+            | Cause::NodeOutOfMemory { .. }
             | Cause::PrepareFailed { .. }
             | Cause::StartFailed { .. }
             | Cause::GuestDied => true,

@@ -237,6 +237,7 @@ fn cause_code(cause: &Cause) -> &'static str {
         Cause::ExitCode { .. } => "exit_code",
         Cause::Signal { .. } => "signal",
         Cause::OutOfMemory { .. } => "out_of_memory",
+        Cause::NodeOutOfMemory { .. } => "node_out_of_memory",
         Cause::CommandNotFound { .. } => "command_not_found",
         Cause::CommandNotRunnable { .. } => "command_not_runnable",
         Cause::PrepareFailed { .. } => "prepare_failed",

@@ -392,6 +392,13 @@ fn remedy(outcome: &Outcome, record: &SessionRecord) -> Option<String> {
             Some(format!("ask for more: `--memory {twice}m`"))
         }
         Outcome::Failed {
+            cause: Cause::NodeOutOfMemory { .. },
+        } => Some(
+            "something else used the node's memory, beyond what its sessions were given: \
+             `insula doctor` and `insula top` tell of the node"
+                .to_owned(),
+        ),
+        Outcome::Failed {
             cause: Cause::CommandNotFound { program },
         } => Some(format!(
             "check that `{program}` is in the image `{}`",

@@ -33,6 +33,9 @@ const DEVICES: &[&str] = &[
 
 const PRESSURE_V1: &str = "control groups of version 1 do not measure what is waited for: boot with version 2, or have it \
      mounted beside version 1";
+/// A kill while this much was free below the limit, in bytes, was not for the limit. How often that
+/// was reached no file tells where memory with swap has a limit too (Linux 6.18 does not count it).
+const BELOW_LIMIT: u64 = 2 << 20;
 /// Makes groups stand still.
 const FREEZER: &str = "freezer";
 /// Limits bytes read in a second, by device.
@@ -237,18 +240,22 @@ impl V1 {
             .unwrap_or(0)
     }
 
-    /// The out-of-memory kills that the kernel counted; `None` where there were none.
+    /// The out-of-memory kills that the kernel counted; `None` where there were none. A limit that
+    /// was never reached ended nobody.
     fn evidence(&self, member: MemberId) -> Option<OomEvidence> {
         let group = self.path("memory", member)?;
         let kills = read_keyed(&group.join("memory.oom_control"), "oom_kill")?;
         if kills == 0 {
             return None;
         }
+        let limit_bytes = read_number(&group.join("memory.limit_in_bytes"))?;
+        let peak_bytes = read_number(&group.join("memory.max_usage_in_bytes"));
         Some(OomEvidence {
             kills,
-            limit_bytes: read_number(&group.join("memory.limit_in_bytes"))?,
-            peak_bytes: read_number(&group.join("memory.max_usage_in_bytes")),
+            limit_bytes,
+            peak_bytes,
             process: None,
+            of_node: peak_bytes.is_some_and(|peak| peak.saturating_add(BELOW_LIMIT) < limit_bytes),
         })
     }
 

@@ -258,9 +258,11 @@ fn block_bytes(group: &Path, key: &str) -> Option<u64> {
     Some(amounts.fold(0, u64::saturating_add))
 }
 
-/// The out-of-memory kills that the kernel counted; `None` where there were none.
+/// The out-of-memory kills that the kernel counted; `None` where there were none. It counts them for
+/// whose they are, and the lack of memory (`oom`) only for who lacked it and those above.
 fn evidence(group: &Path) -> Option<OomEvidence> {
-    let kills = read_keyed(&group.join("memory.events"), "oom_kill")?;
+    let events = group.join("memory.events");
+    let kills = read_keyed(&events, "oom_kill")?;
     if kills == 0 {
         return None;
     }
@@ -269,5 +271,6 @@ fn evidence(group: &Path) -> Option<OomEvidence> {
         limit_bytes: read_number(&group.join("memory.max"))?,
         peak_bytes: read_number(&group.join("memory.peak")),
         process: None,
+        of_node: read_keyed(&events, "oom") == Some(0),
     })
 }

@@ -410,13 +410,18 @@ pub(crate) fn sites() -> Vec<PathBuf> {
 
 /// What a file of the member's group says; `controller` tells where it is on version 1.
 pub(crate) fn read_group(controller: &str, member: MemberId, file: &str) -> String {
+    let path = site_group(controller).join(member.to_string()).join(file);
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    text.trim().to_owned()
+}
+
+/// Our own group, in the hierarchy of a controller.
+pub(crate) fn site_group(controller: &str) -> PathBuf {
     let hierarchy = match control_groups(&group()).place {
         Some(place) => place,
         None => Path::new("/sys/fs/cgroup").join(controller),
     };
-    let path = hierarchy.join(group()).join(member.to_string()).join(file);
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-    text.trim().to_owned()
+    hierarchy.join(group())
 }
 
 /// Our members that have a group, in any hierarchy, by name.

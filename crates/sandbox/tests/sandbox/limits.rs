@@ -1,6 +1,8 @@
 //! Limits: each ends or hurts its own container only, and is told.
 
-use super::bench::{Bench, bench, encode, eventually, group, limited_bench, output, read_group};
+use super::bench::{
+    Bench, bench, encode, eventually, group, limited_bench, output, read_group, site_group,
+};
 use domain::LimitsReached;
 use engine_api::Engine as _;
 use guest_api::Stream;
@@ -20,10 +22,33 @@ async fn an_out_of_memory_kill_is_recognised() {
     container.limits.tmpfs_bytes = 16 << 20;
     let finished = bench.run(&container).await;
     let evidence = finished.report.out_of_memory.clone().expect("evidence");
-    assert!(evidence.kills >= 1);
+    assert!(evidence.kills >= 1 && !evidence.of_node, "{evidence:?}");
     assert_eq!(evidence.limit_bytes, 64 << 20);
     let peak = evidence.peak_bytes.expect("a peak");
     assert!((60 << 20..=64 << 20).contains(&peak), "{peak}");
+    assert_ne!(finished.exit_code(), Some(0));
+}
+
+/// To a container a group above it that runs out of memory is what the node is. The control is the
+/// test above: there it is the container's own limit.
+#[tokio::test]
+async fn a_kill_for_want_of_memory_elsewhere_is_not_told_as_the_limit() {
+    let Some(bench) = limited_bench() else { return };
+    let script = "while ! test -e go; do sleep 0.02; done; \
+         exec python3 -c 'x = bytearray(200 << 20)'";
+    let container = bench.container(0, script);
+    bench.start(&container).await.expect("it starts");
+    let limit = match control_groups(&group()).version {
+        Some(GroupVersion::Two) => "memory.max",
+        Some(GroupVersion::One) | None => "memory.limit_in_bytes",
+    };
+    let above = site_group("memory").join(limit);
+    std::fs::write(&above, (64 << 20).to_string()).expect("limited");
+    std::fs::write(container.directory.join("work/go"), "").expect("written");
+    let finished = bench.finish(&container).await;
+    let evidence = finished.report.out_of_memory.clone().expect("evidence");
+    assert!(evidence.kills >= 1 && evidence.of_node, "{finished:?}");
+    assert_eq!(evidence.limit_bytes, 256 << 20);
     assert_ne!(finished.exit_code(), Some(0));
 }
 

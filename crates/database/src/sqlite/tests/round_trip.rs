@@ -66,6 +66,10 @@ fn causes() -> Vec<Cause> {
             peak_bytes: Some(2),
             process: Some(program.clone()),
         },
+        Cause::NodeOutOfMemory {
+            limit_bytes: 3,
+            peak_bytes: Some(2),
+        },
         Cause::CommandNotFound {
             program: program.clone(),
         },
@@ -162,6 +166,7 @@ fn evidence() -> OomEvidence {
         limit_bytes: 2,
         peak_bytes: None,
         process: Some("python3".into()),
+        of_node: false,
     }
 }
 

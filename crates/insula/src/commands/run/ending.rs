@@ -58,6 +58,9 @@ fn speaks_for_itself(outcome: &OutcomeView) -> bool {
 
 fn hint(outcome: &OutcomeView, name: &str, here: Option<&str>) -> Option<String> {
     match outcome.cause.as_str() {
+        "node_out_of_memory" => {
+            Some("its node has more to do than memory for it: see `insula top`".to_owned())
+        }
         "out_of_memory" => Some("give it more with --memory".to_owned()),
         "expired" => Some("give it longer with --time".to_owned()),
         "command_not_found" => Some(match here {

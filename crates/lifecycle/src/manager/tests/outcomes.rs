@@ -23,6 +23,7 @@ fn check(intention: &Intention, how: ExitHow, cause: ExitCause, kills: Option<u6
         limit_bytes: 64 << 20,
         peak_bytes: Some(63 << 20),
         process: Some("python3".to_owned()),
+        of_node: false,
     });
     let exit = ExitRecord {
         out_of_memory,
@@ -31,6 +32,38 @@ fn check(intention: &Intention, how: ExitHow, cause: ExitCause, kills: Option<u6
     record.members[0].state = MemberState::Exited { record: exit };
     let outcome = outcome(&record);
     format!("{}: {outcome}", outcome.word())
+}
+
+/// The kernel ended it, and not for its own limit.
+#[test]
+fn a_node_that_ran_out_of_memory_is_told() {
+    for (of_node, expected) in [
+        (
+            true,
+            "its node ran out of memory: it used at most 3 MiB, its own limit of 64 MiB was not reached",
+        ),
+        (
+            false,
+            "out of memory: the limit is 64 MiB, the peak was 3 MiB",
+        ),
+    ] {
+        let (bench, session, member) = Bench::with_running(spec());
+        let mut record = bench.record(session).clone();
+        let exit = ExitRecord {
+            out_of_memory: Some(OomEvidence {
+                kills: 1,
+                limit_bytes: 64 << 20,
+                peak_bytes: Some(3 << 20),
+                process: None,
+                of_node,
+            }),
+            ..exit(member, signal(9), ExitCause::Own)
+        };
+        record.members[0].state = MemberState::Exited { record: exit };
+        let outcome = outcome(&record);
+        assert_eq!(outcome.to_string(), expected);
+        assert_eq!(outcome.exit_code(), 137);
+    }
 }
 
 type Case = (Intention, ExitHow, ExitCause, Option<u64>, &'static str);

@@ -92,6 +92,7 @@ fn out_of_memory(member: MemberId) -> ExitRecord {
             limit_bytes: 1,
             peak_bytes: None,
             process: None,
+            of_node: false,
         }),
         ..exit(member, ExitHow::Exited { code: 137 }, ExitCause::Own)
     }
