@@ -1,4 +1,5 @@
-//! The project's own commands: `cargo xtask ci | tidy | openapi | engines | guest-v2 | simulate`.
+//! The project's own commands: `cargo xtask ci | tidy | openapi | engines | fuzz | guest-v2 |
+//! simulate`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -7,6 +8,7 @@
 
 mod ci;
 mod engines;
+mod fuzz;
 mod generated;
 mod guest_v2;
 mod licences;
@@ -26,6 +28,9 @@ usage: cargo xtask COMMAND
   tidy               checks the structure: levels, file sizes, first lines, licences
   openapi [--check]  writes openapi/public.json, or tells whether it is current
   engines [--check]  writes docs/engines.md, or tells whether it is current
+  fuzz [TARGET] [--seconds N]
+                     runs the targets of fuzz/, or one of them, guided by coverage, for a minute or
+                     N seconds each
   guest-v2 [--kvm] [--package NAME] [FILTER | -- COMMAND]
                      runs the tests of a package (the sandbox's; those that match FILTER, a regular
                      expression) or a command of a shell, as root in a virtual machine with
@@ -49,6 +54,7 @@ fn main() -> ExitCode {
         ["engines"] => engines::write(&root),
         ["engines", "--check"] => engines::check(&root),
         ["simulate", rest @ ..] => simulate(&root, rest),
+        ["fuzz", rest @ ..] => fuzz(&root, rest),
         ["guest-v2", "--systemd", rest @ ..] => guest_with_service_manager(&root, rest),
         ["guest-v2", rest @ ..] => guest(&root, rest),
         _ => {
@@ -95,6 +101,33 @@ fn simulate(root: &Path, words: &[&str]) -> anyhow::Result<()> {
         return Ok(());
     }
     bail!("a promise was broken")
+}
+
+/// `cargo xtask fuzz`.
+fn fuzz(root: &Path, words: &[&str]) -> anyhow::Result<()> {
+    let mut wanted = fuzz::Wanted {
+        target: None,
+        seconds: fuzz::SECONDS,
+    };
+    let mut words = words;
+    loop {
+        match words {
+            [] => break,
+            ["--seconds", seconds, rest @ ..] => {
+                let parsed = seconds.parse().ok().filter(|seconds| *seconds > 0);
+                let problem = || format!("`{seconds}` is no number of seconds");
+                wanted.seconds = parsed.with_context(problem)?;
+                words = rest;
+            }
+            [target, rest @ ..] if wanted.target.is_none() && !target.starts_with('-') => {
+                wanted.target = Some((*target).to_owned());
+                words = rest;
+            }
+            [word, ..] => bail!("`{word}` is not understood; see `cargo xtask`"),
+        }
+    }
+    tools::install_for_fuzzing()?;
+    fuzz::run(root, &wanted)
 }
 
 /// `cargo xtask guest-v2`.

@@ -102,6 +102,12 @@ const GUEST_NEEDS: &[Need] = &[
     },
 ];
 
+/// What libFuzzer is built by.
+const FUZZING_NEEDS: &[Need] = &[Need {
+    package: "g++",
+    is_there: || is_installed("c++"),
+}];
+
 /// Installs what is missing: packages by apt-get, as root; cargo-nextest by cargo.
 pub(crate) fn install_missing() -> anyhow::Result<()> {
     install(NEEDS)?;
@@ -111,6 +117,11 @@ pub(crate) fn install_missing() -> anyhow::Result<()> {
         run_in(Path::new("/"), "cargo", &install)?;
     }
     Ok(())
+}
+
+/// Installs what the fuzz targets are built by.
+pub(crate) fn install_for_fuzzing() -> anyhow::Result<()> {
+    install(FUZZING_NEEDS)
 }
 
 /// Installs what the guest with control groups of version 2 is made of.
