@@ -92,6 +92,30 @@ enum Seen {
     Dropped,
 }
 
+/// How many names files have.
+#[derive(Debug, Default)]
+struct Links {
+    /// First names of files, by their further ones.
+    firsts: HashMap<PathKey, PathKey>,
+    /// Names of a file that has several, by the first.
+    names: HashMap<PathKey, u32>,
+}
+
+impl Links {
+    /// `path` is a further name of `target`'s file.
+    fn add(&mut self, path: &[u8], target: &[u8], limit: u32) -> Result<(), Refusal> {
+        let target = key(target);
+        let first = self.firsts.get(&target).copied().unwrap_or(target);
+        let names = self.names.entry(first).or_insert(1);
+        if *names >= limit {
+            return Err(Refusal::Links { limit });
+        }
+        *names += 1;
+        self.firsts.insert(key(path), first);
+        Ok(())
+    }
+}
+
 /// A path, too short to be read and too long to be met twice.
 type PathKey = [u8; 16];
 
@@ -110,6 +134,7 @@ pub(crate) struct Checker<'a> {
     budget: &'a mut Budget,
     seen: HashMap<PathKey, Seen>,
     twins: Twins,
+    links: Links,
     /// The last directory whose parents were looked at.
     known_parent: Option<Vec<u8>>,
     hidden: BTreeSet<Vec<u8>>,
@@ -129,6 +154,7 @@ impl<'a> Checker<'a> {
             budget,
             seen: HashMap::new(),
             twins: Twins::new(rules.names),
+            links: Links::default(),
             known_parent: None,
             hidden: BTreeSet::new(),
             opaque: BTreeSet::new(),
@@ -353,6 +379,7 @@ impl<'a> Checker<'a> {
         if seen == Seen::Dropped {
             return Ok(Action::Nothing);
         }
+        self.links.add(&path, target, self.rules.limits.links)?;
         Ok(Action::Make(Make {
             path,
             kind: MakeKind::HardLink(target.to_vec()),

@@ -27,6 +27,7 @@ use crate::{Form, ImportError, ImportOptions, Imported, Progress, Refusal, Repor
 use documents::Configuration;
 use domain::image::{Digest, Layer, Manifest};
 use parts::{Found, Parts};
+use process::KeepFree;
 use std::collections::BTreeSet;
 use std::io::{Read, Write as _};
 
@@ -39,6 +40,8 @@ pub(crate) struct Import<'a> {
     options: &'a ImportOptions,
     progress: &'a mut dyn FnMut(Progress),
     budget: Budget,
+    /// Counts over all that is written: many small layers are as much as a large one.
+    keep_free: KeepFree,
     report: Report,
     /// Layers from the lowest to the highest, and their files that have no names yet.
     layers: Vec<(Layer, Temporary)>,
@@ -79,6 +82,7 @@ impl<'a> Import<'a> {
             options,
             progress,
             budget: Budget::default(),
+            keep_free: KeepFree::default(),
             report: Report::default(),
             layers: Vec::new(),
         }
@@ -118,6 +122,7 @@ impl<'a> Import<'a> {
             store,
             options,
             progress,
+            keep_free,
             ..
         } = self;
         let mut told = |bytes| {
@@ -132,14 +137,19 @@ impl<'a> Import<'a> {
             bytes: 0,
             watcher: &mut told,
         };
-        spool(store, watched, options.limits.archive_bytes)
+        spool(store, watched, options.limits.archive_bytes, keep_free)
     }
 
     /// The spooled file as it is uncompressed.
     fn uncompressed(&mut self, spooled: Spooled) -> Result<Spooled, ImportError> {
         let limits = &self.options.limits;
         let decoder = Decoder::new(spooled.file.reader(), limits)?;
-        spool(self.store, decoder, limits.archive_bytes)
+        spool(
+            self.store,
+            decoder,
+            limits.archive_bytes,
+            &mut self.keep_free,
+        )
     }
 
     /// The archive is the only layer, and is kept as it came.
@@ -241,7 +251,12 @@ impl<'a> Import<'a> {
 }
 
 /// Copies `reader` to a new file of the store.
-fn spool(store: &BlobStore, reader: impl Read, limit: u64) -> Result<Spooled, ImportError> {
+fn spool(
+    store: &BlobStore,
+    reader: impl Read,
+    limit: u64,
+    keep_free: &mut KeepFree,
+) -> Result<Spooled, ImportError> {
     let file = store.temporary()?;
     let mut reader = Limited {
         inner: reader,
@@ -249,9 +264,11 @@ fn spool(store: &BlobStore, reader: impl Read, limit: u64) -> Result<Spooled, Im
         limit,
         bytes: 0,
     };
-    let mut writer = StoreWriter::new(&file.file, file.path.clone());
+    let counted = std::mem::take(keep_free);
+    let mut writer = StoreWriter::new(&file.file, file.path.clone(), counted);
     copy(&mut reader, &mut writer)?;
-    let (digest, bytes) = writer.result();
+    let (digest, bytes, counted) = writer.result();
+    *keep_free = counted;
     Ok(Spooled {
         file,
         digest,

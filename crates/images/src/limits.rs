@@ -17,6 +17,9 @@ pub struct Limits {
     pub ratio_from_bytes: u64,
     /// Bytes that a sparse file may pretend to have.
     pub file_bytes: u64,
+    /// Names that one file has by hard links. ext4 gives it no more, and then the image could be
+    /// imported and not be run.
+    pub links: u32,
     /// Names of a path, one below the other.
     pub depth: usize,
     /// Bytes of a path.
@@ -48,6 +51,7 @@ impl Default for Limits {
             ratio: 300,
             ratio_from_bytes: 512 << 20,
             file_bytes: 16 << 40,
+            links: 65_000,
             depth: 256,
             path_bytes: 4_095,
             directory_bytes: 128 << 20,

@@ -173,6 +173,12 @@ pub enum Refusal {
         /// The target.
         target: String,
     },
+    /// One file has too many names.
+    #[error("its file has more than {limit} names")]
+    Links {
+        /// The limit.
+        limit: u32,
+    },
     /// A symbolic link's target cannot be one.
     #[error("its target is empty or longer than {} bytes", Limits::LINK_BYTES)]
     Target,

@@ -57,19 +57,21 @@ pub(crate) struct StoreWriter<W> {
 }
 
 impl<W> StoreWriter<W> {
-    pub(crate) fn new(inner: W, path: PathBuf) -> Self {
+    /// `keep_free` counts with what was written before to the same store.
+    pub(crate) fn new(inner: W, path: PathBuf, keep_free: process::KeepFree) -> Self {
         Self {
             inner,
             path,
             hasher: Sha256::new(),
             bytes: 0,
-            keep_free: process::KeepFree::default(),
+            keep_free,
         }
     }
 
-    /// Digest and count of what was written.
-    pub(crate) fn result(self) -> (Digest, u64) {
-        (Digest(self.hasher.finalize().into()), self.bytes)
+    /// Digest and count of what was written, and the count for what is written next.
+    pub(crate) fn result(self) -> (Digest, u64, process::KeepFree) {
+        let digest = Digest(self.hasher.finalize().into());
+        (digest, self.bytes, self.keep_free)
     }
 }
 

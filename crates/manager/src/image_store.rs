@@ -57,11 +57,11 @@ impl Images {
         })
     }
 
-    /// Removes the content that no image needs any more, unless an import goes on: then the next
-    /// round does. Gives what was removed.
-    pub(crate) async fn remove_garbage(&self, shared: &Shared) -> Pruned {
+    /// Removes the content that no image needs any more, unless an import goes on: then `None`,
+    /// and the next round does. Gives what was removed.
+    pub(crate) async fn remove_garbage(&self, shared: &Shared) -> Option<Pruned> {
         let Ok(gate) = Arc::clone(&self.gate).try_write_owned() else {
-            return Pruned::default();
+            return None;
         };
         let wanted = shared.read(wanted_images);
         let store = self.store();
@@ -69,14 +69,15 @@ impl Images {
             let _alone = gate;
             store.prune(&wanted)
         });
-        match pruning.await {
+        let pruned = match pruning.await {
             Ok(Ok(pruned)) => pruned,
             Ok(Err(error)) => {
                 tracing::warn!(error = %chain(&error), "images that are gone cannot be removed");
                 Pruned::default()
             }
             Err(_) => Pruned::default(),
-        }
+        };
+        Some(pruned)
     }
 }
 

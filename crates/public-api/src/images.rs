@@ -162,4 +162,7 @@ pub struct RemovedImagesView {
     pub names: Vec<String>,
     /// Bytes that the site's store has given back.
     pub freed_bytes: u64,
+    /// An import goes on, which may need what is stored: what nothing needs is given back later.
+    #[serde(default)]
+    pub freed_later: bool,
 }

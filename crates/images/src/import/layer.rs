@@ -46,14 +46,16 @@ impl Import<'_> {
         place: (usize, usize),
     ) -> Result<(), ImportError> {
         let file = self.store.temporary()?;
+        let keep_free = std::mem::take(&mut self.keep_free);
         let total = reader.left();
         let mut copying = Copying {
             inner: reader,
-            sink: StoreWriter::new(&file.file, file.path.clone()),
+            sink: StoreWriter::new(&file.file, file.path.clone(), keep_free),
         };
         let walked = self.walk(&mut copying, place, total, false);
         let checked = walked.map_err(|fault| fault.in_layer(place.0))?;
-        let (digest, stored_bytes) = copying.sink.result();
+        let (digest, stored_bytes, keep_free) = copying.sink.result();
+        self.keep_free = keep_free;
         let refused = |refusal: Refusal| walk::part(&part.name, refusal).in_layer(place.0);
         if let Some((expected, size)) = &part.stored {
             check_said(&digest, stored_bytes, expected, *size).map_err(refused)?;

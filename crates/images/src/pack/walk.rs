@@ -197,6 +197,7 @@ impl<W: Write> Packing<W> {
                 ..facts
             })?;
             self.content(&file, path, &[(0, size)])?;
+            self.check_unchanged(&file, path, &stat)?;
             return self.fill(size);
         };
         let map = map(&segments);
@@ -210,7 +211,27 @@ impl<W: Write> Packing<W> {
         })?;
         self.write(&map)?;
         self.content(&file, path, &segments)?;
+        self.check_unchanged(&file, path, &stat)?;
         self.fill(content)
+    }
+
+    /// What grew would be cut, and what was written to would be of two times.
+    fn check_unchanged(
+        &self,
+        file: &File,
+        path: &[u8],
+        before: &rustix::fs::Statx,
+    ) -> Result<(), PackError> {
+        let after = self.stat(file.as_fd(), b"", path)?;
+        let of = |stat: &rustix::fs::Statx| {
+            let time = stat.stx_mtime;
+            (stat.stx_size, time.tv_sec, time.tv_nsec)
+        };
+        if of(&after) == of(before) {
+            Ok(())
+        } else {
+            Err(self.changed(path))
+        }
     }
 
     fn content(&mut self, file: &File, path: &[u8], segments: &[Segment]) -> Result<(), PackError> {

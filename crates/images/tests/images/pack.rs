@@ -5,9 +5,11 @@ use crate::site::Site;
 use crate::tars::Tar;
 use crate::trees::{self, Kind};
 use crate::unpack::{run, unpack};
-use images::{Form, PackOwners, pack_directory};
+use images::{Form, PackError, PackOwners, pack_directory};
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 #[test]
 fn a_directory_comes_back_as_it_was() {
@@ -69,6 +71,87 @@ fn owners_may_all_become_root() {
         listed.lines().all(|line| line.contains(" 0/0 ")),
         "{listed}"
     );
+}
+
+/// What is done to a file.
+type Act<'a> = &'a dyn Fn(&fs::File);
+
+/// Writes, and does something to a file as soon as its content comes.
+struct Meddling<F: FnMut()> {
+    content: &'static [u8],
+    act: F,
+    done: bool,
+}
+
+impl<F: FnMut()> Write for Meddling<F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.starts_with(self.content) && !self.done {
+            self.done = true;
+            (self.act)();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What changes while it is packed is refused by its name: longer, shorter, or written to.
+#[test]
+fn a_file_that_changes_meanwhile_is_refused() {
+    let made = tempfile::tempdir().expect("a directory");
+    let path = made.path().join("growing");
+    let content = b"content that changes";
+    let acts: [(&str, Act<'_>); 4] = [
+        ("nothing", &|_| ()),
+        ("longer", &|mut file| {
+            file.write_all(b"more").expect("written")
+        }),
+        ("shorter", &|file| file.set_len(3).expect("cut")),
+        ("other", &|file| {
+            let later = SystemTime::now() + Duration::from_secs(9);
+            file.set_modified(later).expect("set");
+        }),
+    ];
+    for (what, act) in acts {
+        fs::write(&path, content).expect("written");
+        let meddling = Meddling {
+            content,
+            act: || {
+                let file = fs::OpenOptions::new().append(true).open(&path);
+                act(&file.expect("opened"));
+            },
+            done: false,
+        };
+        let packed = pack_directory(made.path(), PackOwners::Keep, meddling);
+        match packed {
+            Ok(_) => assert_eq!(what, "nothing"),
+            Err(PackError::Changed { path: named }) => {
+                assert_ne!(what, "nothing");
+                assert_eq!(named, path);
+            }
+            Err(error) => panic!("{what}: {error}"),
+        }
+    }
+}
+
+/// Times before 1970 become its beginning: an import takes none.
+#[test]
+fn a_time_before_1970_becomes_its_beginning() {
+    let made = tempfile::tempdir().expect("a directory");
+    let path = made.path().join("old");
+    fs::write(&path, "").expect("written");
+    let before = SystemTime::UNIX_EPOCH - Duration::new(86_400, 5);
+    let file = fs::File::options().write(true).open(&path).expect("opened");
+    file.set_modified(before).expect("set");
+    let mut archive = Vec::new();
+    pack_directory(made.path(), PackOwners::Keep, &mut archive).expect("packed");
+    let site = Site::new();
+    let imported = site.import(&archive).expect("imported");
+    let unpacked = unpack(&site, &imported).remove(0).join("old");
+    let modified = fs::metadata(unpacked).expect("facts").modified();
+    assert_eq!(modified.expect("a time"), SystemTime::UNIX_EPOCH);
 }
 
 /// The parts of a layout are found in its archive even where its files have holes.

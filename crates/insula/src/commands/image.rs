@@ -174,6 +174,7 @@ fn add(all: &mut RemovedImagesView, one: RemovedImagesView) {
     all.images.extend(one.images);
     all.names.extend(one.names);
     all.freed_bytes += one.freed_bytes;
+    all.freed_later |= one.freed_later;
 }
 
 fn tell_removed(printer: &Printer, gone: &RemovedImagesView, json: bool) -> Result<(), Failure> {
@@ -189,6 +190,9 @@ fn tell_removed(printer: &Printer, gone: &RemovedImagesView, json: bool) -> Resu
     if gone.freed_bytes > 0 {
         let freed = show_bytes(gone.freed_bytes.into());
         printer.note(&format!("{freed} are free again"));
+    }
+    if gone.freed_later {
+        printer.note("an import goes on: space is given back within a minute of its end");
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::lock::Mutex;
 use futures::stream::{self, BoxStream};
-use public_api::{ByteStream, Problem, ProblemCode};
+use public_api::{ByteStream, Caller, Problem, ProblemCode};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,9 @@ const DRAIN_TIME: Duration = Duration::from_secs(2);
 const BODY_TIME: Duration = Duration::from_secs(60);
 /// Longest wait for the next part of an upload.
 const PART_TIME: Duration = Duration::from_secs(60);
+/// The same of an archive that somebody on this machine sends: what makes it may take its time, and
+/// when it dies the connection ends. So many imports are open at a time.
+const LOCAL_PART_TIME: Duration = Duration::from_secs(60 * 60);
 
 /// A JSON object of type `T`; an empty body means `{}`. The error names the place.
 pub(super) async fn json<T: DeserializeOwned>(
@@ -106,6 +109,7 @@ pub(super) async fn whole(
 pub(super) struct Upload {
     parts: Arc<Mutex<BodyDataStream>>,
     limit_bytes: u64,
+    part_time: Duration,
 }
 
 impl Upload {
@@ -113,8 +117,15 @@ impl Upload {
     pub(super) fn new(body: Body, limit_bytes: u64) -> Self {
         Self {
             limit_bytes,
+            part_time: PART_TIME,
             parts: Arc::new(Mutex::new(body.into_data_stream())),
         }
+    }
+
+    /// Waits longer for the parts that somebody on this machine sends.
+    pub(super) fn sent_by(self, caller: &Caller) -> Self {
+        let part_time = caller.uid.map_or(self.part_time, |_| LOCAL_PART_TIME);
+        Self { part_time, ..self }
     }
 
     /// Refuses one that says beforehand that it is too large.
@@ -128,9 +139,10 @@ impl Upload {
     /// The parts as they come, within the limit.
     pub(super) fn stream(&self) -> ByteStream {
         let (parts, limit_bytes) = (Arc::clone(&self.parts), self.limit_bytes);
+        let part_time = self.part_time;
         let stream: BoxStream<'static, _> =
             stream::try_unfold((parts, 0_u64), move |(parts, before)| async move {
-                let Some(part) = next_part(&parts).await? else {
+                let Some(part) = next_part(&parts, part_time).await? else {
                     return Ok(None);
                 };
                 let total = before + part.len() as u64;
@@ -149,14 +161,21 @@ impl Upload {
     }
 }
 
-async fn next_part(parts: &Mutex<BodyDataStream>) -> Result<Option<Bytes>, Problem> {
+async fn next_part(
+    parts: &Mutex<BodyDataStream>,
+    part_time: Duration,
+) -> Result<Option<Bytes>, Problem> {
     let mut parts = parts.lock().await;
     let broken = |detail: &str| Problem::new(ProblemCode::InvalidRequest, detail);
-    match tokio::time::timeout(PART_TIME, parts.next()).await {
+    match tokio::time::timeout(part_time, parts.next()).await {
         Ok(None) => Ok(None),
         Ok(Some(Ok(part))) => Ok(Some(part)),
         Ok(Some(Err(_))) => Err(broken("the upload broke off")),
-        Err(_) => Err(broken("nothing of the upload came for 60 seconds")),
+        Err(_) => {
+            let seconds = part_time.as_secs();
+            let detail = format!("nothing of the upload came for {seconds} seconds");
+            Err(broken(&detail))
+        }
     }
 }
 

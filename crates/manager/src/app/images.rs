@@ -88,7 +88,8 @@ impl SiteService {
                 Ok(RemovedImagesView {
                     images: images.iter().map(ImageId::to_string).collect(),
                     names: names.iter().map(ImageName::to_string).collect(),
-                    freed_bytes: pruned.bytes,
+                    freed_later: pruned.is_none() && !images.is_empty(),
+                    freed_bytes: pruned.map_or(0, |pruned| pruned.bytes),
                 })
             }
             Answer::Refused { refusal } => Err(refused(&refusal)),

@@ -36,7 +36,7 @@ pub(crate) async fn prune_for_ever(
             NAME,
             format!(
                 "{rows} rows, {staged} uploads and {} bytes of images removed in the last round",
-                content.bytes
+                content.map_or(0, |pruned| pruned.bytes)
             ),
         );
     }

@@ -327,21 +327,20 @@ impl Starting {
         {
             return keeper_failure(keeper);
         }
+        let reason = if failed.errno == libc::ELOOP {
+            "a symbolic link stands in the image on the way to it".to_owned()
+        } else {
+            io::Error::from_raw_os_error(failed.errno).to_string()
+        };
         let names = match failed.act {
             Act::AttachLayer | Act::OpenLayer => &self.names.layers,
             Act::MakeMountPoint | Act::AttachBind => &self.names.binds,
             Act::OpenBind => &self.names.sources,
-            _ => return Failure::act(failed.words(), io::Error::from_raw_os_error(failed.errno)),
+            _ => return Failure::act(failed.words(), reason),
         };
         let name = names
             .get(usize::from(failed.index))
             .map_or("", String::as_str);
-        let reason = io::Error::from_raw_os_error(failed.errno).to_string();
-        let reason = if failed.errno == libc::ELOOP {
-            "a symbolic link stands in the image on the way to it".to_owned()
-        } else {
-            reason
-        };
         if failed.act == Act::OpenBind {
             let path = name.to_owned();
             return Failure::Bind { path, reason };

@@ -5,10 +5,37 @@ use crate::layouts::{Image, Layout};
 use crate::tars::{Header, Tar};
 
 pub(super) fn cases() -> Vec<Case> {
-    [devices(), links(), whiteouts(), attributes()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        devices(),
+        links(),
+        names_of_one_file(),
+        whiteouts(),
+        attributes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn names_of_one_file() -> Vec<Case> {
+    vec![
+        Case::layer(
+            "a file with too many names",
+            "its file has more than 3 names",
+            many_names(3),
+            many_names(2),
+        )
+        .with(|options| options.limits.links = 3),
+    ]
+}
+
+/// A file with further names, each a hard link to the one before.
+fn many_names(further: usize) -> Vec<u8> {
+    let links = 1..=further;
+    let tar = links.fold(Tar::new().file("name0", b""), |tar, link| {
+        tar.hard_link(&format!("name{link}"), &format!("name{}", link - 1))
+    });
+    tar.end()
 }
 
 fn of_kind(path: &str, flag: u8) -> Vec<u8> {

@@ -34,7 +34,7 @@ pub(in crate::api) async fn import(
     body: Body,
 ) -> Result<(StatusCode, Json<ImportedView>), Refusal> {
     let Context { service, caller } = context;
-    let upload = Upload::new(body, IMAGE_LIMIT_BYTES);
+    let upload = Upload::new(body, IMAGE_LIMIT_BYTES).sent_by(&caller);
     let result = match upload.check_announced(&headers) {
         Ok(()) => service
             .import_image(&caller, query, upload.stream())
