@@ -56,7 +56,7 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
         Err(EngineError::Unsupported { row: "pause" })
     }
 
-    /// Makes the container go on; one that stands nowhere still, or is absent, is success. A
+    /// Makes the container go on; one of which nothing stands still, or that is absent, is success. A
     /// paused container can be killed and removed without it.
     async fn resume(&self, _member: MemberId) -> Result<(), EngineError> {
         Err(EngineError::Unsupported { row: "pause" })

@@ -157,6 +157,13 @@ impl Engine for SimulatedEngine {
         self.call()?.resume(member)
     }
 
+    /// Made in name only: scripts say what a full one is like, and nothing is there to be opened.
+    fn make_disk(&self, _: &Path, _: u64) -> Result<bool, EngineError> {
+        let state = self.call()?;
+        let row = state.fingerprint.capabilities.get("disk.own");
+        Ok(row == Some(&Capability::Yes))
+    }
+
     async fn usage(&self, member: MemberId) -> Result<Usage, EngineError> {
         self.call()?.usage(member)
     }

@@ -144,7 +144,6 @@ impl Script for Works {
             Work::ShowFilter => prints("2\n"),
             Work::UseLayers => prints(Work::LAYERED),
             Work::UseMount => prints(Work::MOUNTED.1),
-            // Whether there is a disk of its own stands where a real one finds the image.
             Work::Fill if container.directory.ends_with(layout::DISK) => prints("full\n4085\n"),
             Work::Fill => prints(format!("filled\n{}\n", Work::FILES)),
             Work::OpenDevices => prints("full\nnull\nrandom\ntty\nurandom\nzero\n"),
@@ -195,7 +194,10 @@ impl<E: AsEngine> Harness for Simulated<E> {
     async fn prepare(&self, plan: &Plan) -> ContainerSpec {
         let number = u32::try_from(plan.member.session.0).expect("small");
         let mut directory = Path::new("/nowhere").join(plan.member.to_string());
-        if plan.disk_bytes.is_some() {
+        // What has one is told by its directory's name, for there is nothing to be mounted.
+        if let Some(bytes) = plan.disk_bytes
+            && self.engine().make_disk(&directory, bytes).expect("asked")
+        {
             directory.push(layout::DISK);
         }
         ContainerSpec {
@@ -334,6 +336,7 @@ enum Fault {
     IgnoresTheNetwork,
     PausesNothing,
     HidesPauses,
+    MakesNoDisk,
 }
 
 /// The simulated engine with one fault.
@@ -387,7 +390,8 @@ impl Engine for Faulty {
             | Fault::IgnoresLimits
             | Fault::IgnoresTheNetwork
             | Fault::PausesNothing
-            | Fault::HidesPauses => started,
+            | Fault::HidesPauses
+            | Fault::MakesNoDisk => started,
         }
     }
 
@@ -423,6 +427,13 @@ impl Engine for Faulty {
             return Ok(RemoveReport::default());
         }
         self.inner.remove(member, directory).await
+    }
+
+    fn make_disk(&self, directory: &Path, bytes: u64) -> Result<bool, EngineError> {
+        if self.fault == Fault::MakesNoDisk {
+            return Ok(false);
+        }
+        self.inner.make_disk(directory, bytes)
     }
 
     async fn usage(&self, member: MemberId) -> Result<Usage, EngineError> {
@@ -464,6 +475,7 @@ fn faults_are_found() {
         (Fault::IgnoresTheNetwork, "network.egress"),
         (Fault::PausesNothing, "pause.stands-still"),
         (Fault::HidesPauses, "pause.listed"),
+        (Fault::MakesNoDisk, "disk.own"),
     ];
     for (fault, case) in faults {
         let simulated = Arc::new(SimulatedEngine::new(Works, START));

@@ -10,6 +10,7 @@
 mod loop_device;
 mod programs;
 
+use crate::chain::chain;
 use domain::Capability;
 use engine_api::layout;
 use programs::{check_image, make_file_system};
@@ -24,7 +25,7 @@ use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 /// Bytes of a block; the size is a whole number of them.
 const BLOCK_BYTES: u64 = 4_096;
@@ -47,6 +48,13 @@ pub(crate) enum DiskError {
     /// A program failed.
     #[error("`{name}` failed: {told}")]
     Program { name: &'static str, told: String },
+    /// Somebody has it in another way than we would.
+    #[error(
+        "{} has it read-only, or a part of it; detach it with `losetup -d {}`",
+        device.display(),
+        device.display()
+    )]
+    InUse { device: PathBuf },
     /// All loop devices were taken by others, each time.
     #[error("no loop device could be had")]
     NoLoopDevice,
@@ -99,8 +107,7 @@ pub(crate) fn open(directory: &Path) -> Result<Option<OwnedFd>, DiskError> {
     // A descriptor of its own: a loop device keeps the other one, and a lock on it, for ever.
     let lock = open_file(&path, flags, Mode::empty()).map_err(failed("open", &path))?;
     flock(&lock, FlockOperation::LockExclusive).map_err(failed("lock", &path))?;
-    let found = loop_device::find(&image).map_err(failed("look for", &path))?;
-    let device = match found {
+    let device = match loop_device::find(&image)? {
         Some(device) => device,
         None => {
             check_image(&path, &image)?;
@@ -122,37 +129,49 @@ fn mount(device: &Path) -> Result<OwnedFd, Errno> {
     fsconfig_set_string(&context, c"source", device)?;
     fsconfig_set_flag(&context, c"noinit_itable")?;
     fsconfig_set_flag(&context, c"discard")?;
+    // Where the node's disk fails, programs are told, and nothing is written over what is broken.
+    fsconfig_set_string(&context, c"errors", c"remount-ro")?;
     fsconfig_create(&context)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-/// Whether such file systems can be made here: tried once.
+/// Whether such file systems can be made here: tried until it went well once, for what is in the way
+/// (a full disk, a missing program) may go.
 #[derive(Debug, Default)]
 pub(crate) struct DiskTrial {
-    found: OnceLock<Result<(), String>>,
+    went_well: Mutex<bool>,
 }
 
 impl DiskTrial {
-    /// Tried in a directory of its own below `place`, which is removed. Blocks.
+    /// Tried in a directory of its own below `place`, which is removed. It has to be where the
+    /// containers' own will lie: not every file system can be behind a loop device. Blocks.
     pub(crate) fn capability(&self, place: &Path) -> Capability {
-        let found = self.found.get_or_init(|| {
-            let number = std::process::id();
-            let directory = place.join(format!("disk-trial-{number}"));
-            let made = std::fs::create_dir(&directory).map_err(|error| error.to_string());
-            let tried = made.and_then(|()| {
-                let made = make(&directory, TRIAL_BYTES);
-                made.map_err(|error| crate::chain::chain(&error))
-            });
-            // Nothing is in it but what was made here.
-            let _ = std::fs::remove_file(directory.join(layout::DISK));
-            let _ = std::fs::remove_dir(&directory);
-            tried
+        let mut went_well = self
+            .went_well
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if *went_well {
+            return Capability::Yes;
+        }
+        let number = std::process::id();
+        let directory = place.join(format!("disk-trial-{number}"));
+        let made = std::fs::create_dir_all(&directory).map_err(|source| DiskError::Act {
+            act: "create",
+            path: directory.clone(),
+            source,
         });
-        match found {
-            Ok(()) => Capability::Yes,
-            Err(reason) => Capability::No {
-                reason: reason.clone(),
+        let tried = made.and_then(|()| make(&directory, TRIAL_BYTES));
+        // Nothing is in it but what was made here.
+        let _ = std::fs::remove_file(directory.join(layout::DISK));
+        let _ = std::fs::remove_dir(&directory);
+        match tried {
+            Ok(()) => {
+                *went_well = true;
+                Capability::Yes
+            }
+            Err(error) => Capability::No {
+                reason: chain(&error),
             },
         }
     }

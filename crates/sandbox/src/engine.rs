@@ -52,7 +52,7 @@ const STILLBORN: Duration = Duration::from_millis(50);
 /// How long the lock of a killed guest may stay held.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
 /// Why sessions of a user have no file systems of their own.
-const OWN_DISK_WITHOUT_ROOT: &str = "only root may mount a file system from an image";
+const OWN_DISK_WITHOUT_ROOT: &str = "only root may make a file system of a session's own";
 
 /// How a [`Sandbox`] finds its things.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -532,8 +532,14 @@ impl Inner {
         self.end_keeper(member)?;
         for (owner, path) in self.files()? {
             if owner == member {
-                let removed = std::fs::remove_file(&path);
-                removed.map_err(|error| act("remove the guest's socket", error))?;
+                match std::fs::remove_file(&path) {
+                    // A keeper takes its note along when its container ends.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    removed => {
+                        removed
+                            .map_err(|error| act(&format!("remove {}", path.display()), error))?;
+                    }
+                }
             }
         }
         remove_parts_on_disk(directory);
@@ -563,7 +569,7 @@ impl Inner {
                 reason: OWN_DISK_WITHOUT_ROOT.to_owned(),
             };
         }
-        self.disk_trial.capability(&self.settings.runtime_directory)
+        self.disk_trial.capability(&self.settings.state_directory)
     }
 
     fn close(&self) {

@@ -14,7 +14,7 @@
 //!
 //! Without root the child makes the mounts too, for only in its own namespaces it may, and has the
 //! ids of its user (`identity`). Control groups are those of version 1 or of version 2, or none
-//! (`cgroup::Hierarchy`): then a note beside the guest's socket tells which process it is.
+//! (`cgroup::Hierarchy`): then a note in the engine's directory tells which process it is.
 #![allow(
     unsafe_code,
     reason = "namespaces, mounts and filters are system calls that no library wraps safely"

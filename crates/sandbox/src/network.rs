@@ -10,8 +10,9 @@
 //! Each container has a pair of devices of its own and a route of its own; there is no bridge, so
 //! no container hears another one, and none can claim another's address. What may pass is one
 //! table of nftables rules ([`rules`]) that goes by the names of our devices, so that it is made
-//! once for the site and not touched when containers come and go. The kernel carries everything:
-//! nothing of the network depends on the daemon.
+//! once for the site and not touched when containers come and go. The kernel carries
+//! every packet but questions for names to a resolver that only the node reaches ([`dns`]), and
+//! the daemon looks after the rules: without it they stand, and nobody puts them back.
 //!
 //! An ordinary user may not make such devices; there a program of the user carries what the
 //! container sends ([`user`]), and the rules stand in the container's own network.

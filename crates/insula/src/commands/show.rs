@@ -80,7 +80,7 @@ fn lost_networks(site: &Site, view: &SessionView) -> Vec<String> {
             let own = view.members.iter().any(|one| one.id == id);
             own.then(|| format!("{reason}; it does not come back"))
         }
-        NetworkTrouble::Mended { .. } => None,
+        NetworkTrouble::Mended { .. } | NetworkTrouble::NotMended { .. } => None,
     });
     lost.collect()
 }

@@ -125,8 +125,8 @@ impl V2 {
         hand_down(site)
     }
 
-    /// A member needs a group for it, which is made if what there is of controllers can be handed
-    /// down.
+    /// Whether members can be paused. It takes a group for each member, and groups are made only
+    /// if every controller that is there can be handed down to them.
     pub(super) fn has_pause(&self) -> Result<(), String> {
         let there = self.place.path.join("cgroup.controllers");
         let mut known = CONTROLLERS

@@ -1,6 +1,7 @@
 //! Loop devices: a file as a block device, see loop(4).
 
 use super::{DiskError, failed};
+use engine_api::layout;
 use rustix::fs::{Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -11,6 +12,10 @@ const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
 const LOOP_GET_FREE: libc::Ioctl = 0x4C82;
 /// The device is given back when nobody has it open or mounted any more.
 const AUTOCLEAR: u32 = 4;
+/// It can only be read.
+const READ_ONLY: u32 = 1;
+/// What is answered by a device that was given back, or is gone.
+const GONE: &[Errno] = &[Errno::NOENT, Errno::NXIO, Errno::NODEV];
 /// Others may take a free device before us.
 const TRIES: u32 = 64;
 
@@ -66,28 +71,66 @@ impl Status {
 }
 
 /// The device that has `image` already, if one does. Held, it keeps it.
-pub(super) fn find(image: &OwnedFd) -> Result<Option<LoopDevice>, Errno> {
-    let wanted = fstat(image)?;
-    let entries = std::fs::read_dir("/sys/block").into_iter().flatten();
-    for entry in entries.flatten() {
+///
+/// To find none where there is one would destroy the image: it would be checked, and written, while
+/// it is mounted. So whatever cannot be told is an error, but of devices that are gone.
+pub(super) fn find(image: &OwnedFd) -> Result<Option<LoopDevice>, DiskError> {
+    let all = Path::new("/sys/block");
+    let listing = |source| DiskError::Act {
+        act: "list",
+        path: all.to_path_buf(),
+        source,
+    };
+    let wanted = fstat(image).map_err(failed("inspect", Path::new(layout::DISK)))?;
+    for entry in std::fs::read_dir(all).map_err(listing)? {
+        let entry = entry.map_err(listing)?;
         let name = entry.file_name();
-        let is_loop = name.as_encoded_bytes().starts_with(b"loop");
-        if !is_loop || !entry.path().join("loop/backing_file").exists() {
+        if !name.as_encoded_bytes().starts_with(b"loop") {
             continue;
         }
+        let shown = entry.path().join("loop/backing_file");
+        let backing = match std::fs::read_to_string(&shown) {
+            Ok(backing) => backing,
+            Err(error) if is_gone(&error) => continue,
+            Err(source) => {
+                let (act, path) = ("read", shown);
+                return Err(DiskError::Act { act, path, source });
+            }
+        };
         let path = Path::new("/dev").join(name);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let Ok(held) = open(&path, flags, Mode::empty()) else {
-            continue;
+        let looked = open(&path, flags, Mode::empty()).and_then(|held| {
+            let status = status(&held)?;
+            Ok((held, status))
+        });
+        let (held, status) = match looked {
+            Ok(found) => found,
+            Err(error) if may_pass_over(error, &backing) => continue,
+            Err(error) => return Err(failed("open", &path)(error)),
         };
-        // One that was given back meanwhile has no status.
-        let same = status(&held)
-            .is_ok_and(|status| (status.device, status.inode) == (wanted.st_dev, wanted.st_ino));
-        if same {
-            return Ok(Some(LoopDevice { path, _held: held }));
+        if (status.device, status.inode) != (wanted.st_dev, wanted.st_ino) {
+            continue;
         }
+        if status.offset != 0 || status.size_limit != 0 || status.flags & READ_ONLY != 0 {
+            return Err(DiskError::InUse { device: path });
+        }
+        return Ok(Some(LoopDevice { path, _held: held }));
     }
     Ok(None)
+}
+
+/// Given back, or gone, since it was listed.
+fn is_gone(error: &std::io::Error) -> bool {
+    Errno::from_io_error(error).is_some_and(|error| GONE.contains(&error))
+}
+
+/// Whether a device that cannot be looked at can be none of ours: it is gone, or it says that it
+/// has a file of another name.
+fn may_pass_over(error: Errno, backing: &str) -> bool {
+    let shown = backing.trim_end_matches('\n');
+    let shown = shown.strip_suffix(" (deleted)").unwrap_or(shown);
+    let name = Path::new(shown).file_name();
+    GONE.contains(&error) || name.is_some_and(|name| name != layout::DISK)
 }
 
 /// Puts `image` into a free device.
@@ -143,7 +186,24 @@ fn last_error() -> Errno {
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, Status};
+    use super::{Config, Status, may_pass_over};
+    use rustix::io::Errno;
+
+    #[test]
+    fn only_what_can_be_none_of_ours_is_passed_over() {
+        let (ours, others) = ("/home/ann/m/disk.img", "/var/images/root.img");
+        for (error, backing, expected) in [
+            (Errno::NXIO, ours, true),
+            (Errno::NOENT, ours, true),
+            (Errno::MFILE, ours, false),
+            (Errno::PERM, "/home/ann/.gone-1/disk.img (deleted)\n", false),
+            (Errno::MFILE, others, true),
+            // Nothing is known of it.
+            (Errno::MFILE, "", false),
+        ] {
+            assert_eq!(may_pass_over(error, backing), expected, "{error} {backing}");
+        }
+    }
 
     #[test]
     fn structures_are_as_large_as_the_kernels() {

@@ -1,6 +1,7 @@
 //! A file system is full when it is full, and leaves nothing.
 
-use super::{loop_device, make, open, path_on};
+use super::{DiskTrial, loop_device, make, open, path_on};
+use domain::Capability;
 use engine_api::layout;
 use rustix::fs::{Mode, OFlags};
 use std::fs;
@@ -95,4 +96,61 @@ fn one_that_was_cut_off_is_checked_first() {
     );
     drop(root);
     assert_eq!(state(&image), 1);
+}
+
+#[test]
+fn whether_it_can_be_is_tried_where_it_will_lie_until_it_can() {
+    if !may_mount() {
+        return;
+    }
+    let kept = tempfile::tempdir().expect("a directory");
+    let place = kept.path().join("engine");
+    fs::write(&place, "in the way").expect("written");
+    let trial = DiskTrial::default();
+    let Capability::No { reason } = trial.capability(&place) else {
+        panic!("a file is no directory");
+    };
+    assert!(
+        reason.contains("create") && reason.contains("engine"),
+        "{reason}"
+    );
+    fs::remove_file(&place).expect("removed");
+    assert_eq!(trial.capability(&place), Capability::Yes);
+    let left = fs::read_dir(&place).expect("it was made").count();
+    assert_eq!(left, 0);
+    // Once is enough.
+    fs::remove_dir(&place).expect("removed");
+    fs::write(&place, "in the way").expect("written");
+    assert_eq!(trial.capability(&place), Capability::Yes);
+}
+
+#[test]
+fn one_that_somebody_looks_into_is_not_written() {
+    if !may_mount() {
+        return;
+    }
+    let kept = tempfile::tempdir().expect("a directory");
+    make(kept.path(), SIZE).expect("made");
+    let losetup = |arguments: &[&str]| {
+        let mut command = process::command("/usr/sbin/losetup");
+        let output = command
+            .args(arguments)
+            .output()
+            .expect("mount is installed");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let image = kept.path().join(layout::DISK);
+    let image = image.to_str().expect("text");
+    for other in [
+        ["-r", "-f", "--show", image],
+        ["-o4096", "-f", "--show", image],
+    ] {
+        let device = losetup(&other);
+        let refused = open(kept.path()).expect_err("it is in use").to_string();
+        losetup(&["-d", device.trim_end()]);
+        assert!(refused.contains(device.trim_end()), "{refused}");
+    }
+    // The control.
+    assert!(open(kept.path()).expect("opened").is_some());
 }

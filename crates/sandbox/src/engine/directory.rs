@@ -99,8 +99,8 @@ pub(super) fn remove_parts_on_disk(directory: &Path) {
     }
 }
 
-/// The ending of the file beside a member's socket that tells who its guest is, where no control
-/// group does.
+/// The ending of the file in the engine's directory that tells who a member's guest is, where no
+/// control group does.
 pub(super) const NOTE: &str = "guest";
 
 /// The member whose socket, or note, has this name: its id, perhaps with an ending.

@@ -14,7 +14,8 @@ use tokio::task::spawn_blocking;
 
 /// The row of the capability table.
 const ROW: &str = "network.egress";
-/// A keeper sees by itself that its container has ended; within this time, but on a busy machine.
+/// A keeper sees by itself that its container has ended: within this time, unless the machine is
+/// very busy.
 const BY_ITSELF: Duration = Duration::from_secs(2);
 
 /// A container's way out: by root's devices, or by a program of the user.

@@ -1,9 +1,11 @@
 //! Short work in a user namespace, by children that are no containers: a trial whether the kernel
-//! lets this user make containers at all, and the removal of files that belong to lent ids.
+//! lets this user make containers at all, one whether such a container can be connected, and the
+//! removal of files that belong to lent ids.
 
 use super::child::{self, close_others};
 use super::keeper::{self, DONE, Kept};
 use super::maps::write_own;
+use crate::chain::chain;
 use crate::identity::{Command, Identity, Lent};
 use crate::kernel::{Cloned, clone_process, close_range, exit_now, reset_signals};
 use crate::message::{Failure, Outcome};
@@ -66,10 +68,7 @@ impl Helper {
     pub(super) fn removal(id: u64, identity: &Identity, path: &Path) -> Result<Self, Failure> {
         let act = format!("remove {}", path.display());
         Self::begin(id, libc::CLONE_NEWUSER, lent(identity), &act, || {
-            remove_tree(path).map_err(|error| {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                format!("{error}: {}", cause.unwrap_or_default())
-            })
+            remove_tree(path).map_err(|error| chain(&error))
         })
     }
 

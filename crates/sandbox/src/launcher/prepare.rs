@@ -5,6 +5,7 @@ mod sources;
 use super::plan::{
     BindPlan, Ids, MountPlan, Overlay, Plan, SmallFile, Source, Target, WRITABLE_NUMBERS,
 };
+use crate::chain::chain;
 use crate::disk::{self, DiskError};
 use crate::identity::Identity;
 use crate::kernel::can_close_abstract_sockets;
@@ -108,9 +109,7 @@ impl From<Failure> for Refusal {
 }
 
 fn disk_failed(error: DiskError) -> Failure {
-    let cause = std::error::Error::source(&error).map(ToString::to_string);
-    let reason = format!("{error}: {}", cause.unwrap_or_default());
-    Failure::act("open the container's file system", reason)
+    Failure::act("open the container's file system", chain(&error))
 }
 
 fn failed(act: &str, path: &Path) -> impl FnOnce(Errno) -> Failure {

@@ -5,6 +5,7 @@ use super::keeper::{self, Kept};
 use super::maps::{write_maps, write_own, write_range};
 use super::plan::{Act, FAILURE_BYTES, Failed, MountPlan};
 use super::prepare::{Held, Idmap, MountPlace, NOT_IDMAPPED, Prepared};
+use crate::chain::chain;
 use crate::filter::Filters;
 use crate::identity::{Command, Identity};
 use crate::kernel::{Cloned, RECURSIVE, clone_process, close_range, exit_now, mount_idmap};
@@ -294,13 +295,8 @@ impl Starting {
             .map_err(|error| Failure::act("describe the guest", error))?;
         let path = self.directory.join(layout::GUEST);
         for path in [Some(&path), self.note.as_ref()].into_iter().flatten() {
-            write_file_atomic(path, &bytes, 0o600, Durability::Process).map_err(|error| {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                Failure::act(
-                    "remember the guest",
-                    format!("{error}: {}", cause.unwrap_or_default()),
-                )
-            })?;
+            write_file_atomic(path, &bytes, 0o600, Durability::Process)
+                .map_err(|error| Failure::act("remember the guest", chain(&error)))?;
         }
         if let Some((file, quota)) = &self.held.quota {
             rustix::io::write(file, quota.to_string().as_bytes())

@@ -29,8 +29,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-/// The file that remembers what was changed, beside the guests' sockets.
+/// The file that remembers what was changed, in the engine's directory.
 pub(super) const STATE_FILE: &str = "network.json";
+/// Longest such file that is read, in bytes.
+const STATE_LIMIT: u64 = 1 << 20;
 /// Rules that no container needed for so long are taken back.
 const UNUSED_LIMIT: Duration = Duration::from_secs(5);
 /// For so long the node is taken to be as it was when it was last looked at.
@@ -89,6 +91,19 @@ pub(super) struct State {
     /// When last, in seconds since 1970.
     #[serde(default)]
     pub(super) mended_at_s: u64,
+    /// Why the rules, which somebody changed, could not be made anew when last looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) mend_failed: Option<String>,
+}
+
+impl State {
+    /// What a file tells, if it is of this boot.
+    pub(super) fn read(path: &Path) -> Option<Self> {
+        let size = fs::metadata(path).ok()?.len();
+        let bytes = (size <= STATE_LIMIT).then(|| fs::read(path).ok())??;
+        let state: Self = serde_json::from_slice(&bytes).ok()?;
+        (state.boot_id == own_boot_id()).then_some(state)
+    }
 }
 
 /// What this process has put in place.
@@ -101,6 +116,8 @@ struct Applied {
     listed: String,
     /// Since when there has been no container.
     unused_since: Option<Instant>,
+    /// Why the rules could not be looked after when last tried.
+    mend_failed: Option<String>,
     _forwarder: Option<Forwarder>,
     watcher: Option<Watcher>,
 }
@@ -252,6 +269,7 @@ impl SiteNetwork {
             at: Instant::now(),
             listed,
             unused_since: None,
+            mend_failed: None,
             _forwarder: forwarder,
             watcher,
         });
@@ -301,9 +319,7 @@ impl SiteNetwork {
     }
 
     fn state(&self) -> Option<State> {
-        let bytes = fs::read(&self.state_file).ok()?;
-        let state: State = serde_json::from_slice(&bytes).ok()?;
-        (state.boot_id == own_boot_id()).then_some(state)
+        State::read(&self.state_file)
     }
 
     fn remember(&self, wanted: &Wanted) -> Result<(), NetworkError> {
@@ -314,6 +330,7 @@ impl SiteNetwork {
             switched_on: wanted.switched_on.clone(),
             mended: before.as_ref().map_or(0, |state| state.mended),
             mended_at_s: before.map_or(0, |state| state.mended_at_s),
+            mend_failed: None,
         })
     }
 
@@ -366,7 +383,12 @@ impl SiteNetwork {
             return Ok(());
         }
         if self.own_devices()?.is_empty() {
-            return self.close();
+            self.close()?;
+            // One of another boot: what it tells of is gone, and what it tells is over.
+            if self.state().is_none() {
+                let _ = fs::remove_file(&self.state_file);
+            }
+            return Ok(());
         }
         self.prepare(0).map(drop)
     }
@@ -378,10 +400,10 @@ impl SiteNetwork {
         let Some(known) = applied.as_mut() else {
             return Look::Over;
         };
-        let mended = self.mend(known);
-        if let Err(error) = &mended {
-            let told = chain(error);
-            tracing::error!("the rules for egress are not as they should be: {told}");
+        let failed = self.mend(known).err().map(|error| chain(&error));
+        if known.mend_failed != failed {
+            self.tell_failure(failed.as_deref());
+            known.mend_failed = failed;
         }
         let used = Arc::strong_count(&self.starting) > 1
             || self
@@ -403,6 +425,26 @@ impl SiteNetwork {
                 tracing::warn!("rules for egress are left: {told}");
                 Look::Again
             }
+        }
+    }
+
+    /// Tells once that the rules cannot be looked after, and that they can again.
+    fn tell_failure(&self, failed: Option<&str>) {
+        match failed {
+            Some(reason) => {
+                tracing::error!("the rules for egress are not as they should be: {reason}");
+            }
+            None => tracing::info!("the rules for egress are looked after again"),
+        }
+        let Some(state) = self.state() else {
+            return;
+        };
+        let noted = self.write(&State {
+            mend_failed: failed.map(str::to_owned),
+            ..state
+        });
+        if let Err(error) = noted {
+            tracing::warn!("`doctor` will not tell of it: {}", chain(&error));
         }
     }
 
@@ -474,7 +516,7 @@ impl SiteNetwork {
 }
 
 /// Empty where the kernel does not tell: then no boot is distinguished from another.
-fn own_boot_id() -> String {
+pub(super) fn own_boot_id() -> String {
     process::boot_id().unwrap_or_default()
 }
 

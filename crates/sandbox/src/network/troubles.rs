@@ -1,7 +1,7 @@
-//! What went wrong with the network `egress` of sessions that live, as files beside the guests'
-//! sockets tell: for whoever looks at the site, also while its daemon is down.
+//! What went wrong with the network `egress` of sessions that live, as files in the engine's
+//! directory tell: for whoever looks at the site, also while its daemon is down.
 
-use super::site::{STATE_FILE, State};
+use super::site::{STATE_FILE, State, own_boot_id};
 use domain::MemberId;
 use process::ProcessIdentity;
 use serde::{Deserialize, Serialize};
@@ -42,20 +42,29 @@ pub enum NetworkTrouble {
         /// When last, in seconds since 1970.
         last_at_s: u64,
     },
+    /// Somebody else changed the site's rules, and they could not be made anew: sessions reach what
+    /// they must not.
+    NotMended {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What is wrong, or was since sessions with the network `egress` began, by the files in
 /// `directory`, which is [`crate::SandboxSettings::state_directory`].
 pub fn network_troubles(directory: &Path) -> Vec<NetworkTrouble> {
     let mut troubles = Vec::new();
-    if let Some(state) = read::<State>(&directory.join(STATE_FILE))
-        && state.mended > 0
-    {
-        troubles.push(NetworkTrouble::Mended {
-            times: state.mended,
-            last_at_s: state.mended_at_s,
-        });
+    if let Some(state) = State::read(&directory.join(STATE_FILE)) {
+        if state.mended > 0 {
+            troubles.push(NetworkTrouble::Mended {
+                times: state.mended,
+                last_at_s: state.mended_at_s,
+            });
+        }
+        let reason = state.mend_failed;
+        troubles.extend(reason.map(|reason| NetworkTrouble::NotMended { reason }));
     }
+    let boot = own_boot_id();
     let entries = std::fs::read_dir(directory).into_iter().flatten();
     for entry in entries.flatten().take(NOTES_LIMIT) {
         let name = entry.file_name();
@@ -66,6 +75,10 @@ pub fn network_troubles(directory: &Path) -> Vec<NetworkTrouble> {
         let (Ok(member), Some(note)) = (member.parse(), read::<KeeperNote>(&entry.path())) else {
             continue;
         };
+        if note.keeper.boot_id != boot {
+            // Nothing of another boot lives.
+            continue;
+        }
         let alive = note.keeper.is_alive().unwrap_or(true);
         let gone = (!alive).then(|| "the process that kept it was ended".to_owned());
         if let Some(reason) = note.ended.or(gone) {
@@ -118,16 +131,32 @@ mod tests {
         let who: ProcessIdentity = serde_json::from_slice(&gave_up).expect("an identity");
         assert_eq!(who, own);
         fs::write(path("0k3v9w1x5zq2e.1.0.network"), gave_up).expect("written");
-        let state = r#"{"range":"10.213.0.0/20","mended":2,"mended_at_s":7}"#;
-        fs::write(path("network.json"), state).expect("written");
+        let state = |boot: &str| {
+            format!(
+                r#"{{"boot_id":"{boot}","range":"10.213.0.0/20","mended":2,"mended_at_s":7,
+                "mend_failed":"no nft"}}"#
+            )
+        };
+        fs::write(path("network.json"), state(&own.boot_id)).expect("written");
         let told = network_troubles(directory.path());
         let mended = NetworkTrouble::Mended {
             times: 2,
             last_at_s: 7,
         };
         assert_eq!(told[0], mended);
+        let reason = "no nft".to_owned();
+        assert_eq!(told[1], NetworkTrouble::NotMended { reason });
         let reason = "pasta ended".to_owned();
         let member = "0k3v9w1x5zq2e.1.0".parse().expect("a member");
-        assert_eq!(told[1..], [NetworkTrouble::Gone { member, reason }]);
+        assert_eq!(told[2..], [NetworkTrouble::Gone { member, reason }]);
+        // What was so before the machine was started anew is over.
+        let former = ProcessIdentity {
+            boot_id: "another".to_owned(),
+            ..own.clone()
+        };
+        fs::write(path("network.json"), state("another")).expect("written");
+        let of_former = note(&former, Some("pasta ended"));
+        fs::write(path("0k3v9w1x5zq2e.1.0.network"), of_former).expect("written");
+        assert_eq!(network_troubles(directory.path()), []);
     }
 }

@@ -155,6 +155,11 @@ fn addresses_that_come_later_are_followed() {
         await_so("it is followed", || {
             rules_of(keeper).contains("203.0.113.77")
         });
+        // What goes is followed as well.
+        ip(&format!("addr del {followed}/24 dev uplink"));
+        await_so("it is forgotten", || {
+            !rules_of(keeper).contains("203.0.113.77")
+        });
         let pid = rustix::process::Pid::from_raw(keeper).expect("a pid");
         // Its removal ends it, also so.
         rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("sent");
@@ -164,8 +169,6 @@ fn addresses_that_come_later_are_followed() {
         let output = child.wait_with_output().expect("it ran");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{rest:#?} {errors}");
-        // What goes is followed as well.
-        ip(&format!("addr del {followed}/24 dev uplink"));
     });
 }
 

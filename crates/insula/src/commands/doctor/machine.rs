@@ -55,6 +55,12 @@ fn networks(settings: &Settings) -> Vec<Check> {
                           the tables insula_* alone when it is loaded anew";
             Check::warn("network rules", found, remedy)
         }
+        NetworkTrouble::NotMended { reason } => Check::fail(
+            "network rules",
+            format!("the rules of egress are not as they should be: {reason}"),
+            "sessions with the network egress may reach this node: stop them, or put right what is \
+             in the way; it is tried again every few seconds",
+        ),
     });
     checks.collect()
 }

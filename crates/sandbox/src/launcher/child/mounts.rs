@@ -57,6 +57,9 @@ const READ_ONLY_PROC: &[&CStr] = &[
 ];
 /// Parts of /sys that are hidden.
 const HIDDEN_SYS: &[&CStr] = &[
+    // Loop devices tell which files other sessions' disks are, and how busy they are.
+    c"block",
+    c"devices/virtual/block",
     c"devices/virtual/powercap",
     c"firmware",
     c"kernel/debug",
