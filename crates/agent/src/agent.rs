@@ -123,7 +123,7 @@ impl Agent {
             report,
             disk_bytes: Mutex::new(BTreeMap::new()),
             disk_began: Mutex::new(BTreeMap::new()),
-            places: Mutex::new(BTreeMap::new()),
+            files: Mutex::new(BTreeMap::new()),
             stdin: StdinConnections::default(),
             images: opened.images,
             image: tokio::sync::Mutex::new(()),

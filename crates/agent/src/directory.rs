@@ -27,13 +27,13 @@
 mod gone;
 mod identity;
 mod member;
+mod member_files;
 mod obeyed;
-mod place;
 
 pub(crate) use gone::GoneLog;
 pub use identity::{IdentityFileError, node_identity};
 pub(crate) use member::{Marker, MemberDirectory, MemberFile, make_open, own};
-pub(crate) use place::Place;
+pub(crate) use member_files::MemberFiles;
 
 use domain::MemberId;
 use engine_api::EngineError;

@@ -24,6 +24,7 @@ pub(crate) use unlisted::{UnlistedError, restore};
 pub(crate) use users::Identity;
 
 use crate::directory::{DirectoryError, NodeDirectory, failed, make_private};
+use crate::shared::locked;
 use ::images::{LayerStore, Ownership, StoreError};
 use domain::image::{Digest, Manifest};
 use domain::{ImageId, MemberId};
@@ -32,7 +33,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, RwLock};
 
 /// The images of a node.
@@ -103,12 +104,12 @@ impl NodeImages {
 
     /// A member needs an image from now on.
     pub(crate) fn claim(&self, member: MemberId, image: ImageId) {
-        held(&self.claims).insert(member, image);
+        locked(&self.claims).insert(member, image);
     }
 
     /// A member's container is gone, or never will be.
     pub(crate) fn release(&self, member: MemberId) {
-        if held(&self.claims).remove(&member).is_some() {
+        if locked(&self.claims).remove(&member).is_some() {
             self.released.notify_one();
         }
     }
@@ -120,7 +121,7 @@ impl NodeImages {
 
     /// How far the image of a member is.
     pub(crate) fn preparation(&self, member: MemberId) -> Option<Preparation> {
-        let waiting = held(&self.waiting);
+        let waiting = locked(&self.waiting);
         let waiting = waiting.get(&member)?;
         Some(Preparation {
             layer: waiting.layer,
@@ -157,8 +158,4 @@ impl NodeImages {
 fn verified(image: ImageId, bytes: &[u8]) -> Option<Manifest> {
     let manifest: Manifest = serde_json::from_slice(bytes).ok()?;
     (images::image_id(&manifest) == image).then_some(manifest)
-}
-
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,6 @@
 //! What every part of the agent uses.
 
-use crate::directory::{GoneLog, MemberDirectory, NodeDirectory, Place};
+use crate::directory::{GoneLog, MemberDirectory, MemberFiles, NodeDirectory};
 use crate::images::NodeImages;
 use crate::owner::OwnerEvent;
 use crate::streams::StdinConnections;
@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     /// File systems of members from when they are prepared until their record is written: opening
     /// one anew for each step would write it out each time, and only who holds it knows what it
     /// has in memory, and what of that was lost.
-    pub(crate) places: Mutex<BTreeMap<MemberId, Place>>,
+    pub(crate) files: Mutex<BTreeMap<MemberId, MemberFiles>>,
     pub(crate) stdin: StdinConnections,
     /// Imported images.
     pub(crate) images: NodeImages,
@@ -151,38 +151,40 @@ impl Shared {
     }
 
     /// Where a member's entries lie. Blocks, as dropping it may.
-    pub(crate) fn place(&self, member: MemberId) -> Result<Place, EngineError> {
-        let held = locked(&self.places).get(&member).cloned();
-        held.map_or_else(|| Place::open(&*self.engine, self.member(member)), Ok)
+    pub(crate) fn open_files(&self, member: MemberId) -> Result<MemberFiles, EngineError> {
+        let held = locked(&self.files).get(&member).cloned();
+        held.map_or_else(|| MemberFiles::open(&*self.engine, self.member(member)), Ok)
     }
 
-    /// The same, held until [`Shared::let_place_go`].
-    pub(crate) fn hold_place(&self, member: MemberId) -> Result<Place, EngineError> {
-        let place = self.place(member)?;
-        if place.has_disk() {
-            locked(&self.places).insert(member, place.clone());
+    /// The same, held until [`Shared::release_files`].
+    pub(crate) fn hold_files(&self, member: MemberId) -> Result<MemberFiles, EngineError> {
+        let files = self.open_files(member)?;
+        if !files.has_disk() {
+            return Ok(files);
         }
-        Ok(place)
+        // Whoever came first is asked what was lost: all hold the same.
+        let mut held = locked(&self.files);
+        Ok(held.entry(member).or_insert(files).clone())
     }
 
     /// Those that are held.
-    pub(crate) fn held_places(&self) -> BTreeMap<MemberId, Place> {
-        locked(&self.places).clone()
+    pub(crate) fn held_files(&self) -> BTreeMap<MemberId, MemberFiles> {
+        locked(&self.files).clone()
     }
 
     /// Lets go what is held of members that have ended: one may have been opened anew just then.
-    pub(crate) async fn let_ended_places_go(&self) {
-        let held: Vec<MemberId> = locked(&self.places).keys().copied().collect();
+    pub(crate) async fn release_files_of_ended(&self) {
+        let held: Vec<MemberId> = locked(&self.files).keys().copied().collect();
         for member in held {
             if matches!(self.stage(member), Some(Stage::Exited | Stage::Gone)) {
-                self.let_place_go(member).await;
+                self.release_files(member).await;
             }
         }
     }
 
     /// Lets a held one go, where that may block.
-    pub(crate) async fn let_place_go(&self, member: MemberId) {
-        let held = locked(&self.places).remove(&member);
+    pub(crate) async fn release_files(&self, member: MemberId) {
+        let held = locked(&self.files).remove(&member);
         if held.is_some() {
             // That it is dropped is all.
             let _ = tokio::task::spawn_blocking(move || drop(held)).await;
@@ -207,7 +209,9 @@ impl Shared {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// What a mutex guards, also after somebody panicked while holding it: what is kept so is whole at
+/// any time.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

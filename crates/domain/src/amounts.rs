@@ -12,6 +12,9 @@ pub const LEAST_CPU: u64 = WHOLE / 100;
 pub const LEAST_MEMORY: u64 = 8 << 20;
 /// Least disk of a session that asks for a limit, in bytes.
 pub const LEAST_DISK: u64 = 1 << 20;
+/// Most disk, in bytes: what a session's own file system lies in may not be larger than the largest
+/// file of a usual one, 16 TiB.
+pub const MOST_DISK: u64 = 8 << 40;
 /// This part of a node's file system is kept free: one in twenty.
 pub const DISK_RESERVE_DIVISOR: u64 = 20;
 /// Never more than this is kept free, so that a large disk is not left unused.

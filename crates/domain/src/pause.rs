@@ -33,10 +33,3 @@ pub enum MemberPause {
         reason: String,
     },
 }
-
-impl MemberPause {
-    /// It runs, and nobody has to be told why: nothing is written of it then.
-    pub fn is_off(&self) -> bool {
-        *self == Self::Off
-    }
-}

@@ -98,9 +98,13 @@ fn read_list(path: &str) -> Result<String, Errno> {
     }
     let mut bytes = Vec::new();
     let read = File::from(opened)
-        .take(LIST_LIMIT_BYTES)
+        .take(LIST_LIMIT_BYTES + 1)
         .read_to_end(&mut bytes);
     read.map_err(|_| Errno::IO)?;
+    // Cut in the middle of a line it would say something else: then rather nothing, as in images.
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > LIST_LIMIT_BYTES) {
+        return Err(Errno::FBIG);
+    }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -118,7 +122,7 @@ fn is_mapped(map: &str, id: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_mapped, read_list};
+    use super::{LIST_LIMIT_BYTES, is_mapped, read_list};
 
     #[test]
     fn a_map_tells_which_numbers_there_are() {
@@ -140,5 +144,19 @@ mod tests {
                 .expect("the control")
                 .contains("root")
         );
+    }
+
+    #[test]
+    fn what_is_longer_than_a_list_may_be_is_none() {
+        let name = format!("insula-list-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let text = path.to_str().expect("text");
+        let length = usize::try_from(LIST_LIMIT_BYTES).expect("small");
+        for (length, expected) in [(length, Some(length)), (length + 1, None)] {
+            std::fs::write(&path, vec![b'g'; length]).expect("written");
+            let found = read_list(text);
+            assert_eq!(found.ok().map(|text| text.len()), expected);
+        }
+        std::fs::remove_file(&path).expect("removed");
     }
 }

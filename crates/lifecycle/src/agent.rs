@@ -27,9 +27,7 @@ use node_api::{Desired, MemberSpec, Report, ReportedMember};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use disk::{
-    DISK_ACCOUNTED_DIVISOR, DISK_BLAME_DIVISOR, DISK_BLAME_LEAST_BYTES, DISK_FASTEST_BYTES,
-    DISK_LOOK_LEAST_MICROS, DISK_LOOK_MOST_MICROS, DISK_MARGIN_BYTES, DISK_MARGIN_DIVISOR,
-    DISK_WARNING_MICROS, DiskBegan, DiskUsage, OwnDisk, disk_line, disk_look_micros,
+    DISK_LOOK_MOST_MICROS, DiskBegan, DiskUsage, OwnDisk, disk_line, disk_look_micros,
     disk_unpromised,
 };
 pub use member::RecoveredPause;

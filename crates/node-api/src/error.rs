@@ -50,12 +50,19 @@ pub enum NodeError {
         /// Why.
         reason: String,
     },
+    /// No further command is started in a member that stands still.
+    #[error("the session is paused")]
+    Paused {
+        /// Which.
+        member: MemberId,
+    },
     /// A user is nobody inside the member.
     #[error("{reason}")]
     UserRefused {
         /// Why.
         reason: String,
-        /// What to do about it.
+        /// What to do about it; `SESSION` stands for the session's name, which a node does not
+        /// know.
         hint: String,
     },
     /// What is asked for cannot be done for this member, for example by an older guest.

@@ -2,7 +2,7 @@
 
 use super::blocking;
 use crate::clock;
-use crate::directory::{FORMAT, MemberFile};
+use crate::directory::{FORMAT, Marker, MemberDirectory, MemberFile};
 use crate::shared::Shared;
 use domain::MemberId;
 use lifecycle::agent::AgentEventKind;
@@ -32,7 +32,10 @@ pub(super) async fn make(
     let making = move || {
         directory.make(&file, uids, |aside| match limit {
             // Where there can be none, what it has on disk is measured.
-            Some(bytes) => Ok(engine.make_disk(aside, bytes).map(drop)?),
+            Some(bytes) => match engine.make_disk(aside, bytes)? {
+                true => MemberDirectory::new(aside.to_path_buf()).mark(Marker::OwnDisk),
+                false => Ok(()),
+            },
             None => Ok(()),
         })
     };

@@ -2,7 +2,7 @@
 
 use super::container::check_mounts;
 use crate::bridge::{BlockingReader, blocking_reader};
-use crate::directory::{DirectoryError, Marker, Place, make_open, own};
+use crate::directory::{DirectoryError, Marker, MemberFiles, make_open, own};
 use crate::files::{Limits, ManifestError, UnpackError, unpack};
 use crate::images::{
     FetchError, MemberRoot, RootError, UnlistedError, member_root, provide, restore,
@@ -125,8 +125,8 @@ async fn prepare_tries(
                 let (reader, broken) = blocking_reader(stream, abandoned.clone());
                 let (shared, owner) = (Arc::clone(shared), owner);
                 let unpacking = move || {
-                    let place = shared.hold_place(member)?;
-                    unpack_into(&place, owner, reader)
+                    let files = shared.hold_files(member)?;
+                    unpack_into(&files, owner, reader)
                 };
                 let unpacked = tokio::task::spawn_blocking(unpacking).await?;
                 unpacked.map_err(|error| match broken.is_set() {
@@ -165,7 +165,7 @@ async fn restore_unlisted(
     let uids = is_root.then(|| shared.uids(slot));
     let shared = Arc::clone(shared);
     let restoring = move || -> Result<(), PrepareError> {
-        let upper = shared.hold_place(member)?.entry(layout::UPPER);
+        let upper = shared.hold_files(member)?.entry(layout::UPPER);
         Ok(restore(&shared.images, (image, &manifest), &upper, uids)?)
     };
     tokio::task::spawn_blocking(restoring).await?
@@ -200,22 +200,26 @@ pub(super) async fn root_of(
 
 /// Gives away the empty directories of a member without an upload, and marks it prepared. Blocks.
 fn mark_empty(shared: &Shared, member: MemberId, owner: u32) -> Result<(), PrepareError> {
-    let place = shared.hold_place(member)?;
-    own(&place.entry(layout::WORK), owner)?;
-    own(&place.entry(layout::HOME), owner)?;
-    Ok(place.directory().mark(Marker::Prepared)?)
+    let files = shared.hold_files(member)?;
+    own(&files.entry(layout::WORK), owner)?;
+    own(&files.entry(layout::HOME), owner)?;
+    Ok(files.directory().mark(Marker::Prepared)?)
 }
 
 /// Unpacks into an empty working directory, notes what is there, and marks the member prepared.
-fn unpack_into(place: &Place, owner: u32, reader: BlockingReader) -> Result<(), PrepareError> {
-    let work = place.entry(layout::WORK);
+fn unpack_into(
+    files: &MemberFiles,
+    owner: u32,
+    reader: BlockingReader,
+) -> Result<(), PrepareError> {
+    let work = files.entry(layout::WORK);
     remove_tree(&work)?;
     make_open(&work)?;
     own(&work, owner)?;
-    own(&place.entry(layout::HOME), owner)?;
+    own(&files.entry(layout::HOME), owner)?;
     let owner = rustix::process::geteuid().is_root().then_some(owner);
     let manifest = unpack(reader, &work, owner, &Limits::default())?;
-    manifest.save(&place.directory().manifest())?;
-    place.directory().mark(Marker::Prepared)?;
+    manifest.save(&files.directory().manifest())?;
+    files.directory().mark(Marker::Prepared)?;
     Ok(())
 }

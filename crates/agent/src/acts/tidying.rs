@@ -78,8 +78,8 @@ pub(super) async fn end(shared: Arc<Shared>, member: MemberId) -> AgentEventKind
 async fn is_written_out(shared: &Arc<Shared>, member: MemberId) -> bool {
     let context = Arc::clone(shared);
     let writing = blocking(move || {
-        let place = context.hold_place(member)?;
-        let written = place.write_out();
+        let files = context.hold_files(member)?;
+        let written = files.write_out();
         written.map_err(|error| EngineError::Act {
             act: "write out the container's file system".to_owned(),
             reason: error.to_string(),
@@ -115,7 +115,7 @@ async fn system(shared: &Shared, member: MemberId) -> Option<String> {
 pub(super) async fn write_record(shared: Arc<Shared>, record: Box<ExitRecord>) -> AgentEventKind {
     let member = record.member;
     // It has ended, perhaps without being started.
-    shared.let_place_go(member).await;
+    shared.release_files(member).await;
     let directory = shared.member(member);
     match blocking(move || directory.save_final(&record)).await {
         Ok(()) => AgentEventKind::RecordWritten { member },
@@ -166,7 +166,7 @@ pub(super) async fn purge(
     slot: Option<u32>,
 ) -> AgentEventKind {
     // One that was prepared and never started.
-    shared.let_place_go(member).await;
+    shared.release_files(member).await;
     let context = Arc::clone(&shared);
     let purging = move || {
         let at = clock::wall();

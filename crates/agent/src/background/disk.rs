@@ -77,7 +77,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     let mut plan = Plan::default();
     let mut shortage = Shortage::default();
     loop {
-        shared.let_ended_places_go().await;
+        shared.release_files_of_ended().await;
         let pause = match space(&shared).await {
             Some(space) => {
                 let round = shortage.next(space.free_bytes, disk_line(space.total_bytes));
@@ -147,8 +147,8 @@ struct Space {
 /// What the images of members' own file systems will still grow by, in bytes. Blocks for some
 /// microseconds for each.
 pub(crate) fn promised(shared: &Shared) -> BTreeMap<MemberId, u64> {
-    let held = shared.held_places().into_iter();
-    held.filter_map(|(member, place)| Some((member, place.own_disk()?.promised_bytes())))
+    let held = shared.held_files().into_iter();
+    held.filter_map(|(member, files)| Some((member, files.own_disk()?.promised_bytes())))
         .collect()
 }
 
@@ -228,9 +228,9 @@ async fn held(shared: &Arc<Shared>) -> BTreeMap<MemberId, u64> {
 async fn hold(shared: &Arc<Shared>, member: MemberId) {
     let context = Arc::clone(shared);
     let holding = tokio::task::spawn_blocking(move || {
-        let held = context.held_places().contains_key(&member);
+        let held = context.held_files().contains_key(&member);
         if !held && has_own_disk(&context, member) {
-            context.hold_place(member).map(drop)
+            context.hold_files(member).map(drop)
         } else {
             Ok(())
         }

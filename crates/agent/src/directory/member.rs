@@ -45,6 +45,8 @@ pub(crate) enum Marker {
     Prepared,
     /// The engine was asked to start it.
     Starting,
+    /// It was made with a file system of its own.
+    OwnDisk,
 }
 
 impl Marker {
@@ -52,6 +54,7 @@ impl Marker {
         match self {
             Self::Prepared => "prepared",
             Self::Starting => "starting",
+            Self::OwnDisk => "own-disk",
         }
     }
 }

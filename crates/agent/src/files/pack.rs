@@ -31,6 +31,8 @@ const DEEP: &str = "it is nested more than 256 deep";
 const MANY: &str = "not all of it: an archive has at most 999,999 entries";
 const LARGE: &str = "an archive has at most 1 TiB of files";
 const RESERVED: &str = "its name is reserved";
+const UNREADABLE: &str = "its node could not read it";
+const PARTLY: &str = "its node could not read all of it: what is missing are zeros";
 /// Most lines in it; one more then says how many there would have been.
 const LEFT_OUT_LINES_LIMIT: usize = 1_000;
 
@@ -111,8 +113,8 @@ pub(crate) fn open_subtree(root: &Path, names: &[&OsStr]) -> Result<Option<Subtr
 /// Packs everything below `root` into `out`: names relative to it, owners 0, special bits of modes
 /// left out; links as links, and neither sockets nor pipes nor devices. Nothing is followed out of
 /// `root`, whatever programs do to it meanwhile; a file that shrinks while it is read is filled
-/// up with zeros. What is nested deeper than 256 directories or is more than one archive may have
-/// is left out and named in a last entry, `.insula-left-out`; the rest is packed. Blocks.
+/// up with zeros, as is one that cannot be read to its end. What is nested deeper than 256 directories or is more than one archive may have,
+/// or cannot be read, is left out and named in a last entry, `.insula-left-out`; the rest is packed. Blocks.
 pub fn pack(root: &Path, options: &PackOptions, out: impl Write) -> Result<(), PackError> {
     match open_subtree(root, &[])? {
         Some(subtree) => pack_subtree(subtree, options, out),
@@ -193,6 +195,38 @@ fn act(act: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> PackError {
     }
 }
 
+fn tell(act: &str, path: &[u8], error: &io::Error) {
+    let path = String::from_utf8_lossy(path);
+    tracing::warn!(
+        "of an archive it is left out, for it was not possible to {act} `{path}`: {error}"
+    );
+}
+
+fn shown(path: &[u8]) -> &[u8] {
+    if path.is_empty() { b"." } else { path }
+}
+
+/// Ends where its file cannot be read any more.
+struct Tolerant<R> {
+    inner: R,
+    failed: Option<io::Error>,
+}
+
+impl<R: Read> Read for Tolerant<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.failed.is_some() {
+            return Ok(0);
+        }
+        match self.inner.read(buffer) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                self.failed = Some(error);
+                Ok(0)
+            }
+            read => read,
+        }
+    }
+}
+
 fn join(path: &mut Vec<u8>, name: &OsStr) {
     if !path.is_empty() {
         path.push(b'/');
@@ -252,6 +286,13 @@ impl<W: Write> Packing<'_, W> {
         }
     }
 
+    /// Leaves out what the node's disk does not give: the rest may be all that there is.
+    fn pass_over(&mut self, act: &str, path: &[u8], error: Errno) -> Result<(), PackError> {
+        tell(act, path, &error.into());
+        self.leave_out(path, UNREADABLE);
+        Ok(())
+    }
+
     /// The entries of `directory`, by name.
     fn directory(
         &mut self,
@@ -259,16 +300,25 @@ impl<W: Write> Packing<'_, W> {
         path: &[u8],
         depth: usize,
     ) -> Result<(), PackError> {
-        let listing = Dir::read_from(directory).map_err(act("list", path))?;
+        let listing = match Dir::read_from(directory) {
+            Ok(listing) => listing,
+            Err(error) => return self.pass_over("list", shown(path), error),
+        };
         let mut names = Vec::new();
         for entry in listing {
-            let entry = entry.map_err(act("list", path))?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    self.pass_over("list", shown(path), error)?;
+                    break;
+                }
+            };
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
                 continue;
             }
             if self.entries >= self.limits.entries {
-                self.leave_out(if path.is_empty() { b"." } else { path }, MANY);
+                self.leave_out(shown(path), MANY);
                 break;
             }
             self.entries += 1;
@@ -294,7 +344,7 @@ impl<W: Write> Packing<'_, W> {
         let stat = match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(()),
-            Err(error) => return Err(act("inspect", &path)(error)),
+            Err(error) => return self.pass_over("inspect", &path, error),
         };
         if path == LEFT_OUT.as_bytes() {
             self.leave_out(&path, RESERVED);
@@ -320,7 +370,7 @@ impl<W: Write> Packing<'_, W> {
                     self.directory(&inner, &path, depth + 1)
                 }
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => Ok(()),
-                Err(error) => Err(act("open", &path)(error)),
+                Err(error) => self.pass_over("open", &path, error),
             },
             _ => Ok(()),
         }
@@ -336,9 +386,12 @@ impl<W: Write> Packing<'_, W> {
         let file = match open_name(parent, name, flags, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::XDEV) => return Ok(()),
-            Err(error) => return Err(act("open", path)(error)),
+            Err(error) => return self.pass_over("open", path, error),
         };
-        let stat = fstat(&file).map_err(act("inspect", path))?;
+        let stat = match fstat(&file) {
+            Ok(stat) => stat,
+            Err(error) => return self.pass_over("inspect", path, error),
+        };
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Ok(());
         }
@@ -351,7 +404,16 @@ impl<W: Write> Packing<'_, W> {
         self.bytes = bytes;
         let mut header = header(EntryType::Regular, stat.st_mode, modified(&stat));
         header.set_size(size);
-        self.append(&mut header, path, padded(File::from(file), size))
+        let mut reader = Tolerant {
+            inner: File::from(file),
+            failed: None,
+        };
+        self.append(&mut header, path, padded(&mut reader, size))?;
+        if let Some(error) = reader.failed {
+            tell("read", path, &error);
+            self.leave_out(path, PARTLY);
+        }
+        Ok(())
     }
 
     fn symlink(
@@ -364,7 +426,7 @@ impl<W: Write> Packing<'_, W> {
         let target = match readlinkat(parent, name, Vec::new()) {
             Ok(target) => target,
             Err(Errno::NOENT | Errno::INVAL) => return Ok(()),
-            Err(error) => return Err(act("read the link", path)(error)),
+            Err(error) => return self.pass_over("read the link", path, error),
         };
         let mut header = header(EntryType::Symlink, 0o777, modified(stat));
         let target = OsStr::from_bytes(target.as_bytes());
@@ -409,14 +471,44 @@ impl<W: Write> Packing<'_, W> {
 #[cfg(test)]
 mod tests {
     use super::{
-        DEEP, LARGE, LEFT_OUT, LIMITS, Limits, MANY, PackOptions, RESERVED, open_subtree,
-        pack_within,
+        DEEP, LARGE, LEFT_OUT, LIMITS, Limits, MANY, PackOptions, RESERVED, Tolerant, open_subtree,
+        pack_within, padded,
     };
     use crate::files::beneath::DEPTH_LIMIT;
     use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
     use std::fs;
-    use std::io::Read as _;
+    use std::io::{self, Read};
     use std::path::Path;
+
+    /// Gives some bytes, and then errors.
+    struct Broken(u8);
+
+    impl Read for Broken {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.0 == 0 {
+                return Err(io::Error::from_raw_os_error(5));
+            }
+            self.0 -= 1;
+            buffer[0] = b'x';
+            Ok(1)
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_to_its_end_is_filled_up_and_known() {
+        let mut text = Vec::new();
+        let failed = padded(Broken(2), 4).read_to_end(&mut text);
+        assert!(failed.is_err(), "the control");
+        let mut reader = Tolerant {
+            inner: Broken(2),
+            failed: None,
+        };
+        text.clear();
+        let read = padded(&mut reader, 4).read_to_end(&mut text);
+        assert_eq!(read.expect("all of it"), 4);
+        assert_eq!(text, b"xx\0\0");
+        assert!(reader.failed.is_some());
+    }
 
     /// The paths in the archive, and the lines about what was left out.
     fn packed(root: &Path, limits: &Limits) -> (Vec<String>, Vec<String>) {

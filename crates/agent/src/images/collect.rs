@@ -1,7 +1,6 @@
 //! Removing what is needed no more.
 
-use super::held;
-use crate::shared::{Shared, chain, failed};
+use crate::shared::{Shared, chain, failed, locked};
 use ::images::StoreError;
 use domain::ImageId;
 use domain::image::Digest;
@@ -25,7 +24,7 @@ pub(crate) async fn collect(shared: &Arc<Shared>) -> Result<usize, NodeError> {
     let Ok(_alone) = shared.images.gate.try_write() else {
         return Ok(0);
     };
-    let claimed: BTreeSet<ImageId> = held(&shared.images.claims).values().copied().collect();
+    let claimed: BTreeSet<ImageId> = locked(&shared.images.claims).values().copied().collect();
     let removing = Arc::clone(shared);
     let needed: BTreeSet<ImageId> = wanted.images.into_iter().chain(claimed).collect();
     let removed = tokio::task::spawn_blocking(move || remove(&removing, &needed)).await;

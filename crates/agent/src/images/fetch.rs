@@ -1,9 +1,9 @@
 //! Fetching what an image lacks on this node, each layer once, whoever wants it.
 
-use super::{Flight, NodeImages, Waiting, held, verified};
+use super::{Flight, NodeImages, Waiting, verified};
 use crate::bridge::blocking_reader;
 use crate::directory::DirectoryError;
-use crate::shared::Shared;
+use crate::shared::{Shared, locked};
 use ::images::{LayerError, Progress};
 use domain::image::{Layer, Manifest};
 use domain::{ImageId, MemberId};
@@ -58,7 +58,7 @@ pub(crate) async fn provide(
     };
     images.claim(member, image);
     let provided = fetch(shared, member, image, abandoned).await;
-    held(&images.waiting).remove(&member);
+    locked(&images.waiting).remove(&member);
     if provided.is_err() {
         images.release(member);
     }
@@ -147,7 +147,7 @@ async fn layer(
         total_bytes: layer.stored_bytes,
         flight: Arc::clone(&flight),
     };
-    held(&shared.images.waiting).insert(member, waiting);
+    locked(&shared.images.waiting).insert(member, waiting);
     let unpacked = match abandoned.run_until_cancelled(flight.lock.lock()).await {
         None => Err(FetchError::Abandoned),
         Some(_first) => match has(shared, layer).await {
@@ -167,13 +167,13 @@ async fn has(shared: &Arc<Shared>, layer: Layer) -> Result<bool, FetchError> {
 }
 
 fn flight(images: &NodeImages, layer: &Layer) -> Arc<Flight> {
-    let mut flights = held(&images.flights);
+    let mut flights = locked(&images.flights);
     Arc::clone(flights.entry(layer.diff_id).or_default())
 }
 
 /// Forgets a flight that nobody else waits for.
 fn land(images: &NodeImages, layer: &Layer, flight: Arc<Flight>) {
-    let mut flights = held(&images.flights);
+    let mut flights = locked(&images.flights);
     // A member that is told of it holds it too.
     drop(flight);
     let over = |known: &Arc<Flight>| known.lock.try_lock().is_ok();

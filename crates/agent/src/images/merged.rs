@@ -4,6 +4,7 @@
 //! is opened by itself, without following, and `..` is taken away from the names.
 
 use crate::files::{open_directory, open_name};
+use guest_api::users::LIST_LIMIT_BYTES;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fgetxattr, readlinkat, statat};
 use rustix::io::Errno;
 use std::collections::VecDeque;
@@ -16,8 +17,6 @@ use std::path::{Path, PathBuf};
 
 /// Most links on the way to a file, as the kernel's.
 const LINKS_LIMIT: u32 = 40;
-/// Largest file that is read, in bytes.
-const READ_LIMIT: u64 = 1 << 20;
 /// The attribute that hides what lower layers have in a directory.
 const OPAQUE: &str = "user.overlay.opaque";
 
@@ -83,8 +82,10 @@ impl Merged {
             return None;
         };
         let mut bytes = Vec::new();
-        file.take(READ_LIMIT + 1).read_to_end(&mut bytes).ok()?;
-        let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= READ_LIMIT);
+        file.take(LIST_LIMIT_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .ok()?;
+        let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= LIST_LIMIT_BYTES);
         fits.then(|| String::from_utf8_lossy(&bytes).into_owned())
     }
 

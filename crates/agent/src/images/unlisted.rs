@@ -7,8 +7,9 @@
 //! what such a directory is differs from image to image: it is made in the writable layer of each
 //! session, where overlayfs takes it from.
 
+use super::NodeImages;
 use super::merged::Merged;
-use super::{NodeImages, held};
+use crate::shared::locked;
 use ::images::StoreError;
 use domain::ImageId;
 use domain::image::Manifest;
@@ -37,8 +38,10 @@ const MODE_BITS: u32 = 0o1777;
 pub(crate) enum UnlistedError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("directories of the image cannot be made as its lower layers have them")]
-    Make(#[from] Errno),
+    #[error("what the image's lower layers say of its directories cannot be looked at")]
+    Look(#[source] Errno),
+    #[error("`{path}` of the image cannot be made as its lower layers have it")]
+    Make { path: String, source: Errno },
 }
 
 /// What a directory is.
@@ -63,12 +66,12 @@ pub(crate) fn restore(
     upper: &Path,
     uids: Option<UidRange>,
 ) -> Result<(), UnlistedError> {
-    let known = held(&images.restored).get(&image).cloned();
+    let known = locked(&images.restored).get(&image).cloned();
     let restored = match known {
         Some(known) => known,
         None => {
-            let found = Arc::new(look(images, manifest)?);
-            let mut remembered = held(&images.restored);
+            let found = Arc::new(look(images, image, manifest)?);
+            let mut remembered = locked(&images.restored);
             if remembered.len() >= REMEMBERED_LIMIT {
                 remembered.clear();
             }
@@ -79,9 +82,13 @@ pub(crate) fn restore(
     if restored.0.is_empty() {
         return Ok(());
     }
-    let upper = rustix::fs::open(upper, directory_flags(), Mode::empty())?;
+    let failed = |path: &[u8]| {
+        let path = String::from_utf8_lossy(path).into_owned();
+        move |source| UnlistedError::Make { path, source }
+    };
+    let upper = rustix::fs::open(upper, directory_flags(), Mode::empty()).map_err(failed(b"/"))?;
     for (path, facts) in &restored.0 {
-        make(&upper, path, facts, uids)?;
+        make(&upper, path, facts, uids).map_err(failed(path))?;
     }
     Ok(())
 }
@@ -90,7 +97,11 @@ fn directory_flags() -> OFlags {
     OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
 }
 
-fn look(images: &NodeImages, manifest: &Manifest) -> Result<Restored, UnlistedError> {
+fn look(
+    images: &NodeImages,
+    image: ImageId,
+    manifest: &Manifest,
+) -> Result<Restored, UnlistedError> {
     let layers = manifest.layers.iter();
     let lists: Result<Vec<BTreeSet<Vec<u8>>>, StoreError> =
         layers.map(|layer| images.store.unlisted(layer)).collect();
@@ -102,14 +113,24 @@ fn look(images: &NodeImages, manifest: &Manifest) -> Result<Restored, UnlistedEr
     let Some(layers) = images.paths(manifest) else {
         return Ok(Restored::default());
     };
-    let merged = Merged::open(&layers)?;
-    Ok(wanted(&merged, &lists)?)
+    let merged = Merged::open(&layers).map_err(UnlistedError::Look)?;
+    let (restored, all) = wanted(&merged, &lists).map_err(UnlistedError::Look)?;
+    if !all {
+        tracing::warn!(
+            image.id = %image,
+            "the image has more directories that a layer leads through without listing them than \
+             are looked at or made; the others are root's"
+        );
+    }
+    Ok(restored)
 }
 
-/// What directories shall be whose highest layer does not say, with those on the way to them.
-fn wanted(merged: &Merged, lists: &[BTreeSet<Vec<u8>>]) -> Result<Restored, Errno> {
+/// What directories shall be whose highest layer does not say, with those on the way to them, and
+/// whether these are all.
+fn wanted(merged: &Merged, lists: &[BTreeSet<Vec<u8>>]) -> Result<(Restored, bool), Errno> {
     let mut wanted = BTreeMap::new();
     let paths: BTreeSet<&Vec<u8>> = lists.iter().skip(1).flatten().collect();
+    let mut all = paths.len() <= LOOKED_AT_LIMIT;
     for path in paths.into_iter().take(LOOKED_AT_LIMIT) {
         let parts = merged.parts(path)?;
         let says = |place: usize| !lists[place].contains(path);
@@ -128,7 +149,7 @@ fn wanted(merged: &Merged, lists: &[BTreeSet<Vec<u8>>]) -> Result<Restored, Errn
             continue;
         }
         if wanted.len() >= RESTORED_LIMIT {
-            tracing::warn!("over {RESTORED_LIMIT} directories of an image are root's");
+            all = false;
             break;
         }
         wanted.insert(path.clone(), below);
@@ -145,7 +166,7 @@ fn wanted(merged: &Merged, lists: &[BTreeSet<Vec<u8>>]) -> Result<Restored, Errn
             }
         }
     }
-    Ok(Restored(wanted))
+    Ok((Restored(wanted), all))
 }
 
 fn facts(directory: impl AsFd) -> Result<Facts, Errno> {
@@ -260,14 +281,15 @@ mod tests {
             ]),
         ];
         let merged = Merged::open(&roots).expect("opened");
-        let wanted = wanted(&merged, &lists).expect("looked at");
+        let (wanted, all) = wanted(&merged, &lists).expect("looked at");
+        assert!(all);
         let found: Vec<(&str, u32)> = wanted
             .0
             .iter()
             .map(|(path, facts)| (std::str::from_utf8(path).expect("text"), facts.mode))
             .collect();
-        // Of two layers that lead through it the lowest one counts, which lists it. `way` is as it
-        // is shown, for what is below it; `same` needs nothing.
+        // Of the layers below the highest one that lists it counts. `way` is as it is shown, for
+        // what is below it; `same` needs nothing.
         let expected = [
             ("data", 0o711),
             ("data/inner", 0o750),

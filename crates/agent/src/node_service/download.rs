@@ -68,8 +68,8 @@ async fn download_work(
     let opening = tokio::task::spawn_blocking(move || {
         let names: Vec<&OsStr> = names.iter().map(|name| name.as_os_str()).collect();
         // What is opened below it keeps its file system until it is packed.
-        let place = context.place(member).map_err(failed)?;
-        let subtree = open_subtree(&place.entry(layout::WORK), &names).map_err(failed)?;
+        let files = context.open_files(member).map_err(failed)?;
+        let subtree = open_subtree(&files.entry(layout::WORK), &names).map_err(failed)?;
         let manifest = if changed_only {
             Some(Manifest::load(&directory.manifest()).map_err(failed)?)
         } else {

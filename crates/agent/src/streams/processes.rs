@@ -6,6 +6,7 @@ use crate::shared::{Shared, chain, failed};
 use domain::MemberId;
 use futures::StreamExt as _;
 use futures::stream::unfold;
+use guest_api::protocol::PAUSED;
 use guest_api::users::LAST_USER;
 use guest_api::{FrameKind, Open, Reply, Request, RunAs, Stream};
 use node_api::{
@@ -225,6 +226,7 @@ fn understand(frame: Option<Frame>, member: MemberId) -> Result<Option<ProcessOu
             return Err(NodeError::Unsupported { reason });
         }
         Reply::UserRefused { reason, hint } => return Err(NodeError::UserRefused { reason, hint }),
+        Reply::Failed { reason } if reason == PAUSED => return Err(NodeError::Paused { member }),
         Reply::Failed { reason } => return Err(NodeError::Refused { reason }),
         Reply::State { .. }
         | Reply::Stats { .. }

@@ -8,7 +8,7 @@ use guest_api::protocol::PAUSED;
 use guest_api::{GuestState, Open, Reply, Request};
 use std::time::{Duration, Instant};
 
-const LIMIT: Duration = Duration::from_millis(300);
+const LIMIT: Duration = Duration::from_secs(3);
 
 fn tell(guest: &Guest, request: &Request) {
     let reply = guest.connect(&Open::Control).ask(request);

@@ -12,12 +12,15 @@ use crate::progress::Spinner;
 use clap::Args;
 use client::Client;
 use public_api::{Hold, PausedView, SessionView};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest wait between two looks at a session.
 const LONGEST_LOOK: Duration = Duration::from_millis(200);
 /// Longest wait between two looks at an array, which has up to 10,000 elements.
 const LONGEST_LOOK_AT_ARRAY: Duration = Duration::from_secs(2);
+
+/// Longest wait; what was asked for stands, and the site goes on trying.
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Pause sessions and arrays
 ///
@@ -159,8 +162,21 @@ fn failed(name: &str, problem: &str) -> Failure {
     ))
 }
 
+/// It takes longer than anybody waits for: its node may be gone.
+fn late(name: &str, hold: Hold) -> Failure {
+    let lacks = match hold {
+        Hold::Pause => "stand still",
+        Hold::Resume => "go on",
+    };
+    let waited = WAIT_LIMIT.as_secs();
+    Failure::new(format!("{name} does not {lacks} after {waited} s")).hint(format!(
+        "the site knows what is wanted, and goes on trying; `insula show {name}` tells when it is so"
+    ))
+}
+
 async fn await_session(site: &Site, session: &SessionView, hold: Hold) -> Result<Named, Failure> {
     let id = session.id.as_str();
+    let began = Instant::now();
     let mut wait = Duration::from_millis(5);
     loop {
         let view = site.call(async |client| client.session(id).await).await?;
@@ -171,6 +187,9 @@ async fn await_session(site: &Site, session: &SessionView, hold: Hold) -> Result
         if let Some(problem) = paused.and_then(|paused| paused.problem.as_deref()) {
             return Err(failed(&view.name, problem));
         }
+        if began.elapsed() >= WAIT_LIMIT {
+            return Err(late(&view.name, hold));
+        }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(LONGEST_LOOK);
     }
@@ -178,6 +197,7 @@ async fn await_session(site: &Site, session: &SessionView, hold: Hold) -> Result
 
 async fn await_array(site: &Site, id: &str, hold: Hold) -> Result<Named, Failure> {
     let mut wait = Duration::from_millis(10);
+    let began = Instant::now();
     loop {
         let elements = all_elements(site, id).await?;
         let array = site.call(async |client| client.array(id).await).await?;
@@ -197,6 +217,9 @@ async fn await_array(site: &Site, id: &str, hold: Hold) -> Result<Named, Failure
         });
         if let Some((index, problem)) = problems.next() {
             return Err(failed(&format!("{}.{index}", array.name), problem));
+        }
+        if began.elapsed() >= WAIT_LIMIT {
+            return Err(late(&array.name, hold));
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(LONGEST_LOOK_AT_ARRAY);

@@ -18,6 +18,8 @@ const REASONS: &[&str] = &[
     "not all of it: an archive has at most 999,999 entries",
     "an archive has at most 1 TiB of files",
     "its name is reserved",
+    "its node could not read it",
+    "its node could not read all of it: what is missing are zeros",
 ];
 
 /// Takes the lines to what did not come back.

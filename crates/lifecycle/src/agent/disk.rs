@@ -16,28 +16,28 @@ use domain::{MemberId, Now};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Members are ended when this much more than the reserve is left.
-pub const DISK_MARGIN_BYTES: u64 = 64 << 20;
+pub(super) const DISK_MARGIN_BYTES: u64 = 64 << 20;
 /// Of a small file system the margin is at most this part: one in eight.
-pub const DISK_MARGIN_DIVISOR: u64 = 8;
+const DISK_MARGIN_DIVISOR: u64 = 8;
 /// A member that wrote less is never ended for a full disk: on a node that was nearly full before,
 /// small programs still run.
-pub const DISK_BLAME_LEAST_BYTES: u64 = 64 << 20;
+const DISK_BLAME_LEAST_BYTES: u64 = 64 << 20;
 /// Where little is free, what counts as less is this part of it, for many that each write a little
 /// fill it too: one in eight.
-pub const DISK_BLAME_DIVISOR: u64 = 8;
+const DISK_BLAME_DIVISOR: u64 = 8;
 
 /// A member is ended for a full disk only if the measured growth of the members accounts for at
 /// least this part of what was lost meanwhile: one in two. Otherwise something else fills it.
-pub const DISK_ACCOUNTED_DIVISOR: u64 = 2;
+const DISK_ACCOUNTED_DIVISOR: u64 = 2;
 /// Between two warnings that the disk fills and no member is to blame.
-pub const DISK_WARNING_MICROS: u64 = 600 * 1_000_000;
+pub(super) const DISK_WARNING_MICROS: u64 = 600 * 1_000_000;
 
 /// Longest pause between two looks at the free space, and the pause while nothing runs.
 pub const DISK_LOOK_MOST_MICROS: u64 = 2_000_000;
 /// Shortest pause: one look costs some microseconds.
-pub const DISK_LOOK_LEAST_MICROS: u64 = 25_000;
+pub(super) const DISK_LOOK_LEAST_MICROS: u64 = 25_000;
 /// Nobody is expected to write faster than so many bytes in a second.
-pub const DISK_FASTEST_BYTES: u64 = 2 << 30;
+pub(super) const DISK_FASTEST_BYTES: u64 = 2 << 30;
 
 /// With fewer bytes free than this the largest writers are ended.
 pub fn disk_line(total_bytes: u64) -> u64 {

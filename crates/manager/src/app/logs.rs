@@ -336,6 +336,7 @@ impl Follower {
             | NodeError::Unsupported { .. }
             | NodeError::NotFound { .. }
             | NodeError::PathRefused { .. }
+            | NodeError::Paused { .. }
             | NodeError::UserRefused { .. } => false,
         };
         if !passes || since.elapsed() > limit {

@@ -139,7 +139,7 @@ pub(crate) fn of_node(error: &NodeError) -> Problem {
             return Problem::new(ProblemCode::WrongState, detail)
                 .hint("a session that is started now can do it");
         }
-        NodeError::WrongState { .. } => ProblemCode::WrongState,
+        NodeError::WrongState { .. } | NodeError::Paused { .. } => ProblemCode::WrongState,
         NodeError::NotFound { .. } => ProblemCode::NoSuchFile,
         NodeError::PathRefused { .. } => ProblemCode::PathRefused,
         NodeError::UserRefused { hint, .. } => return field("user", detail).hint(hint.clone()),

@@ -8,7 +8,6 @@ use crate::app::problems::{field, of_node};
 use crate::app::validate::{check_inner_path, check_user, check_words};
 use domain::{ExitHow, SessionRecord, TerminalSize};
 use futures::StreamExt;
-use guest_api::protocol::PAUSED;
 use node_api::{JoinRequest, JoinedProcess, LogStream, NodeError, ProcessInput, ProcessOutput};
 use public_api::{
     AcceptedView, AttachOrder, Caller, ClientMessage, ClientMessageStream, ExecOrder, GapView,
@@ -143,7 +142,7 @@ fn has_ended(record: &SessionRecord) -> Problem {
 fn of_join(error: &NodeError, record: &SessionRecord) -> Problem {
     match error {
         // It was paused just now.
-        NodeError::Refused { reason } if reason == PAUSED => is_paused(record),
+        NodeError::Paused { .. } => is_paused(record),
         // The guest's own words: too many commands, or an end that came first.
         NodeError::Refused { reason } => Problem::new(ProblemCode::WrongState, reason.clone())
             .hint(format!(

@@ -126,7 +126,7 @@ fn session_usage(record: &SessionRecord, view: &View, samples: &Samples) -> Sess
         name: record.shown_name(),
         user: record.owner.user.clone(),
         state: record.state.word().to_owned(),
-        paused: record.pause.is_some(),
+        paused: record.stands_still(),
         resources: resources_view(&record.spec),
         members: record.spec.members,
         nodes: nodes.into_iter().collect(),

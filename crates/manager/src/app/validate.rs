@@ -6,7 +6,7 @@ use crate::app::problems::field;
 use crate::app::processes::terminal_of;
 use crate::manager::ManagerSettings;
 use domain::amounts::{
-    LEAST_CPU, LEAST_DISK, LEAST_MEMORY, WHOLE, parse_bytes, parse_decimal, show_bytes,
+    LEAST_CPU, LEAST_DISK, LEAST_MEMORY, MOST_DISK, WHOLE, parse_bytes, parse_decimal, show_bytes,
     show_decimal,
 };
 use domain::{
@@ -266,6 +266,11 @@ fn check_disk(text: &str) -> Result<u64, Problem> {
         let (asked, least) = (show_bytes(bytes.into()), show_bytes(LEAST_DISK.into()));
         let hint = format!("ask for at least `--disk {}m`", LEAST_DISK >> 20);
         return Err(field("disk", format!("{asked} is less than {least}")).hint(hint));
+    }
+    if bytes > MOST_DISK {
+        let (asked, most) = (show_bytes(bytes.into()), show_bytes(MOST_DISK.into()));
+        let hint = format!("ask for at most `--disk {}t`", MOST_DISK >> 40);
+        return Err(field("disk", format!("{asked} is more than {most}")).hint(hint));
     }
     Ok(bytes)
 }

@@ -9,7 +9,7 @@ use crate::clock;
 use domain::amounts::show_bytes;
 use domain::{
     Cause, ExitHow, ExitRecord, FailedDependency, Intention, LimitsReached, MemberState, NodeId,
-    NodeRecord, Outcome, SessionRecord, SessionState, SlotName, Span, Timestamp,
+    NodeRecord, Outcome, PauseOrder, SessionRecord, SessionState, SlotName, Span, Timestamp,
 };
 use guest_api::files::LOG_LIMIT_BYTES;
 use held::{held_back, past_lines};
@@ -212,10 +212,14 @@ fn is_on_its_way(why: &mut Why, record: &SessionRecord, nodes: &NodeRecords, now
         SessionState::Preparing => format!("{place} prepares its files"),
         SessionState::Starting => format!("{place} starts it"),
         SessionState::Stopping => stopping(record, &place),
-        SessionState::Running if record.pause.is_some() => paused(why, record, &place),
         SessionState::Running | SessionState::Pending | SessionState::Ended { .. } => {
-            let since = record.started_at.unwrap_or(record.created_at);
-            format!("it has been running on {place} for {}", seconds(since, now))
+            match &record.pause {
+                Some(pause) => paused(why, record, pause, &place),
+                None => {
+                    let since = record.started_at.unwrap_or(record.created_at);
+                    format!("it has been running on {place} for {}", seconds(since, now))
+                }
+            }
         }
     };
     why.evidence.extend(
@@ -234,10 +238,7 @@ fn is_on_its_way(why: &mut Why, record: &SessionRecord, nodes: &NodeRecords, now
 }
 
 /// What a user sees of a pause: who asked, and whether the node has obeyed.
-fn paused(why: &mut Why, record: &SessionRecord, place: &str) -> String {
-    let Some(pause) = &record.pause else {
-        return String::new();
-    };
+fn paused(why: &mut Why, record: &SessionRecord, pause: &PauseOrder, place: &str) -> String {
     let (by, since) = (&pause.by, time_text(pause.at));
     why.suggestion = Some(format!(
         "`insula resume {}` lets it go on",

@@ -185,6 +185,11 @@ async fn the_throttle_holds_and_can_be_changed() {
         "{}",
         why.summary
     );
+    let suggestion = why.suggestion.expect("something helps");
+    assert!(
+        suggestion.contains("insula throttle many 4"),
+        "{suggestion}"
+    );
     let order = |throttle| ThrottleOrder { throttle };
     let zero = site.service.throttle_array(&ADA, "many", order(Some(0)));
     assert_eq!(

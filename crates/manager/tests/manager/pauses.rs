@@ -90,7 +90,7 @@ async fn what_does_not_run_is_refused_with_its_state() {
         let problem = refused(&site, &made.id, hold).await;
         assert_eq!(problem.code, ProblemCode::WrongState);
     }
-    // Far more than the node has: it waits.
+    // It waits for another one.
     let mut request = command(&["stay"]);
     request.name = Some("waits".to_owned());
     let holder = site.create(command(&["stay"])).await;

@@ -1,8 +1,10 @@
 //! A disk that is nearly full.
 
+use super::super::disk::{
+    DISK_FASTEST_BYTES, DISK_LOOK_LEAST_MICROS, DISK_MARGIN_BYTES, DISK_WARNING_MICROS,
+};
 use super::super::{
-    AgentEffect, AgentEvent, AgentEventKind, DISK_FASTEST_BYTES, DISK_LOOK_LEAST_MICROS,
-    DISK_LOOK_MOST_MICROS, DISK_MARGIN_BYTES, DISK_WARNING_MICROS, DiskBegan, DiskUsage, OwnDisk,
+    AgentEffect, AgentEvent, AgentEventKind, DISK_LOOK_MOST_MICROS, DiskBegan, DiskUsage, OwnDisk,
     disk_line, disk_look_micros, disk_unpromised,
 };
 use super::fake_node::{FakeNode, id};

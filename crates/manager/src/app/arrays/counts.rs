@@ -54,10 +54,10 @@ impl SiteService {
     }
 }
 
-/// How many elements are to stand still: they run, so the view has them.
+/// How many elements stand still, as their nodes told: they run, so the view has them.
 fn paused_of(view: &View, array: ArrayId) -> u32 {
     let elements = view.elements(array);
-    let paused = elements.filter(|element| element.pause.is_some()).count();
+    let paused = elements.filter(|element| element.stands_still()).count();
     u32::try_from(paused).expect("an array has few elements")
 }
 

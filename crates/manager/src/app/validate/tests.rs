@@ -43,6 +43,25 @@ fn problem(change: impl FnOnce(&mut CreateSession)) -> Problem {
 }
 
 #[test]
+fn a_disk_has_a_size_that_a_file_can_have() {
+    for (disk, expected) in [
+        ("1k", Some("1 KiB is less than 1 MiB")),
+        ("1m", None),
+        ("8t", None),
+        ("9t", Some("9 TiB is more than 8 TiB")),
+    ] {
+        let checked = asked(|request| request.disk = Some(disk.into()));
+        let said = checked.err().map(|problem| problem.detail);
+        let right = match (&said, expected) {
+            (None, None) => true,
+            (Some(said), Some(expected)) => said.contains(expected),
+            _ => false,
+        };
+        assert!(right, "{disk}: {said:?}");
+    }
+}
+
+#[test]
 fn defaults_are_filled_in() {
     let checked = asked(|_| {}).expect("it is good");
     assert_eq!(checked.spec.slots, Slots::of(10_000, 1 << 30));

@@ -1,6 +1,6 @@
 //! Where a member's entries lie: in its directory, or on a file system of its own.
 
-use super::MemberDirectory;
+use super::{Marker, MemberDirectory};
 use engine_api::{Engine, EngineError, layout};
 use lifecycle::agent::OwnDisk;
 use rustix::fs::{Mode, OFlags, fstatvfs, openat, syncfs};
@@ -16,7 +16,7 @@ const BLOCK_BYTES: u64 = 512;
 
 /// A member's directory with its file system, which is mounted while this is held.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct MemberFiles {
     directory: MemberDirectory,
     disk: Option<Arc<Disk>>,
 }
@@ -32,13 +32,20 @@ struct Disk {
     incomplete: AtomicBool,
 }
 
-impl Place {
+impl MemberFiles {
     /// Opens it. Blocks, as dropping the last of it does.
     pub(crate) fn open(
         engine: &dyn Engine,
         directory: MemberDirectory,
     ) -> Result<Self, EngineError> {
         let root = engine.open_disk(directory.path())?;
+        if root.is_none() && directory.is_marked(Marker::OwnDisk) {
+            // What lies in the directory itself is empty: rather no answer than that one.
+            return Err(EngineError::Act {
+                act: "open the container's file system".to_owned(),
+                reason: format!("its image `{}` is missing", layout::DISK),
+            });
+        }
         let disk = root.map(Disk::open).transpose();
         let disk = disk.map_err(|error| EngineError::Act {
             act: "open the root of the container's file system".to_owned(),
