@@ -149,7 +149,14 @@ fn run_target(
     fs::create_dir_all(artifacts)
         .with_context(|| format!("cannot make {}", artifacts.display()))?;
     let found = tempfile::tempdir().context("cannot make a directory for what is found")?;
-    let output = process::command(program)
+    let mut command = process::command(program);
+    // Where the words of a format are told, it need not come upon them by chance.
+    let dictionary = corpus.parent().and_then(Path::parent);
+    let dictionary = dictionary.map(|fuzz| fuzz.join(format!("dictionaries/{name}.dict")));
+    if let Some(path) = dictionary.filter(|path| path.exists()) {
+        command.arg(format!("-dict={}", path.display()));
+    }
+    let output = command
         .arg(found.path())
         .arg(corpus)
         .arg(format!("-max_total_time={seconds}"))
