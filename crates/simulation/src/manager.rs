@@ -19,6 +19,9 @@ const BATCH_LIMIT: usize = 512;
 /// A tick, as in the real service.
 const TICK: Micros = SECOND;
 
+/// A process that was overtaken learns of it so late, if no commit of its own is refused before.
+const LEASE_LOOK: Micros = 3 * SECOND;
+
 /// What the leader is asked to do.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -221,8 +224,19 @@ impl World {
         manager.clocks.resume(now);
         manager.stalled = false;
         manager.leads_since = now;
+        if self.managers.leader != Some(id) {
+            self.after(LEASE_LOOK, Happening::LeaseIsLost { manager: id });
+        }
+        let manager = self.managers.all.get_mut(&id).expect("it was there");
         for (place, what) in (0..).zip(std::mem::take(&mut manager.deferred)) {
             self.after(place, what);
+        }
+    }
+
+    /// A process that could not renew its lease ends.
+    pub(crate) fn lease_is_lost(&mut self, id: ManagerId) {
+        if self.managers.leader != Some(id) {
+            self.end_manager(id, false);
         }
     }
 

@@ -93,6 +93,9 @@ pub(crate) enum Happening {
     ManagerResumes {
         manager: ManagerId,
     },
+    LeaseIsLost {
+        manager: ManagerId,
+    },
     ManagerTick {
         manager: ManagerId,
     },
@@ -309,6 +312,7 @@ impl World {
             }
             Happening::ManagerStarts { takes_over } => self.manager_starts(takes_over),
             Happening::ManagerResumes { manager } => self.manager_resumes(manager),
+            Happening::LeaseIsLost { manager } => self.lease_is_lost(manager),
             Happening::ManagerTick { manager } => self.manager_ticks(manager),
             Happening::Turn { manager } => self.turn(manager),
             Happening::Commits { manager, serial } => self.commits(manager, serial),
