@@ -53,3 +53,15 @@ fn acts_can_be_left_out() {
     let totals = run(&none).expect("nothing goes wrong where nothing happens");
     assert_eq!((totals.lives, totals.faults, totals.starts), (0, 0, 0));
 }
+
+/// Found: a node that came back, and had only an ended member of a session, put off the deadline of
+/// the others.
+#[test]
+fn seed_10308_holds() {
+    let site = Run {
+        hours: 2,
+        ..seed(10_308)
+    };
+    let result = run(&site).map_err(|failure| failure.violation.to_string());
+    assert!(result.is_ok(), "{result:?}");
+}

@@ -99,7 +99,8 @@ impl Site {
         self.note_session(session, now, "session.deadline-missed", message);
     }
 
-    /// Deadlines of everything on `node` start anew.
+    /// Deadlines of everything that lives on `node` start anew. A node that has only an ended member
+    /// of a session holds up none of its others.
     pub(super) fn restart_timers(&mut self, node: NodeId) {
         for id in &self.held {
             let Some(entry) = self.sessions.get_mut(id) else {
@@ -109,7 +110,7 @@ impl Site {
                 .record
                 .members
                 .iter()
-                .any(|member| member.node == node)
+                .any(|member| member.node == node && member.state.occupies())
             {
                 entry.timer = None;
             }
