@@ -211,8 +211,10 @@ fn output_that_the_disk_does_not_take_is_a_gap_and_the_guest_lives() {
     assert_eq!(record.how, ExitHow::Exited { code: 0 });
     assert_eq!(record.stdout_bytes, 10_900_003);
     let segments = guest.segments(Stream::Stdout);
-    assert!(segments.len() > 1, "no write failed");
     let kept: usize = segments.iter().map(|one| one.1.len()).sum();
     assert!(kept < 10_900_003, "nothing was lost");
+    // It gives up the oldest segment at a failure, so this may be the only one.
+    let (last, _) = segments.last().expect("something was kept");
+    assert!(*last > 0, "nothing was kept after a loss");
     assert!(segments.iter().all(|one| !one.1.is_empty()));
 }
