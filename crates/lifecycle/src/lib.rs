@@ -13,3 +13,5 @@
 pub mod agent;
 pub mod manager;
 pub mod rows;
+
+pub use scheduler::planted;

@@ -7,10 +7,12 @@
 //! starts in the end.
 //!
 //! * [`situation`]: what is looked at. * [`plan()`]: who starts where. * [`reasons`]: why one does
-//!   not. * [`limits`]: the most that could ever start.
+//!   not. * [`limits`]: the most that could ever start. * [`planted`]: mistakes made on purpose, in
+//!   tests of the tests.
 
 pub mod limits;
 pub mod plan;
+pub mod planted;
 pub mod reasons;
 mod rooms;
 pub mod situation;

@@ -8,6 +8,7 @@ use crate::random::Random;
 use crate::world::{Happening, World};
 use domain::NodeId;
 use lifecycle::manager::{Effects, Event, EventKind, RequestToken, Site, View};
+use lifecycle::planted::{Planted, planted};
 use node_api::{Desired, Hello, Report};
 use std::collections::BTreeMap;
 
@@ -349,6 +350,9 @@ impl World {
         }
         let site = manager.site.as_mut().expect("it was made sure of");
         commit.effects = site.step_batch(events);
+        if planted(Planted::AnswerBeforeCommit) {
+            self.answer_all(id, &mut commit);
+        }
         self.put_on_its_way(id, commit);
     }
 
@@ -441,25 +445,18 @@ impl World {
     }
 
     /// Everything that a committed batch lets out.
-    fn release(&mut self, id: ManagerId, commit: Commit) {
-        let Commit {
-            effects,
-            requests,
-            greeted,
-        } = commit;
-        self.trace_rows(&effects);
+    fn release(&mut self, id: ManagerId, mut commit: Commit) {
+        self.trace_rows(&commit.effects);
         let Some(manager) = self.managers.all.get_mut(&id) else {
             return;
         };
         if let Some(view) = &mut manager.view {
-            view.apply(&effects);
+            view.apply(&commit.effects);
         }
-        for (token, answer) in effects.answers {
-            if let Some(request) = requests.get(&token) {
-                let leads = self.managers.leader == Some(id);
-                self.answer_is_out(*request, answer, leads);
-            }
-        }
+        self.answer_all(id, &mut commit);
+        let Commit {
+            effects, greeted, ..
+        } = commit;
         for (node, desired) in effects.desired {
             self.check_desired(&desired, node);
             let Some(manager) = self.managers.all.get_mut(&id) else {
@@ -477,6 +474,16 @@ impl World {
                 if is_new {
                     self.tell_node(id, place, connection, 100 * MILLI);
                 }
+            }
+        }
+    }
+
+    /// The answers of a batch go out to their users.
+    fn answer_all(&mut self, id: ManagerId, commit: &mut Commit) {
+        for (token, answer) in std::mem::take(&mut commit.effects.answers) {
+            if let Some(request) = commit.requests.get(&token) {
+                let leads = self.managers.leader == Some(id);
+                self.answer_is_out(*request, answer, leads);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Everything that CI runs, in the order in which a mistake is cheapest to find. The tests come
 //! last, and nothing is printed after their summary.
 
-use crate::{engines, fuzz, guest_v2, licences, openapi, tidy, tools};
+use crate::{engines, fuzz, guest_v2, licences, openapi, planted, tidy, tools};
 use anyhow::{Context, bail};
 use std::path::Path;
 use std::time::Instant;
@@ -59,6 +59,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     step("documentation", || {
         cargo(root, DOCUMENTATION, &[("RUSTDOCFLAGS", "-D warnings")])
     })?;
+    step("planted mistakes", || planted::run(root, &[]))?;
     step("decoders, fuzzed for a short time", || {
         tools::install_for_fuzzing()?;
         fuzz::run(root, &fuzz::Wanted::short())

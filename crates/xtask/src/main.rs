@@ -1,5 +1,5 @@
 //! The project's own commands: `cargo xtask ci | tidy | openapi | engines | fuzz | guest-v2 |
-//! simulate`.
+//! simulate | planted`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -13,6 +13,7 @@ mod generated;
 mod guest_v2;
 mod licences;
 mod openapi;
+mod planted;
 mod tidy;
 mod tools;
 
@@ -37,6 +38,9 @@ usage: cargo xtask COMMAND
                      control groups of version 2
   simulate [--seeds N] [--hours H] [--seed N] ...
                      simulates whole sites from seeds, see `simulate --help`
+  planted [--only NAME] ...
+                     plants mistakes into the cores, which the simulation has to find, see
+                     `planted --help`
   guest-v2 --systemd [--kvm]
                      runs the executable as a user of a Debian with systemd, in such a machine
 
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         ["engines"] => engines::write(&root),
         ["engines", "--check"] => engines::check(&root),
         ["simulate", rest @ ..] => simulate(&root, rest),
+        ["planted", rest @ ..] => planted::run(&root, rest),
         ["fuzz", rest @ ..] => fuzz(&root, rest),
         ["guest-v2", "--systemd", rest @ ..] => guest_with_service_manager(&root, rest),
         ["guest-v2", rest @ ..] => guest(&root, rest),

@@ -7,6 +7,7 @@
 //! * No `mod.rs`: `foo.rs` stands beside `foo/`.
 //! * Only the crates that touch the kernel allow unsafe code; every crate takes the workspace's
 //!   lints.
+//! * Mistakes are planted by the simulation only, which nothing depends on.
 //! * A snapshot belongs to a test that is there, and none waits for a review.
 
 mod files;
@@ -28,6 +29,8 @@ struct Crate {
     dependencies: Vec<String>,
     /// It takes the workspace's lints.
     linted: bool,
+    /// Its manifest names the feature by which mistakes are planted.
+    plants: bool,
     folder: PathBuf,
 }
 
@@ -61,10 +64,8 @@ fn read_crates(root: &Path) -> anyhow::Result<Vec<Crate>> {
 fn read_crate(folder: &Path) -> anyhow::Result<Crate> {
     let path = folder.join("Cargo.toml");
     let told = || format!("cannot read {}", path.display());
-    let manifest: toml::Table = std::fs::read_to_string(&path)
-        .with_context(told)?
-        .parse()
-        .with_context(told)?;
+    let text = std::fs::read_to_string(&path).with_context(told)?;
+    let manifest: toml::Table = text.parse().with_context(told)?;
     let package = manifest.get("package").and_then(toml::Value::as_table);
     let name = package
         .and_then(|package| package.get("name"))
@@ -92,6 +93,7 @@ fn read_crate(folder: &Path) -> anyhow::Result<Crate> {
         level,
         dependencies,
         linted: linted.unwrap_or(false),
+        plants: text.contains("planted"),
         folder: folder.to_path_buf(),
     })
 }

@@ -5,6 +5,7 @@
 use super::outcome::BY_INSULA;
 use super::site::{Entry, Site};
 use super::stop::{STOP_GRACE_MS, STOP_SIGNAL};
+use crate::planted::{Planted, planted};
 use domain::{Cause, Intention, Monotonic, NodeId, Now, SessionId, SessionState, Span, StopOrder};
 
 /// From placement until a node begins, in milliseconds.
@@ -57,7 +58,7 @@ impl Site {
         let entry = self.entry_mut(session);
         let timer = entry
             .timer
-            .filter(|timer| timer.state == state)
+            .filter(|timer| timer.state == state && !planted(Planted::DeadlineStartsAnew))
             .unwrap_or(start);
         entry.timer = Some(timer);
         if now.monotonic.micros_since(timer.since) >= limit.micros() {

@@ -17,6 +17,9 @@ const IMPURE: &[&str] = &[
 /// The one crate with SQL, and what speaks SQL.
 const SQL_CRATE: &str = "database";
 const SQL: &[&str] = &["rusqlite", "tokio-postgres", "sqlx"];
+/// The one crate that plants mistakes, and those that have places for them.
+const PLANTING_CRATE: &str = "simulation";
+const PLANTED: &[&str] = &["scheduler", "lifecycle", PLANTING_CRATE];
 
 pub(super) fn findings(crates: &[Crate]) -> Vec<String> {
     crates
@@ -41,7 +44,15 @@ fn findings_of(one: &Crate, crates: &[Crate]) -> Vec<String> {
             "{name}: its manifest does not take the workspace's lints"
         ));
     }
+    if one.plants && !PLANTED.contains(&name.as_str()) {
+        findings.push(format!("{name}: its manifest names the feature `planted`"));
+    }
     for dependency in &one.dependencies {
+        if dependency == PLANTING_CRATE {
+            findings.push(format!(
+                "{name} depends on {dependency}, which plants mistakes"
+            ));
+        }
         let ours = crates.iter().find(|other| other.name == *dependency);
         if let Some(other_level) = ours.and_then(|other| other.level)
             && other_level >= level

@@ -181,3 +181,27 @@ fn a_snapshot_without_its_test_and_one_that_waits_fail() {
         ]
     );
 }
+
+#[test]
+fn mistakes_are_planted_by_the_simulation_only() {
+    let crates: [(&str, i64, &[&str], &str); 3] = [
+        ("scheduler", 1, &[], GOOD),
+        ("simulation", 4, &["scheduler"], GOOD),
+        ("insula", 5, &["scheduler"], GOOD),
+    ];
+    let feature = "[features]\nplanted = [\"scheduler/planted\"]\n";
+    let add = |root: &Path, name: &str| {
+        let path = root.join("crates").join(name).join("Cargo.toml");
+        let manifest = std::fs::read_to_string(&path).expect("read");
+        std::fs::write(&path, manifest + feature).expect("written");
+    };
+    let root = workspace(&crates);
+    add(root.path(), "simulation");
+    assert_eq!(found(root.path()), Vec::<String>::new());
+    add(root.path(), "insula");
+    let problem = "insula: its manifest names the feature `planted`";
+    assert_eq!(found(root.path()), [problem]);
+    let root = workspace(&[crates[1], ("high", 5, &["simulation"], GOOD)]);
+    let problem = "high depends on simulation, which plants mistakes";
+    assert_eq!(found(root.path()), [problem]);
+}
