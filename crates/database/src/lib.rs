@@ -15,7 +15,7 @@ mod store;
 
 pub use error::{CommitError, OpenError, StoreError};
 pub use rows::{ROW_VERSION, RowError};
-pub use sqlite::{DEFAULT_RESERVE_BYTES, OpenOptions, RESERVE_FILE, SqliteStore};
+pub use sqlite::{DEFAULT_RESERVE_BYTES, MARK_FILE, OpenOptions, RESERVE_FILE, SqliteStore};
 pub use store::{
     ArrayHistoryQuery, ElementCount, ElementScope, EventScope, HistoryCursor, HistoryElements,
     HistoryOwner, HistoryQuery, HistoryScope, PAGE_LIMIT, PruneReport, Retention, Room, Store,

@@ -4,6 +4,7 @@ mod arrays;
 mod commit;
 mod history;
 mod images;
+mod mark;
 mod migrate;
 mod open;
 mod prune;
@@ -23,10 +24,12 @@ use domain::{
     ArrayId, ArrayRecord, Owner, SessionId, SessionName, SessionRecord, SiteId, Timestamp,
 };
 use lifecycle::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent};
+use mark::Mark;
 use reserve::Reserve;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 
+pub use mark::MARK_FILE;
 pub use reserve::{DEFAULT_RESERVE_BYTES, RESERVE_FILE};
 
 /// What opening a store needs to know.
@@ -49,6 +52,7 @@ pub struct SqliteStore {
     connection: Connection,
     path: PathBuf,
     reserve: Reserve,
+    mark: Mark,
     options: OpenOptions,
     /// The result of the last commit is unknown, and nothing has been loaded since.
     doubtful: bool,
@@ -83,6 +87,7 @@ impl SqliteStore {
             connection,
             path: path.to_owned(),
             reserve,
+            mark: Mark::of(path),
             options,
             doubtful: false,
         })
@@ -118,7 +123,9 @@ impl Store for SqliteStore {
         if self.doubtful {
             self.settle()?;
         }
-        read::load(&mut self.connection, ended_since, keys_since)
+        let mut loaded = read::load(&mut self.connection, ended_since, keys_since)?;
+        loaded.restored = self.mark.restored(&loaded.site);
+        Ok(loaded)
     }
 
     fn commit(&mut self, batch: &[RowChange]) -> Result<u64, CommitError> {
@@ -129,6 +136,13 @@ impl Store for SqliteStore {
         }
         let result = commit::commit(&mut self.connection, &mut self.reserve, batch);
         self.doubtful = matches!(result, Err(CommitError::Unknown { .. }));
+        let site = batch.iter().rev().find_map(|change| match change {
+            RowChange::PutSite { site } => Some(site),
+            _ => None,
+        });
+        if let (Ok(_), Some(site)) = (&result, site) {
+            self.mark.follow(site);
+        }
         result
     }
 

@@ -22,6 +22,9 @@ pub struct NodeRecord {
     pub status: NodeStatus,
     /// The highest generation of the desired set it was sent.
     pub generation: u64,
+    /// The incarnation of the site in which it last told all that it has; 0 if it never did.
+    #[serde(default)]
+    pub heard_in: u64,
 }
 
 /// Whether an engine has one row of the capability table, here.

@@ -223,6 +223,10 @@ pub struct SessionRecord {
     /// What has to end before it is placed; at most
     /// [`DEPENDENCY_LIMIT`](crate::dependency::DEPENDENCY_LIMIT).
     pub after: Vec<Dependency>,
+    /// The epoch of the leader that made it or last placed it. One that is no later than the site's
+    /// last restored copy may have lived on in what the store has lost.
+    #[serde(default)]
+    pub epoch: u64,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When all its members first ran.

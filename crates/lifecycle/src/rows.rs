@@ -114,6 +114,9 @@ pub struct SiteRow {
     pub incarnation: u64,
     /// Counts each time a manager became leader.
     pub epoch: u64,
+    /// The epoch that the store had when it was last found to be an older copy of itself; 0 if it
+    /// never was. What was made in later ones has no lost future.
+    pub restored_epoch: u64,
     /// The number of the next event.
     pub next_event: u64,
 }
@@ -161,6 +164,8 @@ pub struct IdempotencyRow {
 pub struct Loaded {
     /// The site's own row.
     pub site: SiteRow,
+    /// The store is an older copy of itself, and the highest incarnation that is known of it.
+    pub restored: Option<u64>,
     /// Sessions that live, are being removed, or ended within the retention of memory.
     pub sessions: Vec<SessionRecord>,
     /// The arrays of these.

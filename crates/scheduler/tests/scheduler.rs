@@ -19,6 +19,7 @@ fn node(id: u64, cpu: u64, memory: u64) -> NodeRecord {
         capabilities: BTreeMap::from([("limit.cpu".to_owned(), Capability::Yes)]),
         status: NodeStatus::Connected,
         generation: 0,
+        heard_in: 0,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What goes wrong.
 
-use crate::clock::{MINUTE, SECOND};
+use crate::clock::{MINUTE, Micros, SECOND};
 use crate::plan::{Act, Fault};
 use crate::world::World;
 use domain::MemberId;
@@ -70,7 +70,7 @@ impl World {
             Fault::CommitUnknown { made } => self.managers.unknown_commit = Some(made),
             Fault::SlowStore { length } => self.managers.slow_until = now + length,
             Fault::Copy => self.store.copy(),
-            Fault::Restore => self.restore(),
+            Fault::Restore { node, silent } => self.restore(place(node), silent),
             Fault::GuestDies { which } => self.kill_a_guest(which),
             Fault::ActsFail { node, length } => {
                 self.machines[place(node)].suffers.acts_fail_until = now + length;
@@ -85,11 +85,15 @@ impl World {
     }
 
     /// The store is lost. Its operator stops the manager, and starts it over the last copy.
-    fn restore(&mut self) {
+    fn restore(&mut self, first: usize, silent: Micros) {
         if self.managers.all.len() > 1 || !self.store.restore() {
             return;
         }
         self.manager_dies(MINUTE);
+        let all = self.machines.len();
+        for node in (first..first + all / 4).map(|node| node % all) {
+            self.machines[node].suffers.cut_until = self.now + MINUTE + silent;
+        }
     }
 
     fn kill_a_guest(&mut self, which: u64) {

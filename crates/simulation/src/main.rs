@@ -41,9 +41,6 @@ struct Arguments {
     /// Only these acts of the plan: numbers and ranges, as printed for a failing seed
     #[arg(long, requires = "seed", value_name = "LIST")]
     acts: Option<String>,
-    /// Lose the store now and then, and make it anew from an older copy
-    #[arg(long)]
-    restores: bool,
     /// Print everything that happens in the one run
     #[arg(long, requires = "seed")]
     trace: bool,
@@ -60,7 +57,6 @@ impl Arguments {
         Run {
             seed,
             hours: self.hours,
-            restores: self.restores,
             acts,
         }
     }
@@ -192,8 +188,7 @@ fn print_failure(run: &Run, failure: &Failure) {
         .as_ref()
         .map(|acts| format!(" --acts {}", show_acts(acts)));
     let acts = acts.unwrap_or_default();
-    let restores = if run.restores { " --restores" } else { "" };
-    println!("  cargo xtask simulate --seed {seed} --hours {hours}{restores}{acts} --trace");
+    println!("  cargo xtask simulate --seed {seed} --hours {hours}{acts} --trace");
 }
 
 #[allow(clippy::cast_precision_loss, reason = "figures for people")]

@@ -145,8 +145,13 @@ pub(crate) enum Fault {
     },
     /// The store is copied.
     Copy,
-    /// The store is lost and made anew from its last copy.
-    Restore,
+    /// The store is lost and made anew from its last copy, and some nodes are not heard of when a
+    /// manager takes it over.
+    Restore {
+        /// The first of them.
+        node: u64,
+        silent: Micros,
+    },
     /// Someone kills a guest from outside.
     GuestDies {
         which: u64,
@@ -168,8 +173,8 @@ pub(crate) enum Fault {
 }
 
 impl Plan {
-    /// The whole plan of a seed. Restored stores only if `has_restores`.
-    pub(crate) fn draw(seed: u64, hours: u64, has_restores: bool) -> Self {
+    /// The whole plan of a seed.
+    pub(crate) fn draw(seed: u64, hours: u64) -> Self {
         let mut random = Random::split(seed, "plan", 0);
         let mut acts = Vec::new();
         for hour in 0..hours {
@@ -186,9 +191,6 @@ impl Plan {
             }
             for _ in 0..FAULTS_AN_HOUR {
                 let (fault, at) = (fault(&mut random), at(&mut random));
-                // It keeps its number, so that the rest of the plan is the same.
-                let left_out = matches!(fault, Fault::Restore) && !has_restores;
-                let fault = if left_out { Fault::Copy } else { fault };
                 acts.push((at, Act::Fault(fault)));
             }
         }
@@ -311,7 +313,10 @@ fn fault(random: &mut Random) -> Fault {
         },
         31 => Fault::SlowStore { length },
         32 => Fault::Copy,
-        33 if random.chance(1, 4) => Fault::Restore,
+        33 if random.chance(1, 4) => Fault::Restore {
+            node,
+            silent: 10 * length,
+        },
         33..36 => Fault::GuestDies {
             which: random.next(),
         },

@@ -13,8 +13,6 @@ pub struct Run {
     pub seed: u64,
     /// Simulated hours with faults; a calm follows.
     pub hours: u64,
-    /// Stores are lost and made anew from older copies.
-    pub restores: bool,
     /// The acts of the plan that are done, by number; all if absent.
     pub acts: Option<BTreeSet<u64>>,
 }
@@ -80,7 +78,7 @@ pub fn trace(run: &Run) -> (Result<Totals, Failure>, String) {
 }
 
 fn perform(run: &Run, keeps_lines: bool) -> (Result<Totals, Failure>, String) {
-    let plan = Plan::draw(run.seed, run.hours, run.restores);
+    let plan = Plan::draw(run.seed, run.hours);
     let plan = match &run.acts {
         Some(acts) => plan.keeping(|number| acts.contains(&number)),
         None => plan,
@@ -124,7 +122,7 @@ pub fn minimise(failing: &Run, tries: u32) -> Run {
     let Err(failure) = run(&best) else {
         return best;
     };
-    let plan = Plan::draw(best.seed, best.hours, best.restores);
+    let plan = Plan::draw(best.seed, best.hours);
     let all = plan
         .acts
         .iter()

@@ -29,6 +29,8 @@ pub(crate) struct Rows {
 pub(crate) struct Store {
     pub(crate) rows: Rows,
     copies: Vec<Rows>,
+    /// A copy is made after the next commit in which a session waits: what it is of the most harm for.
+    copy_soon: bool,
     pub(crate) commits: u64,
     /// Members that any committed row ever placed, and where, through all restores.
     pub(crate) placed: BTreeSet<(MemberId, NodeId)>,
@@ -42,6 +44,9 @@ pub(crate) struct Store {
     pub(crate) condemned: BTreeSet<MemberId>,
     pub(crate) lives: u64,
     pub(crate) restores: u64,
+    /// As its mark tells: it is a copy, and the highest incarnation that there was, until a leader has
+    /// taken it over.
+    restored: Option<u64>,
 }
 
 /// A commit was not made.
@@ -55,6 +60,7 @@ impl Store {
             incarnation: 1,
             epoch: 0,
             next_event: 1,
+            restored_epoch: 0,
         };
         Self {
             rows: Rows {
@@ -67,6 +73,7 @@ impl Store {
                 told_to_end: BTreeSet::new(),
             },
             copies: Vec::new(),
+            copy_soon: false,
             commits: 0,
             placed: BTreeSet::new(),
             may_end: BTreeSet::new(),
@@ -75,6 +82,7 @@ impl Store {
             condemned: BTreeSet::new(),
             lives: 0,
             restores: 0,
+            restored: None,
         }
     }
 
@@ -83,6 +91,7 @@ impl Store {
         let rows = &self.rows;
         Loaded {
             site: rows.site.clone(),
+            restored: self.restored,
             sessions: rows.sessions.values().cloned().collect(),
             arrays: rows.arrays.values().cloned().collect(),
             nodes: rows.nodes.values().cloned().collect(),
@@ -105,10 +114,16 @@ impl Store {
             return Err(Fenced);
         }
         self.commits += 1;
+        self.restored = None;
         for change in changes {
             if let Err(violation) = self.apply(change) {
                 return Ok(Err(violation));
             }
+        }
+        let waits = |session: &SessionRecord| session.state == SessionState::Pending;
+        if self.copy_soon && self.living().any(waits) {
+            self.copies.push(self.rows.clone());
+            self.copy_soon = false;
         }
         Ok(Ok(()))
     }
@@ -284,8 +299,9 @@ impl Store {
         Ok(())
     }
 
+    /// Has a copy made, soon.
     pub(crate) fn copy(&mut self) {
-        self.copies.push(self.rows.clone());
+        self.copy_soon = true;
     }
 
     /// Makes the store anew from its last copy; false if there is none.
@@ -293,6 +309,8 @@ impl Store {
         let Some(rows) = self.copies.pop() else {
             return false;
         };
+        let highest = self.rows.site.incarnation.max(self.restored.unwrap_or(0));
+        self.restored = Some(highest);
         self.rows = rows;
         self.restores += 1;
         true

@@ -11,7 +11,6 @@ fn seed(seed: u64) -> Run {
     Run {
         seed,
         hours: 1,
-        restores: false,
         acts: None,
     }
 }
@@ -52,6 +51,18 @@ fn acts_can_be_left_out() {
     };
     let totals = run(&none).expect("nothing goes wrong where nothing happens");
     assert_eq!((totals.lives, totals.faults, totals.starts), (0, 0, 0));
+}
+
+/// Found: a session that waited in a restored copy of the store was placed although a node that had
+/// not been heard of since still ran it.
+#[test]
+fn seed_284_holds() {
+    let site = Run {
+        acts: Some([108, 261, 282].into()),
+        ..seed(284)
+    };
+    let result = run(&site).map_err(|failure| failure.violation.to_string());
+    assert!(result.is_ok(), "{result:?}");
 }
 
 /// Found: a node that came back, and had only an ended member of a session, put off the deadline of

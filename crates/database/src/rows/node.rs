@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 pub(crate) struct NodeDocument {
     offers: BTreeMap<String, u64>,
     capabilities: BTreeMap<String, CapabilityDocument>,
+    /// Absent in rows of before stores told that they were restored.
+    #[serde(default)]
+    heard_in: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,7 +32,13 @@ impl NodeDocument {
             capabilities: capabilities
                 .map(|(row, has)| (row.clone(), has.into()))
                 .collect(),
+            heard_in: node.heard_in,
         }
+    }
+
+    /// The incarnation in which it was last heard.
+    pub(crate) fn heard_in(&self) -> u64 {
+        self.heard_in
     }
 
     /// What it says: offers and capabilities.

@@ -24,6 +24,9 @@ pub(crate) struct RecordDocument {
     after: Vec<DependencyDocument>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pause: Option<PauseOrderDocument>,
+    /// Absent in rows of before stores told that they were restored.
+    #[serde(default)]
+    epoch: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,6 +64,7 @@ pub(crate) struct RecordParts {
     pub(crate) retry: Retry,
     pub(crate) after: Vec<Dependency>,
     pub(crate) pause: Option<PauseOrder>,
+    pub(crate) epoch: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -110,6 +114,7 @@ impl RecordDocument {
             retry: session.retry.into(),
             after: session.after.iter().map(DependencyDocument::from).collect(),
             pause: session.pause.clone().map(PauseOrderDocument::from),
+            epoch: session.epoch,
         }
     }
 
@@ -122,6 +127,7 @@ impl RecordDocument {
             retry: self.retry.into(),
             after: self.after.into_iter().map(Dependency::from).collect(),
             pause: self.pause.map(PauseOrder::from),
+            epoch: self.epoch,
         }
     }
 }

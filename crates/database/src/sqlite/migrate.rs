@@ -38,6 +38,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "case-twins",
         sql: include_str!("../../../../migrations/0004-case-twins.sql"),
     },
+    Migration {
+        number: 5,
+        name: "restored-stores",
+        sql: include_str!("../../../../migrations/0005-restored-stores.sql"),
+    },
 ];
 
 const LEDGER: &str = "

@@ -90,6 +90,8 @@ pub(super) fn load(
     }
     let loaded = Loaded {
         site: site(&moment)?,
+        // Its mark tells.
+        restored: None,
         sessions,
         arrays,
         nodes: nodes(&moment)?,
@@ -201,13 +203,14 @@ fn site(connection: &Connection) -> Result<SiteRow, StoreError> {
         table: "site",
         act: "read the site",
     };
-    let sql = "SELECT id, incarnation, epoch, next_event FROM site";
+    let sql = "SELECT id, incarnation, epoch, next_event, restored_epoch FROM site";
     let mut found = rows.all(sql, params![], |row| {
         Ok(SiteRow {
             id: text(row, 0)?.parse()?,
             incarnation: unsigned(row, 1, "incarnation")?,
             epoch: unsigned(row, 2, "epoch")?,
             next_event: unsigned(row, 3, "next_event")?,
+            restored_epoch: unsigned(row, 4, "restored_epoch")?,
         })
     })?;
     found.pop().ok_or(StoreError::NoSite)
@@ -306,6 +309,7 @@ fn session_of(row: &Row<'_>) -> Result<SessionRecord, RowError> {
         retry,
         after,
         pause,
+        epoch,
     } = record.into_parts();
     Ok(SessionRecord {
         id: text(row, 0)?.parse()?,
@@ -327,6 +331,7 @@ fn session_of(row: &Row<'_>) -> Result<SessionRecord, RowError> {
         past,
         retry,
         after,
+        epoch,
         created_at: Timestamp(row.get(9)?),
         started_at: row.get::<_, Option<i64>>(10)?.map(Timestamp),
         ended_at: row.get::<_, Option<i64>>(11)?.map(Timestamp),
@@ -349,6 +354,7 @@ fn member_of(session: SessionId, row: &Row<'_>) -> Result<MemberRecord, RowError
 
 fn node_of(row: &Row<'_>) -> Result<NodeRecord, RowError> {
     let document: NodeDocument = read_document(row.get(5)?, row.get_ref(6)?)?;
+    let heard_in = document.heard_in();
     let (offers, capabilities) = document.into_parts();
     Ok(NodeRecord {
         id: text(row, 0)?.parse()?,
@@ -358,6 +364,7 @@ fn node_of(row: &Row<'_>) -> Result<NodeRecord, RowError> {
         capabilities,
         status: parse_status(&text(row, 3)?).ok_or(RowError::Word { column: "status" })?,
         generation: unsigned(row, 4, "generation")?,
+        heard_in,
     })
 }
 

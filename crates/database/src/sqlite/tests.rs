@@ -5,6 +5,7 @@ mod commits;
 mod crash;
 mod full_disk;
 mod images;
+mod marks;
 mod pages;
 mod pauses;
 mod plans;

@@ -293,12 +293,14 @@ fn put_site(connection: &Connection, site: &SiteRow) -> Result<(), StoreError> {
     run(
         connection,
         "put the site",
-        "UPDATE site SET id = ?1, incarnation = ?2, epoch = ?3, next_event = ?4",
+        "UPDATE site SET id = ?1, incarnation = ?2, epoch = ?3, next_event = ?4,
+         restored_epoch = ?5",
         params![
             site.id.to_string(),
             number(site.incarnation, "incarnation")?,
             number(site.epoch, "epoch")?,
             number(site.next_event, "next_event")?,
+            number(site.restored_epoch, "restored_epoch")?,
         ],
     )
 }

@@ -2,7 +2,7 @@
 
 use crate::site::{Site, eventually, finish, site, text, told};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Counts to a number, a line each, a hundred a second.
 const COUNTER: &str = "i=0; while [ $i -lt $0 ]; do i=$((i+1)); echo line $i; sleep 0.01; done";
@@ -229,16 +229,10 @@ fn what_a_restored_store_does_not_know_runs_on_until_an_operator_ends_it() {
     let Some(site) = site() else { return };
     site.ok(&["up"]);
     site.ok(&["down"]);
-    let store = site.home().join("site.db");
-    let copy = site.home().join("site.db.copy");
-    fs::copy(&store, &copy).expect("a copy of the store");
+    let copy = copy_store(&site);
     site.ok(&["run", "-d", "--name", "lost", "--", "sleep", "300"]);
     site.await_state("lost", "running");
-    site.kill_daemon();
-    for more in ["site.db-wal", "site.db-shm"] {
-        let _gone = fs::remove_file(site.home().join(more));
-    }
-    fs::rename(&copy, &store).expect("the older store");
+    restore_store(&site, &copy);
     let unclaimed = || site.json(&["unclaimed", "--json"])["unclaimed"].clone();
     eventually("it is unclaimed", || unclaimed()[0]["name"] == "lost");
     assert!(site.insula(&["show", "lost"]).status.code() == Some(1));
@@ -257,4 +251,60 @@ fn what_a_restored_store_does_not_know_runs_on_until_an_operator_ends_it() {
         "{}",
         told(&refused)
     );
+}
+
+#[test]
+fn what_waits_in_a_restored_store_goes_on_where_it_was_begun_since() {
+    let Some(site) = site() else { return };
+    let cpus = std::thread::available_parallelism().expect("a number");
+    let cpus = cpus.get().to_string();
+    let whole = |name: &str| {
+        let limits = ["--cpu", &cpus, "--memory", "16m"];
+        let run = ["run", "-d", "--name", name];
+        site.ok(&[&run[..], &limits, &["--", "sleep", "300"]].concat());
+    };
+    whole("first");
+    site.await_state("first", "running");
+    whole("second");
+    assert_eq!(site.state("second"), "pending");
+    site.ok(&["down", "--leave"]);
+    let copy = copy_store(&site);
+    site.ok(&["stop", "first"]);
+    site.await_state("second", "running");
+    eventually("only its guest and its command live", || {
+        site.processes().len() == 2
+    });
+    let before = site.processes();
+    restore_store(&site, &copy);
+    eventually("it is taken up", || site.state("second") == "running");
+    let shown = site.json(&["show", "second", "--json"]);
+    assert_eq!(shown["attempt"], 1, "{shown}");
+    assert_eq!(site.processes(), before, "nothing was begun or ended");
+    let events = site.ok(&["events"]);
+    for told in ["the store was restored", "second is taken up again"] {
+        assert!(events.contains(told), "{events}");
+    }
+    assert_eq!(site.state("first"), "ended", "its node knows better");
+    // It has no lost future.
+    whole("third");
+    assert_eq!(site.state("third"), "pending");
+    site.ok(&["stop", "second"]);
+    site.await_state("third", "running");
+    assert_eq!(site.json(&["show", "third", "--json"])["attempt"], 1);
+}
+
+/// A copy of the store of a site that is down.
+fn copy_store(site: &Site) -> PathBuf {
+    let copy = site.home().join("site.db.copy");
+    fs::copy(site.home().join("site.db"), &copy).expect("a copy of the store");
+    copy
+}
+
+/// The daemon dies, and finds the copy when it comes back.
+fn restore_store(site: &Site, copy: &Path) {
+    site.kill_daemon();
+    for more in ["site.db-wal", "site.db-shm"] {
+        let _gone = fs::remove_file(site.home().join(more));
+    }
+    fs::rename(copy, site.home().join("site.db")).expect("the older store");
 }

@@ -147,6 +147,7 @@ impl Site {
             session.owner = shared.owner.clone();
             session.kind = kind;
             session.array = Some((array, element.index));
+            session.epoch = self.row.epoch;
             session.retry.limit = shared.retry;
             session.after.clone_from(&after);
             self.remember(session);

@@ -97,6 +97,7 @@ impl Site {
         let mut record = new_session(id, name, request.spec, now);
         record.owner = request.owner;
         record.kind = request.kind;
+        record.epoch = self.row.epoch;
         record.retry.limit = request.retry;
         record.after = request.after;
         self.remember(record);
@@ -214,6 +215,7 @@ pub(super) fn new_session(
         past: Vec::new(),
         retry: Retry::default(),
         after: Vec::new(),
+        epoch: 0,
         created_at: now.wall,
         started_at: None,
         ended_at: None,

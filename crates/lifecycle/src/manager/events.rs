@@ -34,6 +34,12 @@ impl Site {
         self.out.events.push(event);
     }
 
+    /// Adds an event about the site, for operators.
+    pub(super) fn note_site(&mut self, now: Now, code: &str, message: String) {
+        let event = self.next_event(now, code, message);
+        self.out.events.push(event);
+    }
+
     /// Adds an event about something that is in a project and is neither session nor node.
     pub(super) fn note_project(&mut self, project: &str, now: Now, code: &str, message: String) {
         let mut event = self.next_event(now, code, message);

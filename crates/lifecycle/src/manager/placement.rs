@@ -2,6 +2,7 @@
 
 use super::arrays::ArrayEntry;
 use super::create::required_rows;
+use super::restored::{next_attempt, unheard_nodes};
 use super::site::Site;
 use super::view::View;
 use super::waiting::{placed_elements, waits};
@@ -45,16 +46,19 @@ impl Site {
     /// one does not fit none does: a pass looks at no more of each than [`ELEMENTS_OF_A_PASS`],
     /// and at no more than its throttle leaves.
     fn requests(&self, now: Timestamp) -> Vec<Request<'_>> {
+        let all_heard = self.are_all_heard();
+        let may = |record: &&SessionRecord| !self.is_in_doubt(record, all_heard);
         let alone = self.waiting.alone.iter();
-        let mut waiting: Vec<&SessionRecord> = alone.map(|id| &self.sessions[id].record).collect();
+        let alone = alone.map(|id| &self.sessions[id].record);
+        let mut waiting: Vec<&SessionRecord> = alone.filter(may).collect();
         let placed = self.placed_elements();
         for (array, elements) in &self.waiting.elements {
             let entry = self.arrays.get(array);
             let throttle = entry.and_then(|entry| entry.record.throttle);
             let placed = placed.get(array).copied().unwrap_or(0);
             let room = room_below(throttle, placed).min(ELEMENTS_OF_A_PASS);
-            let elements = elements.iter().take(room);
-            waiting.extend(elements.map(|id| &self.sessions[id].record));
+            let elements = elements.iter().map(|id| &self.sessions[id].record);
+            waiting.extend(elements.filter(may).take(room));
         }
         waiting.sort_by_key(|record| (record.created_at, record.id));
         let requests = waiting.into_iter().map(|record| {
@@ -66,9 +70,10 @@ impl Site {
 
     fn place_session(&mut self, placement: Placement) {
         let id = placement.session;
+        let attempt = next_attempt(&self.row, &self.sessions[&id].record);
+        let epoch = self.row.epoch;
         let record = self.record_mut(id);
-        record.attempt += 1;
-        let attempt = record.attempt;
+        (record.attempt, record.epoch) = (attempt, epoch);
         record.members = (0..)
             .zip(placement.nodes)
             .map(|(index, node)| MemberRecord {
@@ -154,6 +159,7 @@ fn view_requests(view: &View, now: Timestamp) -> Vec<Request<'_>> {
         .values()
         .map(AsRef::as_ref)
         .filter(|record| waits(record) && !record.is_held_back() && record.retry.at.is_none())
+        .filter(|record| unheard_nodes(view, record).is_empty())
         .collect();
     waiting.sort_by_key(|record| (record.created_at, record.id));
     let mut requests = Vec::new();

@@ -13,10 +13,8 @@ impl Site {
     pub(super) fn node_connected(&mut self, hello: Hello, now: Now) {
         let node = hello.node;
         let returns = !self.is_connected(node);
-        let generation = self
-            .nodes
-            .get(&node)
-            .map_or(0, |entry| entry.record.generation);
+        let known = self.nodes.get(&node).map(|entry| &entry.record);
+        let generation = known.map_or(0, |known| known.generation);
         let message = format!("node {} is connected", hello.name);
         let obeyed = hello.obeyed.filter(|_| hello.site == Some(self.row.id));
         let record = NodeRecord {
@@ -27,6 +25,7 @@ impl Site {
             capabilities: hello.capabilities,
             status: NodeStatus::Connected,
             generation,
+            heard_in: known.map_or(0, |known| known.heard_in),
         };
         let mut entry = NodeEntry::new(record);
         if let Some(known) = self.nodes.remove(&node) {
@@ -75,10 +74,7 @@ impl Site {
              unclaimed",
             record.name
         );
-        self.row.incarnation = obeyed.incarnation.saturating_add(1);
-        self.out.site_changed = true;
-        // What the others report counts once they have obeyed the new incarnation.
-        self.out.dirty_nodes.extend(self.nodes.keys());
+        self.begin_incarnation(obeyed.incarnation);
         self.note_node(node, now, "site.restored", message);
     }
 
@@ -103,7 +99,8 @@ impl Site {
             return;
         }
         entry.sequence = Some(report.sequence);
-        if entry.unheard && report.incarnation == self.row.incarnation {
+        let is_heard = report.incarnation == self.row.incarnation;
+        if entry.unheard && is_heard {
             entry.unheard = false;
             self.out.place = true;
         }
@@ -134,6 +131,9 @@ impl Site {
         }
         self.miss_absent(report, &present, now);
         self.set_foreign(report.node, foreign, now);
+        if is_heard {
+            self.note_heard(report.node);
+        }
     }
 
     /// What nodes have of a session that its user ends is no longer unclaimed; and what they have

@@ -1,6 +1,7 @@
 //! Which attempts are followed by another one, and when.
 
 use super::derive::{ended_at, main_started};
+use super::restored::next_attempt;
 use super::site::{ATTEMPT_LIMIT, Site};
 use super::{Answer, Refusal, RequestToken};
 use domain::{
@@ -38,7 +39,7 @@ pub(super) fn again(record: &SessionRecord, outcome: &Outcome) -> Option<Again> 
     }
     let lost = matches!(outcome, Outcome::Lost { .. });
     let reschedules = record.spec.node_lost == NodeLostPolicy::Reschedule;
-    if lost && reschedules && record.attempt < ATTEMPT_LIMIT {
+    if lost && reschedules && record.past.len() + 1 < ATTEMPT_LIMIT {
         return Some(Again::Lost);
     }
     (is_failure(outcome) && record.retry.used < record.retry.limit).then_some(Again::Retry)
@@ -85,6 +86,7 @@ fn past_attempt(record: &SessionRecord, outcome: &Outcome, now: Now) -> Option<P
 impl Site {
     /// Makes a session wait for its next attempt.
     pub(super) fn requeue(&mut self, id: SessionId, again: Again, outcome: &Outcome, now: Now) {
+        let next = next_attempt(&self.row, &self.sessions[&id].record);
         let record = self.record_mut(id);
         record.past.extend(past_attempt(record, outcome, now));
         super::derive::change_state(
@@ -95,7 +97,7 @@ impl Site {
         let members = std::mem::take(&mut record.members);
         record.former.extend(members);
         record.started_at = None;
-        let (name, next) = (record.shown_name(), record.attempt + 1);
+        let (name, next) = (record.shown_name(), next);
         let message = match again {
             Again::Lost => format!("session {name} waits for try {next} because a node lost it"),
             Again::Retry => {

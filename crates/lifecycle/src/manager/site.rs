@@ -9,14 +9,14 @@ use super::waiting::Waiting;
 use super::{Answer, Effects, Event, EventKind, Holder, RequestToken};
 use crate::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent, SiteRow};
 use domain::{
-    ArrayId, ArrayRecord, AttemptNumber, MemberId, MemberPause, MemberState, Monotonic, NodeId,
-    NodeRecord, NodeStatus, Now, Owner, SessionId, SessionName, SessionRecord, Timestamp, UploadId,
+    ArrayId, ArrayRecord, MemberId, MemberPause, MemberState, Monotonic, NodeId, NodeRecord,
+    NodeStatus, Now, Owner, SessionId, SessionName, SessionRecord, Timestamp, UploadId,
 };
 use node_api::{Desired, MemberSpec};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most tries of one session; after the last, a lost node ends it.
-pub const ATTEMPT_LIMIT: AttemptNumber = 10;
+pub const ATTEMPT_LIMIT: usize = 10;
 /// Most rounds in which one batch may settle. Two are needed: a session that ends makes room, and
 /// one that is placed there is told of.
 const SETTLE_LIMIT: usize = 8;
@@ -148,6 +148,7 @@ impl Site {
     /// anything else happens. All nodes count as disconnected until their agents say hello, and
     /// every deadline starts anew.
     pub fn from_loaded(loaded: Loaded, now: Now) -> (Self, Effects) {
+        let restored = loaded.restored;
         let mut row = loaded.site;
         row.epoch += 1;
         let mut site = Self {
@@ -192,6 +193,12 @@ impl Site {
             site.keys.insert(name, key);
         }
         site.drop_uploads_of_ended(&loaded.uploads);
+        if let Some(known) = restored {
+            site.begin_incarnation(known);
+            let message = "the store was restored from an older copy: sessions that wait in it are \
+                           placed when all nodes have told what they have";
+            site.note_site(now, "site.restored", message.to_owned());
+        }
         let effects = site.settle(now);
         (site, effects)
     }
@@ -326,6 +333,7 @@ impl Site {
                 seen.insert(session);
             }
             if std::mem::take(&mut self.out.place) {
+                self.take_up_attempts(now);
                 self.place(now);
             }
         }

@@ -13,6 +13,7 @@ mod outcomes;
 mod pauses;
 mod random;
 mod requests;
+mod restored;
 mod retries;
 mod scale;
 mod twins;

@@ -22,6 +22,8 @@ pub struct UnclaimedOrder {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Condemned {
     want: Want,
+    /// Who asked, and how it is to end.
+    pub(super) order: StopOrder,
     /// Kept, because an agent tells it of unclaimed members only.
     spec: MemberSpec,
 }
@@ -76,11 +78,12 @@ impl Site {
         if is_purged && !remove {
             return Ok(());
         }
-        entry.condemned.insert(member, Condemned { want, spec });
+        let by = order.by.clone();
+        let condemned = Condemned { want, order, spec };
+        entry.condemned.insert(member, condemned);
         let name = entry.record.name.clone();
         self.out.dirty_nodes.insert(node);
         let what = if remove { "removed" } else { "ended" };
-        let by = &order.by;
         let message =
             format!("{by} asked for the unclaimed member {member} on {name} to be {what}");
         self.note_node(node, now, "member.unclaimed-end-asked", message);

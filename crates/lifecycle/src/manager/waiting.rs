@@ -1,6 +1,7 @@
 //! Which sessions could be placed, which have members on nodes, and which wait for something else:
 //! indexes over what records say, so that no step walks thousands of sessions that merely wait.
 
+use super::restored::{next_attempt, unheard_nodes};
 use super::site::Site;
 use super::view::View;
 use domain::{
@@ -36,6 +37,11 @@ pub enum Hold {
         until: Timestamp,
         /// Which attempt it will be.
         attempt: u32,
+    },
+    /// The store was restored from an older copy, and it may have been placed since.
+    Restored {
+        /// The names of the nodes that have not told yet what they have.
+        nodes: Vec<String>,
     },
     /// As many elements of its array live as may.
     Throttle {
@@ -166,8 +172,13 @@ pub fn hold(view: &View, session: &SessionRecord) -> Option<Hold> {
         return Some(Hold::After { names });
     }
     if let Some(until) = session.retry.at {
-        let attempt = session.attempt + 1;
+        let attempt = next_attempt(&view.site, session);
         return Some(Hold::Pause { until, attempt });
+    }
+    let unheard = unheard_nodes(view, session);
+    if !unheard.is_empty() {
+        let nodes = unheard.into_iter().map(|node| node.name.clone()).collect();
+        return Some(Hold::Restored { nodes });
     }
     let (array, _) = session.array?;
     let record = view.array(array)?;

@@ -96,10 +96,12 @@ impl Store for FakeStore {
             incarnation: 1,
             epoch: 0,
             next_event: 1,
+            restored_epoch: 0,
         };
         let (images, image_names) = rows.catalogue.rows();
         Ok(Loaded {
             site: rows.site.clone().unwrap_or(new),
+            restored: None,
             sessions: rows.sessions.values().cloned().collect(),
             arrays: rows.arrays.values().cloned().collect(),
             nodes: rows.nodes.values().cloned().collect(),

@@ -101,7 +101,6 @@ fn run_of(seed: u64, arguments: &Arguments) -> Run {
     Run {
         seed,
         hours: arguments.hours,
-        restores: false,
         acts: None,
     }
 }

@@ -320,7 +320,10 @@ fn after() -> Vec<Dependency> {
 fn a_row_of_before_arrays_and_attempts_is_read() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut store = open(directory.path());
-    let session = running(1);
+    let session = SessionRecord {
+        epoch: 0,
+        ..running(1)
+    };
     commit(&mut store, put(session.clone()));
     let old = r#"{"intention":{"want":"run"},"state":{"state":"running"}}"#;
     store
@@ -439,6 +442,7 @@ fn node(id: u64, status: NodeStatus) -> NodeRecord {
         .into(),
         status,
         generation: 3,
+        heard_in: 2,
     }
 }
 
@@ -451,9 +455,11 @@ fn site_nodes_and_keys_come_back() {
         incarnation: 1,
         epoch: 0,
         next_event: 1,
+        restored_epoch: 0,
     };
     let nothing = Loaded {
         site: site.clone(),
+        restored: None,
         sessions: Vec::new(),
         arrays: Vec::new(),
         nodes: Vec::new(),
@@ -466,6 +472,7 @@ fn site_nodes_and_keys_come_back() {
     let site = SiteRow {
         epoch: 4,
         next_event: 12,
+        restored_epoch: 3,
         ..site
     };
     let key = IdempotencyRow {

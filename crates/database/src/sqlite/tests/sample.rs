@@ -80,6 +80,7 @@ pub(super) fn pending(number: u32) -> SessionRecord {
         past: Vec::new(),
         retry: Retry::default(),
         after: Vec::new(),
+        epoch: 3,
         created_at: Timestamp(START + i64::from(number) * SECOND),
         started_at: None,
         ended_at: None,

@@ -123,9 +123,11 @@ impl Bench {
             incarnation: 1,
             epoch: 0,
             next_event: 1,
+            restored_epoch: 0,
         };
         let loaded = Loaded {
             site: row,
+            restored: None,
             sessions: vec![],
             arrays: vec![],
             nodes: vec![],
@@ -210,6 +212,7 @@ impl Bench {
         let (images, image_names) = self.view.catalogue.rows();
         Loaded {
             site: self.view.site.clone(),
+            restored: None,
             sessions: self
                 .view
                 .sessions

@@ -5,6 +5,7 @@ use crate::app::convert::{shortened, time_text};
 use domain::{DependencyState, Need, SessionRecord, Timestamp};
 use lifecycle::manager::Hold;
 use public_api::Why;
+use std::fmt::Write as _;
 
 /// Most things that one sentence names.
 const NAMES_LIMIT: usize = 3;
@@ -24,6 +25,21 @@ pub(super) fn held_back(why: &mut Why, hold: &Hold, record: &SessionRecord, now:
             why.summary = format!("attempt {attempt} begins {left}, after a pause");
             why.evidence
                 .push(format!("the pause ends at {}", time_text(*until)));
+        }
+        Hold::Restored { nodes } => {
+            let shown: Vec<&str> = nodes.iter().take(NAMES_LIMIT).map(String::as_str).collect();
+            let mut shown = shown.join(", ");
+            if nodes.len() > NAMES_LIMIT {
+                write!(shown, " and {} more", nodes.len() - NAMES_LIMIT).expect("text grows");
+            }
+            why.summary = format!(
+                "the site's store was restored from an older copy, and {shown} may have it: not \
+                 heard of since"
+            );
+            why.suggestion = Some(
+                "connect these nodes; it goes on there, or is placed when none of them has it"
+                    .to_owned(),
+            );
         }
         Hold::Throttle {
             array,

@@ -1,0 +1,203 @@
+//! A store that was restored from an older copy: what ran on since is taken up again, and nothing
+//! that may run already is begun a second time.
+//!
+//! The copy knows nothing of what was placed after it was made. A session that waits in it may be
+//! living on a node, or have ended there. So each session that is as old as the copy waits until
+//! every node of the site has told what it has, or has been removed. What is found of a later
+//! attempt is then the session's; where nothing is found, it is placed anew, under a number that
+//! no attempt of the lost future had.
+
+use super::site::{Foreign, NodeEntry, Site};
+use super::view::View;
+use super::waiting::waits;
+use crate::rows::SiteRow;
+use domain::session::Requeue;
+use domain::{
+    AttemptNumber, Intention, MemberId, MemberPause, MemberRecord, MemberState, NodeId, NodeRecord,
+    Now, SessionId, SessionRecord, SessionState,
+};
+use std::collections::BTreeMap;
+
+/// Attempts that are begun after a store was restored are numbered from the next multiple for its
+/// incarnation. More than a session can have in one.
+pub const ATTEMPTS_OF_AN_INCARNATION: AttemptNumber = 100;
+
+/// A session may have been placed in a future that its store has lost.
+fn is_as_old_as_the_copy(site: &SiteRow, record: &SessionRecord) -> bool {
+    // Rows of before epochs were kept have none, and most stores were never restored.
+    site.restored_epoch > 0 && record.epoch <= site.restored_epoch
+}
+
+/// A node may have what the store does not know.
+fn is_unheard(site: &SiteRow, node: &NodeRecord) -> bool {
+    node.heard_in < site.incarnation
+}
+
+/// The nodes that `session` has to wait for before it is placed, because they may have it already.
+pub(super) fn unheard_nodes<'a>(view: &'a View, session: &SessionRecord) -> Vec<&'a NodeRecord> {
+    if !is_as_old_as_the_copy(&view.site, session) {
+        return Vec::new();
+    }
+    let nodes = view.nodes.values();
+    nodes.filter(|node| is_unheard(&view.site, node)).collect()
+}
+
+/// The number of a session's next attempt.
+pub fn next_attempt(site: &SiteRow, record: &SessionRecord) -> AttemptNumber {
+    let mut last = record.attempt;
+    if is_as_old_as_the_copy(site, record) {
+        let before = site.incarnation.saturating_sub(1);
+        let base = before.saturating_mul(ATTEMPTS_OF_AN_INCARNATION.into());
+        // No site is restored so often; a node that claims so is not followed.
+        last = AttemptNumber::try_from(base).map_or(last, |base| last.max(base));
+    }
+    last + 1
+}
+
+impl Site {
+    /// Begins an incarnation above `known`: from here on nodes obey this store, and all that it
+    /// holds of the time before this leader is in doubt until they have told what they have.
+    pub(super) fn begin_incarnation(&mut self, known: u64) {
+        self.row.incarnation = known.max(self.row.incarnation).saturating_add(1);
+        self.row.restored_epoch = self.row.epoch - 1;
+        self.out.site_changed = true;
+        // What they report counts once they have obeyed the new incarnation.
+        self.out.dirty_nodes.extend(self.nodes.keys());
+    }
+
+    /// A node has told all that it has, and obeys this incarnation.
+    pub(super) fn note_heard(&mut self, node: NodeId) {
+        let incarnation = self.row.incarnation;
+        let entry = self.nodes.get_mut(&node).expect("its report was taken");
+        if entry.record.heard_in != incarnation {
+            entry.record.heard_in = incarnation;
+            self.out.changed_nodes.insert(node);
+            self.out.place = true;
+        }
+    }
+
+    /// Every node has told what it has.
+    pub(super) fn are_all_heard(&self) -> bool {
+        let mut nodes = self.nodes.values();
+        nodes.all(|entry| !is_unheard(&self.row, &entry.record))
+    }
+
+    /// It waits until it is known whether it was placed already.
+    pub(super) fn is_in_doubt(&self, record: &SessionRecord, all_heard: bool) -> bool {
+        !all_heard && is_as_old_as_the_copy(&self.row, record)
+    }
+
+    /// Gives sessions that wait the later attempts that nodes have of them.
+    pub(super) fn take_up_attempts(&mut self, now: Now) {
+        let all_heard = self.are_all_heard();
+        for (session, attempt) in self.later_attempts() {
+            let members = self.members_of(session, attempt);
+            let asked = self.sessions[&session].record.spec.members;
+            let is_whole = u32::try_from(members.len()) == Ok(asked);
+            let lives = members.values().any(|(_, found)| found.state.occupies());
+            // There is nothing later than what lives. What has ended may have been followed.
+            if all_heard || is_whole && lives {
+                self.take_up(session, attempt, members, now);
+            }
+        }
+    }
+
+    /// The last attempt that nodes have of each session that waits and knows nothing of it.
+    fn later_attempts(&self) -> BTreeMap<SessionId, AttemptNumber> {
+        let mut last: BTreeMap<SessionId, AttemptNumber> = BTreeMap::new();
+        for (id, _) in self.nodes.values().flat_map(unclaimed) {
+            let Some(entry) = self.sessions.get(&id.session) else {
+                continue;
+            };
+            if waits(&entry.record) && id.attempt > entry.record.attempt {
+                let found = last.entry(id.session).or_default();
+                *found = id.attempt.max(*found);
+            }
+        }
+        last
+    }
+
+    /// What nodes have of an attempt, by index; one that lives before one that does not.
+    fn members_of(
+        &self,
+        session: SessionId,
+        attempt: AttemptNumber,
+    ) -> BTreeMap<u32, (NodeId, Foreign)> {
+        let asked = self.sessions[&session].record.spec.members;
+        let mut members: BTreeMap<u32, (NodeId, Foreign)> = BTreeMap::new();
+        for (node, entry) in &self.nodes {
+            let of_it = unclaimed(entry)
+                .filter(|(id, _)| id.session == session && id.attempt == attempt)
+                .filter(|(id, _)| id.index < asked);
+            for (id, found) in of_it {
+                let known = members.get(&id.index);
+                if known.is_none_or(|(_, known)| !known.state.occupies()) {
+                    members.insert(id.index, (*node, found.clone()));
+                }
+            }
+        }
+        members
+    }
+
+    fn take_up(
+        &mut self,
+        session: SessionId,
+        attempt: AttemptNumber,
+        mut found: BTreeMap<u32, (NodeId, Foreign)>,
+        now: Now,
+    ) {
+        let Some((some_node, _)) = found.values().next() else {
+            return;
+        };
+        let some_node = *some_node;
+        let epoch = self.row.epoch;
+        let mut condemned = None;
+        let mut members = Vec::new();
+        for index in 0..self.sessions[&session].record.spec.members {
+            let id = MemberId {
+                session,
+                attempt,
+                index,
+            };
+            // No node has it any more.
+            let mut member = MemberRecord {
+                id,
+                node: some_node,
+                state: MemberState::Gone,
+                pause: MemberPause::Off,
+            };
+            if let Some((node, foreign)) = found.remove(&index) {
+                let entry = self.nodes.get_mut(&node).expect("it was found there");
+                entry.foreign.remove(&id);
+                condemned = entry.condemned.remove(&id).or(condemned);
+                (member.node, member.state, member.pause) = (node, foreign.state, foreign.pause);
+                self.out.dirty_nodes.insert(node);
+                self.out.unclaimed.insert(node);
+            }
+            members.push(member);
+        }
+        let record = self.record_mut(session);
+        super::derive::change_state(record, SessionState::Placed, Requeue::No);
+        (record.attempt, record.epoch) = (attempt, epoch);
+        record.members = members;
+        record.retry.at = None;
+        if let Some(condemned) = condemned {
+            record.intention = Intention::Stop {
+                order: condemned.order,
+            };
+        }
+        let name = record.shown_name();
+        let message = format!(
+            "session {name} is taken up again: its attempt {attempt} was begun before the store \
+             was restored"
+        );
+        self.note_session(session, now, "session.taken-up", message);
+        self.out.touched.insert(session);
+        self.index_life(session);
+    }
+}
+
+fn unclaimed(entry: &NodeEntry) -> impl Iterator<Item = (&MemberId, &Foreign)> {
+    let foreign = entry.foreign.iter();
+    foreign.filter(|(_, foreign)| !foreign.ours && foreign.state != MemberState::Gone)
+}
