@@ -22,6 +22,7 @@ mod obeying;
 mod recovery;
 
 use crate::agent::member::Member;
+use crate::planted::{Planted, planted};
 use domain::{MemberEvent, MemberId, MemberPause, MemberState, Monotonic, NodeId, Now};
 use node_api::{Desired, MemberSpec, Report, ReportedMember};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -296,6 +297,7 @@ impl NodeCore {
     fn room(&self, now: Now, begins: bool) -> member::Room {
         let members = self.members.values().filter_map(|found| found.slot);
         let leftovers = self.leftovers.values().filter_map(|leftover| leftover.slot);
+        let leftovers = leftovers.filter(|_| !planted(Planted::IdsOfLeftoverAreFree));
         member::Room {
             generation: self.obeyed.as_ref().map_or(0, |obeyed| obeyed.generation),
             wall: now.wall,

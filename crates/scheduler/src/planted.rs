@@ -46,6 +46,39 @@ mistakes! {
     AnswerBeforeCommit,
     /// Manager: the time in a state is taken anew at each tick, so that no deadline is ever missed.
     DeadlineStartsAnew,
+    /// Agent: a member that is asked to stop while the engine starts it is taken for one that never
+    /// ran, though the engine answers that it runs.
+    StoppedWhileStarting,
+    /// Agent: each try to reach a guest with the order to stop puts off the time at which it is
+    /// killed, so that one which cannot be reached lives on.
+    TriesPutOffTheKill,
+    /// Agent: user ids that own files of a removed member, still being deleted after a restart, are
+    /// given to the next one.
+    IdsOfLeftoverAreFree,
+    /// Agent: after a restart, a dead guest of which no time of start is known is taken for one that
+    /// was never started.
+    NoTimeOfStartIsNoStart,
+    /// Manager: the number of a node's last report is kept when the node connects again, though
+    /// another process of its agent counts from 1.
+    SequenceOutlivesAgent,
+    /// Manager: the age of an idempotency key, in microseconds, is compared with milliseconds.
+    KeyAgeInMicroseconds,
+    /// Manager: that something which a session waits for has ended is not stored until something
+    /// else of the session changes.
+    DependencyNotStored,
+    /// Manager: looking for what nodes have to be told of a session ends at its first member that is
+    /// gone.
+    GoneEndsTheLook,
+    /// Manager: a node's clock is believed that says that a session ended before it was asked for.
+    EndsBeforeItsTime,
+    /// Manager: attempts that nodes lost count among the further ones that a failing session was
+    /// given.
+    LostTriesAreRetries,
+    /// Scheduler: whoever asks for the same as one that did not fit is passed over, whatever the
+    /// number of members.
+    ShapeWithoutMembers,
+    /// Scheduler: a session that waits too long closes also pools whose absent nodes it would need.
+    AbsentNodesClosePools,
 }
 
 /// Whether a mistake is made here and now.

@@ -13,6 +13,7 @@ use super::{
     AgentEffect, DIRECTORY_TRIES, Ending, KILL_MARGIN_MICROS, RETRY_MICROS, SLOT_LIMIT, StartDoubt,
     UNCLAIMED_GRACE_MICROS, UNCLAIMED_STOP_GRACE_MS,
 };
+use crate::planted::{Planted, planted};
 use disk::Disk;
 use domain::{
     ExitCause, ExitRecord, MemberEvent, MemberId, MemberState, Monotonic, Now, Timestamp,
@@ -256,6 +257,9 @@ impl Member {
 
     pub(super) fn started(&mut self, id: MemberId, at: Timestamp, out: &mut Vec<AgentEffect>) {
         if self.answered(Act::Start) {
+            if self.state != MemberState::Starting && planted(Planted::StoppedWhileStarting) {
+                return;
+            }
             self.guest = Guest::Alive;
             self.started_at = Some(at);
             if self.state == MemberState::Starting {
@@ -532,7 +536,10 @@ impl Member {
             let grace_over = after(now.monotonic, grace_micros);
             let deadline = after(grace_over, KILL_MARGIN_MICROS);
             // A later order may only shorten, and a guest that cannot be reached gets no more.
-            let shorter = |known: Option<Monotonic>, new| known.map_or(new, |old| old.min(new));
+            let shorter = |known: Option<Monotonic>, new| {
+                let known = known.filter(|_| !planted(Planted::TriesPutOffTheKill));
+                known.map_or(new, |old| old.min(new))
+            };
             stop.grace_over = Some(shorter(stop.grace_over, grace_over));
             stop.deadline = Some(shorter(stop.deadline, deadline));
             stop.order = Order::Sent;

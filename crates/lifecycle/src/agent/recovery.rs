@@ -2,6 +2,7 @@
 
 use super::member::{Guest, Member, RecoveredPause};
 use super::{AgentEffect, NodeCore, Obeyed};
+use crate::planted::{Planted, planted};
 use domain::{ExitRecord, MemberEvent, MemberId, MemberState, Monotonic, Timestamp};
 use node_api::MemberSpec;
 use std::collections::BTreeSet;
@@ -112,6 +113,9 @@ fn recovered_member(found: RecoveredMember) -> Member {
     }
     let (guest, since) = match found.guest {
         RecoveredGuest::NeverStarted => return member,
+        RecoveredGuest::Gone { since: None } if planted(Planted::NoTimeOfStartIsNoStart) => {
+            return member;
+        }
         RecoveredGuest::Alive { since } => (Guest::Alive, Some(since)),
         RecoveredGuest::Gone { since } => (Guest::Gone, since),
     };

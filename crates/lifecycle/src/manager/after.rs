@@ -4,6 +4,7 @@
 
 use super::Refusal;
 use super::site::Site;
+use crate::planted::{Planted, planted};
 use domain::{
     Dependency, DependencyState, DependencyTarget, Need, Now, Outcome, SessionId, SessionRecord,
     SessionState,
@@ -81,7 +82,11 @@ impl Site {
             if !record.after.iter().any(decides) {
                 continue;
             }
-            let record = self.record_mut(dependent);
+            let record = if planted(Planted::DependencyNotStored) {
+                &mut self.entry_mut(dependent).record
+            } else {
+                self.record_mut(dependent)
+            };
             for dependency in record.after.iter_mut().filter(|other| decides(other)) {
                 dependency.state = decided(dependency.need, outcome, name, now);
             }

@@ -5,6 +5,7 @@ use super::derive::is_winding_down;
 use super::pause::is_paused;
 use super::site::{Entry, Site};
 use super::stop::{STOP_GRACE_MS, STOP_SIGNAL};
+use crate::planted::{Planted, planted};
 use domain::{
     ArrayId, Intention, MemberId, MemberRecord, MemberState, NodeId, NodeStatus, SessionId,
     SessionRecord,
@@ -79,6 +80,9 @@ impl Site {
         };
         for member in entry.record.all_members() {
             let Some(want) = want_of(entry, member) else {
+                if planted(Planted::GoneEndsTheLook) {
+                    return;
+                }
                 continue;
             };
             let told = entry.told.get(&member.id);

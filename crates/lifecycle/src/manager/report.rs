@@ -2,6 +2,7 @@
 
 use super::desired::kind;
 use super::site::{Foreign, NodeEntry, Site};
+use crate::planted::{Planted, planted};
 use domain::{
     Intention, MemberId, MemberPause, MemberRecord, MemberState, NodeId, NodeRecord, NodeStatus,
     Now, SessionId,
@@ -32,6 +33,9 @@ impl Site {
             entry.foreign = known.foreign;
             entry.condemned = known.condemned;
             entry.unheard = known.unheard;
+            if planted(Planted::SequenceOutlivesAgent) {
+                entry.sequence = known.sequence;
+            }
         }
         self.nodes.insert(node, entry);
         self.out.changed_nodes.insert(node);

@@ -2,6 +2,7 @@
 //! about the files that sessions leave on nodes.
 
 use super::site::Site;
+use crate::planted::{Planted, planted};
 use domain::{MemberState, Now, SessionId, Timestamp};
 
 /// How long files and logs of an ended session stay on its nodes, in milliseconds: a week.
@@ -70,7 +71,12 @@ impl Site {
     }
 
     fn retire_keys(&mut self, now: Timestamp) {
-        let kept = |at: Timestamp| now.micros_since(at) < KEY_RETENTION_MS * 1_000;
+        let micros = if planted(Planted::KeyAgeInMicroseconds) {
+            KEY_RETENTION_MS
+        } else {
+            KEY_RETENTION_MS * 1_000
+        };
+        let kept = |at: Timestamp| now.micros_since(at) < micros;
         self.keys.retain(|_, row| kept(row.at));
     }
 }

@@ -4,6 +4,7 @@ use super::derive::{ended_at, main_started};
 use super::restored::next_attempt;
 use super::site::{ATTEMPT_LIMIT, Site};
 use super::{Answer, Refusal, RequestToken};
+use crate::planted::{Planted, planted};
 use domain::{
     Cause, Intention, MemberState, NodeLostPolicy, Now, Outcome, PastAttempt, SessionId,
     SessionRecord, Timestamp,
@@ -42,7 +43,12 @@ pub(super) fn again(record: &SessionRecord, outcome: &Outcome) -> Option<Again> 
     if lost && reschedules && record.past.len() + 1 < ATTEMPT_LIMIT {
         return Some(Again::Lost);
     }
-    (is_failure(outcome) && record.retry.used < record.retry.limit).then_some(Again::Retry)
+    let left = if planted(Planted::LostTriesAreRetries) {
+        usize::try_from(record.retry.limit).is_ok_and(|limit| record.past.len() < limit)
+    } else {
+        record.retry.used < record.retry.limit
+    };
+    (is_failure(outcome) && left).then_some(Again::Retry)
 }
 
 /// An end for which another attempt may help: not what somebody asked for, not a limit that the
