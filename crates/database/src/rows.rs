@@ -15,6 +15,7 @@ mod session;
 mod specification;
 mod waiting;
 
+use crate::error::DatabaseError;
 use domain::{InvalidImageName, InvalidName, ParseDigestError, ParseIdError};
 
 pub(crate) use array::ArrayDocument;
@@ -44,12 +45,18 @@ pub enum RowError {
         #[from]
         source: serde_json::Error,
     },
-    /// A column is not there, or of another type.
+    /// A column cannot be read.
     #[error("a column cannot be read")]
     Column {
-        /// What SQLite says.
+        /// What the database says.
         #[from]
-        source: rusqlite::Error,
+        source: DatabaseError,
+    },
+    /// A column holds a value of another kind, or one that does not fit.
+    #[error("column {place} holds a value of another kind")]
+    Kind {
+        /// Its place in the query, from 0.
+        place: usize,
     },
     /// A text is not an id.
     #[error("a column does not hold an id")]

@@ -1,32 +1,29 @@
 //! The store of a site with one manager: SQLite, with a write-ahead log, synced at each commit.
 
-mod arrays;
 mod commit;
-mod history;
-mod images;
+mod connection;
 mod mark;
 mod migrate;
 mod open;
-mod prune;
-mod read;
 mod reserve;
-mod write;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::error::{CommitError, OpenError, StoreError};
+use crate::sql::{arrays, history, prune, read};
 use crate::store::{
     ArrayHistoryQuery, ElementCount, ElementScope, EventScope, HistoryQuery, PruneReport,
     Retention, Room, Store,
 };
+use connection::sqlite;
 use domain::{
     ArrayId, ArrayRecord, Owner, SessionId, SessionName, SessionRecord, SiteId, Timestamp,
 };
 use lifecycle::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent};
 use mark::Mark;
 use reserve::Reserve;
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 use std::path::{Path, PathBuf};
 
 pub use mark::MARK_FILE;
@@ -98,7 +95,7 @@ impl SqliteStore {
     /// commit which it reported as failed cannot appear later.
     fn settle(&mut self) -> Result<(), StoreError> {
         let placeholder = Connection::open_in_memory()
-            .map_err(database("make room for the store's new connection"))?;
+            .map_err(sqlite("make room for the store's new connection"))?;
         drop(std::mem::replace(&mut self.connection, placeholder));
         self.connection =
             open::open(&self.path, &self.options).map_err(|source| StoreError::Reopen {
@@ -107,11 +104,6 @@ impl SqliteStore {
         self.doubtful = false;
         Ok(())
     }
-}
-
-/// Names the act in an error of SQLite.
-fn database(act: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
-    move |source| StoreError::Database { act, source }
 }
 
 impl Store for SqliteStore {
@@ -123,7 +115,13 @@ impl Store for SqliteStore {
         if self.doubtful {
             self.settle()?;
         }
-        let mut loaded = read::load(&mut self.connection, ended_since, keys_since)?;
+        let act = "load the site";
+        let moment = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Deferred)
+            .map_err(sqlite(act))?;
+        let mut loaded = read::load(&*moment, ended_since, keys_since)?;
+        moment.finish().map_err(sqlite(act))?;
         loaded.restored = self.mark.restored(&loaded.site);
         Ok(loaded)
     }
@@ -210,7 +208,15 @@ impl Store for SqliteStore {
         if self.doubtful {
             return Err(StoreError::Doubtful);
         }
-        prune::prune(&mut self.connection, &mut self.reserve, limits, now)
+        let reserve = &mut self.reserve;
+        let report = commit::with_reserve(&mut self.connection, reserve, |database| {
+            prune::delete_old(database, limits, now)
+        });
+        // A prune that is not on the disk is done again by the next call, so that its result is
+        // unknown matters to nobody.
+        report.map_err(|error| match error {
+            CommitError::Refused { source } | CommitError::Unknown { source } => source,
+        })
     }
 
     fn last_commit(&mut self) -> Result<u64, StoreError> {

@@ -1,6 +1,7 @@
 //! The contract of a store, and what is asked of it.
 
 use crate::error::{CommitError, StoreError};
+use crate::postgres::LeaseClock;
 use domain::{ArrayId, ArrayRecord, Owner, SessionId, SessionName, SessionRecord, Span, Timestamp};
 use lifecycle::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent};
 
@@ -84,6 +85,20 @@ pub trait Store: Send + std::fmt::Debug {
     /// Whether there is room for new work. [`Room::Full`]: creations are to be refused; stops,
     /// ends and prunes still find the reserve.
     fn room(&mut self) -> Result<Room, StoreError>;
+
+    /// Until when this process may take itself for the leader; `None` where there can be no other.
+    fn lease(&self) -> Option<LeaseClock> {
+        None
+    }
+
+    /// Renews the lease if that is due. After [`StoreError::NotLeading`] nothing is ever written
+    /// again; after another error the store is to be loaded anew.
+    fn keep_lease(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Lets another manager lead at once.
+    fn give_up(&mut self) {}
 }
 
 /// Which sessions a page of history holds.
@@ -248,6 +263,8 @@ pub struct PruneReport {
 /// Whether there is room for new work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
+    /// It is a server's: nothing is known of its disk until a commit is refused.
+    Elsewhere,
     /// There is.
     Enough {
         /// Bytes free for an ordinary user on the store's file system.

@@ -76,6 +76,11 @@ const NEEDS: &[Need] = &[
         package: "vim-tiny",
         is_there: || Path::new("/usr/bin/vi").exists(),
     },
+    // The store of a site with several managers.
+    Need {
+        package: "postgresql",
+        is_there: has_postgresql,
+    },
     Need {
         package: "procps",
         is_there: || Path::new("/usr/bin/top").exists(),
@@ -141,6 +146,14 @@ fn install(needs: &[Need]) -> anyhow::Result<()> {
     run_in(folder, "apt-get", &["update", "-q"])?;
     let install = ["install", "-y", "-q", "--no-install-recommends"];
     run_in(folder, "apt-get", &[&install[..], &missing].concat())
+}
+
+/// Debian keeps the server's programs out of the path, by version.
+fn has_postgresql() -> bool {
+    let versions = std::fs::read_dir("/usr/lib/postgresql");
+    versions.is_ok_and(|mut versions| {
+        versions.any(|entry| entry.is_ok_and(|entry| entry.path().join("bin/postgres").exists()))
+    })
 }
 
 /// The guest is linked statically.

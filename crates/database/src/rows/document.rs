@@ -1,7 +1,6 @@
 //! Reading and writing the JSON documents of rows.
 
 use super::{ROW_VERSION, RowError};
-use rusqlite::types::ValueRef;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Display;
@@ -15,13 +14,11 @@ pub(crate) fn write_document<T: Serialize>(document: &T) -> Result<String, RowEr
 /// A document from the text of a row of the form `version`.
 pub(crate) fn read_document<T: DeserializeOwned>(
     version: u32,
-    document: ValueRef<'_>,
+    document: &str,
 ) -> Result<T, RowError> {
     // The first form has no predecessor; a later one converts its predecessors here.
     if version == ROW_VERSION {
-        Ok(serde_json::from_str(
-            document.as_str().map_err(rusqlite::Error::from)?,
-        )?)
+        Ok(serde_json::from_str(document)?)
     } else {
         Err(RowError::Version { found: version })
     }

@@ -1,8 +1,9 @@
 //! The one write path: a batch in one transaction, with the reserve behind it.
 
 use super::reserve::Reserve;
-use super::{database, open, write};
+use super::{open, sqlite};
 use crate::error::{CommitError, StoreError};
+use crate::sql::{Database, read, write};
 use lifecycle::rows::RowChange;
 use rusqlite::Connection;
 
@@ -19,14 +20,10 @@ pub(super) fn commit(
     batch: &[RowChange],
 ) -> Result<u64, CommitError> {
     if batch.is_empty() {
-        return super::read::last_commit(connection)
-            .map_err(|source| CommitError::Refused { source });
+        return read::last_commit(connection).map_err(|source| CommitError::Refused { source });
     }
-    with_reserve(connection, reserve, |connection| {
-        for change in batch {
-            write::change(connection, change)?;
-        }
-        next_number(connection)
+    with_reserve(connection, reserve, |database| {
+        write::batch(database, batch)
     })
 }
 
@@ -35,7 +32,7 @@ pub(super) fn commit(
 pub(super) fn with_reserve<T>(
     connection: &mut Connection,
     reserve: &mut Reserve,
-    work: impl Fn(&Connection) -> Result<T, StoreError>,
+    work: impl Fn(&dyn Database) -> Result<T, StoreError>,
 ) -> Result<T, CommitError> {
     let result = transact(connection, &work);
     let Err(CommitError::Refused { source }) = &result else {
@@ -66,14 +63,14 @@ fn empty_log(connection: &Connection) -> bool {
 
 fn transact<T>(
     connection: &Connection,
-    work: &impl Fn(&Connection) -> Result<T, StoreError>,
+    work: &impl Fn(&dyn Database) -> Result<T, StoreError>,
 ) -> Result<T, CommitError> {
     match attempt(connection, work) {
         Ok(value) => Ok(value),
         Err(Failed::Before(source)) => Err(CommitError::Refused { source }),
         Err(Failed::AtEnd(source)) => {
             let refused = is_refusal(&source);
-            let source = database("commit")(source);
+            let source = sqlite("commit")(source);
             Err(if refused {
                 CommitError::Refused { source }
             } else {
@@ -85,10 +82,10 @@ fn transact<T>(
 
 fn attempt<T>(
     connection: &Connection,
-    work: &impl Fn(&Connection) -> Result<T, StoreError>,
+    work: &impl Fn(&dyn Database) -> Result<T, StoreError>,
 ) -> Result<T, Failed> {
     let run = |sql: &str| connection.prepare_cached(sql)?.execute([]);
-    run("BEGIN IMMEDIATE").map_err(|error| Failed::Before(database("begin a commit")(error)))?;
+    run("BEGIN IMMEDIATE").map_err(|error| Failed::Before(sqlite("begin a commit")(error)))?;
     let result = work(connection).map_err(Failed::Before).and_then(|value| {
         run("COMMIT").map_err(Failed::AtEnd)?;
         Ok(value)
@@ -119,12 +116,4 @@ fn is_refusal(error: &rusqlite::Error) -> bool {
                     | Code::ReadOnly
             )
         })
-}
-
-fn next_number(connection: &Connection) -> Result<u64, StoreError> {
-    connection
-        .prepare_cached("UPDATE commits SET number = number + 1")
-        .and_then(|mut statement| statement.execute([]))
-        .map_err(database("count the commit"))?;
-    super::read::last_commit(connection)
 }

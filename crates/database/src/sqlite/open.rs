@@ -2,7 +2,7 @@
 
 use super::OpenOptions;
 use super::migrate;
-use crate::error::OpenError;
+use crate::error::{DatabaseError, OpenError, Place};
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 use std::time::Duration;
@@ -25,11 +25,12 @@ const CACHE_KIB: i64 = -16_384;
 
 /// Opens, checks and migrates the file at `path`.
 pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Connection, OpenError> {
+    let place = &Place::File(path.to_owned());
     let error = |act: &'static str| {
         move |source| OpenError::Database {
             act,
-            path: path.to_owned(),
-            source,
+            place: place.clone(),
+            source: DatabaseError::Sqlite(source),
         }
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -42,19 +43,19 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Connection, Ope
         .busy_timeout(BUSY_TIMEOUT)
         .map_err(error("set the busy timeout of"))?;
     // Whose file it is comes first: nothing that is not ours is changed.
-    check_owner(&connection, path)?;
-    migrate::check(&connection, path)?;
+    check_owner(&connection, place)?;
+    migrate::check(&connection, place)?;
     configure(&connection).map_err(error("configure"))?;
-    migrate::apply(&mut connection, options, path)?;
+    migrate::apply(&mut connection, options, place)?;
     Ok(connection)
 }
 
 /// Refuses a database that another program made. An empty one is ours to fill.
-fn check_owner(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+fn check_owner(connection: &Connection, place: &Place) -> Result<(), OpenError> {
     let error = |source| OpenError::Database {
         act: "read",
-        path: path.to_owned(),
-        source,
+        place: place.clone(),
+        source: DatabaseError::Sqlite(source),
     };
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     let marked = number("PRAGMA application_id").map_err(error)?;
@@ -63,7 +64,7 @@ fn check_owner(connection: &Connection, path: &Path) -> Result<(), OpenError> {
         Ok(())
     } else {
         Err(OpenError::Foreign {
-            path: path.to_owned(),
+            place: place.clone(),
         })
     }
 }

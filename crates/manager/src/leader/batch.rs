@@ -104,7 +104,7 @@ impl Leader {
         if !fresh {
             self.room.looked_at = Some(Instant::now());
             self.room.full = match self.store.room() {
-                Ok(StoreRoom::Enough { .. }) => None,
+                Ok(StoreRoom::Enough { .. } | StoreRoom::Elsewhere) => None,
                 Ok(StoreRoom::Full {
                     free_bytes,
                     needed_bytes,

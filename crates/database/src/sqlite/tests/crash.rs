@@ -3,10 +3,11 @@
 //! The test executable runs itself again as the process that is killed; a variable says what that
 //! process shall do.
 
-use super::sample::{commit, event, open, pending, put};
+use super::sample::open;
 use crate::error::CommitError;
 use crate::sqlite::SqliteStore;
 use crate::store::Store as _;
+use crate::tests::sample::{event, pending, put};
 use domain::Timestamp;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -147,7 +148,7 @@ fn role_commit_at_a_file_limit() {
     assert!(matches!(error, CommitError::Refused { .. }), "{error:?}");
     let loaded = store.load(Timestamp(0), Timestamp(0)).expect("loaded");
     assert!(loaded.sessions.is_empty(), "the log held no whole commit");
-    assert_eq!(commit(&mut store, put(pending(1))), 1);
+    assert_eq!(store.commit(&[put(pending(1))]).expect("committed"), 1);
     println!("as expected");
 }
 

@@ -1,8 +1,9 @@
 //! A full disk: a small tmpfs in a mount namespace of a child process, which ends with it.
 
-use super::sample::{at, ended, options, pending, put};
+use super::sample::options;
 use crate::sqlite::{OpenOptions, RESERVE_FILE, SqliteStore};
 use crate::store::{Retention, Room, Store as _};
+use crate::tests::sample::{at, ended, pending, put};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

@@ -1,20 +1,10 @@
-//! Stores and records to test with.
+//! Stores to test with.
 
 use crate::sqlite::{OpenOptions, SqliteStore};
-use crate::store::Store as _;
-use domain::{
-    Cause, Intention, MemberId, MemberPause, MemberRecord, MemberState, Network, NodeId,
-    NodeLostPolicy, Outcome, Owner, Retry, SessionId, SessionKind, SessionRecord, SessionSpec,
-    SessionState, SiteId, Slots, Span, StdinMode, Timestamp,
-};
-use lifecycle::rows::{RowChange, SiteEvent};
-use std::collections::BTreeMap;
+use crate::tests::sample::START;
+use crate::tests::{Opened, Place, TestStore};
+use domain::{SiteId, Timestamp};
 use std::path::Path;
-
-/// 2026-01-01T00:00:00Z.
-pub(super) const START: i64 = 1_767_225_600_000_000;
-pub(super) const SECOND: i64 = 1_000_000;
-pub(super) const NODE: NodeId = NodeId(77);
 
 pub(super) fn options() -> OpenOptions {
     OpenOptions {
@@ -28,133 +18,28 @@ pub(super) fn open(directory: &Path) -> SqliteStore {
     SqliteStore::open(&directory.join("site.db"), options()).expect("the store opens")
 }
 
-pub(super) fn owner(user: &str) -> Owner {
-    Owner {
-        domain: "default".into(),
-        project: "default".into(),
-        user: user.into(),
+/// A directory for the store of a case.
+pub(crate) struct Directory(tempfile::TempDir);
+
+impl Directory {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().expect("a directory"))
     }
 }
 
-pub(super) fn spec() -> SessionSpec {
-    SessionSpec {
-        image: "host".into(),
-        command: vec!["true".into()],
-        env: BTreeMap::new(),
-        workdir: None,
-        slots: Slots::default(),
-        pids_limit: 4_096,
-        time_limit: None,
-        network: Network::None,
-        mounts: Vec::new(),
-        upload: None,
-        merge_output: false,
-        stdin: StdinMode::Null,
-        terminal: None,
-        follower_expected: false,
-        members: 1,
-        node_lost: NodeLostPolicy::Wait,
-        best_effort: false,
-        asked: domain::AskedLimits::ALL,
-        disk_limit: None,
-        imported: None,
-        user: domain::CommandUser::Ordinary,
+impl Place for Directory {
+    fn open(&self) -> Opened {
+        Box::new(open(self.0.path()))
     }
 }
 
-/// A pending session of `ann`, asked for `number` seconds after the start.
-pub(super) fn pending(number: u32) -> SessionRecord {
-    SessionRecord {
-        id: SessionId(1_000 + u64::from(number)),
-        name: format!("job-{number}").parse().expect("a name"),
-        owner: owner("ann"),
-        kind: SessionKind::Batch,
-        array: None,
-        spec: spec(),
-        intention: Intention::Run,
-        state: SessionState::Pending,
-        pause: None,
-        attempt: 0,
-        members: Vec::new(),
-        former: Vec::new(),
-        past: Vec::new(),
-        retry: Retry::default(),
-        after: Vec::new(),
-        epoch: 3,
-        created_at: Timestamp(START + i64::from(number) * SECOND),
-        started_at: None,
-        ended_at: None,
+impl TestStore for SqliteStore {
+    fn change(&mut self, sql: &str) {
+        self.connection.execute(sql, []).expect("changed");
     }
-}
 
-/// The same, with one running member.
-pub(super) fn running(number: u32) -> SessionRecord {
-    let session = pending(number);
-    let since = Timestamp(session.created_at.0 + SECOND);
-    SessionRecord {
-        state: SessionState::Running,
-        attempt: 1,
-        members: vec![MemberRecord {
-            id: MemberId {
-                session: session.id,
-                attempt: 1,
-                index: 0,
-            },
-            node: NODE,
-            state: MemberState::Running { since },
-            pause: MemberPause::Off,
-        }],
-        started_at: Some(since),
-        ..session
+    fn number(&mut self, sql: &str) -> i64 {
+        let found = self.connection.query_row(sql, [], |row| row.get(0));
+        found.expect("a number")
     }
-}
-
-/// The same, ended `number` seconds after the start.
-pub(super) fn ended(number: u32) -> SessionRecord {
-    let session = running(number);
-    SessionRecord {
-        state: SessionState::Ended {
-            outcome: Outcome::Failed {
-                cause: Cause::ExitCode { exit_code: 7 },
-            },
-        },
-        ended_at: Some(session.created_at),
-        ..session
-    }
-}
-
-pub(super) fn put(session: SessionRecord) -> RowChange {
-    RowChange::PutSession {
-        session: Box::new(session),
-    }
-}
-
-pub(super) fn event(number: u64, session: Option<SessionId>) -> RowChange {
-    let at = Timestamp(START + i64::try_from(number).expect("small") * SECOND);
-    RowChange::AddEvent {
-        event: SiteEvent {
-            number,
-            at,
-            project: Some("default".into()),
-            session,
-            array: None,
-            node: None,
-            code: "session.created".into(),
-            message: "a session was asked for".into(),
-        },
-    }
-}
-
-/// Commits one change.
-pub(super) fn commit(store: &mut SqliteStore, change: RowChange) -> u64 {
-    store.commit(&[change]).expect("committed")
-}
-
-/// The length from the start to `seconds` after it.
-pub(super) fn at(seconds: i64) -> Timestamp {
-    Timestamp(START + seconds * SECOND)
-}
-
-pub(super) fn seconds(seconds: u64) -> Span {
-    Span(seconds * 1_000)
 }

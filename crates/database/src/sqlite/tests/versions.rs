@@ -2,8 +2,8 @@
 
 use super::sample::{open, options};
 use crate::error::OpenError;
+use crate::sql::migrations::{MIGRATIONS, checksum};
 use crate::sqlite::SqliteStore;
-use crate::sqlite::migrate::{MIGRATIONS, checksum};
 use rusqlite::Connection;
 use std::path::Path;
 

@@ -88,7 +88,7 @@ impl SiteService {
     /// Refuses new work where the site's disk is nearly full.
     async fn check_room(&self) -> Result<(), Problem> {
         match self.manager.leader.read(|store| store.room()).await? {
-            database::Room::Enough { .. } => Ok(()),
+            database::Room::Enough { .. } | database::Room::Elsewhere => Ok(()),
             database::Room::Full {
                 free_bytes,
                 needed_bytes,

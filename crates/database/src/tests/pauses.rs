@@ -1,13 +1,11 @@
 //! Pauses in rows.
 
-use super::sample::{commit, open, put, running};
-use crate::store::Store as _;
+use super::Place;
+use super::sample::{commit, put, running};
 use domain::{MemberPause, PauseOrder, SessionState, Timestamp};
 
-#[test]
-fn a_pause_comes_back_with_what_nodes_told_of_it() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(directory.path());
+pub(crate) fn a_pause_comes_back_with_what_nodes_told_of_it(place: &dyn Place) {
+    let mut store = place.open();
     let mut session = running(1);
     let reason = "too many forks".to_owned();
     let order = PauseOrder {

@@ -1,7 +1,8 @@
 //! Pruning.
 
-use super::sample::{at, ended, event, open, pending, put, seconds};
-use crate::store::{EventScope, PruneReport, Retention, Store as _};
+use super::Place;
+use super::sample::{at, ended, event, pending, put, seconds};
+use crate::store::{EventScope, PruneReport, Retention};
 use domain::{Intention, SessionId, SessionRecord, StopOrder, Timestamp};
 use lifecycle::rows::{IdempotencyRow, RowChange};
 
@@ -25,10 +26,8 @@ fn key(number: u32) -> RowChange {
     }
 }
 
-#[test]
-fn only_what_is_old_goes_and_only_so_much_per_call() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(directory.path());
+pub(crate) fn only_what_is_old_goes_and_only_so_much_per_call(place: &dyn Place) {
+    let mut store = place.open();
     let order = StopOrder {
         by: "ann".into(),
         signal: 15,
@@ -97,10 +96,8 @@ fn only_what_is_old_goes_and_only_so_much_per_call() {
     );
 }
 
-#[test]
-fn a_retention_of_zero_rows_deletes_nothing() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(directory.path());
+pub(crate) fn a_retention_of_zero_rows_deletes_nothing(place: &dyn Place) {
+    let mut store = place.open();
     store.commit(&[put(ended(1))]).expect("committed");
     let limits = Retention {
         rows_per_call: 0,

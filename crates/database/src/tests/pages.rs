@@ -1,9 +1,9 @@
 //! History by pages.
 
-use super::sample::{ended, open, owner, pending, put};
+use super::Place;
+use super::sample::{ended, owner, pending, put};
 use crate::store::{
     HistoryCursor, HistoryElements, HistoryOwner, HistoryQuery, HistoryScope, PAGE_LIMIT,
-    Store as _,
 };
 use domain::{SessionRecord, Timestamp};
 
@@ -25,10 +25,8 @@ fn project(name: &str) -> HistoryOwner {
     }
 }
 
-#[test]
-fn pages_join_without_gap_or_double_even_where_times_are_equal() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(directory.path());
+pub(crate) fn pages_join_without_gap_or_double_even_where_times_are_equal(place: &dyn Place) {
+    let mut store = place.open();
     let mut all: Vec<SessionRecord> = (0..25)
         .map(|number| {
             let session = if number % 2 == 0 {
@@ -65,10 +63,8 @@ fn pages_join_without_gap_or_double_even_where_times_are_equal() {
     }
 }
 
-#[test]
-fn filters_hold_together() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(directory.path());
+pub(crate) fn filters_hold_together(place: &dyn Place) {
+    let mut store = place.open();
     let mut sessions = [pending(1), ended(2), pending(3), ended(4)];
     sessions[2].owner = owner("bob");
     sessions[3].owner = owner("bob");
@@ -116,10 +112,8 @@ fn filters_hold_together() {
     );
 }
 
-#[test]
-fn a_name_is_looked_up_within_its_owner_newest_first() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(directory.path());
+pub(crate) fn a_name_is_looked_up_within_its_owner_newest_first(place: &dyn Place) {
+    let mut store = place.open();
     let mut sessions = vec![ended(1), ended(2), pending(3), pending(4)];
     let name = sessions[0].name.clone();
     for session in &mut sessions {
@@ -138,10 +132,8 @@ fn a_name_is_looked_up_within_its_owner_newest_first() {
     );
 }
 
-#[test]
-fn a_page_is_bounded_whatever_is_asked() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(directory.path());
+pub(crate) fn a_page_is_bounded_whatever_is_asked(place: &dyn Place) {
+    let mut store = place.open();
     let batch: Vec<_> = (0..PAGE_LIMIT + 5)
         .map(|number| put(pending(number)))
         .collect();

@@ -1,7 +1,8 @@
 //! What is put is what is loaded, for every field and every variant.
 
-use super::sample::{self, commit, ended, open, pending, put, running};
-use crate::store::{EventScope, Store as _};
+use super::Place;
+use super::sample::{self, commit, ended, pending, put, running};
+use crate::store::EventScope;
 use domain::{
     ArrayId, Capability, Cause, CommandUser, Dependency, DependencyState, DependencyTarget, Digest,
     ExitCause, ExitHow, ExitRecord, FailedDependency, ImageId, ImportedImage, Intention,
@@ -316,28 +317,21 @@ fn after() -> Vec<Dependency> {
     ]
 }
 
-#[test]
-fn a_row_of_before_arrays_and_attempts_is_read() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(directory.path());
+pub(crate) fn a_row_of_before_arrays_and_attempts_is_read(place: &dyn Place) {
+    let mut store = place.open();
     let session = SessionRecord {
         epoch: 0,
         ..running(1)
     };
     commit(&mut store, put(session.clone()));
     let old = r#"{"intention":{"want":"run"},"state":{"state":"running"}}"#;
-    store
-        .connection
-        .execute("UPDATE sessions SET record = ?1", [old])
-        .expect("updated");
+    store.change(&format!("UPDATE sessions SET record = '{old}'"));
     let found = store.session(session.id).expect("read");
     assert_eq!(found, Some(session));
 }
 
-#[test]
-fn every_session_comes_back_as_it_was_put() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(directory.path());
+pub(crate) fn every_session_comes_back_as_it_was_put(place: &dyn Place) {
+    let mut store = place.open();
     let mut sessions: Vec<SessionRecord> = Vec::new();
     let kinds = [
         SessionKind::Interactive,
@@ -382,14 +376,12 @@ fn every_session_comes_back_as_it_was_put() {
     }
     drop(store);
     sessions.sort_by_key(|session| session.id);
-    let loaded = open(directory.path()).load(ALWAYS, ALWAYS).expect("loaded");
+    let loaded = place.open().load(ALWAYS, ALWAYS).expect("loaded");
     assert_eq!(loaded.sessions, sessions);
 }
 
-#[test]
-fn every_member_comes_back_also_those_of_former_attempts() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(directory.path());
+pub(crate) fn every_member_comes_back_also_those_of_former_attempts(place: &dyn Place) {
+    let mut store = place.open();
     let mut session = running(1);
     let id = |attempt, index| MemberId {
         session: session.id,
@@ -446,10 +438,8 @@ fn node(id: u64, status: NodeStatus) -> NodeRecord {
     }
 }
 
-#[test]
-fn site_nodes_and_keys_come_back() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(directory.path());
+pub(crate) fn site_nodes_and_keys_come_back(place: &dyn Place) {
+    let mut store = place.open();
     let site = SiteRow {
         id: SiteId(5),
         incarnation: 1,
@@ -516,11 +506,9 @@ fn site_nodes_and_keys_come_back() {
     );
 }
 
-#[test]
-fn events_come_back_after_a_number() {
+pub(crate) fn events_come_back_after_a_number(place: &dyn Place) {
     use EventScope::All;
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(directory.path());
+    let mut store = place.open();
     let event = |number, session: Option<SessionId>, node| SiteEvent {
         number,
         at: Timestamp(6),
@@ -557,10 +545,8 @@ fn events_come_back_after_a_number() {
     assert_eq!((first(6), first(7)), (Some(1), None));
 }
 
-#[test]
-fn what_ended_long_ago_is_not_loaded_unless_it_is_being_removed() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(directory.path());
+pub(crate) fn what_ended_long_ago_is_not_loaded_unless_it_is_being_removed(place: &dyn Place) {
+    let mut store = place.open();
     let order = StopOrder {
         by: "ann".into(),
         signal: 15,

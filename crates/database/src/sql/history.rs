@@ -2,24 +2,25 @@
 
 use super::read::{self, session_columns};
 use crate::error::StoreError;
+use crate::sql::{Database, Value, values};
 use crate::store::{HistoryElements, HistoryOwner, HistoryQuery, HistoryScope, PAGE_LIMIT};
 use domain::{Owner, SessionId, SessionName, SessionRecord, Timestamp};
-use rusqlite::{Connection, ToSql, params};
 
 /// Newer than every session: where a history without a cursor begins.
 const NEWEST: (Timestamp, SessionId) = (Timestamp(i64::MAX), SessionId(u64::MAX));
 
 /// The statement of a page; `?1`, `?2` are the cursor, `?3` the limit, the rest the filters.
-pub(super) fn statement(query: &HistoryQuery) -> String {
+pub(crate) fn statement(query: &HistoryQuery) -> String {
     let owner = match &query.owner {
         HistoryOwner::Everyone => "",
         HistoryOwner::Project { .. } => " AND domain = ?4 AND project = ?5",
         HistoryOwner::Owner(_) => " AND domain = ?4 AND project = ?5 AND user_name = ?6",
     };
-    let name = if query.name.is_some() {
-        " AND name = ?7"
-    } else {
-        ""
+    let name = match (&query.name, &query.owner) {
+        (None, _) => "",
+        (Some(_), HistoryOwner::Everyone) => " AND name = ?4",
+        (Some(_), HistoryOwner::Project { .. }) => " AND name = ?6",
+        (Some(_), HistoryOwner::Owner(_)) => " AND name = ?7",
     };
     let elements = match query.elements {
         HistoryElements::Included => "",
@@ -49,8 +50,8 @@ pub(super) fn statement(query: &HistoryQuery) -> String {
     )
 }
 
-pub(super) fn page(
-    connection: &Connection,
+pub(crate) fn page(
+    database: &dyn Database,
     query: &HistoryQuery,
 ) -> Result<Vec<SessionRecord>, StoreError> {
     let sql = statement(query);
@@ -59,27 +60,27 @@ pub(super) fn page(
         .map_or(NEWEST, |cursor| (cursor.created_at, cursor.id));
     let (created_at, id) = (created_at.0, id.to_string());
     let limit = query.limit.min(PAGE_LIMIT);
-    let (domain, project, user) = match &query.owner {
-        HistoryOwner::Everyone => (None, None, None),
-        HistoryOwner::Project { domain, project } => (Some(domain), Some(project), None),
-        HistoryOwner::Owner(owner) => {
-            (Some(&owner.domain), Some(&owner.project), Some(&owner.user))
+    let mut values = values![created_at, id, limit].to_vec();
+    match &query.owner {
+        HistoryOwner::Everyone => {}
+        HistoryOwner::Project { domain, project } => {
+            values.extend_from_slice(values![*domain, *project])
         }
-    };
-    let name = query.name.as_ref().map(SessionName::as_str);
-    // A statement takes as many values as the highest number it names.
-    let values: &[&dyn ToSql] = params![created_at, id, limit, domain, project, user, name];
-    let count = match (&query.name, &query.owner) {
-        (Some(_), _) => 7,
-        (None, HistoryOwner::Everyone) => 3,
-        (None, HistoryOwner::Project { .. }) => 5,
-        (None, HistoryOwner::Owner(_)) => 6,
-    };
-    read::sessions(connection, &sql, &values[..count])
+        HistoryOwner::Owner(owner) => {
+            values.extend_from_slice(values![owner.domain, owner.project, owner.user]);
+        }
+    }
+    values.extend(
+        query
+            .name
+            .as_ref()
+            .map(|name| Value::Text(name.as_str().into())),
+    );
+    read::sessions(database, &sql, &values)
 }
 
-pub(super) fn named(
-    connection: &Connection,
+pub(crate) fn named(
+    database: &dyn Database,
     owner: &Owner,
     name: &SessionName,
     limit: u32,
@@ -92,5 +93,5 @@ pub(super) fn named(
         before: None,
         limit,
     };
-    page(connection, &query)
+    page(database, &query)
 }

@@ -1,55 +1,61 @@
 //! Row changes as statements.
 
-use super::{database, images};
+use super::{images, read};
 use crate::error::StoreError;
 use crate::rows::{
     ArrayDocument, MemberDocument, NodeDocument, ROW_VERSION, RecordDocument, RowError,
     SpecDocument, kind_word, status_word, write_document,
 };
+use crate::sql::{Database, Value, values};
 use domain::{
     ArrayRecord, Intention, MemberRecord, NodeRecord, SessionId, SessionRecord, SessionState,
 };
 use lifecycle::rows::{IdempotencyRow, RowChange, SiteEvent, SiteRow};
-use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
 
-/// Writes one change. Only inside a transaction: a change is several statements.
-pub(super) fn change(connection: &Connection, change: &RowChange) -> Result<(), StoreError> {
+/// Writes a batch and counts the commit; returns its number. Only inside a transaction.
+pub(crate) fn batch(database: &dyn Database, batch: &[RowChange]) -> Result<u64, StoreError> {
+    for one in batch {
+        change(database, one)?;
+    }
+    let sql = "UPDATE commits SET number = number + 1";
+    run(database, "count the commit", sql, values![])?;
+    read::last_commit(database)
+}
+
+/// Writes one change: several statements.
+fn change(database: &dyn Database, change: &RowChange) -> Result<(), StoreError> {
     match change {
-        RowChange::PutArray { array } => put_array(connection, array),
-        RowChange::PutSession { session } => put_session(connection, session),
-        RowChange::DeleteSession { session } => delete_session(connection, *session),
-        RowChange::PutNode { node } => put_node(connection, node),
+        RowChange::PutArray { array } => put_array(database, array),
+        RowChange::PutSession { session } => put_session(database, session),
+        RowChange::DeleteSession { session } => delete_session(database, *session),
+        RowChange::PutNode { node } => put_node(database, node),
         RowChange::DeleteNode { node } => run(
-            connection,
+            database,
             "delete a node",
             "DELETE FROM nodes WHERE id = ?1",
-            params![node.to_string()],
+            values![node.to_string()],
         ),
-        RowChange::AddEvent { event } => add_event(connection, event),
-        RowChange::PutIdempotencyKey { key } => put_key(connection, key),
-        RowChange::PutSite { site } => put_site(connection, site),
-        RowChange::PutImage { image } => images::put_image(connection, image),
-        RowChange::DeleteImage { owner, image } => images::delete_image(connection, owner, *image),
-        RowChange::PutImageName { name } => images::put_name(connection, name),
-        RowChange::DeleteImageName { owner, name } => images::delete_name(connection, owner, name),
+        RowChange::AddEvent { event } => add_event(database, event),
+        RowChange::PutIdempotencyKey { key } => put_key(database, key),
+        RowChange::PutSite { site } => put_site(database, site),
+        RowChange::PutImage { image } => images::put_image(database, image),
+        RowChange::DeleteImage { owner, image } => images::delete_image(database, owner, *image),
+        RowChange::PutImageName { name } => images::put_name(database, name),
+        RowChange::DeleteImageName { owner, name } => images::delete_name(database, owner, name),
     }
 }
 
-pub(super) fn run(
-    connection: &Connection,
+pub(crate) fn run(
+    database: &dyn Database,
     act: &'static str,
     sql: &str,
-    values: &[&dyn ToSql],
+    values: &[Value<'_>],
 ) -> Result<(), StoreError> {
-    connection
-        .prepare_cached(sql)
-        .and_then(|mut statement| statement.execute(values))
-        .map(|_| ())
-        .map_err(database(act))
+    database.run(act, sql, values)
 }
 
 /// Names the row in an error of conversion.
-pub(super) fn unwritable(
+pub(crate) fn unwritable(
     table: &'static str,
     key: impl ToString,
 ) -> impl FnOnce(RowError) -> StoreError {
@@ -57,11 +63,11 @@ pub(super) fn unwritable(
     move |source| StoreError::Change { table, key, source }
 }
 
-pub(super) fn signed(number: u64, column: &'static str) -> Result<i64, RowError> {
+pub(crate) fn signed(number: u64, column: &'static str) -> Result<i64, RowError> {
     i64::try_from(number).map_err(|_| RowError::Number { column })
 }
 
-fn put_session(connection: &Connection, session: &SessionRecord) -> Result<(), StoreError> {
+fn put_session(database: &dyn Database, session: &SessionRecord) -> Result<(), StoreError> {
     let id = session.id.to_string();
     let error = || unwritable("sessions", session.id);
     let outcome = match &session.state {
@@ -75,7 +81,7 @@ fn put_session(connection: &Connection, session: &SessionRecord) -> Result<(), S
     };
     let record = RecordDocument::of(session);
     run(
-        connection,
+        database,
         "put a session",
         "INSERT INTO sessions (id, name, domain, project, user_name, kind, array_id, array_index,
              state, outcome, attempt, created_at, started_at, ended_at, removing, row_version,
@@ -88,7 +94,7 @@ fn put_session(connection: &Connection, session: &SessionRecord) -> Result<(), S
              created_at = excluded.created_at, started_at = excluded.started_at,
              ended_at = excluded.ended_at, removing = excluded.removing,
              row_version = excluded.row_version, spec = excluded.spec, record = excluded.record",
-        params![
+        values![
             id,
             session.name.as_str(),
             session.owner.domain,
@@ -110,27 +116,27 @@ fn put_session(connection: &Connection, session: &SessionRecord) -> Result<(), S
         ],
     )?;
     run(
-        connection,
+        database,
         "set former members aside",
         "UPDATE members SET is_current = 0 WHERE session_id = ?1 AND is_current = 1",
-        params![id],
+        values![id],
     )?;
     let former = session.former.iter().map(|member| (member, false));
     let current = session.members.iter().map(|member| (member, true));
     former
         .chain(current)
-        .try_for_each(|(member, is_current)| put_member(connection, session.id, member, is_current))
+        .try_for_each(|(member, is_current)| put_member(database, session.id, member, is_current))
 }
 
 fn put_member(
-    connection: &Connection,
+    database: &dyn Database,
     session: SessionId,
     member: &MemberRecord,
     is_current: bool,
 ) -> Result<(), StoreError> {
     let document = MemberDocument::of(member);
     run(
-        connection,
+        database,
         "put a member",
         "INSERT INTO members (session_id, attempt, member_index, is_current, node_id, state,
              row_version, record)
@@ -139,7 +145,7 @@ fn put_member(
              is_current = excluded.is_current, node_id = excluded.node_id,
              state = excluded.state, row_version = excluded.row_version,
              record = excluded.record",
-        params![
+        values![
             session.to_string(),
             member.id.attempt,
             member.id.index,
@@ -152,10 +158,10 @@ fn put_member(
     )
 }
 
-fn put_array(connection: &Connection, array: &ArrayRecord) -> Result<(), StoreError> {
+fn put_array(database: &dyn Database, array: &ArrayRecord) -> Result<(), StoreError> {
     let error = || unwritable("arrays", array.id);
     run(
-        connection,
+        database,
         "put an array",
         "INSERT INTO arrays (id, name, domain, project, user_name, size, throttle, digest,
              created_at, row_version, spec, record)
@@ -165,7 +171,7 @@ fn put_array(connection: &Connection, array: &ArrayRecord) -> Result<(), StoreEr
              throttle = excluded.throttle, digest = excluded.digest,
              created_at = excluded.created_at, row_version = excluded.row_version,
              spec = excluded.spec, record = excluded.record",
-        params![
+        values![
             array.id.to_string(),
             array.name.as_str(),
             array.owner.domain,
@@ -184,60 +190,51 @@ fn put_array(connection: &Connection, array: &ArrayRecord) -> Result<(), StoreEr
 
 /// Deletes a session with its members (by reference) and its events; with the last element of an
 /// array the array and what happened to it.
-pub(super) fn delete_session(connection: &Connection, id: SessionId) -> Result<(), StoreError> {
+pub(crate) fn delete_session(database: &dyn Database, id: SessionId) -> Result<(), StoreError> {
     let id = id.to_string();
-    let array = connection
-        .prepare_cached("SELECT array_id FROM sessions WHERE id = ?1")
-        .and_then(|mut statement| {
-            let found = statement.query_row(params![id], |row| row.get::<_, Option<String>>(0));
-            found.optional()
-        })
-        .map_err(database("look for a session's array"))?
-        .flatten();
+    // Is this the last element of its array?
     run(
-        connection,
+        database,
+        "delete an array's events",
+        "DELETE FROM events WHERE session_id IS NULL
+             AND array_id = (SELECT array_id FROM sessions WHERE id = ?1)
+             AND NOT EXISTS (SELECT 1 FROM sessions AS other
+                 WHERE other.array_id = events.array_id AND other.id <> ?1)",
+        values![&id],
+    )?;
+    run(
+        database,
+        "delete an array",
+        "DELETE FROM arrays WHERE id = (SELECT array_id FROM sessions WHERE id = ?1)
+             AND NOT EXISTS (SELECT 1 FROM sessions AS other
+                 WHERE other.array_id = arrays.id AND other.id <> ?1)",
+        values![&id],
+    )?;
+    run(
+        database,
         "delete a session's events",
         "DELETE FROM events WHERE session_id = ?1",
-        params![id],
+        values![&id],
     )?;
     run(
-        connection,
+        database,
         "delete a session",
         "DELETE FROM sessions WHERE id = ?1",
-        params![id],
-    )?;
-    let Some(array) = array else {
-        return Ok(());
-    };
-    let gone = connection
-        .prepare_cached(
-            "DELETE FROM arrays WHERE id = ?1
-             AND NOT EXISTS (SELECT 1 FROM sessions WHERE array_id = ?1)",
-        )
-        .and_then(|mut statement| statement.execute(params![array]))
-        .map_err(database("delete an array"))?;
-    if gone > 0 {
-        run(
-            connection,
-            "delete an array's events",
-            "DELETE FROM events WHERE array_id = ?1 AND session_id IS NULL",
-            params![array],
-        )?;
-    }
-    Ok(())
+        values![&id],
+    )
 }
 
-fn put_node(connection: &Connection, node: &NodeRecord) -> Result<(), StoreError> {
+fn put_node(database: &dyn Database, node: &NodeRecord) -> Result<(), StoreError> {
     let error = || unwritable("nodes", node.id);
     run(
-        connection,
+        database,
         "put a node",
         "INSERT INTO nodes (id, name, pool, status, generation, row_version, record)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (id) DO UPDATE SET name = excluded.name, pool = excluded.pool,
              status = excluded.status, generation = excluded.generation,
              row_version = excluded.row_version, record = excluded.record",
-        params![
+        values![
             node.id.to_string(),
             node.name,
             node.pool,
@@ -249,14 +246,14 @@ fn put_node(connection: &Connection, node: &NodeRecord) -> Result<(), StoreError
     )
 }
 
-fn add_event(connection: &Connection, event: &SiteEvent) -> Result<(), StoreError> {
+fn add_event(database: &dyn Database, event: &SiteEvent) -> Result<(), StoreError> {
     let number = signed(event.number, "number").map_err(unwritable("events", event.number))?;
     run(
-        connection,
+        database,
         "add an event",
         "INSERT INTO events (number, at, project, session_id, node_id, code, message, array_id)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        params![
+        values![
             number,
             event.at.0,
             event.project,
@@ -269,15 +266,15 @@ fn add_event(connection: &Connection, event: &SiteEvent) -> Result<(), StoreErro
     )
 }
 
-fn put_key(connection: &Connection, row: &IdempotencyRow) -> Result<(), StoreError> {
+fn put_key(database: &dyn Database, row: &IdempotencyRow) -> Result<(), StoreError> {
     run(
-        connection,
+        database,
         "put an idempotency key",
         "INSERT INTO idempotency_keys (user_name, key, digest, session_id, at, array_id)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT (user_name, key) DO UPDATE SET digest = excluded.digest,
              session_id = excluded.session_id, at = excluded.at, array_id = excluded.array_id",
-        params![
+        values![
             row.user,
             row.key,
             row.digest,
@@ -288,14 +285,14 @@ fn put_key(connection: &Connection, row: &IdempotencyRow) -> Result<(), StoreErr
     )
 }
 
-fn put_site(connection: &Connection, site: &SiteRow) -> Result<(), StoreError> {
+fn put_site(database: &dyn Database, site: &SiteRow) -> Result<(), StoreError> {
     let number = |number, column| signed(number, column).map_err(unwritable("site", site.id));
     run(
-        connection,
+        database,
         "put the site",
         "UPDATE site SET id = ?1, incarnation = ?2, epoch = ?3, next_event = ?4,
          restored_epoch = ?5",
-        params![
+        values![
             site.id.to_string(),
             number(site.incarnation, "incarnation")?,
             number(site.epoch, "epoch")?,

@@ -1,15 +1,14 @@
 //! Images and their names.
 
-use super::sample::{open, owner};
-use crate::sqlite::SqliteStore;
-use crate::store::Store as _;
+use super::sample::owner;
+use super::{Opened, Place};
 use domain::image::{Layer, Manifest, Settings};
 use domain::{Digest, ImageId, Owner, Timestamp};
 use lifecycle::rows::{ImageNameRow, ImageRecord, RowChange};
 
 const ALWAYS: Timestamp = Timestamp(0);
 
-fn commit(store: &mut SqliteStore, batch: &[RowChange]) {
+fn commit(store: &mut Opened, batch: &[RowChange]) {
     store.commit(batch).expect("committed");
 }
 
@@ -68,10 +67,8 @@ fn put_name(name: &ImageNameRow) -> RowChange {
     RowChange::PutImageName { name }
 }
 
-#[test]
-fn images_and_names_come_back() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(directory.path());
+pub(crate) fn images_and_names_come_back(place: &dyn Place) {
+    let mut store = place.open();
     let (first, second) = (image(1, owner("ann")), image(2, owner("ann")));
     let of_bob = image(1, owner("bob"));
     let names = [
@@ -83,7 +80,7 @@ fn images_and_names_come_back() {
     batch.extend(names.iter().map(put_name));
     commit(&mut store, &batch);
     drop(store);
-    let mut store = open(directory.path());
+    let mut store = place.open();
     let loaded = store.load(ALWAYS, ALWAYS).expect("loaded");
     assert_eq!(
         loaded.images,
@@ -116,10 +113,8 @@ fn images_and_names_come_back() {
     assert_eq!(loaded.image_names, [name("debian", &of_bob)]);
 }
 
-#[test]
-fn a_name_of_no_image_is_refused_with_its_batch() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(directory.path());
+pub(crate) fn a_name_of_no_image_is_refused_with_its_batch(place: &dyn Place) {
+    let mut store = place.open();
     let absent = image(1, owner("ann"));
     let batch = [put(&image(2, owner("ann"))), put_name(&name("a", &absent))];
     store.commit(&batch).expect_err("refused");

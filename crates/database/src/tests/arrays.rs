@@ -1,9 +1,9 @@
 //! Arrays and their elements: what is put is what is read, and an array goes with its last element.
 
 use super::round_trip::rich_spec;
-use super::sample::{self, commit, ended, open, put};
-use crate::sqlite::SqliteStore;
-use crate::store::{ArrayHistoryQuery, ElementScope, EventScope, HistoryOwner, Store as _};
+use super::sample::{self, commit, ended, put};
+use super::{Opened, Place};
+use crate::store::{ArrayHistoryQuery, ElementScope, EventScope, HistoryOwner};
 use domain::{ArrayId, ArrayRecord, SessionRecord, Timestamp};
 use lifecycle::rows::{RowChange, SiteEvent};
 
@@ -41,7 +41,7 @@ fn put_array(array: &ArrayRecord) -> RowChange {
 }
 
 /// Two arrays: one with elements 4 and the largest, and an event; another with element 0.
-fn with_two(store: &mut SqliteStore) -> [ArrayRecord; 2] {
+fn with_two(store: &mut Opened) -> [ArrayRecord; 2] {
     let both = [array(1, Some(2)), array(2, None)];
     let of_array = RowChange::AddEvent {
         event: SiteEvent {
@@ -67,10 +67,8 @@ fn with_two(store: &mut SqliteStore) -> [ArrayRecord; 2] {
     both
 }
 
-#[test]
-fn an_array_comes_back_as_it_was_put_last() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(directory.path());
+pub(crate) fn an_array_comes_back_as_it_was_put_last(place: &dyn Place) {
+    let mut store = place.open();
     let [_, two] = with_two(&mut store);
     let one = array(1, Some(9));
     commit(&mut store, put_array(&one));
@@ -101,10 +99,8 @@ fn an_array_comes_back_as_it_was_put_last() {
     assert!(store.arrays(&query).expect("read").is_empty());
 }
 
-#[test]
-fn elements_are_found_by_index_and_counted() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(directory.path());
+pub(crate) fn elements_are_found_by_index_and_counted(place: &dyn Place) {
+    let mut store = place.open();
     let [one, _] = with_two(&mut store);
     let mut elements = |scope| -> Vec<u32> {
         let found = store.elements(one.id, scope, 10).expect("read");
@@ -129,10 +125,8 @@ fn elements_are_found_by_index_and_counted() {
     assert_eq!(counts[0].last_end, element(2, 1, 0).ended_at);
 }
 
-#[test]
-fn an_array_goes_with_its_last_element() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(directory.path());
+pub(crate) fn an_array_goes_with_its_last_element(place: &dyn Place) {
+    let mut store = place.open();
     let [one, two] = with_two(&mut store);
     let delete = |number| RowChange::DeleteSession {
         session: ended(number).id,

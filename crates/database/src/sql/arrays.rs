@@ -3,9 +3,9 @@
 use super::read::{self, Rows, session_columns, text};
 use crate::error::StoreError;
 use crate::rows::{ArrayDocument, RowError, SpecDocument, read_document};
+use crate::sql::{Columns, Database, Value, values};
 use crate::store::{ArrayHistoryQuery, ElementCount, ElementScope, HistoryOwner, PAGE_LIMIT};
-use domain::{ArrayId, ArrayRecord, Owner, SessionName, SessionRecord, SessionSpec, Timestamp};
-use rusqlite::{Connection, Row, ToSql, params};
+use domain::{ArrayId, ArrayRecord, Owner, SessionRecord, SessionSpec, Timestamp};
 
 /// The columns that [`array_of`] reads, in its order.
 macro_rules! array_columns {
@@ -15,25 +15,26 @@ macro_rules! array_columns {
     };
 }
 
-pub(super) const ONE_ARRAY: &str =
+pub(crate) const ONE_ARRAY: &str =
     concat!("SELECT ", array_columns!(), " FROM arrays WHERE id = ?1");
 
-pub(super) const COUNTS: &str = "SELECT state, outcome, count(*), max(ended_at)
+pub(crate) const COUNTS: &str = "SELECT state, outcome, count(*), max(ended_at)
      FROM sessions INDEXED BY sessions_by_array WHERE array_id = ?1 GROUP BY state, outcome";
 
 const NEWEST: (Timestamp, ArrayId) = (Timestamp(i64::MAX), ArrayId(u64::MAX));
 
 /// The statement of a page; `?1`, `?2` are the cursor, `?3` the limit, the rest the filters.
-pub(super) fn statement(query: &ArrayHistoryQuery) -> String {
+pub(crate) fn statement(query: &ArrayHistoryQuery) -> String {
     let owner = match &query.owner {
         HistoryOwner::Everyone => "",
         HistoryOwner::Project { .. } => " AND domain = ?4 AND project = ?5",
         HistoryOwner::Owner(_) => " AND domain = ?4 AND project = ?5 AND user_name = ?6",
     };
-    let name = if query.name.is_some() {
-        " AND name = ?7"
-    } else {
-        ""
+    let name = match (&query.name, &query.owner) {
+        (None, _) => "",
+        (Some(_), HistoryOwner::Everyone) => " AND name = ?4",
+        (Some(_), HistoryOwner::Project { .. }) => " AND name = ?6",
+        (Some(_), HistoryOwner::Owner(_)) => " AND name = ?7",
     };
     let index = match (&query.name, &query.owner) {
         (Some(_), _) => "arrays_by_name",
@@ -49,39 +50,39 @@ pub(super) fn statement(query: &ArrayHistoryQuery) -> String {
     )
 }
 
-pub(super) fn page(
-    connection: &Connection,
+pub(crate) fn page(
+    database: &dyn Database,
     query: &ArrayHistoryQuery,
 ) -> Result<Vec<ArrayRecord>, StoreError> {
     let sql = statement(query);
     let (created_at, id) = query.before.unwrap_or(NEWEST);
     let (created_at, id) = (created_at.0, id.to_string());
     let limit = query.limit.min(PAGE_LIMIT);
-    let (domain, project, user) = match &query.owner {
-        HistoryOwner::Everyone => (None, None, None),
-        HistoryOwner::Project { domain, project } => (Some(domain), Some(project), None),
-        HistoryOwner::Owner(owner) => {
-            (Some(&owner.domain), Some(&owner.project), Some(&owner.user))
+    let mut values = values![created_at, id, limit].to_vec();
+    match &query.owner {
+        HistoryOwner::Everyone => {}
+        HistoryOwner::Project { domain, project } => {
+            values.extend_from_slice(values![*domain, *project])
         }
-    };
-    let name = query.name.as_ref().map(SessionName::as_str);
-    // A statement takes as many values as the highest number it names.
-    let values: &[&dyn ToSql] = params![created_at, id, limit, domain, project, user, name];
-    let count = match (&query.name, &query.owner) {
-        (Some(_), _) => 7,
-        (None, HistoryOwner::Everyone) => 3,
-        (None, HistoryOwner::Project { .. }) => 5,
-        (None, HistoryOwner::Owner(_)) => 6,
-    };
-    arrays(connection, &sql, &values[..count])
+        HistoryOwner::Owner(owner) => {
+            values.extend_from_slice(values![owner.domain, owner.project, owner.user]);
+        }
+    }
+    values.extend(
+        query
+            .name
+            .as_ref()
+            .map(|name| Value::Text(name.as_str().into())),
+    );
+    arrays(database, &sql, &values)
 }
 
-pub(super) fn one(connection: &Connection, id: ArrayId) -> Result<Option<ArrayRecord>, StoreError> {
-    Ok(arrays(connection, ONE_ARRAY, params![id.to_string()])?.pop())
+pub(crate) fn one(database: &dyn Database, id: ArrayId) -> Result<Option<ArrayRecord>, StoreError> {
+    Ok(arrays(database, ONE_ARRAY, values![id.to_string()])?.pop())
 }
 
 /// The statement of some elements; `?1` is the array, `?2` the limit, `?3` an index.
-pub(super) fn elements_statement(scope: ElementScope) -> String {
+pub(crate) fn elements_statement(scope: ElementScope) -> String {
     let (which, order) = match scope {
         ElementScope::After(None) => ("", "array_index"),
         ElementScope::After(Some(_)) => (" AND array_index > ?3", "array_index"),
@@ -100,8 +101,8 @@ pub(super) fn elements_statement(scope: ElementScope) -> String {
     )
 }
 
-pub(super) fn elements(
-    connection: &Connection,
+pub(crate) fn elements(
+    database: &dyn Database,
     array: ArrayId,
     scope: ElementScope,
     limit: u32,
@@ -111,52 +112,53 @@ pub(super) fn elements(
         ElementScope::One(index) => Some(index),
         ElementScope::Unsuccessful => None,
     };
-    let values: &[&dyn ToSql] = params![array.to_string(), limit.min(PAGE_LIMIT), index];
+    let (array, limit) = (array.to_string(), limit.min(PAGE_LIMIT));
+    let values: &[Value<'_>] = values![array, limit, index];
     let count = if index.is_some() { 3 } else { 2 };
-    read::sessions(connection, &elements_statement(scope), &values[..count])
+    read::sessions(database, &elements_statement(scope), &values[..count])
 }
 
-pub(super) fn counts(
-    connection: &Connection,
+pub(crate) fn counts(
+    database: &dyn Database,
     array: ArrayId,
 ) -> Result<Vec<ElementCount>, StoreError> {
     let rows = Rows {
-        connection,
+        database,
         table: "sessions",
         act: "count the elements of an array",
     };
-    rows.all(COUNTS, params![array.to_string()], |row| {
+    rows.all(COUNTS, values![array.to_string()], |row| {
         Ok(ElementCount {
             state: text(row, 0)?,
             outcome: row.get(1)?,
             count: row.get(2)?,
-            last_end: row.get::<_, Option<i64>>(3)?.map(Timestamp),
+            last_end: row.get::<Option<i64>>(3)?.map(Timestamp),
         })
     })
 }
 
 fn arrays(
-    connection: &Connection,
+    database: &dyn Database,
     sql: &str,
-    values: &[&dyn ToSql],
+    values: &[Value<'_>],
 ) -> Result<Vec<ArrayRecord>, StoreError> {
     let rows = Rows {
-        connection,
+        database,
         table: "arrays",
         act: "read arrays",
     };
     rows.all(sql, values, array_of)
 }
 
-fn array_of(row: &Row<'_>) -> Result<ArrayRecord, RowError> {
+fn array_of(row: &dyn Columns) -> Result<ArrayRecord, RowError> {
     let version: u32 = row.get(9)?;
-    let spec: SpecDocument = read_document(version, row.get_ref(10)?)?;
+    let spec: SpecDocument = read_document(version, &row.document(10)?)?;
     let ArrayDocument {
         first_index,
         last_index,
         retry,
         parameters,
-    } = read_document(version, row.get_ref(11)?)?;
+    } = read_document(version, &row.document(11)?)?;
     Ok(ArrayRecord {
         id: text(row, 0)?.parse()?,
         name: text(row, 1)?.parse()?,

@@ -1,19 +1,19 @@
 //! Rows as records.
 
-use super::{arrays, database, images};
+use super::{arrays, images};
 use crate::error::StoreError;
 use crate::rows::{
     MemberDocument, NodeDocument, RecordDocument, RecordParts, RowError, SpecDocument, parse_kind,
     parse_status, read_document,
 };
+use crate::sql::{AsValue, Columns, Database, Value, values};
 use crate::store::{EventScope, PAGE_LIMIT};
 use domain::{
     ArrayId, MemberId, MemberRecord, NodeRecord, Owner, ParseIdError, SessionId, SessionRecord,
     SessionSpec, Timestamp,
 };
 use lifecycle::rows::{IdempotencyRow, Loaded, SiteEvent, SiteRow};
-use rusqlite::{Connection, Row, ToSql, TransactionBehavior, params};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 /// The columns that [`session_of`] reads, in its order.
@@ -23,11 +23,11 @@ macro_rules! session_columns {
          started_at, ended_at, row_version, spec, record"
     };
 }
-pub(super) use session_columns;
+pub(crate) use session_columns;
 
 /// What a leader keeps in memory. Three disjoint parts, each from an index of its own; the plus
 /// keeps the second from scanning all that ended.
-pub(super) const LOAD_SESSIONS: &str = concat!(
+pub(crate) const LOAD_SESSIONS: &str = concat!(
     "SELECT ",
     session_columns!(),
     " FROM sessions WHERE state <> 'ended'
@@ -39,91 +39,95 @@ pub(super) const LOAD_SESSIONS: &str = concat!(
     " FROM sessions WHERE state = 'ended' AND ended_at >= ?1 AND removing = 0"
 );
 
-pub(super) const ONE_SESSION: &str = concat!(
+pub(crate) const ONE_SESSION: &str = concat!(
     "SELECT ",
     session_columns!(),
     " FROM sessions WHERE id = ?1"
 );
 
-pub(super) const MEMBERS: &str =
-    "SELECT attempt, member_index, node_id, row_version, record, is_current FROM members
-     WHERE session_id = ?1 ORDER BY attempt, member_index";
+/// Sessions whose members are read at a time: a query for each would be a way to the server and
+/// back for each.
+const MEMBERS_OF: usize = 64;
 
-pub(super) const EVENTS_AFTER: &str =
+/// The members of [`MEMBERS_OF`] sessions.
+pub(crate) fn members_statement() -> String {
+    let places: Vec<String> = (1..=MEMBERS_OF).map(|place| format!("?{place}")).collect();
+    format!(
+        "SELECT session_id, attempt, member_index, node_id, row_version, record, is_current
+         FROM members WHERE session_id IN ({}) ORDER BY session_id, attempt, member_index",
+        places.join(", ")
+    )
+}
+
+pub(crate) const EVENTS_AFTER: &str =
     "SELECT number, at, project, session_id, node_id, code, message, array_id FROM events
      WHERE number > ?1 ORDER BY number LIMIT ?2";
 
-pub(super) const SESSION_EVENTS_AFTER: &str =
+pub(crate) const SESSION_EVENTS_AFTER: &str =
     "SELECT number, at, project, session_id, node_id, code, message, array_id FROM events
      WHERE session_id = ?1 AND number > ?2 ORDER BY number LIMIT ?3";
 
-pub(super) const ARRAY_EVENTS_AFTER: &str =
+pub(crate) const ARRAY_EVENTS_AFTER: &str =
     "SELECT number, at, project, session_id, node_id, code, message, array_id FROM events
      WHERE array_id = ?1 AND number > ?2 ORDER BY number LIMIT ?3";
 
-pub(super) const FIRST_EVENT_SINCE: &str =
+pub(crate) const FIRST_EVENT_SINCE: &str =
     "SELECT number FROM events WHERE at >= ?1 ORDER BY at, number LIMIT 1";
 
-pub(super) const KEYS_SINCE: &str = "SELECT user_name, key, digest, session_id, at, array_id
+pub(crate) const KEYS_SINCE: &str = "SELECT user_name, key, digest, session_id, at, array_id
      FROM idempotency_keys WHERE at >= ?1 ORDER BY at";
 
-pub(super) const ONE_KEY: &str = "SELECT user_name, key, digest, session_id, at, array_id
+pub(crate) const ONE_KEY: &str = "SELECT user_name, key, digest, session_id, at, array_id
      FROM idempotency_keys WHERE user_name = ?1 AND key = ?2 AND at >= ?3";
 
-/// Everything that a leader keeps in memory, as of one moment.
-pub(super) fn load(
-    connection: &mut Connection,
+/// Everything that a leader keeps in memory. Only inside a transaction that shows one moment.
+pub(crate) fn load(
+    database: &dyn Database,
     ended_since: Timestamp,
     keys_since: Timestamp,
 ) -> Result<Loaded, StoreError> {
-    let act = "load the site";
-    let moment = connection
-        .transaction_with_behavior(TransactionBehavior::Deferred)
-        .map_err(database(act))?;
-    let mut sessions = sessions(&moment, LOAD_SESSIONS, params![ended_since.0])?;
+    let mut sessions = sessions(database, LOAD_SESSIONS, values![ended_since.0])?;
     sessions.sort_by_key(|session| session.id);
     let elements = sessions.iter().filter_map(|session| session.array);
     let of_these: BTreeSet<ArrayId> = elements.map(|(array, _)| array).collect();
     let mut arrays = Vec::new();
     for id in of_these {
-        arrays.extend(arrays::one(&moment, id)?);
+        arrays.extend(arrays::one(database, id)?);
     }
-    let loaded = Loaded {
-        site: site(&moment)?,
-        // Its mark tells.
+    Ok(Loaded {
+        site: site(database)?,
+        // The store knows.
         restored: None,
         sessions,
         arrays,
-        nodes: nodes(&moment)?,
-        idempotency: keys(&moment, KEYS_SINCE, params![keys_since.0])?,
-        images: images::images(&moment)?,
-        image_names: images::names(&moment)?,
+        nodes: nodes(database)?,
+        idempotency: keys(database, KEYS_SINCE, values![keys_since.0])?,
+        images: images::images(database)?,
+        image_names: images::names(database)?,
         uploads: Vec::new(),
-    };
-    moment.finish().map_err(database(act))?;
-    Ok(loaded)
+    })
 }
 
-pub(super) fn session(
-    connection: &Connection,
+pub(crate) fn session(
+    database: &dyn Database,
     id: SessionId,
 ) -> Result<Option<SessionRecord>, StoreError> {
-    Ok(sessions(connection, ONE_SESSION, params![id.to_string()])?.pop())
+    Ok(sessions(database, ONE_SESSION, values![id.to_string()])?.pop())
 }
 
-pub(super) fn last_commit(connection: &Connection) -> Result<u64, StoreError> {
+pub(crate) fn last_commit(database: &dyn Database) -> Result<u64, StoreError> {
     let rows = Rows {
-        connection,
+        database,
         table: "commits",
         act: "read the last commit's number",
     };
     let sql = "SELECT number FROM commits";
-    let found = rows.all(sql, params![], |row| unsigned(row, 0, "number"))?;
+    let found = rows.all(sql, values![], |row| unsigned(row, 0, "number"))?;
     Ok(found.last().copied().unwrap_or(0))
 }
 
-pub(super) fn events(
-    connection: &Connection,
+pub(crate) fn events(
+    database: &dyn Database,
     of: EventScope,
     after: u64,
     limit: u32,
@@ -132,79 +136,97 @@ pub(super) fn events(
     let after = i64::try_from(after).unwrap_or(i64::MAX);
     let limit = limit.min(PAGE_LIMIT);
     let rows = Rows {
-        connection,
+        database,
         table: "events",
         act: "read events",
     };
     match of {
-        EventScope::All => rows.all(EVENTS_AFTER, params![after, limit], event_of),
+        EventScope::All => rows.all(EVENTS_AFTER, values![after, limit], event_of),
         EventScope::Session(session) => {
-            let values = params![session.to_string(), after, limit];
-            rows.all(SESSION_EVENTS_AFTER, values, event_of)
+            let session = session.to_string();
+            rows.all(
+                SESSION_EVENTS_AFTER,
+                values![session, after, limit],
+                event_of,
+            )
         }
         EventScope::Array(array) => {
-            let values = params![array.to_string(), after, limit];
-            rows.all(ARRAY_EVENTS_AFTER, values, event_of)
+            let array = array.to_string();
+            rows.all(ARRAY_EVENTS_AFTER, values![array, after, limit], event_of)
         }
     }
 }
 
-pub(super) fn first_event_since(
-    connection: &Connection,
+pub(crate) fn first_event_since(
+    database: &dyn Database,
     at: Timestamp,
 ) -> Result<Option<u64>, StoreError> {
     let rows = Rows {
-        connection,
+        database,
         table: "events",
         act: "find the first event since a time",
     };
-    let found = rows.all(FIRST_EVENT_SINCE, params![at.0], |row| {
+    let found = rows.all(FIRST_EVENT_SINCE, values![at.0], |row| {
         unsigned(row, 0, "number")
     })?;
     Ok(found.first().copied())
 }
 
 /// Runs a query whose columns are [`session_columns`] and adds each session's members.
-pub(super) fn sessions(
-    connection: &Connection,
+pub(crate) fn sessions(
+    database: &dyn Database,
     sql: &str,
-    values: &[&dyn ToSql],
+    values: &[Value<'_>],
 ) -> Result<Vec<SessionRecord>, StoreError> {
     let rows = Rows {
-        connection,
+        database,
         table: "sessions",
         act: "read sessions",
     };
     let mut sessions = rows.all(sql, values, session_of)?;
-    let rows = Rows {
-        connection,
-        table: "members",
-        act: "read members",
-    };
-    for session in &mut sessions {
-        let id = session.id;
-        let members = rows.all(MEMBERS, params![id.to_string()], |row| {
-            Ok((member_of(id, row)?, row.get::<_, bool>(5)?))
-        })?;
-        for (member, is_current) in members {
-            if is_current {
-                session.members.push(member);
-            } else {
-                session.former.push(member);
-            }
-        }
+    for some in sessions.chunks_mut(MEMBERS_OF) {
+        add_members(database, some)?;
     }
     Ok(sessions)
 }
 
-fn site(connection: &Connection) -> Result<SiteRow, StoreError> {
+fn add_members(database: &dyn Database, sessions: &mut [SessionRecord]) -> Result<(), StoreError> {
     let rows = Rows {
-        connection,
+        database,
+        table: "members",
+        act: "read members",
+    };
+    let mut ids: Vec<String> = sessions.iter().map(|one| one.id.to_string()).collect();
+    // One statement for any number: the last is asked for again.
+    let last = ids.last().cloned().unwrap_or_default();
+    ids.resize(MEMBERS_OF, last);
+    let values: Vec<Value<'_>> = ids.iter().map(AsValue::as_value).collect();
+    let members = rows.all(&members_statement(), &values, |row| {
+        Ok((member_of(row)?, row.get::<bool>(6)?))
+    })?;
+    let places: BTreeMap<SessionId, usize> = (0..)
+        .zip(&*sessions)
+        .map(|(place, one)| (one.id, place))
+        .collect();
+    for (member, is_current) in members {
+        let session = &mut sessions[places[&member.id.session]];
+        if is_current {
+            session.members.push(member);
+        } else {
+            session.former.push(member);
+        }
+    }
+    Ok(())
+}
+
+fn site(database: &dyn Database) -> Result<SiteRow, StoreError> {
+    let rows = Rows {
+        database,
         table: "site",
         act: "read the site",
     };
     let sql = "SELECT id, incarnation, epoch, next_event, restored_epoch FROM site";
-    let mut found = rows.all(sql, params![], |row| {
+    let mut found = rows.all(sql, values![], |row| {
         Ok(SiteRow {
             id: text(row, 0)?.parse()?,
             incarnation: unsigned(row, 1, "incarnation")?,
@@ -216,33 +238,33 @@ fn site(connection: &Connection) -> Result<SiteRow, StoreError> {
     found.pop().ok_or(StoreError::NoSite)
 }
 
-fn nodes(connection: &Connection) -> Result<Vec<NodeRecord>, StoreError> {
+fn nodes(database: &dyn Database) -> Result<Vec<NodeRecord>, StoreError> {
     let rows = Rows {
-        connection,
+        database,
         table: "nodes",
         act: "read nodes",
     };
     let sql = "SELECT id, name, pool, status, generation, row_version, record FROM nodes
                ORDER BY id";
-    rows.all(sql, params![], node_of)
+    rows.all(sql, values![], node_of)
 }
 
-pub(super) fn made_by(
-    connection: &Connection,
+pub(crate) fn made_by(
+    database: &dyn Database,
     user: &str,
     key: &str,
     since: Timestamp,
 ) -> Result<Option<IdempotencyRow>, StoreError> {
-    Ok(keys(connection, ONE_KEY, params![user, key, since.0])?.pop())
+    Ok(keys(database, ONE_KEY, values![user, key, since.0])?.pop())
 }
 
 fn keys(
-    connection: &Connection,
+    database: &dyn Database,
     sql: &str,
-    values: &[&dyn ToSql],
+    values: &[Value<'_>],
 ) -> Result<Vec<IdempotencyRow>, StoreError> {
     let rows = Rows {
-        connection,
+        database,
         table: "idempotency_keys",
         act: "read idempotency keys",
     };
@@ -259,34 +281,30 @@ fn keys(
 }
 
 /// A query of one table: what it is called when it fails.
-pub(super) struct Rows<'a> {
-    pub(super) connection: &'a Connection,
-    pub(super) table: &'static str,
-    pub(super) act: &'static str,
+pub(crate) struct Rows<'a> {
+    pub(crate) database: &'a dyn Database,
+    pub(crate) table: &'static str,
+    pub(crate) act: &'static str,
 }
 
 impl Rows<'_> {
-    pub(super) fn all<T>(
+    pub(crate) fn all<T>(
         &self,
         sql: &str,
-        values: &[&dyn ToSql],
-        convert: impl Fn(&Row<'_>) -> Result<T, RowError>,
+        values: &[Value<'_>],
+        convert: impl Fn(&dyn Columns) -> Result<T, RowError>,
     ) -> Result<Vec<T>, StoreError> {
-        let mut statement = self
-            .connection
-            .prepare_cached(sql)
-            .map_err(database(self.act))?;
-        let mut rows = statement.query(values).map_err(database(self.act))?;
         let mut all = Vec::new();
-        while let Some(row) = rows.next().map_err(database(self.act))? {
+        self.database.each(self.act, sql, values, &mut |row| {
             all.push(convert(row).map_err(|error| self.error(row, error))?);
-        }
+            Ok(())
+        })?;
         Ok(all)
     }
 
-    fn error(&self, row: &Row<'_>, source: RowError) -> StoreError {
+    fn error(&self, row: &dyn Columns, source: RowError) -> StoreError {
         let key = row
-            .get::<_, String>(0)
+            .get::<String>(0)
             .or_else(|_| row.get(0).map(|key: i64| key.to_string()));
         StoreError::Row {
             table: self.table,
@@ -296,12 +314,12 @@ impl Rows<'_> {
     }
 }
 
-fn session_of(row: &Row<'_>) -> Result<SessionRecord, RowError> {
+fn session_of(row: &dyn Columns) -> Result<SessionRecord, RowError> {
     let array: Option<ArrayId> = id_or_none(row, 6)?;
     let array_index: Option<u32> = row.get(7)?;
     let version: u32 = row.get(12)?;
-    let spec: SpecDocument = read_document(version, row.get_ref(13)?)?;
-    let record: RecordDocument = read_document(version, row.get_ref(14)?)?;
+    let spec: SpecDocument = read_document(version, &row.document(13)?)?;
+    let record: RecordDocument = read_document(version, &row.document(14)?)?;
     let RecordParts {
         intention,
         state,
@@ -333,27 +351,27 @@ fn session_of(row: &Row<'_>) -> Result<SessionRecord, RowError> {
         after,
         epoch,
         created_at: Timestamp(row.get(9)?),
-        started_at: row.get::<_, Option<i64>>(10)?.map(Timestamp),
-        ended_at: row.get::<_, Option<i64>>(11)?.map(Timestamp),
+        started_at: row.get::<Option<i64>>(10)?.map(Timestamp),
+        ended_at: row.get::<Option<i64>>(11)?.map(Timestamp),
     })
 }
 
-fn member_of(session: SessionId, row: &Row<'_>) -> Result<MemberRecord, RowError> {
-    let document: MemberDocument = read_document(row.get(3)?, row.get_ref(4)?)?;
+fn member_of(row: &dyn Columns) -> Result<MemberRecord, RowError> {
+    let document: MemberDocument = read_document(row.get(4)?, &row.document(5)?)?;
     Ok(MemberRecord {
         id: MemberId {
-            session,
-            attempt: row.get(0)?,
-            index: row.get(1)?,
+            session: text(row, 0)?.parse()?,
+            attempt: row.get(1)?,
+            index: row.get(2)?,
         },
-        node: text(row, 2)?.parse()?,
+        node: text(row, 3)?.parse()?,
         pause: document.pause(),
         state: document.into(),
     })
 }
 
-fn node_of(row: &Row<'_>) -> Result<NodeRecord, RowError> {
-    let document: NodeDocument = read_document(row.get(5)?, row.get_ref(6)?)?;
+fn node_of(row: &dyn Columns) -> Result<NodeRecord, RowError> {
+    let document: NodeDocument = read_document(row.get(5)?, &row.document(6)?)?;
     let heard_in = document.heard_in();
     let (offers, capabilities) = document.into_parts();
     Ok(NodeRecord {
@@ -368,7 +386,7 @@ fn node_of(row: &Row<'_>) -> Result<NodeRecord, RowError> {
     })
 }
 
-fn event_of(row: &Row<'_>) -> Result<SiteEvent, RowError> {
+fn event_of(row: &dyn Columns) -> Result<SiteEvent, RowError> {
     Ok(SiteEvent {
         number: unsigned(row, 0, "number")?,
         at: Timestamp(row.get(1)?),
@@ -381,7 +399,7 @@ fn event_of(row: &Row<'_>) -> Result<SiteEvent, RowError> {
     })
 }
 
-fn id_or_none<T>(row: &Row<'_>, place: usize) -> Result<Option<T>, RowError>
+fn id_or_none<T>(row: &dyn Columns, place: usize) -> Result<Option<T>, RowError>
 where
     T: FromStr<Err = ParseIdError>,
 {
@@ -389,11 +407,15 @@ where
     Ok(text.map(|text| text.parse()).transpose()?)
 }
 
-pub(super) fn text(row: &Row<'_>, place: usize) -> Result<String, RowError> {
-    Ok(row.get(place)?)
+pub(crate) fn text(row: &dyn Columns, place: usize) -> Result<String, RowError> {
+    row.get(place)
 }
 
-pub(super) fn unsigned(row: &Row<'_>, place: usize, column: &'static str) -> Result<u64, RowError> {
+pub(crate) fn unsigned(
+    row: &dyn Columns,
+    place: usize,
+    column: &'static str,
+) -> Result<u64, RowError> {
     let number: i64 = row.get(place)?;
     u64::try_from(number).map_err(|_| RowError::Number { column })
 }

@@ -1,16 +1,15 @@
 //! What a commit takes along, what it refuses, and rows that cannot be read.
 
-use super::sample::{self, commit, open, pending, put, running};
-use crate::store::{EventScope, Store as _};
+use super::Place;
+use super::sample::{self, commit, pending, put, running};
+use crate::store::EventScope;
 use domain::Timestamp;
 use lifecycle::rows::RowChange;
 
 const ALWAYS: Timestamp = Timestamp(0);
 
-#[test]
-fn a_deleted_session_takes_its_events_and_members_with_it() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(directory.path());
+pub(crate) fn a_deleted_session_takes_its_events_and_members_with_it(place: &dyn Place) {
+    let mut store = place.open();
     let (one, two) = (running(1), running(2));
     let batch = [
         put(one.clone()),
@@ -30,17 +29,11 @@ fn a_deleted_session_takes_its_events_and_members_with_it() {
         .map(|event| event.number)
         .collect();
     assert_eq!(numbers, [2, 3]);
-    let members: i64 = store
-        .connection
-        .query_row("SELECT count(*) FROM members", [], |row| row.get(0))
-        .expect("counted");
-    assert_eq!(members, 1);
+    assert_eq!(store.number("SELECT count(*) FROM members"), 1);
 }
 
-#[test]
-fn a_refused_batch_leaves_nothing_and_an_empty_one_counts_nothing() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(directory.path());
+pub(crate) fn a_refused_batch_leaves_nothing_and_an_empty_one_counts_nothing(place: &dyn Place) {
+    let mut store = place.open();
     assert_eq!(commit(&mut store, sample::event(1, None)), 1);
     // The second event has a number that is taken.
     let batch = [put(pending(1)), sample::event(1, None)];
@@ -55,15 +48,10 @@ fn a_refused_batch_leaves_nothing_and_an_empty_one_counts_nothing() {
     assert_eq!(commit(&mut store, put(pending(1))), 2);
 }
 
-#[test]
-fn a_row_in_an_unknown_form_is_named() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(directory.path());
+pub(crate) fn a_row_in_an_unknown_form_is_named(place: &dyn Place) {
+    let mut store = place.open();
     commit(&mut store, put(pending(1)));
-    store
-        .connection
-        .execute("UPDATE sessions SET row_version = 99", [])
-        .expect("updated");
+    store.change("UPDATE sessions SET row_version = 99");
     let error = store.load(ALWAYS, ALWAYS).expect_err("an unknown form");
     let source = std::error::Error::source(&error).expect("a cause");
     insta::assert_snapshot!(format!("{error}: {source}"), @"row `00000000000z9` of table sessions cannot be read: the row has the form 99, this build knows 1");

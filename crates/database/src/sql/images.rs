@@ -4,15 +4,15 @@ use super::read::{Rows, text, unsigned};
 use super::write::{run, signed, unwritable};
 use crate::error::StoreError;
 use crate::rows::{ManifestDocument, ROW_VERSION, RowError, read_document, write_document};
+use crate::sql::{Columns, Database, values};
 use domain::{ImageId, ImageName, Owner, Timestamp};
 use lifecycle::rows::{ImageNameRow, ImageRecord};
-use rusqlite::{Connection, Row, params};
 
-pub(super) fn put_image(connection: &Connection, image: &ImageRecord) -> Result<(), StoreError> {
+pub(crate) fn put_image(database: &dyn Database, image: &ImageRecord) -> Result<(), StoreError> {
     let error = || unwritable("images", image.id);
     let document = ManifestDocument::from(&image.manifest);
     run(
-        connection,
+        database,
         "put an image",
         "INSERT INTO images (id, domain, project, user_name, created_at, architecture, bytes,
              stored_bytes, row_version, manifest, case_twins)
@@ -22,7 +22,7 @@ pub(super) fn put_image(connection: &Connection, image: &ImageRecord) -> Result<
              bytes = excluded.bytes, stored_bytes = excluded.stored_bytes,
              row_version = excluded.row_version, manifest = excluded.manifest,
              case_twins = excluded.case_twins",
-        params![
+        values![
             image.id.to_string(),
             image.owner.domain,
             image.owner.project,
@@ -39,28 +39,28 @@ pub(super) fn put_image(connection: &Connection, image: &ImageRecord) -> Result<
 }
 
 /// Deletes an image with its names (by reference).
-pub(super) fn delete_image(
-    connection: &Connection,
+pub(crate) fn delete_image(
+    database: &dyn Database,
     owner: &Owner,
     image: ImageId,
 ) -> Result<(), StoreError> {
     run(
-        connection,
+        database,
         "delete an image",
         "DELETE FROM images WHERE domain = ?1 AND project = ?2 AND user_name = ?3 AND id = ?4",
-        params![owner.domain, owner.project, owner.user, image.to_string()],
+        values![owner.domain, owner.project, owner.user, image.to_string()],
     )
 }
 
-pub(super) fn put_name(connection: &Connection, row: &ImageNameRow) -> Result<(), StoreError> {
+pub(crate) fn put_name(database: &dyn Database, row: &ImageNameRow) -> Result<(), StoreError> {
     run(
-        connection,
+        database,
         "put the name of an image",
         "INSERT INTO image_names (domain, project, user_name, name, image_id)
          VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (domain, project, user_name, name) DO UPDATE SET
              image_id = excluded.image_id",
-        params![
+        values![
             row.owner.domain,
             row.owner.project,
             row.owner.user,
@@ -70,32 +70,32 @@ pub(super) fn put_name(connection: &Connection, row: &ImageNameRow) -> Result<()
     )
 }
 
-pub(super) fn delete_name(
-    connection: &Connection,
+pub(crate) fn delete_name(
+    database: &dyn Database,
     owner: &Owner,
     name: &ImageName,
 ) -> Result<(), StoreError> {
     run(
-        connection,
+        database,
         "delete the name of an image",
         "DELETE FROM image_names
          WHERE domain = ?1 AND project = ?2 AND user_name = ?3 AND name = ?4",
-        params![owner.domain, owner.project, owner.user, name.as_str()],
+        values![owner.domain, owner.project, owner.user, name.as_str()],
     )
 }
 
 /// All images, by owner and id.
-pub(super) fn images(connection: &Connection) -> Result<Vec<ImageRecord>, StoreError> {
+pub(crate) fn images(database: &dyn Database) -> Result<Vec<ImageRecord>, StoreError> {
     let rows = Rows {
-        connection,
+        database,
         table: "images",
         act: "read images",
     };
     let sql = "SELECT id, domain, project, user_name, created_at, row_version, manifest,
                    case_twins
                FROM images ORDER BY domain, project, user_name, id";
-    rows.all(sql, params![], |row| {
-        let document: ManifestDocument = read_document(row.get(5)?, row.get_ref(6)?)?;
+    rows.all(sql, values![], |row| {
+        let document: ManifestDocument = read_document(row.get(5)?, &row.document(6)?)?;
         Ok(ImageRecord {
             id: text(row, 0)?.parse()?,
             owner: owner_of(row, 1)?,
@@ -107,15 +107,15 @@ pub(super) fn images(connection: &Connection) -> Result<Vec<ImageRecord>, StoreE
 }
 
 /// All names of images, by owner and name.
-pub(super) fn names(connection: &Connection) -> Result<Vec<ImageNameRow>, StoreError> {
+pub(crate) fn names(database: &dyn Database) -> Result<Vec<ImageNameRow>, StoreError> {
     let rows = Rows {
-        connection,
+        database,
         table: "image_names",
         act: "read the names of images",
     };
     let sql = "SELECT name, domain, project, user_name, image_id FROM image_names
                ORDER BY domain, project, user_name, name";
-    rows.all(sql, params![], |row| {
+    rows.all(sql, values![], |row| {
         Ok(ImageNameRow {
             name: text(row, 0)?.parse()?,
             owner: owner_of(row, 1)?,
@@ -124,7 +124,7 @@ pub(super) fn names(connection: &Connection) -> Result<Vec<ImageNameRow>, StoreE
     })
 }
 
-fn owner_of(row: &Row<'_>, place: usize) -> Result<Owner, RowError> {
+fn owner_of(row: &dyn Columns, place: usize) -> Result<Owner, RowError> {
     Ok(Owner {
         domain: text(row, place)?,
         project: text(row, place + 1)?,

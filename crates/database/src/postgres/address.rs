@@ -1,0 +1,220 @@
+//! Where a PostgreSQL is, and who asks there.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+
+/// What an address begins with.
+const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
+/// Where Debian's servers have their sockets: for an address without a host.
+const SOCKETS: &str = "/run/postgresql";
+/// The port of an address without one.
+const PORT: u16 = 5432;
+
+/// A database of a PostgreSQL server: `postgres://USER@HOST:PORT/DATABASE`. The host may be the
+/// directory of a socket (`?host=/run/postgresql`), which is also the default.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresAddress {
+    pub(super) config: Config,
+}
+
+/// A text is not the address of a PostgreSQL that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AddressError {
+    /// It is no URL of this kind.
+    #[error("it is not a URL such as postgres://USER@HOST/DATABASE")]
+    Form,
+    /// The URL cannot be read.
+    #[error("it cannot be read")]
+    Unreadable(#[source] tokio_postgres::Error),
+    /// A password stands in it.
+    #[error("it has a password in it, which belongs into a file of its own")]
+    Password,
+    /// The connection shall be encrypted.
+    #[error("it asks for TLS (sslmode), and this build connects to PostgreSQL without")]
+    Encrypted,
+    /// The server is on another machine, and nothing says that this may go unencrypted.
+    #[error("{host} is another machine, and this build connects to PostgreSQL without TLS")]
+    Remote {
+        /// Which.
+        host: String,
+    },
+}
+
+impl AddressError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Form | Self::Unreadable(_) => {
+                "write postgres://USER@HOST:PORT/DATABASE, or \
+                 postgres://USER@/DATABASE?host=/run/postgresql for a socket"
+            }
+            Self::Password => "leave it out, and name its file with `site.store-password-file`",
+            Self::Encrypted | Self::Remote { .. } => {
+                "lead an encrypted tunnel here (ssh -L, stunnel) and name its end; or say \
+                 ?sslmode=disable, if the way to the server is safe"
+            }
+        }
+    }
+}
+
+impl PostgresAddress {
+    /// Reads a URL.
+    pub fn parse(url: &str) -> Result<Self, AddressError> {
+        if !SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(AddressError::Form);
+        }
+        // The driver knows fewer modes than there are; none but these goes without TLS.
+        let query = url.split_once('?').map_or("", |(_, query)| query);
+        let mode = query
+            .split('&')
+            .find_map(|part| part.strip_prefix("sslmode="));
+        if mode.is_some_and(|mode| mode != "disable") {
+            return Err(AddressError::Encrypted);
+        }
+        let mut config: Config = url.parse().map_err(AddressError::Unreadable)?;
+        if config.get_password().is_some() {
+            return Err(AddressError::Password);
+        }
+        if config.get_hosts().is_empty() {
+            config.host_path(SOCKETS);
+        }
+        if config.get_ssl_mode() != SslMode::Disable
+            && let Some(host) = config.get_hosts().iter().find_map(remote)
+        {
+            let host = host.to_owned();
+            return Err(AddressError::Remote { host });
+        }
+        // A copy that only follows another server takes no writes.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        config.application_name("insula");
+        config.ssl_mode(SslMode::Disable);
+        Ok(Self { config })
+    }
+
+    /// With the password of the user.
+    #[must_use]
+    pub fn with_password(mut self, password: &str) -> Self {
+        self.config.password(password);
+        self
+    }
+
+    /// With settings of the server's for these connections, as `-c name=value`.
+    #[must_use]
+    pub fn with_options(mut self, options: &str) -> Self {
+        self.config.options(options);
+        self
+    }
+}
+
+/// The host, if it is another machine.
+fn remote(host: &Host) -> Option<&str> {
+    match host {
+        Host::Unix(_) => None,
+        Host::Tcp(name) => {
+            let address: Option<IpAddr> = name.parse().ok();
+            let is_here = name == "localhost" || address.is_some_and(|ip| ip.is_loopback());
+            (!is_here).then_some(name)
+        }
+    }
+}
+
+impl fmt::Display for PostgresAddress {
+    /// Without the password.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(SCHEMES[0])?;
+        if let Some(user) = self.config.get_user() {
+            write!(out, "{user}@")?;
+        }
+        let mut sockets: Vec<&PathBuf> = Vec::new();
+        let ports = self.config.get_ports();
+        for (place, host) in self.config.get_hosts().iter().enumerate() {
+            let port = ports.get(place).or(ports.first()).copied().unwrap_or(PORT);
+            match host {
+                Host::Tcp(name) => {
+                    let comma = if place > 0 { "," } else { "" };
+                    write!(out, "{comma}{name}:{port}")?;
+                }
+                Host::Unix(path) => sockets.push(path),
+            }
+        }
+        write!(out, "/{}", self.config.get_dbname().unwrap_or_default())?;
+        for path in sockets {
+            write!(out, "?host={}", path.display())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for PostgresAddress {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PostgresAddress;
+
+    #[test]
+    fn an_address_is_shown_as_it_is_meant_and_never_with_a_password() {
+        for (url, shown) in [
+            (
+                "postgres:///insula",
+                "postgres:///insula?host=/run/postgresql",
+            ),
+            (
+                "postgresql://ann@localhost/insula",
+                "postgres://ann@localhost:5432/insula",
+            ),
+            (
+                "postgres://ann@127.0.0.1:5433/insula",
+                "postgres://ann@127.0.0.1:5433/insula",
+            ),
+            (
+                "postgres://ann@db.example/insula?sslmode=disable",
+                "postgres://ann@db.example:5432/insula",
+            ),
+        ] {
+            let address = PostgresAddress::parse(url).expect(url);
+            assert_eq!(address.to_string(), shown);
+            let address = address.with_password("secret");
+            assert!(!format!("{address} {address:?}").contains("secret"));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_refused_by_name() {
+        for (url, expect) in [
+            ("mysql://ann@localhost/insula", "not a URL such as"),
+            ("postgres://localhost:none/insula", "cannot be read"),
+            ("postgres://ann:secret@localhost/insula", "has a password"),
+            (
+                "postgres://localhost/insula?password=secret",
+                "has a password",
+            ),
+            (
+                "postgres://localhost/insula?sslmode=require",
+                "asks for TLS",
+            ),
+            (
+                "postgres://localhost/insula?sslmode=verify-full",
+                "asks for TLS",
+            ),
+            (
+                "postgres://db.example/insula",
+                "db.example is another machine",
+            ),
+            (
+                "postgres://192.0.2.7/insula",
+                "192.0.2.7 is another machine",
+            ),
+        ] {
+            let error = PostgresAddress::parse(url).expect_err(url);
+            assert!(error.to_string().contains(expect), "{url}: {error}");
+            assert!(!error.hint().is_empty());
+        }
+    }
+}
