@@ -55,8 +55,8 @@ pub struct Bind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "owner", rename_all = "snake_case")]
 pub enum BindOwner {
-    /// The node's id n is n inside, but for [`UidRange::COMMAND`] and [`UidRange::GUEST`], which
-    /// are nobody's there: for system directories. Set-user-id bits do not work.
+    /// The node's files are nobody's inside, not even root's: what is open to all of the node can
+    /// be read, and nothing else. For system directories. Set-user-id bits do not work.
     System,
     /// The node's `uid` and `gid` are the command's user inside, and new files are theirs: for
     /// directories that a user mounts. Refused where the file system cannot be idmapped.

@@ -12,6 +12,7 @@ mod numbers;
 mod set_id;
 mod table;
 
+use engine_api::UidRange;
 use rustix::io::Errno;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -46,6 +47,19 @@ const FAMILIES: &[i32] = &[
 /// personality(2) values that may be set: Linux, an older version number, no randomisation (for
 /// debuggers), and the question.
 const PERSONALITIES: &[u64] = &[0, 0x002_0000, 0x004_0000, 0x008, 0xffff_ffff];
+
+/// Calls that change ids, and which arguments are ids. Nobody becomes the guest's user: root inside
+/// may become anybody else, and would be the equal of PID 1.
+const ID_ARGUMENTS: &[(i64, &[u8])] = &[
+    (libc::SYS_setfsgid, &[0]),
+    (libc::SYS_setfsuid, &[0]),
+    (libc::SYS_setgid, &[0]),
+    (libc::SYS_setregid, &[0, 1]),
+    (libc::SYS_setresgid, &[0, 1, 2]),
+    (libc::SYS_setresuid, &[0, 1, 2]),
+    (libc::SYS_setreuid, &[0, 1]),
+    (libc::SYS_setuid, &[0]),
+];
 
 /// The programs.
 #[derive(Debug)]
@@ -114,6 +128,12 @@ fn forbidden_arguments() -> Result<Rules, seccompiler::Error> {
         .map(|family| (0, SeccompCmpOp::Ne, u64::from(family.cast_unsigned())))
         .collect();
     rules.insert(libc::SYS_socket, vec![all(&other_family)?]);
+    for (number, arguments) in ID_ARGUMENTS {
+        let guest = u64::from(UidRange::GUEST);
+        let is_guest = |argument: &u8| all(&[(*argument, SeccompCmpOp::Eq, guest)]);
+        let each: Result<Vec<_>, _> = arguments.iter().map(is_guest).collect();
+        rules.insert(*number, each?);
+    }
     let other_personality: Vec<_> = PERSONALITIES
         .iter()
         .map(|value| (0, SeccompCmpOp::Ne, *value))

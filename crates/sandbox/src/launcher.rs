@@ -10,6 +10,7 @@ mod keeper;
 mod keeper_rights;
 mod maps;
 mod network;
+mod owner;
 mod plan;
 mod prepare;
 mod start;

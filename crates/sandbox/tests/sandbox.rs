@@ -10,6 +10,8 @@
 
 #[path = "sandbox/as_a_user.rs"]
 mod as_a_user;
+#[path = "sandbox/attacked.rs"]
+mod attacked;
 #[path = "sandbox/bench.rs"]
 mod bench;
 #[path = "sandbox/cleaning.rs"]

@@ -25,6 +25,26 @@ const NODE_PRESSURE: &str = "/proc/pressure";
 /// How deep groups of a member may lie in each other: its own, and those that it is divided into.
 const DEPTH_LIMIT: u32 = 3;
 
+/// What all containers of a site together leave of the node's processes: a quarter.
+const PROCESSES_LEFT_DIVISOR: u64 = 4;
+/// Files with the most processes that a node can have; the least of them counts.
+const PROCESSES_MOST: [&str; 2] = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"];
+
+/// Limits the processes of all containers together, in our own group, if it has the controller:
+/// a node has only so many, and the limits of single containers are not shares of them.
+pub(super) fn limit_all_processes(own: &Path) -> Result<(), GroupError> {
+    let path = own.join("pids.max");
+    let most = PROCESSES_MOST
+        .iter()
+        .filter_map(|path| read_number(Path::new(path)));
+    match most.min() {
+        Some(most) if path.exists() => {
+            write(&path, &(most - most / PROCESSES_LEFT_DIVISOR).to_string())
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// The share of a period for so many ten-thousandths of a CPU.
 pub(super) fn cpu_quota(cpu: u64) -> u64 {
     (cpu * CPU_PERIOD_MICROS / 10_000).max(CPU_QUOTA_LEAST_MICROS)

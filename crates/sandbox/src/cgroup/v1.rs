@@ -5,8 +5,8 @@
 
 use super::GroupError;
 use super::files::{
-    CPU_PERIOD_MICROS, MAKE_TRIES, cpu_quota, kill_all, kill_each, make, measures_pressure,
-    members, pressure, processes, read_keyed, read_number, remove_group, write,
+    CPU_PERIOD_MICROS, MAKE_TRIES, cpu_quota, kill_all, kill_each, limit_all_processes, make,
+    measures_pressure, members, pressure, processes, read_keyed, read_number, remove_group, write,
 };
 use super::freezer::FREEZER_V1;
 use super::mounts::GroupMounts;
@@ -127,6 +127,7 @@ impl V1 {
             write(&group.join("memory.swappiness"), "0")?;
         }
         if let Some(group) = self.path("pids", member) {
+            group.parent().map_or(Ok(()), limit_all_processes)?;
             write(&group.join("pids.max"), &limits.pids.to_string())?;
         }
         if let Some(group) = self.path("cpu", member) {

@@ -8,8 +8,8 @@
 
 use super::GroupError;
 use super::files::{
-    CPU_PERIOD_MICROS, MAKE_TRIES, cpu_quota, kill_all, kill_each, make, measures_pressure,
-    members, pressure, processes, read_keyed, read_number, remove_group, write,
+    CPU_PERIOD_MICROS, MAKE_TRIES, cpu_quota, kill_all, kill_each, limit_all_processes, make,
+    measures_pressure, members, pressure, processes, read_keyed, read_number, remove_group, write,
 };
 use super::freezer::FREEZER_V2;
 use super::mounts::UnifiedMount;
@@ -122,6 +122,10 @@ impl V2 {
             write(&aside.join("cgroup.procs"), "0")?;
         }
         hand_down(&self.place.path)?;
+        if !site.join(DAEMON).exists() {
+            // Where this process stands in it too, whoever gave us the place has limited it.
+            limit_all_processes(site)?;
+        }
         hand_down(site)
     }
 

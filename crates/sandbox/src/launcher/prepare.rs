@@ -80,17 +80,18 @@ pub(super) struct Held {
 #[derive(Debug)]
 pub(super) struct Idmap {
     pub(super) mount: MountPlace,
-    pub(super) owner: BindOwner,
     /// Where it cannot be done the mount is shown as it is: its files belong to nobody inside.
     pub(super) optional: bool,
     pub(super) path: PathBuf,
 }
 
-/// Which mount of the plan.
+/// Which mount of the plan, and whose files it shows.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum MountPlace {
+    /// An image's: its ids are the container's.
     Layer(usize),
-    Bind(usize),
+    /// A directory of this user and group of the node.
+    Bind(usize, u32, u32),
 }
 
 /// The start could not be prepared.
@@ -376,7 +377,6 @@ fn layers(
         }
         idmaps.push(Idmap {
             mount: MountPlace::Layer(index),
-            owner: BindOwner::System,
             // Without it a file could not be copied to the writable layer: its owner has no
             // number inside. Where nothing is written it only looks odd.
             optional: container.root.read_only,
@@ -418,11 +418,12 @@ fn binds(
         }
         let target = target(&bind.target, kind == FileType::Directory)
             .map_err(|_| refused(format!("{} is no place for it", bind.target.display())))?;
-        if sources == Sources::ByLauncher {
+        if sources == Sources::ByLauncher
+            && let BindOwner::User { uid, gid } = bind.owner
+        {
             idmaps.push(Idmap {
-                mount: MountPlace::Bind(plans.len()),
-                owner: bind.owner,
-                optional: bind.owner == BindOwner::System && bind.read_only,
+                mount: MountPlace::Bind(plans.len(), uid, gid),
+                optional: false,
                 path: bind.source.clone(),
             });
         }

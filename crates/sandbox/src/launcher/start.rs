@@ -3,6 +3,7 @@
 use super::child;
 use super::keeper::{self, Kept};
 use super::maps::{write_maps, write_own, write_range};
+use super::owner::Owner;
 use super::plan::{Act, FAILURE_BYTES, Failed, MountPlan};
 use super::prepare::{Held, Idmap, MountPlace, NOT_IDMAPPED, Prepared};
 use crate::chain::chain;
@@ -10,7 +11,7 @@ use crate::filter::Filters;
 use crate::identity::{Command, Identity};
 use crate::kernel::{Cloned, RECURSIVE, clone_process, close_range, exit_now, mount_idmap};
 use crate::message::{Failure, Start};
-use engine_api::{BindOwner, ContainerSpec, UidRange, layout};
+use engine_api::{ContainerSpec, UidRange, layout};
 use process::{Durability, ProcessIdentity, send_signal, write_file_atomic};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -82,8 +83,13 @@ pub(super) fn start(
         flags |= libc::CLONE_NEWNET;
     }
     let group = unified.as_ref().map(AsFd::as_fd);
+    let owner = Owner::become_it(request)
+        .map_err(|e| Failure::act("become the container's owner", io::Error::from(e)))?;
     // SAFETY: the launcher has one thread, and the child's branch never returns.
     let cloned = unsafe { clone_process(u64::from(flags.cast_unsigned()), group) };
+    if !matches!(cloned, Ok(None)) {
+        owner.leave();
+    }
     let cloned = cloned.map_err(|e| Failure::act("clone the container", io::Error::from(e)))?;
     let Some(Cloned { pid, pidfd }) = cloned else {
         child::run(plan, &kept, filters)
@@ -165,20 +171,22 @@ fn translate(
     let namespace = user_namespace(pid)?;
     let mut others = HashMap::new();
     for idmap in idmaps {
-        let by = match (idmap.mount, idmap.owner) {
-            (MountPlace::Layer(_), BindOwner::System) => &namespace,
-            (_, owner) => match others.entry(owner) {
+        let by = match idmap.mount {
+            MountPlace::Layer(_) => &namespace,
+            MountPlace::Bind(_, uid, gid) => match others.entry((uid, gid)) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(new) => {
-                    let (uids, gids) = maps_of(owner, uids);
-                    new.insert(mapping_namespace(&uids, &gids)?)
+                    // Only this user's and group's files are somebody's inside: the command's.
+                    let command = uids.shifted(UidRange::COMMAND);
+                    let map = |id: u32| format!("{id} {command} 1\n");
+                    new.insert(mapping_namespace(&map(uid), &map(gid))?)
                 }
             },
         };
         // Layers are single mounts; of a bind everything below is translated or nothing is.
         let recursive = match idmap.mount {
             MountPlace::Layer(_) => 0,
-            MountPlace::Bind(_) => RECURSIVE,
+            MountPlace::Bind(..) => RECURSIVE,
         };
         let Some(mount) = mount_at(mounts, idmap.mount) else {
             continue;
@@ -202,7 +210,7 @@ fn translate(
 fn mount_at(mounts: &MountPlan, place: MountPlace) -> Option<&OwnedFd> {
     match place {
         MountPlace::Layer(index) => mounts.layers[index].0.made(),
-        MountPlace::Bind(index) => mounts.binds[index].mount.made(),
+        MountPlace::Bind(index, ..) => mounts.binds[index].mount.made(),
     }
 }
 
@@ -210,34 +218,6 @@ fn user_namespace(pid: i32) -> Result<OwnedFd, Failure> {
     File::open(format!("/proc/{pid}/ns/user"))
         .map(OwnedFd::from)
         .map_err(|error| Failure::act("open the user namespace", error))
-}
-
-/// What the ids of the node become in a bind, as maps of users and of groups.
-///
-/// Of the system, everybody but those who have the numbers of the command's user and of the guest:
-/// the first person of a node usually has the number of our command's user, and would lend it the
-/// files that only they can read. Of a user's directory, only the user.
-fn maps_of(owner: BindOwner, range: UidRange) -> (String, String) {
-    match owner {
-        BindOwner::System => {
-            let after = UidRange::COMMAND + 1;
-            let map = format!(
-                "0 {} {}\n{after} {} {}\n",
-                range.base,
-                UidRange::COMMAND,
-                range.shifted(after),
-                UidRange::GUEST - after,
-            );
-            (map.clone(), map)
-        }
-        BindOwner::User { uid, gid } => {
-            let command = range.shifted(UidRange::COMMAND);
-            (
-                format!("{uid} {command} 1\n"),
-                format!("{gid} {command} 1\n"),
-            )
-        }
-    }
 }
 
 /// A user namespace that only translates, by these maps. A namespace is made with a process in

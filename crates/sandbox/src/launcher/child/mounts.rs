@@ -47,6 +47,8 @@ const HIDDEN_PROC: &[&CStr] = &[
 ];
 /// Parts of /proc that cannot be written.
 const READ_ONLY_PROC: &[&CStr] = &[
+    // The guest: root inside owns these files, and could make the guest the first to be killed.
+    c"1",
     c"bus",
     c"fs",
     c"irq",
@@ -94,6 +96,8 @@ const DEVICE_LINKS: &[(&CStr, &CStr)] = &[
     (c"/proc/self/fd/2", c"stderr"),
     (c"pts/ptmx", c"ptmx"),
 ];
+/// Most terminals of a container. The kernel has some 3,000 for all containers together.
+const TERMINALS_LIMIT: &CStr = c"128";
 const HARMLESS: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 
@@ -439,6 +443,7 @@ fn devices(root: BorrowedFd<'_>, plan: &MountPlan, ids: Ids) -> Result<(), Errno
         (c"newinstance", c""),
         (c"ptmxmode", c"0666"),
         (c"mode", c"0620"),
+        (c"max", TERMINALS_LIMIT),
         (c"gid", c"5"),
     ];
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
