@@ -54,6 +54,8 @@ mod outcomes;
 mod own_disk;
 #[path = "end_to_end/pauses.rs"]
 mod pauses;
+#[path = "end_to_end/person.rs"]
+mod person;
 #[path = "end_to_end/streams.rs"]
 mod streams;
 #[path = "end_to_end/terminal.rs"]

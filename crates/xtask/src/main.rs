@@ -1,11 +1,12 @@
-//! The project's own commands: `cargo xtask ci | tidy | openapi | engines | fuzz | guest-v2 |
-//! simulate | planted`.
+//! The project's own commands: `cargo xtask ci | tidy | openapi | engines | attacks | fuzz |
+//! guest-v2 | simulate | planted`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a tool for the terminal"
 )]
 
+mod attacks;
 mod ci;
 mod engines;
 mod fuzz;
@@ -29,6 +30,8 @@ usage: cargo xtask COMMAND
   tidy               checks the structure: levels, file sizes, first lines, licences
   openapi [--check]  writes openapi/public.json, or tells whether it is current
   engines [--check]  writes docs/engines.md, or tells whether it is current
+  attacks [--check]  tries every attack on the sandbox and writes the table of docs/security.md,
+                     or tells whether the table is what was found last
   fuzz [TARGET] [--seconds N]
                      runs the targets of fuzz/, or one of them, guided by coverage, for a minute or
                      N seconds each
@@ -52,6 +55,8 @@ fn main() -> ExitCode {
     let root = workspace_root();
     let done = match words.as_slice() {
         ["ci"] => ci::run(&root),
+        ["attacks"] => attacks::run(&root),
+        ["attacks", "--check"] => attacks::check(&root),
         ["tidy"] => tidy_and_licences(&root),
         ["openapi"] => openapi::write(&root),
         ["openapi", "--check"] => openapi::check(&root),

@@ -2,8 +2,8 @@
 //! what it promises holds meanwhile, and nothing of it is left.
 
 use crate::outside::{NODE, SERVER, TCP_PORT, ip, nft, open_tun, with_world};
+use crate::person::Person;
 use crate::site::{Site, eventually, is_alive, site, text};
-use crate::without_root::Person;
 use std::fs;
 use std::path::PathBuf;
 

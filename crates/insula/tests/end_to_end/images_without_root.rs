@@ -2,7 +2,8 @@
 //! session, and removed, with a range of ids and with the user's own only.
 
 use super::ordinary_user::Lent;
-use super::without_root::{Person, last_trace};
+use super::person::Person;
+use super::without_root::last_trace;
 use crate::image_sources::{busybox, debian, layout, run};
 use crate::site::{entries, eventually, finish, told};
 use std::collections::BTreeSet;

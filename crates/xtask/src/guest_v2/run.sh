@@ -62,8 +62,10 @@ else
     [ -z "$left" ] || { echo "FAIL  the tests left control groups: $left"; status=1; }
 fi
 if [ -n "$INSULA_UPDATE" ]; then
-    for report in "$GUEST_CRATE"/../../docs/engines/*.json; do
-        echo "@file $(basename "$report")"
+    for report in "$GUEST_CRATE"/../../docs/engines/*.json "$GUEST_CRATE"/../../docs/security/*.json
+    do
+        [ -e "$report" ] || continue
+        echo "@file $(basename "$(dirname "$report")")/$(basename "$report")"
         cat "$report"
         echo "@end"
     done
