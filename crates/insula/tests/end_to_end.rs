@@ -26,6 +26,8 @@ mod bad_input;
 mod crashes;
 #[path = "end_to_end/daily.rs"]
 mod daily;
+#[path = "end_to_end/described_api.rs"]
+mod described_api;
 #[path = "end_to_end/docker.rs"]
 mod docker;
 #[path = "end_to_end/egress.rs"]

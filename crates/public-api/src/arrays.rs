@@ -22,6 +22,7 @@ pub struct CreateArray {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub elements: Vec<CreateElement>,
     /// Most elements that are placed, run or stop at a time, at least 1; no limit if absent.
+    #[schema(minimum = 1, maximum = 10000)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<u32>,
 }
@@ -115,6 +116,7 @@ pub struct ArrayQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
     /// Most arrays on the page, 1 to 500; 100 if absent.
+    #[param(minimum = 1, maximum = 500)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
 }
@@ -138,6 +140,7 @@ pub struct ElementQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
     /// Most elements on the page, 1 to 500; 500 if absent.
+    #[param(minimum = 1, maximum = 500)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
 }
@@ -194,6 +197,7 @@ pub struct ElementView {
 #[serde(deny_unknown_fields)]
 pub struct ThrottleOrder {
     /// Most elements that are placed, run or stop at a time, at least 1; absent: no limit.
+    #[schema(minimum = 1, maximum = 10000)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<u32>,
 }

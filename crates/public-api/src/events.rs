@@ -19,6 +19,17 @@ pub struct EventQuery {
     pub array: Option<String>,
 }
 
+/// A server-sent event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SentEvent {
+    /// The event's number, for `Last-Event-ID`.
+    pub id: Option<String>,
+    /// Absent, or `problem`: then it is the last.
+    pub event: Option<String>,
+    /// A `PublicEvent`, or a `Problem`, as JSON.
+    pub data: String,
+}
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PublicEvent {
@@ -68,6 +79,7 @@ pub struct EventPageQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub array: Option<String>,
     /// Most events on the page, 1 to 500; 100 if absent.
+    #[param(minimum = 1, maximum = 500)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
 }

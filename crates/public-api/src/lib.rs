@@ -27,7 +27,7 @@ pub use arrays::{
     ElementQuery, ElementView, ThrottleOrder,
 };
 pub use caller::Caller;
-pub use events::{EventPage, EventPageQuery, EventQuery, PublicEvent};
+pub use events::{EventPage, EventPageQuery, EventQuery, PublicEvent, SentEvent};
 pub use images::{
     DroppedView, ImageListView, ImageSettingsView, ImageView, ImportQuery, ImportedView, LayerView,
     RemovedImagesView,

@@ -1,12 +1,14 @@
 //! Errors as users get them: a stable code, what happened, and what to do.
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal, $title:literal;)*) => {
         /// Every error code.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum ProblemCode {
             $($(#[$doc])* #[serde(rename = $text)] $name,)*
         }
@@ -124,6 +126,21 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<Box<str>>,
 }
+
+/// By hand: the derived one would tell the names in the code instead of those on the wire.
+impl PartialSchema for ProblemCode {
+    fn schema() -> RefOr<Schema> {
+        let codes = Self::ALL.iter().map(|code| code.text());
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("Every error code."))
+            .enum_values(Some(codes))
+            .build()
+            .into()
+    }
+}
+
+impl ToSchema for ProblemCode {}
 
 impl Problem {
     /// A problem with the code's usual hint.

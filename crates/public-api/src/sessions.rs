@@ -359,6 +359,7 @@ pub struct ListQuery {
     pub cursor: Option<String>,
     /// Most sessions on the page, 1 to 500; 100 if absent. With `grouped`, most sessions and
     /// arrays together.
+    #[param(minimum = 1, maximum = 500)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
     /// Only elements of this array, by id or name.
@@ -389,7 +390,8 @@ pub struct SessionPage {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StopSession {
-    /// The first signal; 15 if absent.
+    /// The first signal, 1 to 64; 15 if absent.
+    #[schema(minimum = 1, maximum = 64)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
     /// From the first signal to SIGKILL: `10s`. 10 seconds if absent.
@@ -412,6 +414,7 @@ pub struct RemoveQuery {
 #[serde(deny_unknown_fields)]
 pub struct SignalOrder {
     /// Its number, 1 to 64.
+    #[schema(minimum = 1, maximum = 64)]
     pub signal: i32,
     /// Whoever sends it wants an end of the session: no further attempt follows, whatever the
     /// command makes of it. A command of `exec` knows nothing of this.

@@ -52,6 +52,11 @@ const NEEDS: &[Need] = &[
         package: "python3",
         is_there: || Path::new("/usr/bin/python3").exists(),
     },
+    // For what tests take from the Python package index.
+    Need {
+        package: "python3-venv",
+        is_there: has_virtual_environments,
+    },
     Need {
         package: "uidmap",
         is_there: || Path::new("/usr/bin/newuidmap").exists(),
@@ -154,6 +159,14 @@ fn has_postgresql() -> bool {
     versions.is_ok_and(|mut versions| {
         versions.any(|entry| entry.is_ok_and(|entry| entry.path().join("bin/postgres").exists()))
     })
+}
+
+/// Debian packs what makes one apart from Python.
+fn has_virtual_environments() -> bool {
+    let asked = process::command("python3")
+        .args(["-c", "import ensurepip, venv"])
+        .output();
+    asked.is_ok_and(|asked| asked.status.success())
 }
 
 /// The guest is linked statically.

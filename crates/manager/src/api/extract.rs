@@ -204,6 +204,16 @@ pub(super) fn check_limit(limit: Option<u32>) -> Result<(), Refusal> {
     Err(Problem::new(ProblemCode::InvalidField, detail).into())
 }
 
+/// Refuses a number of a byte or an event that nothing will ever have: the description says
+/// `int64`, as do the stores.
+pub(super) fn check_number(field: &str, number: Option<u64>) -> Result<(), Refusal> {
+    if number.is_none_or(|number| i64::try_from(number).is_ok()) {
+        return Ok(());
+    }
+    let detail = format!("`{field}` is at most {}", i64::MAX);
+    Err(Problem::new(ProblemCode::InvalidField, detail).into())
+}
+
 /// The text of the error's own cause: the framework's sentence around it says nothing more.
 pub(super) fn innermost(error: &dyn Error) -> String {
     error

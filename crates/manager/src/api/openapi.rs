@@ -3,7 +3,7 @@
 use crate::api::routes::{
     arrays, events, images, logs, processes, sessions, site, unclaimed, uploads,
 };
-use public_api::{Problem, ProcessControl, ProcessEvent};
+use public_api::{Problem, ProcessControl, ProcessEvent, PublicEvent};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
@@ -65,7 +65,7 @@ bearer token.";
         events::page,
         events::events,
     ),
-    components(schemas(Problem, ProcessControl, ProcessEvent)),
+    components(schemas(Problem, ProcessControl, ProcessEvent, PublicEvent)),
     modifiers(&Common)
 )]
 struct Description;

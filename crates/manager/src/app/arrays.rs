@@ -14,7 +14,7 @@ use crate::app::resolve::{history_owner, may_see};
 use crate::app::stop::{Living, accepted, checked_order, plain_order};
 use crate::leader::Request;
 use database::{ArrayHistoryQuery, ElementScope};
-use domain::{ArrayId, ArrayRecord, SessionName, SessionRecord};
+use domain::{ARRAY_LIMIT, ArrayId, ArrayRecord, SessionName, SessionRecord};
 use public_api::{
     ArrayPage, ArrayQuery, ArrayView, Caller, ElementPage, ElementQuery, PAGE_LIMIT, Problem,
     ProblemCode, StopSession, ThrottleOrder,
@@ -229,6 +229,11 @@ fn check_throttle(throttle: Option<u32>) -> Result<(), Problem> {
     if throttle == Some(0) {
         return Err(field("throttle", "none at a time is too few")
             .hint("ask for at least 1, or leave it away for no limit"));
+    }
+    let is_more = |throttle: u32| usize::try_from(throttle).is_ok_and(|count| count > ARRAY_LIMIT);
+    if throttle.is_some_and(is_more) {
+        let detail = format!("no array has more than {ARRAY_LIMIT} elements");
+        return Err(field("throttle", detail).hint("leave it away for no limit"));
     }
     Ok(())
 }

@@ -109,7 +109,7 @@ pub(in crate::api) async fn elements(
     path = "/api/v1/arrays/{array}/throttle",
     tag = "arrays",
     params(("array" = String, Path, description = "Id or name.")),
-    request_body = ThrottleOrder,
+    request_body = Option<ThrottleOrder>,
     responses((status = 200, description = "It is changed.", body = ArrayView))
 )]
 pub(in crate::api) async fn throttle(
@@ -130,7 +130,7 @@ pub(in crate::api) async fn throttle(
     path = "/api/v1/arrays/{array}/stop",
     tag = "arrays",
     params(("array" = String, Path, description = "Id or name.")),
-    request_body = StopSession,
+    request_body = Option<StopSession>,
     responses((status = 202, description = "Its elements will end.", body = ArrayView))
 )]
 pub(in crate::api) async fn stop(
@@ -151,7 +151,7 @@ pub(in crate::api) async fn stop(
     path = "/api/v1/arrays/{array}/pause",
     tag = "arrays",
     params(("array" = String, Path, description = "Id or name.")),
-    request_body = HoldOrder,
+    request_body = Option<HoldOrder>,
     responses((status = 202, description = "They will stand still.", body = ArrayView))
 )]
 pub(in crate::api) async fn pause(
@@ -173,7 +173,7 @@ pub(in crate::api) async fn pause(
     path = "/api/v1/arrays/{array}/resume",
     tag = "arrays",
     params(("array" = String, Path, description = "Id or name.")),
-    request_body = HoldOrder,
+    request_body = Option<HoldOrder>,
     responses((status = 202, description = "They will go on.", body = ArrayView))
 )]
 pub(in crate::api) async fn resume(

@@ -1,12 +1,12 @@
 //! What happens, as it happens.
 
-use crate::api::extract::{Context, QueryOf};
+use crate::api::extract::{Context, QueryOf, check_number};
 use crate::api::problems::{Refusal, invalid_request};
 use crate::api::streams;
 use axum::Json;
 use axum::http::HeaderMap;
 use axum::response::IntoResponse;
-use public_api::{EventPage, EventPageQuery, EventQuery, PublicEvent};
+use public_api::{EventPage, EventPageQuery, EventQuery, SentEvent};
 
 const LAST_EVENT_HEADER: &str = "last-event-id";
 
@@ -26,6 +26,7 @@ pub(in crate::api) async fn page(
     QueryOf(query): QueryOf<EventPageQuery>,
 ) -> Result<Json<EventPage>, Refusal> {
     let Context { service, caller } = context;
+    check_number("after", query.after)?;
     Ok(Json(service.event_page(&caller, query).await?))
 }
 
@@ -44,7 +45,7 @@ pub(in crate::api) async fn page(
     responses((
         status = 200,
         description = "Events as they are committed.",
-        body = PublicEvent,
+        body = SentEvent,
         content_type = "text/event-stream"
     ))
 )]
@@ -54,6 +55,7 @@ pub(in crate::api) async fn events(
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, Refusal> {
     let Context { service, caller } = context;
+    check_number("after", query.after)?;
     if let Some(value) = headers.get(LAST_EVENT_HEADER) {
         let number = value.to_str().ok().and_then(|text| text.parse().ok());
         let number = number.ok_or_else(|| {
@@ -63,6 +65,7 @@ pub(in crate::api) async fn events(
         })?;
         query.after = Some(number);
     }
+    check_number("after", query.after)?;
     let events = service.events(&caller, query).await?;
     Ok(streams::events(events))
 }

@@ -1,6 +1,6 @@
 //! Output of sessions.
 
-use crate::api::extract::{Context, QueryOf, SessionReference, StreamReference};
+use crate::api::extract::{Context, QueryOf, SessionReference, StreamReference, check_number};
 use crate::api::problems::Refusal;
 use crate::api::routes::RawBytes;
 use crate::api::streams;
@@ -38,6 +38,7 @@ pub(in crate::api) async fn logs(
     QueryOf(query): QueryOf<LogQuery>,
 ) -> Result<Response, Refusal> {
     let Context { service, caller } = context;
+    check_number("offset", Some(query.offset))?;
     let raw = query.raw;
     let LogOutput { attempt, frames } = service.logs(&caller, &session, stream, query).await?;
     let (kind, body) = if raw {

@@ -105,7 +105,7 @@ pub(in crate::api) async fn session(
     path = "/api/v1/sessions/{session}/stop",
     tag = "sessions",
     params(("session" = String, Path, description = "Id or name.")),
-    request_body = StopSession,
+    request_body = Option<StopSession>,
     responses((status = 202, description = "It will end.", body = SessionView))
 )]
 pub(in crate::api) async fn stop(
@@ -127,7 +127,7 @@ pub(in crate::api) async fn stop(
     path = "/api/v1/sessions/{session}/pause",
     tag = "sessions",
     params(("session" = String, Path, description = "Id or name.")),
-    request_body = HoldOrder,
+    request_body = Option<HoldOrder>,
     responses((status = 202, description = "It will stand still.", body = SessionView))
 )]
 pub(in crate::api) async fn pause(
@@ -149,7 +149,7 @@ pub(in crate::api) async fn pause(
     path = "/api/v1/sessions/{session}/resume",
     tag = "sessions",
     params(("session" = String, Path, description = "Id or name.")),
-    request_body = HoldOrder,
+    request_body = Option<HoldOrder>,
     responses((status = 202, description = "It will go on.", body = SessionView))
 )]
 pub(in crate::api) async fn resume(

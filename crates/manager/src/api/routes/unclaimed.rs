@@ -28,7 +28,7 @@ pub(in crate::api) async fn list(context: Context) -> Result<Json<Vec<UnclaimedV
     path = "/api/v1/unclaimed/{member}/stop",
     tag = "site",
     params(("member" = String, Path, description = "Its id.")),
-    request_body = StopSession,
+    request_body = Option<StopSession>,
     responses((status = 202, description = "Its node is told."))
 )]
 pub(in crate::api) async fn stop(
