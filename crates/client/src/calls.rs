@@ -6,18 +6,18 @@ use crate::events::{self, EventStream};
 use crate::logs::{self, LogStream};
 use crate::processes::{self, ProcessReader, ProcessWriter};
 use crate::transport::{
-    Client, REQUEST_TIMEOUT, array_path, image_path, session_path, unclaimed_path,
+    Client, REQUEST_TIMEOUT, array_path, image_path, node_path, session_path, unclaimed_path,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use public_api::{
     ArrayPage, ArrayQuery, ArrayView, AttachOrder, ChangeSession, CreateArray, CreateSession,
-    Created, CreatedArray, ElementPage, ElementQuery, EventPage, EventPageQuery, EventQuery,
-    ExecOrder, FilesQuery, Hold, HoldOrder, IDEMPOTENCY_HEADER, ImageListView, ImageView,
-    ImportQuery, ImportedView, ListQuery, LogQuery, NodeView, OutputStream, ProcessControl,
-    RemoveQuery, RemovedImagesView, SessionPage, SessionView, ShutdownOrder, ShutdownView,
-    SignalOrder, SiteUsageView, SiteView, StdinQuery, StdinView, StopSession, ThrottleOrder,
-    UnclaimedView, UploadView, UsageView, Why,
+    Created, CreatedArray, DrainNode, ElementPage, ElementQuery, EventPage, EventPageQuery,
+    EventQuery, ExecOrder, FilesQuery, Hold, HoldOrder, IDEMPOTENCY_HEADER, ImageListView,
+    ImageView, ImportQuery, ImportedView, ListQuery, LogQuery, NodeView, OutputStream,
+    ProcessControl, RemoveNodeQuery, RemoveQuery, RemovedImagesView, SessionPage, SessionView,
+    ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView, StdinQuery, StdinView,
+    StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
 };
 use reqwest::{Body, Method};
 use std::io;
@@ -31,6 +31,37 @@ impl Client {
     /// Its nodes; operators only.
     pub async fn nodes(&self) -> Result<Vec<NodeView>, ClientError> {
         self.request(Method::GET, "/nodes").json().await
+    }
+
+    /// One of them, by id or name.
+    pub async fn node(&self, node: &str) -> Result<NodeView, ClientError> {
+        let path = node_path(node, "")?;
+        self.request(Method::GET, &path).json().await
+    }
+
+    /// Gives a node nothing new from now on; returns when that is durable.
+    pub async fn drain_node(&self, node: &str, order: &DrainNode) -> Result<NodeView, ClientError> {
+        let path = node_path(node, "/drain")?;
+        self.request(Method::POST, &path)
+            .change(|request| request.json(order))
+            .json()
+            .await
+    }
+
+    /// Takes a drained node back; returns when that is durable.
+    pub async fn undrain_node(&self, node: &str) -> Result<NodeView, ClientError> {
+        let path = node_path(node, "/undrain")?;
+        self.request(Method::POST, &path).json().await
+    }
+
+    /// Takes a node out of the site. With `lost` its machine is gone for ever.
+    pub async fn remove_node(&self, node: &str, lost: bool) -> Result<(), ClientError> {
+        let path = node_path(node, "")?;
+        self.request(Method::DELETE, &path)
+            .change(|request| request.query(&RemoveNodeQuery { lost }))
+            .send()
+            .await?;
+        Ok(())
     }
 
     /// Members that no session claims; operators only.

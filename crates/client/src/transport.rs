@@ -165,6 +165,13 @@ pub(crate) fn unclaimed_path(member: &str, rest: &str) -> Result<String, ClientE
         .ok_or_else(|| ClientError::Problem(Problem::new(ProblemCode::NoSuchMember, detail())))
 }
 
+/// The path of a node.
+pub(crate) fn node_path(node: &str, rest: &str) -> Result<String, ClientError> {
+    let detail = || format!("no node has the id or name `{node}`");
+    path_of("/nodes", node, rest)
+        .ok_or_else(|| ClientError::Problem(Problem::new(ProblemCode::NoSuchNode, detail())))
+}
+
 /// A path with a name or an id in it, unless it could mean another route.
 fn path_of(collection: &str, name: &str, rest: &str) -> Option<String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');

@@ -36,7 +36,7 @@ pub use member::{
     ExitCause, ExitHow, ExitRecord, LimitsReached, MemberEvent, MemberState, OomEvidence,
 };
 pub use names::{InvalidName, SessionName};
-pub use node::{Capability, NodeRecord, NodeStatus};
+pub use node::{Capability, DrainOrder, NodeRecord, NodeStatus, RemovalOrder};
 pub use outcome::{Cause, FailedDependency, Outcome};
 pub use pause::{MemberPause, PauseOrder};
 pub use pressure::{Pressure, Scarce, Stall};

@@ -1,7 +1,7 @@
 //! The command line: its verbs and the options that all of them have.
 
 use crate::commands::{
-    attach, completion, config, doctor, down, download, events, exec, image, logs, ls, pause,
+    attach, completion, config, doctor, down, download, events, exec, image, logs, ls, node, pause,
     rename, rm, run, show, stop, throttle, top, unclaimed, up, why,
 };
 use crate::daemon::serve_command;
@@ -76,6 +76,7 @@ enum Verb {
     Rename(rename::RenameArguments),
     Throttle(throttle::ThrottleArguments),
     Image(image::ImageArguments),
+    Node(node::NodeArguments),
     Up(up::UpArguments),
     Down(down::DownArguments),
     Doctor(doctor::DoctorArguments),
@@ -104,6 +105,7 @@ impl Verb {
             Self::Rename(arguments) => arguments.json,
             Self::Throttle(arguments) => arguments.json,
             Self::Image(arguments) => arguments.wants_json(),
+            Self::Node(arguments) => arguments.json,
             Self::Up(arguments) => arguments.json,
             Self::Down(arguments) => arguments.json,
             Self::Doctor(arguments) => arguments.json,
@@ -195,6 +197,7 @@ fn act(cli: Cli, environment: Environment, printer: &Printer) -> Result<u8, Fail
             Verb::Rename(arguments) => Box::pin(rename::rename(context, arguments)).await,
             Verb::Throttle(arguments) => Box::pin(throttle::throttle(context, arguments)).await,
             Verb::Image(arguments) => Box::pin(image::image(context, arguments)).await,
+            Verb::Node(arguments) => Box::pin(node::node(context, arguments)).await,
             Verb::Up(arguments) => Box::pin(up::up(context, arguments)).await,
             Verb::Down(arguments) => Box::pin(down::down(context, arguments)).await,
             Verb::Unclaimed(arguments) => Box::pin(unclaimed::unclaimed(context, arguments)).await,

@@ -11,6 +11,7 @@ pub(crate) mod exec;
 pub(crate) mod image;
 pub(crate) mod logs;
 pub(crate) mod ls;
+pub(crate) mod node;
 pub(crate) mod pause;
 pub(crate) mod rename;
 pub(crate) mod rm;

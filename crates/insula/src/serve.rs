@@ -226,6 +226,7 @@ async fn start(settings: &Settings, address: Option<String>) -> anyhow::Result<D
     let manager_side = Arc::new(EncodedManager(manager.manager_api()));
     let agent = Agent::start(agent_settings, engine, manager_side, &tasks).await?;
     manager.connect_node(node, Arc::new(EncodedNode(agent.node_api())));
+    manager.owns_node(node);
     let connecting = Arc::clone(&agent);
     tasks.spawn_cancellable(
         "connects the agent",

@@ -10,6 +10,7 @@ mod events;
 mod images;
 mod index;
 mod names;
+mod nodes;
 mod outcome;
 mod pause;
 mod placement;
@@ -40,6 +41,7 @@ pub use deadlines::{
 };
 pub use derive::{Derived, derive_state};
 pub use images::{Catalogue, IMAGES_LIMIT};
+pub use nodes::{NodeOrder, REMOVED_LIMIT};
 pub use outcome::outcome;
 pub use pause::PAUSE_ROW;
 pub use placement::explain;
@@ -234,6 +236,15 @@ pub enum EventKind {
         /// Whose.
         owner: Owner,
     },
+    /// An operator orders something of a node.
+    OrderNode {
+        /// Who waits for the answer.
+        token: RequestToken,
+        /// Which.
+        node: NodeId,
+        /// What.
+        order: Box<NodeOrder>,
+    },
     /// Time has passed: deadlines and retention are looked at. At least once a second.
     Tick,
 }
@@ -377,6 +388,11 @@ pub enum Answer {
         /// Names that are gone.
         names: Vec<ImageName>,
     },
+    /// What was asked for a node is so.
+    NodeAccepted {
+        /// Which.
+        node: NodeId,
+    },
     /// It was refused, and nothing has changed.
     Refused {
         /// Why.
@@ -512,6 +528,30 @@ pub enum Refusal {
         /// What the nodes are.
         nodes: Vec<String>,
     },
+    /// There is no such node.
+    #[error("there is no node {node}")]
+    NoSuchNode {
+        /// Which was asked for.
+        node: NodeId,
+    },
+    /// A node that is there cannot be removed.
+    #[error("the agent of node {name} is connected")]
+    NodeConnected {
+        /// Its name.
+        name: String,
+    },
+    /// It is not known that everything on a node has ended.
+    #[error("node {name} may still run {}", held(sessions, *unclaimed, *in_doubt))]
+    NodeInUse {
+        /// Its name.
+        name: String,
+        /// Sessions that have members there, by their shown names.
+        sessions: Vec<String>,
+        /// Members there that no session claims.
+        unclaimed: usize,
+        /// The store was restored from an older copy, and it has not told what it has since.
+        in_doubt: bool,
+    },
     /// The site has as many images as it can.
     #[error("the site keeps at most {limit} images")]
     ImagesFull {
@@ -532,6 +572,23 @@ pub enum Refusal {
 
 /// Most names that a message lists.
 const SHOWN_LIMIT: usize = 5;
+
+/// What is on a node, in one line.
+fn held(sessions: &[String], unclaimed: usize, in_doubt: bool) -> String {
+    let mut parts: Vec<String> = sessions.iter().take(SHOWN_LIMIT).cloned().collect();
+    if let Some(more @ 1..) = sessions.len().checked_sub(SHOWN_LIMIT) {
+        parts.push(format!("{more} more"));
+    }
+    match unclaimed {
+        0 => {}
+        1 => parts.push("a member that no session claims".to_owned()),
+        many => parts.push(format!("{many} members that no session claims")),
+    }
+    if in_doubt {
+        parts.push("what was begun after the copy of the restored store".to_owned());
+    }
+    parts.join(", ")
+}
 
 /// Names in one line, the first few of many.
 fn shown(names: &[SessionName]) -> String {

@@ -35,7 +35,7 @@ use futures::stream::{self, BoxStream};
 use node_api::NodeApi;
 use public_api::{
     ArrayPage, ArrayQuery, ArrayView, AttachOrder, ByteStream, Caller, ChangeSession,
-    ClientMessageStream, CreateArray, CreateSession, Created, CreatedArray, ElementPage,
+    ClientMessageStream, CreateArray, CreateSession, Created, CreatedArray, DrainNode, ElementPage,
     ElementQuery, EventPage, EventPageQuery, EventQuery, EventStream, ExecOrder, FilesQuery, Hold,
     ImageListView, ImageView, ImportQuery, ImportedView, ListQuery, LogOutput, LogQuery, NodeView,
     OutputStream, Problem, ProblemCode, RemovedImagesView, ServerMessageStream, Service,
@@ -66,7 +66,7 @@ impl SiteService {
     }
 
     /// How to call a node.
-    fn node(&self, node: NodeId) -> Result<Arc<dyn NodeApi>, Problem> {
+    fn node_api(&self, node: NodeId) -> Result<Arc<dyn NodeApi>, Problem> {
         self.manager.nodes.api(node).ok_or_else(|| {
             let detail = format!("the node {} is not connected", self.node_name(node));
             Problem::new(ProblemCode::NodeUnreachable, detail)
@@ -102,6 +102,27 @@ impl Service for SiteService {
 
     async fn nodes(&self, caller: &Caller) -> Result<Vec<NodeView>, Problem> {
         self.list_nodes(caller)
+    }
+
+    async fn node(&self, caller: &Caller, node: &str) -> Result<NodeView, Problem> {
+        self.show_node(caller, node)
+    }
+
+    async fn drain_node(
+        &self,
+        caller: &Caller,
+        node: &str,
+        order: DrainNode,
+    ) -> Result<NodeView, Problem> {
+        self.order_drain(caller, node, order).await
+    }
+
+    async fn undrain_node(&self, caller: &Caller, node: &str) -> Result<NodeView, Problem> {
+        self.take_back(caller, node).await
+    }
+
+    async fn remove_node(&self, caller: &Caller, node: &str, lost: bool) -> Result<(), Problem> {
+        self.take_out(caller, node, lost).await
     }
 
     async fn unclaimed(&self, caller: &Caller) -> Result<Vec<UnclaimedView>, Problem> {

@@ -14,7 +14,8 @@ use crate::uploads::Uploads;
 use database::Store;
 use domain::{ArrayId, ImageName, NodeId, Owner, PauseOrder, SessionId, SessionName, StopOrder};
 use lifecycle::manager::{
-    Answer, CreateArrayRequest, CreateRequest, EventKind, ImageTarget, Site, UnclaimedOrder,
+    Answer, CreateArrayRequest, CreateRequest, EventKind, ImageTarget, NodeOrder, Site,
+    UnclaimedOrder,
 };
 use lifecycle::rows::ImageRecord;
 use node_api::{Hello, Welcome};
@@ -73,6 +74,7 @@ pub(crate) enum Request {
     AddImage(Box<ImageRecord>, Option<ImageName>),
     RemoveImage(Owner, ImageTarget),
     PruneImages(Owner),
+    OrderNode(NodeId, Box<NodeOrder>),
 }
 
 /// The sending side.

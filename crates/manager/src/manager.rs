@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use tasks::TaskRunner;
 use tokio::sync::{oneshot, watch};
@@ -78,6 +78,7 @@ pub struct Manager {
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) leader: LeaderHandle,
     pub(crate) uploads: Uploads,
+    own_node: OnceLock<NodeId>,
     pub(crate) images: Images,
     pub(crate) tasks: TaskRunner,
     /// How many hold the site closed to new work, see [`Closing`].
@@ -172,6 +173,7 @@ impl Manager {
             nodes,
             leader,
             uploads,
+            own_node: OnceLock::new(),
             images,
             tasks: tasks.clone(),
             closing: AtomicUsize::new(0),
@@ -206,6 +208,16 @@ impl Manager {
     /// How `node` is called from now on; to be told before its agent says hello.
     pub fn connect_node(&self, node: NodeId, api: Arc<dyn NodeApi>) {
         self.nodes.connect(node, api, &self.tasks);
+    }
+
+    /// `node` is this process's own: it cannot be removed from the site.
+    pub fn owns_node(&self, node: NodeId) {
+        let first = self.own_node.set(node);
+        debug_assert!(first.is_ok(), "a process has one node at most");
+    }
+
+    pub(crate) fn is_own_node(&self, node: NodeId) -> bool {
+        self.own_node.get() == Some(&node)
     }
 
     /// The public API.

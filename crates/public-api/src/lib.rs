@@ -33,7 +33,7 @@ pub use images::{
     RemovedImagesView,
 };
 pub use log_frames::{LOG_CONTENT_TYPE, LogFrame, LogFrameDecoder, encode_log_frame};
-pub use nodes::{CapabilityView, NodeView, UnclaimedView};
+pub use nodes::{CapabilityView, DrainNode, DrainedView, NodeView, RemoveNodeQuery, UnclaimedView};
 pub use pauses::{Hold, HoldOrder, PausedView};
 pub use pressure::{PressureView, StallView};
 pub use problem::{Problem, ProblemCode};

@@ -1,8 +1,8 @@
 //! Nodes on the wire.
 
-use crate::sessions::ResourcesView;
+use crate::sessions::{ResourcesView, StopSession};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 /// A node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -23,6 +23,45 @@ pub struct NodeView {
     pub capabilities: Vec<CapabilityView>,
     /// Members that no session claims; they run on until an operator decides.
     pub unclaimed: Vec<String>,
+    /// It is given nothing new; absent where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained: Option<DrainedView>,
+    /// Names of the sessions that have something living there.
+    #[serde(default)]
+    pub sessions: Vec<String>,
+}
+
+/// Why a node is given nothing new.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DrainedView {
+    /// The operator who asked; `insula` where a node was removed and has come back.
+    pub by: String,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// Why; empty where nobody said.
+    pub reason: String,
+}
+
+/// That a node is to be given nothing new.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrainNode {
+    /// Why, at most 200 characters; users whose sessions wait are shown it.
+    #[serde(default)]
+    pub reason: String,
+    /// How the sessions that live there are ended; absent if they are to go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<StopSession>,
+}
+
+/// How a node is removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RemoveNodeQuery {
+    /// Its machine is gone for ever: nothing that it had can ever run again.
+    #[serde(default)]
+    pub lost: bool,
 }
 
 /// Whether an engine has one row of the capability table.

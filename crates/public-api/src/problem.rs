@@ -54,6 +54,12 @@ codes! {
     NoSuchRoute = "no-such-route", 404, "No such route";
     /// The route exists, but not with this method.
     MethodNotAllowed = "method-not-allowed", 405, "Not with this method";
+    /// There is no such node.
+    NoSuchNode = "no-such-node", 404, "No such node";
+    /// More than one node has the name.
+    AmbiguousNode = "ambiguous-node", 409, "More than one node has this name";
+    /// The node is connected, or may run something.
+    NodeInUse = "node-in-use", 409, "The node is in use";
     /// There is no such file.
     NoSuchFile = "no-such-file", 404, "No such file";
     /// There is no such upload.
@@ -183,6 +189,9 @@ impl ProblemCode {
             Self::MethodNotAllowed => {
                 "the header `allow` names the methods; /api/v1/openapi.json describes them"
             }
+            Self::NoSuchNode => "`insula node ls` lists the nodes",
+            Self::AmbiguousNode => "use the node's id instead; `insula node ls` shows it",
+            Self::NodeInUse => "drain the node, and wait until what runs there has ended",
             Self::NoSuchFile => "without a path everything comes: look there for what you miss",
             Self::NoSuchUpload => "send the upload again and name its new id",
             Self::NoSuchImage => {

@@ -8,7 +8,7 @@ use crate::caller::Caller;
 use crate::events::{EventPage, EventPageQuery, EventQuery, PublicEvent};
 use crate::images::{ImageListView, ImageView, ImportQuery, ImportedView, RemovedImagesView};
 use crate::log_frames::LogFrame;
-use crate::nodes::{NodeView, UnclaimedView};
+use crate::nodes::{DrainNode, NodeView, UnclaimedView};
 use crate::pauses::Hold;
 use crate::problem::Problem;
 use crate::processes::{AttachOrder, ClientMessage, ExecOrder, ServerMessage};
@@ -61,6 +61,20 @@ pub trait Service: Send + Sync + std::fmt::Debug {
     async fn site(&self, caller: &Caller) -> Result<SiteView, Problem>;
     /// Its nodes; operators only.
     async fn nodes(&self, caller: &Caller) -> Result<Vec<NodeView>, Problem>;
+    /// One of them, by id or name; operators only.
+    async fn node(&self, caller: &Caller, node: &str) -> Result<NodeView, Problem>;
+    /// Gives a node nothing new from now on; operators only.
+    async fn drain_node(
+        &self,
+        caller: &Caller,
+        node: &str,
+        order: DrainNode,
+    ) -> Result<NodeView, Problem>;
+    /// Takes a drained node back; operators only.
+    async fn undrain_node(&self, caller: &Caller, node: &str) -> Result<NodeView, Problem>;
+    /// Takes a node out of the site; `lost`: by the operator's word its machine is gone for ever.
+    /// Operators only.
+    async fn remove_node(&self, caller: &Caller, node: &str, lost: bool) -> Result<(), Problem>;
     /// Members that no session claims; operators only.
     async fn unclaimed(&self, caller: &Caller) -> Result<Vec<UnclaimedView>, Problem>;
     /// Ends a member that no session claims and keeps what it leaves; operators only.

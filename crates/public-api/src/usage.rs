@@ -50,6 +50,9 @@ pub struct NodeUsageView {
     pub name: String,
     /// Its agent is connected.
     pub connected: bool,
+    /// It is given nothing new.
+    #[serde(default)]
+    pub drained: bool,
     /// What it offers.
     pub offers: ResourcesView,
     /// What living sessions were given of it.

@@ -6,7 +6,8 @@ use domain::{NodeId, SlotName};
 use std::collections::BTreeMap;
 
 /// The most of `slot` that one member of `request` could ever get: on a node that satisfies its
-/// other slots if there is one, else on any. Disconnected nodes count, because they may return.
+/// other slots if there is one, else on any. Disconnected nodes and drained
+/// ones count, because they may return.
 pub fn largest(nodes: &[Node<'_>], request: &Request<'_>, slot: &SlotName) -> u64 {
     let satisfies_others = |node: &&Node<'_>| {
         let offers = &node.record.offers;

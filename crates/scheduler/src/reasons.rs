@@ -4,7 +4,7 @@ use crate::HOLDERS_LIMIT;
 use crate::plan::Planner;
 use crate::rooms::Room;
 use crate::situation::{Node, Request};
-use domain::{Capability, NodeId, NodeStatus, SessionId, SlotName, Span};
+use domain::{Capability, DrainOrder, NodeId, NodeStatus, SessionId, SlotName, Span};
 use std::collections::BTreeMap;
 
 /// Why one node does not take a session now.
@@ -23,6 +23,11 @@ pub struct NodeReasons {
 pub enum Reason {
     /// Its agent is not connected.
     Disconnected,
+    /// An operator has it drained.
+    Drained {
+        /// Who, since when, and why.
+        order: DrainOrder,
+    },
     /// The engine there cannot do something that is asked for.
     NotEnforceable {
         /// The row of the capability table.
@@ -67,6 +72,7 @@ impl Reason {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Disconnected => "disconnected",
+            Self::Drained { .. } => "drained",
             Self::NotEnforceable { .. } => "not-enforceable",
             Self::SlotShort { .. } => "slot-short",
             Self::BehindOthers { .. } => "behind-others",
@@ -124,6 +130,9 @@ fn reasons_on(room: &Room<'_>, request: &Request<'_>, closed: Option<&Request<'_
     let mut reasons = Vec::new();
     if record.status == NodeStatus::Disconnected {
         reasons.push(Reason::Disconnected);
+    }
+    if let Some(order) = record.drain.clone() {
+        reasons.push(Reason::Drained { order });
     }
     for row in &request.required {
         let reason = match record.capabilities.get(*row) {

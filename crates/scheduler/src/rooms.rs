@@ -50,9 +50,11 @@ impl<'a> Room<'a> {
         fitting(request.slots, limit, |slot| self.offered(slot))
     }
 
-    /// Its agent is connected and it has every row that `request` requires.
+    /// Its agent is connected, no operator has it drained, and it has every row that `request`
+    /// requires.
     pub(crate) fn is_usable(&self, request: &Request<'_>) -> bool {
         self.node.record.status == NodeStatus::Connected
+            && self.node.record.drain.is_none()
             && request.required.iter().all(|row| has(self.node, row))
     }
 }

@@ -20,6 +20,8 @@ fn node(id: u64, cpu: u64, memory: u64) -> NodeRecord {
         status: NodeStatus::Connected,
         generation: 0,
         heard_in: 0,
+        drain: None,
+        removal: None,
     }
 }
 

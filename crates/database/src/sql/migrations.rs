@@ -47,6 +47,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "lease",
         sql: include_str!("../../../../migrations/0006-lease.sql"),
     },
+    Migration {
+        number: 7,
+        name: "drained-and-removed-nodes",
+        sql: include_str!("../../../../migrations/0007-drained-and-removed-nodes.sql"),
+    },
 ];
 
 /// The table that remembers what was applied.

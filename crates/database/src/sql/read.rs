@@ -9,8 +9,8 @@ use crate::rows::{
 use crate::sql::{AsValue, Columns, Database, Value, values};
 use crate::store::{EventScope, PAGE_LIMIT};
 use domain::{
-    ArrayId, MemberId, MemberRecord, NodeRecord, Owner, ParseIdError, SessionId, SessionRecord,
-    SessionSpec, Timestamp,
+    ArrayId, DrainOrder, MemberId, MemberRecord, NodeRecord, Owner, ParseIdError, RemovalOrder,
+    SessionId, SessionRecord, SessionSpec, Timestamp,
 };
 use lifecycle::rows::{IdempotencyRow, Loaded, SiteEvent, SiteRow};
 use std::collections::{BTreeMap, BTreeSet};
@@ -244,8 +244,9 @@ fn nodes(database: &dyn Database) -> Result<Vec<NodeRecord>, StoreError> {
         table: "nodes",
         act: "read nodes",
     };
-    let sql = "SELECT id, name, pool, status, generation, row_version, record FROM nodes
-               ORDER BY id";
+    let sql = "SELECT id, name, pool, status, generation, row_version, record, drained_by,
+                      drained_at, drain_reason, removed_by, removed_at, removed_lost
+               FROM nodes ORDER BY id";
     rows.all(sql, values![], node_of)
 }
 
@@ -383,7 +384,27 @@ fn node_of(row: &dyn Columns) -> Result<NodeRecord, RowError> {
         status: parse_status(&text(row, 3)?).ok_or(RowError::Word { column: "status" })?,
         generation: unsigned(row, 4, "generation")?,
         heard_in,
+        drain: drain_of(row)?,
+        removal: removal_of(row)?,
     })
+}
+
+fn drain_of(row: &dyn Columns) -> Result<Option<DrainOrder>, RowError> {
+    let Some(by) = row.get(7)? else {
+        return Ok(None);
+    };
+    let at = Timestamp(row.get(8)?);
+    let reason = row.get(9)?;
+    Ok(Some(DrainOrder { by, at, reason }))
+}
+
+fn removal_of(row: &dyn Columns) -> Result<Option<RemovalOrder>, RowError> {
+    let Some(by) = row.get(10)? else {
+        return Ok(None);
+    };
+    let at = Timestamp(row.get(11)?);
+    let lost = row.get(12)?;
+    Ok(Some(RemovalOrder { by, at, lost }))
 }
 
 fn event_of(row: &dyn Columns) -> Result<SiteEvent, RowError> {

@@ -226,14 +226,19 @@ pub(crate) fn delete_session(database: &dyn Database, id: SessionId) -> Result<(
 
 fn put_node(database: &dyn Database, node: &NodeRecord) -> Result<(), StoreError> {
     let error = || unwritable("nodes", node.id);
+    let (drain, removal) = (node.drain.as_ref(), node.removal.as_ref());
     run(
         database,
         "put a node",
-        "INSERT INTO nodes (id, name, pool, status, generation, row_version, record)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        "INSERT INTO nodes (id, name, pool, status, generation, row_version, record,
+             drained_by, drained_at, drain_reason, removed_by, removed_at, removed_lost)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
          ON CONFLICT (id) DO UPDATE SET name = excluded.name, pool = excluded.pool,
              status = excluded.status, generation = excluded.generation,
-             row_version = excluded.row_version, record = excluded.record",
+             row_version = excluded.row_version, record = excluded.record,
+             drained_by = excluded.drained_by, drained_at = excluded.drained_at,
+             drain_reason = excluded.drain_reason, removed_by = excluded.removed_by,
+             removed_at = excluded.removed_at, removed_lost = excluded.removed_lost",
         values![
             node.id.to_string(),
             node.name,
@@ -242,6 +247,12 @@ fn put_node(database: &dyn Database, node: &NodeRecord) -> Result<(), StoreError
             signed(node.generation, "generation").map_err(error())?,
             ROW_VERSION,
             write_document(&NodeDocument::of(node)).map_err(error())?,
+            drain.map(|order| order.by.as_str()),
+            drain.map(|order| order.at.0),
+            drain.map(|order| order.reason.as_str()),
+            removal.map(|order| order.by.as_str()),
+            removal.map(|order| order.at.0),
+            removal.map(|order| order.lost),
         ],
     )
 }

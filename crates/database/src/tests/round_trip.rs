@@ -5,11 +5,11 @@ use super::sample::{self, commit, ended, pending, put, running};
 use crate::store::EventScope;
 use domain::{
     ArrayId, Capability, Cause, CommandUser, Dependency, DependencyState, DependencyTarget, Digest,
-    ExitCause, ExitHow, ExitRecord, FailedDependency, ImageId, ImportedImage, Intention,
-    LimitsReached, MemberId, MemberPause, MemberRecord, MemberState, Mount, Need, Network, NodeId,
-    NodeLostPolicy, NodeRecord, NodeStatus, OomEvidence, Outcome, PastAttempt, Retry, SessionId,
-    SessionKind, SessionRecord, SessionSpec, SessionState, SiteId, SlotName, Slots, Span,
-    StdinMode, StopOrder, Timestamp, UploadId,
+    DrainOrder, ExitCause, ExitHow, ExitRecord, FailedDependency, ImageId, ImportedImage,
+    Intention, LimitsReached, MemberId, MemberPause, MemberRecord, MemberState, Mount, Need,
+    Network, NodeId, NodeLostPolicy, NodeRecord, NodeStatus, OomEvidence, Outcome, PastAttempt,
+    RemovalOrder, Retry, SessionId, SessionKind, SessionRecord, SessionSpec, SessionState, SiteId,
+    SlotName, Slots, Span, StdinMode, StopOrder, Timestamp, UploadId,
 };
 use lifecycle::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent, SiteRow};
 
@@ -435,7 +435,45 @@ fn node(id: u64, status: NodeStatus) -> NodeRecord {
         status,
         generation: 3,
         heard_in: 2,
+        drain: None,
+        removal: None,
     }
+}
+
+pub(crate) fn orders_of_nodes_come_back(place: &dyn Place) {
+    let mut store = place.open();
+    let put = |node: &NodeRecord| RowChange::PutNode {
+        node: Box::new(node.clone()),
+    };
+    let taken_back = node(6, NodeStatus::Connected);
+    let (by, at, reason, lost) = (
+        "ann".to_owned(),
+        Timestamp(7),
+        "a new disk".to_owned(),
+        true,
+    );
+    let removal = Some(RemovalOrder {
+        by: by.clone(),
+        at,
+        lost,
+    });
+    let removed = NodeRecord {
+        removal,
+        ..node(5, NodeStatus::Disconnected)
+    };
+    let drain = Some(DrainOrder { by, at, reason });
+    let drained = NodeRecord {
+        drain,
+        ..node(4, NodeStatus::Connected)
+    };
+    let before = NodeRecord {
+        drain: drained.drain.clone(),
+        ..taken_back.clone()
+    };
+    let nodes = vec![drained, removed, taken_back];
+    let batch: Vec<RowChange> = [before].iter().chain(&nodes).map(put).collect();
+    assert_eq!(store.commit(&batch).expect("committed"), 1);
+    assert_eq!(store.load(ALWAYS, ALWAYS).expect("loaded").nodes, nodes);
 }
 
 pub(crate) fn site_nodes_and_keys_come_back(place: &dyn Place) {

@@ -57,6 +57,7 @@ fn help_reads_well() {
         "rename",
         "throttle",
         "image",
+        "node",
         "up",
         "down",
         "doctor",

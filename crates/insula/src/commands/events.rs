@@ -223,7 +223,8 @@ impl Out<'_> {
 fn tone(code: &str) -> Tone {
     match code {
         "session.running" => Tone::Good,
-        "member.lost" | "member.unclaimed" | "node.disconnected" | "site.restored" => Tone::Careful,
+        "member.lost" | "member.unclaimed" | "node.disconnected" | "node.drained"
+        | "node.removed" | "node.returned" | "site.restored" => Tone::Careful,
         _ => Tone::Plain,
     }
 }

@@ -29,8 +29,9 @@ impl Site {
             }
             // One that its node was told of in this epoch is already expected in its reports; any
             // other is named by the node's next set.
-            let next = self.nodes.get(&member.node);
-            let next = next.map_or(0, |node| node.record.generation) + 1;
+            let next = self.nodes.get(&member.node).map(|entry| &entry.record);
+            let next = next.or_else(|| self.removed.get(&member.node));
+            let next = next.map_or(0, |record| record.generation) + 1;
             let since = entry.told.get(&member.id).map_or(next, |told| told.since);
             kept.entry(member.id).or_insert(since);
         }

@@ -26,7 +26,8 @@ pub fn outcome(record: &SessionRecord) -> Outcome {
             of_exit(record, exit)
         }
         MemberState::Exited { record: exit } => {
-            first_failure(record).unwrap_or_else(|| of_exit(record, exit))
+            let failure = first_failure(record).or_else(|| lost_with_another(record));
+            failure.unwrap_or_else(|| of_exit(record, exit))
         }
         // The node has nothing of it any more and left no record.
         MemberState::Gone => asked_to_end(record, None)
@@ -38,6 +39,13 @@ pub fn outcome(record: &SessionRecord) -> Outcome {
         | MemberState::Running { .. }
         | MemberState::Stopping { .. } => panic!("session {} has not ended", record.id),
     }
+}
+
+/// The rest was ended because the node of one member has lost it, and nobody asked for that.
+fn lost_with_another(record: &SessionRecord) -> Option<Outcome> {
+    let gone = |member: &&MemberRecord| member.state == MemberState::Gone;
+    let lost = record.members.iter().find(gone)?;
+    (record.intention == Intention::Run).then_some(Outcome::Lost { node: lost.node })
 }
 
 /// The earliest failure of a member that was not asked to end.

@@ -125,7 +125,7 @@ pub(super) fn view_nodes(view: &View) -> Vec<Node<'_>> {
         })
     });
     let sessions = view.sessions.values().map(AsRef::as_ref);
-    nodes_with_holdings(view.nodes.values(), sessions, unclaimed)
+    nodes_with_holdings(view.present_nodes(), sessions, unclaimed)
 }
 
 fn nodes_with_holdings<'a>(

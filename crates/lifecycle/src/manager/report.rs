@@ -14,8 +14,14 @@ impl Site {
     pub(super) fn node_connected(&mut self, hello: Hello, now: Now) {
         let node = hello.node;
         let returns = !self.is_connected(node);
+        let removed = self.removed.remove(&node);
         let known = self.nodes.get(&node).map(|entry| &entry.record);
-        let generation = known.map_or(0, |known| known.generation);
+        let known = known.or(removed.as_ref());
+        let generation = known.map_or(0, |record| record.generation);
+        let drain = match &removed {
+            Some(record) => super::nodes::drain_of_returned(record, now),
+            None => known.and_then(|record| record.drain.clone()),
+        };
         let message = format!("node {} is connected", hello.name);
         let obeyed = hello.obeyed.filter(|_| hello.site == Some(self.row.id));
         let record = NodeRecord {
@@ -27,8 +33,12 @@ impl Site {
             status: NodeStatus::Connected,
             generation,
             heard_in: known.map_or(0, |known| known.heard_in),
+            drain,
+            removal: None,
         };
         let mut entry = NodeEntry::new(record);
+        // What a removed node still has, the site has given up: it has to tell first.
+        entry.unheard = removed.is_some();
         if let Some(known) = self.nodes.remove(&node) {
             entry.foreign = known.foreign;
             entry.condemned = known.condemned;
@@ -46,6 +56,9 @@ impl Site {
             self.restart_timers(node);
         }
         self.note_node(node, now, "node.connected", message);
+        if let Some(record) = removed {
+            self.note_returned(&record, now);
+        }
         if let Some(obeyed) = obeyed {
             self.outdo(node, obeyed, now);
         }
@@ -116,7 +129,7 @@ impl Site {
         present.settled.sort_unstable();
         for member in &report.members {
             present.told.insert(member.id);
-            match self.standing(report.node, member.id) {
+            match self.standing(report.node, member) {
                 Standing::Current => {
                     self.take_state(member, now);
                     self.take_pause(member, now);
@@ -160,7 +173,8 @@ impl Site {
         }
     }
 
-    fn standing(&self, node: NodeId, member: MemberId) -> Standing {
+    fn standing(&self, node: NodeId, reported: &ReportedMember) -> Standing {
+        let member = reported.id;
         let Some(record) = self.session(member.session) else {
             return Standing::Unknown;
         };
@@ -168,7 +182,12 @@ impl Site {
         // Of an earlier attempt: it is kept, unless its node has told that it lost it.
         let mut former = record.former.iter().filter(there);
         let kept = former.any(|m| m.state != MemberState::Gone);
-        let current = kept || record.members.iter().any(|m| there(&m));
+        // One that was given up with a node that was removed, and has come back, is not taken up
+        // again: its session has gone on without it.
+        let given_up =
+            |m: &MemberRecord| m.state == MemberState::Gone && reported.state != MemberState::Gone;
+        let mut members_here = record.members.iter().filter(there);
+        let current = kept || members_here.any(|m| !given_up(m));
         let members = record.spec.members;
         let requeued = member.attempt == record.attempt && record.members.is_empty();
         // Of an attempt that we do not know, or elsewhere: only its user may end it.
@@ -256,7 +275,7 @@ impl Site {
     }
 
     /// For the operator: a member went without leaving a record. Expected if it was removed.
-    fn note_gone(&mut self, member: MemberId, now: Now) {
+    pub(super) fn note_gone(&mut self, member: MemberId, now: Now) {
         let record = &self.sessions[&member.session].record;
         if record.intention == Intention::Run {
             let message = format!("the node of session {} has lost it", record.shown_name());

@@ -29,7 +29,7 @@ fn is_as_old_as_the_copy(site: &SiteRow, record: &SessionRecord) -> bool {
 }
 
 /// A node may have what the store does not know.
-fn is_unheard(site: &SiteRow, node: &NodeRecord) -> bool {
+pub(super) fn is_unheard(site: &SiteRow, node: &NodeRecord) -> bool {
     node.heard_in < site.incarnation
 }
 
@@ -38,7 +38,7 @@ pub(super) fn unheard_nodes<'a>(view: &'a View, session: &SessionRecord) -> Vec<
     if !is_as_old_as_the_copy(&view.site, session) {
         return Vec::new();
     }
-    let nodes = view.nodes.values();
+    let nodes = view.present_nodes();
     nodes.filter(|node| is_unheard(&view.site, node)).collect()
 }
 

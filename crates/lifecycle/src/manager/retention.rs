@@ -3,7 +3,7 @@
 
 use super::site::Site;
 use crate::planted::{Planted, planted};
-use domain::{MemberState, Now, SessionId, Timestamp};
+use domain::{Now, SessionId, Timestamp};
 
 /// How long files and logs of an ended session stay on its nodes, in milliseconds: a week.
 pub const OUTPUT_RETENTION_MS: u64 = 7 * DAY_MS;
@@ -36,7 +36,7 @@ impl Site {
             }
             let entry = &self.sessions[id];
             let mut members = entry.record.all_members();
-            let is_empty = members.all(|member| member.state == MemberState::Gone);
+            let is_empty = !members.any(|member| self.has_left(member));
             match excess.step_of(is_empty, age_ms) {
                 Some(Retirement::Purge { .. }) if entry.purge => {}
                 Some(step) => steps.push((*id, step)),

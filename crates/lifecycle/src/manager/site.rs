@@ -39,6 +39,8 @@ pub struct Site {
     /// Arrays of which an element is in memory.
     pub(super) arrays: BTreeMap<ArrayId, ArrayEntry>,
     pub(super) nodes: BTreeMap<NodeId, NodeEntry>,
+    /// Nodes that operators have removed, to know them again.
+    pub(super) removed: BTreeMap<NodeId, NodeRecord>,
     /// Living sessions, and arrays with a living element, by name.
     pub(super) names: BTreeMap<(Owner, SessionName), Holder>,
     /// Ended sessions by the time of their end, for retention.
@@ -131,6 +133,8 @@ pub(super) struct Out {
     pub(super) images: Vec<RowChange>,
     /// Nodes whose record changed.
     pub(super) changed_nodes: BTreeSet<NodeId>,
+    /// Nodes of which not even the removal is remembered.
+    pub(super) deleted_nodes: Vec<NodeId>,
     /// Nodes that have to be told a new desired set.
     pub(super) dirty_nodes: BTreeSet<NodeId>,
     /// Something may be placed now that could not be before.
@@ -161,6 +165,7 @@ impl Site {
             waiting: Waiting::default(),
             arrays: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            removed: BTreeMap::new(),
             names: BTreeMap::new(),
             ended: BTreeSet::new(),
             keys: BTreeMap::new(),
@@ -171,6 +176,10 @@ impl Site {
         site.out.site_changed = true;
         site.out.place = true;
         for mut node in loaded.nodes {
+            if !node.is_present() {
+                site.removed.insert(node.id, node);
+                continue;
+            }
             if node.status == NodeStatus::Connected {
                 node.status = NodeStatus::Disconnected;
                 site.out.changed_nodes.insert(node.id);
@@ -314,6 +323,9 @@ impl Site {
                 target,
             } => self.remove_image(token, &owner, &target, now),
             EventKind::PruneImages { token, owner } => self.prune_images(token, &owner, now),
+            EventKind::OrderNode { token, node, order } => {
+                self.order_node(token, node, *order, now);
+            }
             EventKind::Tick => self.tick(now),
         }
     }
@@ -355,9 +367,14 @@ impl Site {
             rows.push(RowChange::PutSite { site });
         }
         for node in &out.changed_nodes {
-            let node = Box::new(self.nodes[node].record.clone());
-            rows.push(RowChange::PutNode { node });
+            let known = self.nodes.get(node).map(|entry| &entry.record);
+            if let Some(record) = known.or_else(|| self.removed.get(node)) {
+                let node = Box::new(record.clone());
+                rows.push(RowChange::PutNode { node });
+            }
         }
+        let deleted = out.deleted_nodes.iter();
+        rows.extend(deleted.map(|node| RowChange::DeleteNode { node: *node }));
         for id in &out.changed_arrays {
             if let Some(entry) = self.arrays.get(id) {
                 let array = Box::new(entry.record.clone());
@@ -403,9 +420,14 @@ impl Site {
         self.sessions.values().map(|entry| &entry.record)
     }
 
-    /// All nodes, by id.
+    /// All nodes of the site, by id.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeRecord> {
         self.nodes.values().map(|entry| &entry.record)
+    }
+
+    /// Nodes that operators have removed, as far as they are remembered, by id.
+    pub fn removed_nodes(&self) -> impl Iterator<Item = &NodeRecord> {
+        self.removed.values()
     }
 
     pub(super) fn answer(&mut self, token: RequestToken, answer: Answer) {

@@ -3,7 +3,8 @@
 use super::site::Site;
 use super::{Answer, Refusal, RequestToken};
 use domain::{
-    ArrayRecord, Intention, MemberState, Now, SessionId, SessionRecord, StopOrder, UploadId,
+    ArrayRecord, Intention, MemberRecord, MemberState, Now, SessionId, SessionRecord, StopOrder,
+    UploadId,
 };
 use std::collections::BTreeSet;
 
@@ -29,6 +30,12 @@ impl Site {
             self.answer(token, Answer::Refused { refusal });
             return;
         }
+        self.ask_to_stop(session, order, now);
+        self.answer(token, Answer::Accepted { session });
+    }
+
+    /// Asks a session that lives to end.
+    pub(super) fn ask_to_stop(&mut self, session: SessionId, order: StopOrder, now: Now) {
         let intention = &self.sessions[&session].record.intention;
         if let Some(intention) = after_stop(intention, order) {
             self.intend(session, intention);
@@ -36,7 +43,6 @@ impl Site {
             let message = format!("session {} was asked to end", record.shown_name());
             self.note_session(session, now, "session.stop-asked", message);
         }
-        self.answer(token, Answer::Accepted { session });
     }
 
     pub(super) fn remove(
@@ -92,7 +98,8 @@ impl Site {
                 .iter()
                 .any(|(id, foreign)| id.session == session && left(&foreign.state))
         });
-        if !wanted || older || record.all_members().any(|member| left(&member.state)) {
+        let has_left = |member: &MemberRecord| self.has_left(member);
+        if !wanted || older || record.all_members().any(has_left) {
             return;
         }
         let message = format!("session {} was removed", record.shown_name());

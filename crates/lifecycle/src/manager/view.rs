@@ -21,7 +21,7 @@ pub struct View {
     pub site: SiteRow,
     /// Sessions that live or ended within the retention of memory.
     pub sessions: BTreeMap<SessionId, Arc<SessionRecord>>,
-    /// All nodes.
+    /// All nodes; also those that operators have removed, for their names.
     pub nodes: BTreeMap<NodeId, NodeRecord>,
     /// Members that nodes have and no session claims.
     pub unclaimed: BTreeMap<NodeId, Vec<ReportedMember>>,
@@ -75,7 +75,9 @@ impl View {
             self.drop_session(*session);
         }
         for (node, members) in &effects.unclaimed {
-            self.unclaimed.insert(*node, members.clone());
+            if self.nodes.get(node).is_some_and(NodeRecord::is_present) {
+                self.unclaimed.insert(*node, members.clone());
+            }
         }
     }
 
@@ -85,6 +87,9 @@ impl View {
             RowChange::PutSession { session } => self.put(session),
             RowChange::DeleteSession { session } => self.drop_session(*session),
             RowChange::PutNode { node } => {
+                if !node.is_present() {
+                    self.unclaimed.remove(&node.id);
+                }
                 self.nodes.insert(node.id, node.as_ref().clone());
             }
             RowChange::DeleteNode { node } => {
@@ -235,6 +240,11 @@ impl View {
     pub fn element(&self, array: ArrayId, index: u32) -> Option<&Arc<SessionRecord>> {
         let id = self.arrays.get(&array)?.index.elements.get(&index)?;
         self.sessions.get(id)
+    }
+
+    /// The nodes of the site, by id: those that no operator has removed.
+    pub fn present_nodes(&self) -> impl Iterator<Item = &NodeRecord> {
+        self.nodes.values().filter(|node| node.is_present())
     }
 
     /// Sessions that have not ended, by id.

@@ -72,6 +72,17 @@ impl FromRequestParts<Api> for MemberReference {
     }
 }
 
+/// The node that the path names, by id or name.
+pub(super) struct NodeReference(pub(super) String);
+
+impl FromRequestParts<Api> for NodeReference {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        let named = reference(parts, api, "node", ProblemCode::NoSuchNode);
+        named.await.map(Self)
+    }
+}
+
 /// What the part `kind` of the path names. What can be neither an id nor a name is refused here,
 /// so that no odd text goes any further.
 async fn reference(

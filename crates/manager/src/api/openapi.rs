@@ -1,7 +1,7 @@
 //! The description of the API, made from the routes' own attributes.
 
 use crate::api::routes::{
-    arrays, events, images, logs, processes, sessions, site, unclaimed, uploads,
+    arrays, events, images, logs, nodes, processes, sessions, site, unclaimed, uploads,
 };
 use public_api::{Problem, ProcessControl, ProcessEvent, PublicEvent};
 use utoipa::openapi::path::{Operation, PathItem};
@@ -24,7 +24,11 @@ bearer token.";
     ),
     paths(
         site::site,
-        site::nodes,
+        nodes::list,
+        nodes::node,
+        nodes::drain,
+        nodes::undrain,
+        nodes::remove,
         site::usage,
         site::shutdown,
         site::description,

@@ -5,6 +5,7 @@ pub(super) mod arrays;
 pub(super) mod events;
 pub(super) mod images;
 pub(super) mod logs;
+pub(super) mod nodes;
 pub(super) mod processes;
 pub(super) mod sessions;
 pub(super) mod site;
@@ -36,7 +37,11 @@ pub(super) fn table() -> Table {
     };
     empty
         .add::<site::__path_site, _, _>(site::site)
-        .add::<site::__path_nodes, _, _>(site::nodes)
+        .add::<nodes::__path_list, _, _>(nodes::list)
+        .add::<nodes::__path_node, _, _>(nodes::node)
+        .add::<nodes::__path_drain, _, _>(nodes::drain)
+        .add::<nodes::__path_undrain, _, _>(nodes::undrain)
+        .add::<nodes::__path_remove, _, _>(nodes::remove)
         .add::<site::__path_usage, _, _>(site::usage)
         .add::<site::__path_shutdown, _, _>(site::shutdown)
         .add::<site::__path_description, _, _>(site::description)

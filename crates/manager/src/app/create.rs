@@ -116,7 +116,8 @@ impl SiteService {
                 | Answer::ArrayCreated { .. }
                 | Answer::ArrayAccepted { .. }
                 | Answer::ImageAdded { .. }
-                | Answer::ImagesRemoved { .. } => {
+                | Answer::ImagesRemoved { .. }
+                | Answer::NodeAccepted { .. } => {
                     unreachable!("a creation is made or refused")
                 }
             }

@@ -43,7 +43,7 @@ impl SiteService {
             );
             return Err(Problem::new(ProblemCode::NoSuchFile, detail).hint(kept_for("files are")));
         }
-        let api = self.node(main.node)?;
+        let api = self.node_api(main.node)?;
         let request = DownloadRequest {
             member: main.id,
             path: query.path,

@@ -57,7 +57,7 @@ impl SiteService {
             bytes: bytes.to_vec(),
             close: query.close,
         };
-        match self.node(node)?.stdin(request).await {
+        match self.node_api(node)?.stdin(request).await {
             Ok(reply) => Ok(StdinView {
                 offset: reply.offset,
                 closed: reply.closed,

@@ -28,6 +28,12 @@ pub(crate) fn no_such_array(asked: &str) -> Problem {
     )
 }
 
+pub(crate) fn no_such_node(asked: &str) -> Problem {
+    let asked: String = asked.chars().take(80).collect();
+    let detail = format!("there is no node `{asked}`");
+    Problem::new(ProblemCode::NoSuchNode, detail)
+}
+
 impl From<LeaderError> for Problem {
     fn from(error: LeaderError) -> Self {
         let code = match &error {
@@ -83,6 +89,16 @@ pub(crate) fn refused(refusal: &Refusal) -> Problem {
         }
         Refusal::NoSuchArray { array } => no_such_array(&array.to_string()),
         Refusal::ArrayHasEnded { array } => array_has_ended(&array.to_string()),
+        Refusal::NoSuchNode { node } => no_such_node(&node.to_string()),
+        Refusal::NodeConnected { name } => Problem::new(ProblemCode::NodeInUse, detail).hint(
+            format!("stop its agent first; `insula node drain {name}` keeps new sessions away"),
+        ),
+        Refusal::NodeInUse { name, .. } => {
+            Problem::new(ProblemCode::NodeInUse, detail).hint(format!(
+                "`insula node drain {name}`, start its agent, and wait until they have ended (or \
+                 add --stop); if the machine is gone for ever, `insula node rm --lost {name}`"
+            ))
+        }
         Refusal::NotUnclaimed { .. } => Problem::new(ProblemCode::NoSuchMember, detail),
         Refusal::HasEnded { session } => has_ended(&session.to_string()),
         Refusal::NotRunning { .. } => Problem::new(ProblemCode::WrongState, detail)

@@ -120,7 +120,7 @@ impl SiteService {
                 input_of(message)
             }
         });
-        let joined = self.node(node)?.join(request, input.boxed()).await;
+        let joined = self.node_api(node)?.join(request, input.boxed()).await;
         let output = joined.map_err(|error| of_join(&error, &record))?;
         Ok(output
             .map(move |output| {

@@ -132,7 +132,7 @@ impl SiteService {
         let Some(main) = main.filter(|main| has_command(&main.state)) else {
             return Err(is_now(&record, record.state.word()));
         };
-        let api = self.node(main.node)?;
+        let api = self.node_api(main.node)?;
         if order.last_attempt {
             self.end_retries(record.id).await?;
         }
@@ -184,7 +184,9 @@ fn check_signal(signal: i32) -> Result<i32, Problem> {
 
 pub(crate) fn accepted(answer: Answer) -> Result<(), Problem> {
     match answer {
-        Answer::Accepted { .. } | Answer::ArrayAccepted { .. } => Ok(()),
+        Answer::Accepted { .. } | Answer::ArrayAccepted { .. } | Answer::NodeAccepted { .. } => {
+            Ok(())
+        }
         Answer::Refused { refusal } => Err(refused(&refusal)),
         Answer::Created { .. }
         | Answer::ArrayCreated { .. }

@@ -46,7 +46,7 @@ impl SiteService {
         let running = record.members.iter().filter(|member| runs(member));
         let mut sum = None;
         for member in running {
-            let api = self.node(member.node)?;
+            let api = self.node_api(member.node)?;
             let usage = api
                 .usage(member.id)
                 .await
@@ -68,7 +68,7 @@ impl SiteService {
         let (mut records, all_nodes): (Vec<Arc<SessionRecord>>, Vec<NodeId>) =
             self.manager.shared.read(|view| {
                 let records = view.sessions.values().filter(mine).cloned().collect();
-                (records, view.nodes.keys().copied().collect())
+                (records, view.present_nodes().map(|node| node.id).collect())
             });
         records.sort_by_key(|record| (record.created_at, record.id));
         let members = records.iter().flat_map(|record| &record.members);
@@ -93,7 +93,7 @@ impl SiteService {
 
     async fn sample(&self, nodes: BTreeSet<NodeId>) -> Samples {
         let asked = nodes.into_iter().map(|node| async move {
-            let api = self.node(node).ok()?;
+            let api = self.node_api(node).ok()?;
             let both = async { tokio::join!(api.all_usage(), api.pressure()) };
             let (usages, pressure) = tokio::time::timeout(NODE_LIMIT, both).await.ok()?;
             let usages = usages.ok()?.into_iter();
@@ -137,7 +137,7 @@ fn session_usage(record: &SessionRecord, view: &View, samples: &Samples) -> Sess
 
 fn node_usages(view: &View, samples: &Samples) -> Vec<NodeUsageView> {
     let mut used = view.used();
-    let nodes = view.nodes.values().map(|node| {
+    let nodes = view.present_nodes().map(|node| {
         let (offers, used) = node_resources(node, &used.remove(&node.id).unwrap_or_default());
         let sample = samples.get(&node.id);
         let usage = sample.map(|sample| {
@@ -150,6 +150,7 @@ fn node_usages(view: &View, samples: &Samples) -> Vec<NodeUsageView> {
         NodeUsageView {
             name: node.name.clone(),
             connected: node.status == NodeStatus::Connected,
+            drained: node.drain.is_some(),
             offers,
             used,
             pressure: sample.and_then(|sample| sample.pressure).map(Into::into),

@@ -46,7 +46,7 @@ pub(crate) struct Defaults {
 impl Defaults {
     /// By the smallest node, so that the default fits everywhere.
     pub(crate) fn of(view: &View) -> Self {
-        let smallest = view.nodes.values().map(|node| node.offers.memory()).min();
+        let smallest = view.present_nodes().map(|node| node.offers.memory()).min();
         let quarter = smallest.map_or(DEFAULT_MEMORY, |bytes| bytes / 4);
         // Whole mebibytes: the number is shown to people.
         let whole = quarter >> 20 << 20;

@@ -8,8 +8,9 @@ use crate::app::convert::{node_name, reason, shortened, time_text};
 use crate::clock;
 use domain::amounts::show_bytes;
 use domain::{
-    Cause, ExitHow, ExitRecord, FailedDependency, Intention, LimitsReached, MemberState, NodeId,
-    NodeRecord, Outcome, PauseOrder, SessionRecord, SessionState, SlotName, Span, Timestamp,
+    Cause, DrainOrder, ExitHow, ExitRecord, FailedDependency, Intention, LimitsReached,
+    MemberState, NodeId, NodeRecord, Outcome, PauseOrder, SessionRecord, SessionState, SlotName,
+    Span, Timestamp,
 };
 use guest_api::files::LOG_LIMIT_BYTES;
 use held::{held_back, past_lines};
@@ -128,6 +129,7 @@ fn why_reason(reason: &Reason) -> WhyReason {
 fn sentence(reason: &Reason) -> String {
     match reason {
         Reason::Disconnected => "its agent is not connected".to_owned(),
+        Reason::Drained { order } => drained(order),
         Reason::NotEnforceable { row, reason } => {
             format!("its engine cannot do `{row}`: {reason}")
         }
@@ -160,9 +162,31 @@ fn sentence(reason: &Reason) -> String {
     }
 }
 
+fn drained(order: &DrainOrder) -> String {
+    let (by, since) = (&order.by, time_text(order.at));
+    let mut text = format!("it is drained by {by} since {since}");
+    if !order.reason.is_empty() {
+        text.push_str(&format!(": {}", shortened(&order.reason)));
+    }
+    text
+}
+
 /// The smallest change that would start it now: less of one slot, on the node that is short of
-/// least.
+/// least; else a drained node that an operator could take back.
 fn suggestion(nodes: &[NodeReasons]) -> Option<String> {
+    let drained = || {
+        let only =
+            |node: &&NodeReasons| matches!(node.reasons.as_slice(), [Reason::Drained { .. }]);
+        let node = nodes.iter().find(only)?;
+        let name = &node.name;
+        Some(format!(
+            "`insula node undrain {name}` (by an operator) would let it start there"
+        ))
+    };
+    smaller(nodes).or_else(drained)
+}
+
+fn smaller(nodes: &[NodeReasons]) -> Option<String> {
     let mut best: Option<(u128, String)> = None;
     for node in nodes {
         let [

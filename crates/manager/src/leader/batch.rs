@@ -73,7 +73,8 @@ impl Leader {
                     | Request::Throttle(..)
                     | Request::AddImage(..)
                     | Request::RemoveImage(..)
-                    | Request::PruneImages(_) => {}
+                    | Request::PruneImages(_)
+                    | Request::OrderNode(..) => {}
                 }
                 let kind = event_of(request, token);
                 events.push(Event { now, kind });
@@ -217,6 +218,7 @@ fn event_of(request: Request, token: RequestToken) -> EventKind {
             target,
         },
         Request::PruneImages(owner) => EventKind::PruneImages { token, owner },
+        Request::OrderNode(node, order) => EventKind::OrderNode { token, node, order },
     }
 }
 

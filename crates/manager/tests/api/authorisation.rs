@@ -17,6 +17,7 @@ pub(crate) fn named(path: &str) -> String {
         .replace("{array}", "one")
         .replace("{member}", "one")
         .replace("{image}", "one")
+        .replace("{node}", "one")
         .replace("{stream}", "stdout");
     assert!(
         !path.contains('{'),

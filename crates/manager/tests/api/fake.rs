@@ -9,13 +9,13 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use public_api::{
     ArrayPage, ArrayQuery, ArrayView, AttachOrder, Build, ByteStream, Caller, ChangeSession,
-    ClientMessageStream, CreateArray, CreateSession, Created, CreatedArray, ElementPage,
+    ClientMessageStream, CreateArray, CreateSession, Created, CreatedArray, DrainNode, ElementPage,
     ElementQuery, EventPage, EventPageQuery, EventQuery, EventStream, ExecOrder, FilesQuery, Hold,
     ImageListView, ImageView, ImportQuery, ImportedView, JoinedView, ListQuery, LogFrame,
     LogOutput, LogQuery, NodeView, OutputStream, Problem, ProblemCode, ProcessEvent, PublicEvent,
-    RemovedImagesView, ServerMessage, ServerMessageStream, Service, SessionPage, SessionView,
-    ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView, StdinQuery, StdinView,
-    StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
+    RemovedImagesView, ResourcesView, ServerMessage, ServerMessageStream, Service, SessionPage,
+    SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView, StdinQuery,
+    StdinView, StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
 };
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
@@ -107,6 +107,31 @@ impl Service for Fake {
     async fn nodes(&self, caller: &Caller) -> Result<Vec<NodeView>, Problem> {
         note!(self, caller, "nodes");
         Ok(Vec::new())
+    }
+
+    async fn node(&self, caller: &Caller, asked: &str) -> Result<NodeView, Problem> {
+        note!(self, caller, "node {asked}");
+        Ok(node())
+    }
+
+    async fn drain_node(
+        &self,
+        caller: &Caller,
+        asked: &str,
+        order: DrainNode,
+    ) -> Result<NodeView, Problem> {
+        note!(self, caller, "drain {asked} {order:?}");
+        Ok(node())
+    }
+
+    async fn undrain_node(&self, caller: &Caller, asked: &str) -> Result<NodeView, Problem> {
+        note!(self, caller, "undrain {asked}");
+        Ok(node())
+    }
+
+    async fn remove_node(&self, caller: &Caller, asked: &str, lost: bool) -> Result<(), Problem> {
+        note!(self, caller, "remove node {asked} {lost}");
+        Ok(())
     }
 
     async fn unclaimed(&self, caller: &Caller) -> Result<Vec<UnclaimedView>, Problem> {
@@ -532,5 +557,26 @@ impl Service for Fake {
         let mut changes = self.commit.subscribe();
         let reached = changes.wait_for(|now| *now >= commit).await;
         reached.expect("the sender is in self");
+    }
+}
+
+fn node() -> NodeView {
+    let nothing = || ResourcesView {
+        cpu: "0".to_owned(),
+        memory_bytes: 0,
+        pids: 0,
+        disk_bytes: None,
+    };
+    NodeView {
+        id: "one".to_owned(),
+        name: "one".to_owned(),
+        pool: "default".to_owned(),
+        connected: true,
+        offers: nothing(),
+        used: nothing(),
+        capabilities: Vec::new(),
+        unclaimed: Vec::new(),
+        drained: None,
+        sessions: Vec::new(),
     }
 }

@@ -53,7 +53,7 @@ const BODIES: &[&[u8]] = &[
 ];
 
 fn takes_json(method: &str, path: &str) -> bool {
-    let others = ["/uploads", "/images", "/images/prune"];
+    let others = ["/uploads", "/images", "/images/prune", "/undrain"];
     matches!(method, "post" | "patch") && !others.iter().any(|end| path.ends_with(end))
 }
 
@@ -79,7 +79,14 @@ async fn odd_paths_are_answered() {
     for (method, path) in described() {
         let method_upper = method.to_uppercase();
         for part in PARTS.iter().copied().chain([long.as_str()]) {
-            for name in ["{session}", "{array}", "{member}", "{image}", "{stream}"] {
+            for name in [
+                "{session}",
+                "{array}",
+                "{member}",
+                "{image}",
+                "{node}",
+                "{stream}",
+            ] {
                 // Images have names with these.
                 let is_name = name == "{image}" && matches!(part, "a%2Fb" | "a:b");
                 if !path.contains(name) || is_name {
@@ -99,7 +106,7 @@ async fn odd_paths_are_answered() {
             let ask = site.ask(&method_upper, &(target + suffix));
             let answer = ask.body(good_body(&method, &path)).send().await;
             assert!(answer.status < 500, "{answer:?}");
-            let lists = ["/sessions", "/arrays", "/images"];
+            let lists = ["/sessions", "/arrays", "/images", "/nodes"];
             let list = lists.iter().any(|end| path.ends_with(end));
             if !(list && suffix == "/x") {
                 answer.problem();

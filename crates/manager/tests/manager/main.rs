@@ -6,6 +6,7 @@ mod agent;
 mod arrays;
 mod daily;
 mod failures;
+mod nodes;
 mod pauses;
 mod processes;
 mod site;

@@ -74,6 +74,14 @@ fn node(node: &NodeView) -> Vec<Check> {
             "wait a moment; see the site's log",
         )
     }];
+    if let Some(drained) = &node.drained {
+        let remedy = format!("`insula node undrain {}` takes it back", node.name);
+        checks.push(Check::warn(
+            "  drained",
+            crate::commands::node::drained(drained),
+            remedy,
+        ));
+    }
     let has: Vec<&str> = node
         .capabilities
         .iter()

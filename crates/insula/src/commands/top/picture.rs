@@ -81,10 +81,10 @@ impl Picture<'_> {
         };
         let title = format!("insula top: {sessions}, sorted by {}", self.sort.word());
         let nodes = self.nodes.iter().map(|(node, rate)| {
-            let tone = if node.connected {
-                Tone::Plain
-            } else {
-                Tone::Bad
+            let tone = match (node.connected, node.drained) {
+                (true, false) => Tone::Plain,
+                (true, true) => Tone::Careful,
+                (false, _) => Tone::Bad,
             };
             printer.paint(tone, &cut(&printable(&node_line(node, *rate)), width))
         });
@@ -139,6 +139,7 @@ fn node_line(node: &NodeUsageView, rate: Rate) -> String {
     if !node.connected {
         return format!("{}: not connected", node.name);
     }
+    let drained = if node.drained { "drained, " } else { "" };
     let used = node.usage.as_ref().map_or_else(
         || UNKNOWN.to_owned(),
         |usage| {
@@ -152,7 +153,7 @@ fn node_line(node: &NodeUsageView, rate: Rate) -> String {
     let waits = node.pressure.and_then(stalls::all);
     let waits = waits.map_or_else(String::new, |waits| format!("; waits {waits}"));
     format!(
-        "{}: cpu {} of {} given, {}% in use; memory {} of {} given, {used}{waits}",
+        "{}: {drained}cpu {} of {} given, {}% in use; memory {} of {} given, {used}{waits}",
         node.name,
         node.used.cpu,
         node.offers.cpu,

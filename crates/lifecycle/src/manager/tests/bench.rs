@@ -249,15 +249,19 @@ impl Bench {
     }
 
     pub(super) fn step(&mut self, kind: EventKind) {
+        self.step_all([kind]);
+    }
+
+    /// One batch.
+    pub(super) fn step_all(&mut self, kinds: impl IntoIterator<Item = EventKind>) {
         let before: BTreeMap<SessionId, SessionRecord> = self
             .site
             .sessions()
             .map(|record| (record.id, record.clone()))
             .collect();
-        let effects = self.site.step(Event {
-            now: self.now,
-            kind,
-        });
+        let now = self.now;
+        let events = kinds.into_iter().map(|kind| Event { now, kind });
+        let effects = self.site.step_batch(events.collect());
         self.check_moves(&before);
         self.take(effects);
     }
@@ -303,7 +307,11 @@ impl Bench {
         let shown: Vec<&SessionRecord> = self.view.sessions.values().map(AsRef::as_ref).collect();
         assert_eq!(memory, shown, "every change of memory is a row");
         let nodes: Vec<_> = self.site.nodes().collect();
-        assert_eq!(nodes, self.view.nodes.values().collect::<Vec<_>>());
+        assert_eq!(nodes, self.view.present_nodes().collect::<Vec<_>>());
+        let removed: Vec<_> = self.site.removed_nodes().collect();
+        let shown_nodes = self.view.nodes.values();
+        let shown_removed = shown_nodes.filter(|node| !node.is_present());
+        assert_eq!(removed, shown_removed.collect::<Vec<_>>());
         assert_eq!(self.site.row(), &self.view.site);
         assert_eq!(self.site.catalogue.rows(), self.view.catalogue.rows());
         for record in memory {

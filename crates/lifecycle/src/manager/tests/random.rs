@@ -58,6 +58,10 @@ enum Act {
     Disconnect {
         node: u64,
     },
+    Operate {
+        node: u64,
+        how: u8,
+    },
     Report {
         node: u64,
         fates: Vec<u8>,
@@ -98,6 +102,7 @@ fn act() -> impl Strategy<Value = Act> {
         3 => (0_usize..20, any::<bool>()).prop_map(|(which, paused)| Act::Pause { which, paused }),
         2 => (1_u64..4).prop_map(|node| Act::Connect { node }),
         1 => (1_u64..4).prop_map(|node| Act::Disconnect { node }),
+        3 => (1_u64..4, 0_u8..6).prop_map(|(node, how)| Act::Operate { node, how }),
         9 => (1_u64..4, fates, any::<bool>())
             .prop_map(|(node, fates, stale)| Act::Report { node, fates, stale }),
         2 => (0_u64..90_000).prop_map(|ms| Act::Pass { ms }),
@@ -272,10 +277,21 @@ fn perform(bench: &mut Bench, act: Act) {
         Act::Disconnect { node } => {
             bench.step(EventKind::NodeDisconnected { node: NodeId(node) });
         }
+        Act::Operate { node, how } => operate(bench, node, how),
         Act::Report { node, fates, stale } => report(bench, node, fates, stale),
         Act::Pass { ms } => bench.pass(ms),
         Act::Restart => bench.restart(),
     }
+}
+
+fn operate(bench: &mut Bench, node: u64, how: u8) {
+    match how {
+        0 => bench.drain(node, None),
+        1 => bench.drain(node, Some(order("ada"))),
+        2 | 3 => bench.undrain(node),
+        4 => bench.remove_node(node, false),
+        _ => bench.remove_node(node, true),
+    };
 }
 
 fn rename(bench: &mut Bench, which: usize, name: u8) {

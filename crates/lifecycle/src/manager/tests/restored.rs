@@ -9,7 +9,7 @@ use domain::{Intention, MemberId, MemberPause, NodeId, SessionId, SessionSpec};
 use node_api::{MemberSpec, Report, ReportedMember, Want};
 
 /// Two nodes, of which the first is full, and a session that waits; the store as it is then.
-fn with_waiting(spec: SessionSpec) -> (Bench, SessionId, Loaded) {
+pub(super) fn with_waiting(spec: SessionSpec) -> (Bench, SessionId, Loaded) {
     let mut bench = Bench::new();
     bench.connect(2);
     bench.report(1, &[]);
@@ -32,7 +32,7 @@ fn member(session: SessionId, attempt: u32) -> MemberId {
 }
 
 /// The store is lost and made anew from `copy`; whether that is known is the caller's.
-fn restore(bench: &mut Bench, copy: Loaded, known: Option<u64>) {
+pub(super) fn restore(bench: &mut Bench, copy: Loaded, known: Option<u64>) {
     let mut events = std::mem::take(&mut bench.events);
     events.retain(|event| event.number < copy.site.next_event);
     let restored = known;

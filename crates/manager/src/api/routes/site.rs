@@ -6,7 +6,7 @@ use crate::api::problems::Refusal;
 use axum::Json;
 use axum::http::header;
 use axum::response::IntoResponse;
-use public_api::{NodeView, ShutdownOrder, ShutdownView, SiteUsageView, SiteView};
+use public_api::{ShutdownOrder, ShutdownView, SiteUsageView, SiteView};
 
 /// The site
 #[utoipa::path(
@@ -32,20 +32,6 @@ pub(in crate::api) async fn site(context: Context) -> Result<Json<SiteView>, Ref
 pub(in crate::api) async fn usage(context: Context) -> Result<Json<SiteUsageView>, Refusal> {
     let Context { service, caller } = context;
     Ok(Json(service.site_usage(&caller).await?))
-}
-
-/// The nodes
-///
-/// Operators only.
-#[utoipa::path(
-    get,
-    path = "/api/v1/nodes",
-    tag = "site",
-    responses((status = 200, description = "Every node.", body = Vec<NodeView>))
-)]
-pub(in crate::api) async fn nodes(context: Context) -> Result<Json<Vec<NodeView>>, Refusal> {
-    let Context { service, caller } = context;
-    Ok(Json(service.nodes(&caller).await?))
 }
 
 /// Take the site down

@@ -109,7 +109,8 @@ impl SiteService {
                 | Answer::Accepted { .. }
                 | Answer::ArrayAccepted { .. }
                 | Answer::ImageAdded { .. }
-                | Answer::ImagesRemoved { .. } => {
+                | Answer::ImagesRemoved { .. }
+                | Answer::NodeAccepted { .. } => {
                     unreachable!("a creation of an array is made or refused")
                 }
             }

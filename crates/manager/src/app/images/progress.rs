@@ -12,7 +12,11 @@ impl SiteService {
         record.spec.imported.as_ref()?;
         let waits = |member: &&MemberRecord| member.state == MemberState::Preparing;
         for member in record.members.iter().filter(waits) {
-            let asked = self.node(member.node).ok()?.preparation(member.id).await;
+            let asked = self
+                .node_api(member.node)
+                .ok()?
+                .preparation(member.id)
+                .await;
             if let Ok(Some(preparation)) = asked {
                 let node = self.node_name(member.node);
                 return Some(preparation_text(&node, &preparation));

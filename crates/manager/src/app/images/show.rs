@@ -38,7 +38,7 @@ pub(super) fn image_view(image: &ImageRecord, view: &View) -> ImageView {
 
 /// The image that every node has.
 pub(super) fn host_view(view: &View) -> ImageView {
-    let rows = view.nodes.values().flat_map(|node| {
+    let rows = view.present_nodes().flat_map(|node| {
         let rows = node.capabilities.keys();
         rows.filter_map(|row| row.strip_prefix(ARCHITECTURE_ROWS))
     });

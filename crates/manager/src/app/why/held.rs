@@ -37,7 +37,8 @@ pub(super) fn held_back(why: &mut Why, hold: &Hold, record: &SessionRecord, now:
                  heard of since"
             );
             why.suggestion = Some(
-                "connect these nodes; it goes on there, or is placed when none of them has it"
+                "connect these nodes; it goes on there, or is placed when none of them has it. One that \
+                 is gone for ever is taken out by `insula node rm --lost`"
                     .to_owned(),
             );
         }
