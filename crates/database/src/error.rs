@@ -196,6 +196,13 @@ pub enum CommitError {
 }
 
 impl CommitError {
+    /// Another manager leads: this one ends.
+    pub fn is_overtaken(&self) -> bool {
+        match self {
+            Self::Refused { source } | Self::Unknown { source } => source.is_overtaken(),
+        }
+    }
+
     /// The disk is full, and so is the reserve.
     pub fn is_full(&self) -> bool {
         match self {

@@ -72,6 +72,14 @@ impl PostgresOptions {
             },
         })
     }
+
+    /// For a process that is the only one of its kind wherever it is, such as the holder of a lock,
+    /// under the name that the one before it had: it need not wait until that one's lease runs out.
+    #[must_use]
+    pub fn succeeding(mut self, holder: String) -> Self {
+        self.candidate.holder = holder;
+        self
+    }
 }
 
 /// Whether this manager leads.

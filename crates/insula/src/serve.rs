@@ -1,20 +1,24 @@
 //! The daemon of a local site: a store, a manager, and the agent of this machine, in one process.
 //!
 //! It holds the home's lock as long as it lives. Sessions do not depend on it: when it ends, by a
-//! signal, by an order, or by `kill -9`, they go on, and the next daemon finds them.
+//! signal, by an order, or by `kill -9`, they go on, and the next daemon finds them. Where several
+//! managers share a store, it may have to stand by first, and ends when another one leads.
 
 mod daemon_file;
 mod machine;
 mod socket_keeper;
+mod store;
+
+pub(crate) use daemon_file::DaemonFile;
+pub(crate) use store::probe;
 
 use crate::settings::Settings;
 use agent::{Agent, AgentSettings};
 use anyhow::{Context, bail};
-use daemon_file::DaemonFile;
-use database::{OpenOptions, Retention, SqliteStore};
-use domain::{NodeId, SiteId, Timestamp};
+use database::{Retention, Store};
+use domain::{NodeId, Timestamp};
 use engine_api::Engine;
-use manager::api::{Authenticator, router, serve_tcp, serve_unix};
+use manager::api::{Authenticator, Door, router, serve_tcp, serve_unix};
 use manager::{Manager, ManagerSettings};
 use node_api::{EncodedManager, EncodedNode};
 use process::{Durability, FileLock, LockMode, write_file_atomic};
@@ -26,6 +30,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use store::Opened;
 use tasks::TaskRunner;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
@@ -113,51 +118,65 @@ struct Daemon {
     tasks: TaskRunner,
 }
 
+/// What people and programs come in by.
+struct Front<'a> {
+    settings: &'a Settings,
+    door: Door,
+    tcp: Option<TcpListener>,
+    address: Option<String>,
+}
+
 async fn serve(settings: &Settings) -> anyhow::Result<()> {
-    let tcp = match &settings.config.listen {
-        Some(address) => Some(listen_tcp(address).await?),
-        None => None,
+    let (tcp, address) = match &settings.config.listen {
+        Some(address) => {
+            let (listener, address) = listen_tcp(address).await?;
+            (Some(listener), Some(format!("http://{address}")))
+        }
+        None => (None, None),
     };
-    let address = tcp.as_ref().map(|(_, address)| format!("http://{address}"));
-    let daemon = start(settings, address.clone()).await?;
     let key = site_key(&settings.home.join("api-key"))?;
-    let service = daemon.manager.service();
-    await_node(&daemon.manager).await;
-    let unix = listen_unix(&settings.socket())?;
-    let stopping = daemon.tasks.cancelled();
-    let authenticator = Authenticator::new(key);
-    let routes = router(service, authenticator);
-    let serve_socket = {
-        let (tasks, routes, stopping) = (daemon.tasks.clone(), routes.clone(), stopping.clone());
-        move |socket| {
-            let served = serve_unix(socket, routes.clone(), stopping.clone());
-            tasks.spawn("serves the socket", served);
+    let tasks = TaskRunner::new();
+    let mut front = Front {
+        settings,
+        door: Door::new(Authenticator::new(key.clone())),
+        tcp,
+        address,
+    };
+    let mut lost = None;
+    let store = match store::open(settings, front.address.clone()).await? {
+        Opened::Leads(store) => store,
+        Opened::StandsBy(waiting, leader) => {
+            tracing::info!("this manager stands by: {leader} leads the site");
+            front.door.tell(leader.to_string());
+            lost = Some(front.listen(&tasks)?);
+            tokio::select! {
+                store = store::stand_by(waiting, &front.door) => store?,
+                ended = signalled() => {
+                    ended?;
+                    tracing::info!("the manager that stood by goes down");
+                    front.close();
+                    tasks.close().await;
+                    return Ok(());
+                }
+            }
         }
     };
-    serve_socket(unix);
-    let lost = Arc::new(Notify::new());
-    daemon.tasks.spawn_cancellable("looks after the socket", {
-        let keeper = SocketKeeper {
-            settings: settings.clone(),
-            serve: Box::new(serve_socket),
-            lost: Arc::clone(&lost),
-        };
-        keeper.run()
-    });
-    if let Some((listener, _)) = tcp {
-        daemon
-            .tasks
-            .spawn("serves loopback", serve_tcp(listener, routes, stopping));
-    }
-    tell_where(settings, address);
+    let daemon = start(settings, (store, front.address.clone()), tasks).await?;
+    await_node(&daemon.manager).await;
+    let routes = router(daemon.manager.service(), Authenticator::new(key));
+    front.door.open(routes);
+    let lost = match lost {
+        Some(lost) => lost,
+        None => front.listen(&daemon.tasks)?,
+    };
     tracing::info!(home = %settings.home.display(), "the site is up");
     let mode = tokio::select! {
         mode = wait_for_the_end(&daemon.manager) => mode?,
+        _overtaken = daemon.manager.overtaken() => ShutdownMode::Leave,
         () = lost.notified() => ShutdownMode::Leave,
     };
     tracing::info!(?mode, "the site goes down");
-    std::fs::remove_file(settings.socket()).ok();
-    std::fs::remove_file(settings.daemon_file()).ok();
+    front.close();
     let closed = tokio::time::timeout(CLOSE_LIMIT, async {
         daemon.tasks.close().await;
         daemon.agent.close().await;
@@ -168,6 +187,42 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     }
     daemon.sandbox.close();
     Ok(())
+}
+
+impl Front<'_> {
+    /// Serves the socket and loopback, and tells where. What it returns is told when there can be
+    /// no socket any more.
+    fn listen(&mut self, tasks: &TaskRunner) -> anyhow::Result<Arc<Notify>> {
+        let unix = listen_unix(&self.settings.socket())?;
+        let stopping = tasks.cancelled();
+        let routes = self.door.router();
+        let serve_socket = {
+            let (tasks, routes, stopping) = (tasks.clone(), routes.clone(), stopping.clone());
+            move |socket| {
+                let served = serve_unix(socket, routes.clone(), stopping.clone());
+                tasks.spawn("serves the socket", served);
+            }
+        };
+        serve_socket(unix);
+        let lost = Arc::new(Notify::new());
+        let keeper = SocketKeeper {
+            settings: self.settings.clone(),
+            serve: Box::new(serve_socket),
+            lost: Arc::clone(&lost),
+        };
+        tasks.spawn_cancellable("looks after the socket", keeper.run());
+        if let Some(listener) = self.tcp.take() {
+            tasks.spawn("serves loopback", serve_tcp(listener, routes, stopping));
+        }
+        tell_where(self.settings, self.address.clone());
+        Ok(lost)
+    }
+
+    /// Nobody comes in any more.
+    fn close(&self) {
+        std::fs::remove_file(self.settings.socket()).ok();
+        std::fs::remove_file(self.settings.daemon_file()).ok();
+    }
 }
 
 /// Waits until the node has told what it has, or for as long as makes sense.
@@ -194,18 +249,15 @@ fn tell_where(settings: &Settings, address: Option<String>) {
     }
 }
 
-/// Opens the store and starts manager and agent, connected to each other by encoded messages.
-async fn start(settings: &Settings, address: Option<String>) -> anyhow::Result<Daemon> {
-    let tasks = TaskRunner::new();
+/// Starts manager and agent, connected to each other by encoded messages.
+async fn start(
+    settings: &Settings,
+    (store, address): (Box<dyn Store>, Option<String>),
+    tasks: TaskRunner,
+) -> anyhow::Result<Daemon> {
     let now = machine::wall_clock();
-    let options = OpenOptions {
-        new_site: SiteId::new(now, random()?),
-        reserve_bytes: database::DEFAULT_RESERVE_BYTES,
-        now,
-    };
-    let store = SqliteStore::open(&settings.home.join("site.db"), options)?;
     let manager_settings = manager_settings(settings, address, now);
-    let manager = Manager::start(manager_settings, Box::new(store), &tasks).await?;
+    let manager = Manager::start(manager_settings, store, &tasks).await?;
 
     let directory = settings.home.join("node");
     let node = agent::node_identity(&directory, NodeId::new(now, random()?))?;
@@ -289,13 +341,21 @@ fn sandbox(settings: &Settings) -> anyhow::Result<Sandbox> {
 /// Completes when the daemon shall end: by an order through the API, or by a signal, which leaves
 /// the sessions running.
 async fn wait_for_the_end(manager: &Manager) -> anyhow::Result<ShutdownMode> {
+    tokio::select! {
+        mode = manager.shutdown_ordered() => Ok(mode),
+        ended = signalled() => ended.map(|()| ShutdownMode::Leave),
+    }
+}
+
+/// Completes when a signal tells to end.
+async fn signalled() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    Ok(tokio::select! {
-        mode = manager.shutdown_ordered() => mode,
-        _ = terminate.recv() => ShutdownMode::Leave,
-        _ = interrupt.recv() => ShutdownMode::Leave,
-    })
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }
 
 /// Binds the socket anew: the lock is held, so an old one belongs to a daemon that is gone.

@@ -5,6 +5,7 @@
 
 mod authenticator;
 mod bodies;
+mod door;
 mod edge;
 mod extract;
 mod openapi;
@@ -15,6 +16,7 @@ mod streams;
 mod websocket;
 
 pub use authenticator::{Authenticator, LOCAL_DOMAIN, LOCAL_PROJECT, Peer};
+pub use door::Door;
 pub use openapi::{openapi, openapi_text};
 pub use server::{CONNECTION_LIMIT, TCP_CONNECTION_LIMIT, serve_tcp, serve_unix};
 

@@ -396,6 +396,19 @@ impl Service for SiteService {
         self.shut_down(caller, order).await
     }
 
+    fn standing(&self) -> Result<(), Problem> {
+        let shared = &self.manager.shared;
+        if let Some(reason) = shared.overtaken().borrow().clone() {
+            return Err(Problem::new(ProblemCode::StandingBy, reason));
+        }
+        if shared.leads() {
+            return Ok(());
+        }
+        let detail = "the site's store has not answered for some seconds, so another manager may \
+                      lead by now";
+        Err(Problem::new(ProblemCode::Unavailable, detail))
+    }
+
     fn committed(&self) -> u64 {
         self.manager.committed()
     }

@@ -9,7 +9,7 @@ mod load;
 mod recall;
 
 use crate::nodes::Nodes;
-use crate::shared::{LeaderError, Shared};
+use crate::shared::{LeaderError, Shared, chain};
 use crate::uploads::Uploads;
 use database::Store;
 use domain::{ArrayId, ImageName, NodeId, Owner, PauseOrder, SessionId, SessionName, StopOrder};
@@ -189,7 +189,23 @@ impl Leader {
         (leader, LeaderHandle { commands: sender })
     }
 
-    /// Leads until it is told to close or nobody can ask any more. Runs on a thread of its own.
+    fn is_overtaken(&self) -> bool {
+        self.shared.overtaken().borrow().is_some()
+    }
+
+    /// Renews the lease when that is due; with a connection that was lost it loads the site anew.
+    fn keep_lease(&mut self) {
+        let Err(error) = self.store.keep_lease() else {
+            return;
+        };
+        if error.is_overtaken() {
+            self.shared.overtake(chain(&error));
+        } else if self.site.take().is_some() {
+            tracing::warn!(error = %chain(&error), "the lease is not renewed");
+        }
+    }
+
+    /// Leads until it is told to close, another manager leads, or nobody can ask any more. Runs on a thread of its own.
     pub(crate) fn lead(mut self) {
         while let Some(first) = self.commands.blocking_recv() {
             let mut batch = vec![first];
@@ -202,11 +218,17 @@ impl Leader {
             let closes = batch
                 .iter()
                 .any(|command| matches!(command, Command::Close));
+            self.keep_lease();
+            if self.is_overtaken() {
+                // Who waits for an answer is told that there is none.
+                break;
+            }
             self.perform(batch);
-            if closes {
+            if closes || self.is_overtaken() {
                 break;
             }
         }
+        self.store.give_up();
         tracing::info!("the leader has ended");
     }
 }

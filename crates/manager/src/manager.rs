@@ -149,7 +149,9 @@ impl Manager {
                         let _sent = ready.send(Err(chain(&error)));
                     }
                     Ok(opened) => {
-                        let shared = Arc::new(Shared::new(opened.view.clone(), opened.commit));
+                        let lease = opened.store.lease();
+                        let shared = Shared::new(opened.view.clone(), opened.commit, lease);
+                        let shared = Arc::new(shared);
                         let leader = Leader::new(opened, Arc::clone(&shared), nodes, uploads);
                         if ready.send(Ok((shared, leader.1))).is_ok() {
                             leader.0.lead();
@@ -255,6 +257,14 @@ impl Manager {
             .ok()
             .and_then(|mode| *mode)
             .expect("the sender lives as long as the manager, and a mode was waited for")
+    }
+
+    /// Completes when another manager leads, and tells which. Cancellation safe.
+    pub async fn overtaken(&self) -> String {
+        let mut overtaken = self.shared.overtaken();
+        let reason = overtaken.wait_for(Option::is_some).await;
+        let reason = reason.ok().and_then(|reason| reason.clone());
+        reason.expect("the sender lives as long as the manager, and a reason was waited for")
     }
 
     /// Takes no more requests, commits what is queued, and ends the leader's thread. Sessions go

@@ -1,7 +1,7 @@
 //! What everybody reads: the committed view, the number of its commit, and events as they are
 //! committed. Only the leader writes.
 
-use database::CommitError;
+use database::{CommitError, LeaseClock};
 use domain::{Timestamp, UploadId};
 use lifecycle::manager::{Effects, View};
 use lifecycle::rows::{RowChange, SiteEvent};
@@ -19,15 +19,37 @@ pub(crate) struct Shared {
     view: RwLock<View>,
     committed: watch::Sender<u64>,
     events: broadcast::Sender<Arc<SiteEvent>>,
+    /// Until when the view may be shown; `None` where there can be no other leader.
+    lease: Option<LeaseClock>,
+    /// Who leads instead, once somebody does.
+    overtaken: watch::Sender<Option<String>>,
 }
 
 impl Shared {
-    pub(crate) fn new(view: View, commit: u64) -> Self {
+    pub(crate) fn new(view: View, commit: u64, lease: Option<LeaseClock>) -> Self {
         Self {
             view: RwLock::new(view),
             committed: watch::Sender::new(commit),
             events: broadcast::Sender::new(EVENT_BUFFER),
+            lease,
+            overtaken: watch::Sender::new(None),
         }
+    }
+
+    /// Whether what this manager knows may be told as the truth.
+    pub(crate) fn leads(&self) -> bool {
+        self.lease.as_ref().is_none_or(LeaseClock::holds)
+    }
+
+    /// Another manager leads: `reason` says which.
+    pub(crate) fn overtake(&self, reason: String) {
+        tracing::error!("{reason}: this manager ends, sessions go on");
+        self.overtaken.send_replace(Some(reason));
+    }
+
+    /// Changes once when another manager leads.
+    pub(crate) fn overtaken(&self) -> watch::Receiver<Option<String>> {
+        self.overtaken.subscribe()
     }
 
     /// Looks at the view.

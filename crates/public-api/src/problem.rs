@@ -100,6 +100,8 @@ codes! {
     DiskFull = "disk-full", 507, "The disk is full";
     /// The site keeps as many sessions as it can.
     SiteFull = "site-full", 503, "The site is full";
+    /// Another manager leads the site; this one stands by.
+    StandingBy = "standing-by", 503, "Another manager leads";
     /// The site is starting or going down.
     Unavailable = "unavailable", 503, "The site is not ready";
     /// The node of the session does not answer.
@@ -216,6 +218,9 @@ impl ProblemCode {
             Self::SessionsLive => "`insula down --stop` stops them, `--leave` leaves them running",
             Self::DiskFull => "free space on the site's disk; `insula rm` removes ended sessions",
             Self::SiteFull => "remove ended sessions with `insula rm`",
+            Self::StandingBy => {
+                "ask the one that leads; this one takes over when that one is gone for some seconds"
+            }
             Self::Unavailable => "try again in a moment; `insula doctor` tells more",
             Self::NodeUnreachable => "try again in a moment; the session runs on",
             Self::Busy => "wait a moment and try again",

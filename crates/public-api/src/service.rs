@@ -269,6 +269,11 @@ pub trait Service: Send + Sync + std::fmt::Debug {
         order: ShutdownOrder,
     ) -> Result<ShutdownView, Problem>;
 
+    /// Refuses everything while nobody can tell whether another manager leads.
+    fn standing(&self) -> Result<(), Problem> {
+        Ok(())
+    }
+
     /// Number of the last commit that reads show. Taken after an answer was made, so that whoever
     /// sends it back reads at least what they were answered; 0 tells nothing.
     fn committed(&self) -> u64 {

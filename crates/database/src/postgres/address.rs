@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
@@ -10,13 +9,12 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 /// Where Debian's servers have their sockets: for an address without a host.
 const SOCKETS: &str = "/run/postgresql";
-/// The port of an address without one.
-const PORT: u16 = 5432;
 
 /// A database of a PostgreSQL server: `postgres://USER@HOST:PORT/DATABASE`. The host may be the
 /// directory of a socket (`?host=/run/postgresql`), which is also the default.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresAddress {
+    url: String,
     pub(super) config: Config,
 }
 
@@ -91,7 +89,8 @@ impl PostgresAddress {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         config.application_name("insula");
         config.ssl_mode(SslMode::Disable);
-        Ok(Self { config })
+        let url = url.to_owned();
+        Ok(Self { url, config })
     }
 
     /// With the password of the user.
@@ -122,29 +121,9 @@ fn remote(host: &Host) -> Option<&str> {
 }
 
 impl fmt::Display for PostgresAddress {
-    /// Without the password.
+    /// As it was written; it has no password in it.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(SCHEMES[0])?;
-        if let Some(user) = self.config.get_user() {
-            write!(out, "{user}@")?;
-        }
-        let mut sockets: Vec<&PathBuf> = Vec::new();
-        let ports = self.config.get_ports();
-        for (place, host) in self.config.get_hosts().iter().enumerate() {
-            let port = ports.get(place).or(ports.first()).copied().unwrap_or(PORT);
-            match host {
-                Host::Tcp(name) => {
-                    let comma = if place > 0 { "," } else { "" };
-                    write!(out, "{comma}{name}:{port}")?;
-                }
-                Host::Unix(path) => sockets.push(path),
-            }
-        }
-        write!(out, "/{}", self.config.get_dbname().unwrap_or_default())?;
-        for path in sockets {
-            write!(out, "?host={}", path.display())?;
-        }
-        Ok(())
+        out.write_str(&self.url)
     }
 }
 
@@ -160,26 +139,15 @@ mod tests {
 
     #[test]
     fn an_address_is_shown_as_it_is_meant_and_never_with_a_password() {
-        for (url, shown) in [
-            (
-                "postgres:///insula",
-                "postgres:///insula?host=/run/postgresql",
-            ),
-            (
-                "postgresql://ann@localhost/insula",
-                "postgres://ann@localhost:5432/insula",
-            ),
-            (
-                "postgres://ann@127.0.0.1:5433/insula",
-                "postgres://ann@127.0.0.1:5433/insula",
-            ),
-            (
-                "postgres://ann@db.example/insula?sslmode=disable",
-                "postgres://ann@db.example:5432/insula",
-            ),
+        for url in [
+            "postgres:///insula",
+            "postgresql://ann@localhost/insula",
+            "postgres://ann@127.0.0.1:5433/insula",
+            "postgres://ann@/insula?host=/run/postgresql",
+            "postgres://ann@db.example/insula?sslmode=disable",
         ] {
             let address = PostgresAddress::parse(url).expect(url);
-            assert_eq!(address.to_string(), shown);
+            assert_eq!(address.to_string(), url);
             let address = address.with_password("secret");
             assert!(!format!("{address} {address:?}").contains("secret"));
         }

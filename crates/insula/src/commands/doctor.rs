@@ -2,6 +2,7 @@
 
 mod machine;
 mod site;
+mod store;
 
 use crate::cli::Context;
 use crate::daemon::Site;
@@ -9,6 +10,7 @@ use crate::exit_codes;
 use crate::failure::Failure;
 use crate::printer::{Printer, Tone, printable};
 use clap::Args;
+use public_api::ProblemCode;
 use serde::Serialize;
 
 /// Check this machine and the site
@@ -78,6 +80,7 @@ impl Check {
 pub(crate) async fn doctor(context: Context, arguments: DoctorArguments) -> Result<u8, Failure> {
     let Context { printer, settings } = context;
     let mut checks = machine::checks(&settings);
+    checks.push(store::check(&settings).await);
     checks.extend(site::aborts(&settings));
     let log = settings.log_file();
     let down = site::down(&settings);
@@ -88,6 +91,9 @@ pub(crate) async fn doctor(context: Context, arguments: DoctorArguments) -> Resu
             checks.extend(site::checks(&site, &view).await);
         }
         Ok(None) => checks.push(down),
+        Err(failure) if failure.code() == Some(ProblemCode::StandingBy) => {
+            checks.push(Check::ok("daemon", format!("{:#}", failure.error)));
+        }
         Err(failure) => {
             let found = format!("{:#}", failure.error);
             let remedy = failure

@@ -6,10 +6,13 @@ use crate::exit_codes;
 use crate::failure::Failure;
 use crate::printer::Printer;
 use crate::progress::Spinner;
+use crate::serve::DaemonFile;
 use crate::settings::Settings;
 use clap::Args;
 use client::ClientError;
-use public_api::{ShutdownMode, ShutdownOrder, SiteView};
+use process::process_start_time;
+use public_api::{ProblemCode, ShutdownMode, ShutdownOrder, SiteView};
+use rustix::process::{Pid, Signal, kill_process};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -68,10 +71,41 @@ async fn find(
     Ok(None)
 }
 
+/// Ends a daemon that only stands by: no session depends on it, and its door takes no orders.
+async fn end_standing_by(
+    settings: &Settings,
+    printer: &Printer,
+    arguments: &DownArguments,
+) -> Result<u8, Failure> {
+    let daemon = DaemonFile::read(&settings.daemon_file());
+    let told = || Failure::new("nothing tells which process stands by here");
+    let daemon = daemon.ok_or_else(told)?;
+    let lives = process_start_time(daemon.pid).ok().flatten() == Some(daemon.start_time);
+    if let Some(pid) = Pid::from_raw(daemon.pid).filter(|_| lives) {
+        kill_process(pid, Signal::TERM).map_err(std::io::Error::from)?;
+    }
+    if !wait_until_gone(settings, GONE_LIMIT).await? {
+        let message = format!("the daemon (process {}) is still there", daemon.pid);
+        return Err(Failure::new(message).hint("`insula doctor` shows its log"));
+    }
+    if arguments.json {
+        printer.json(&serde_json::json!({ "running": false, "pid": daemon.pid }))?;
+    } else {
+        printer.line("the daemon that stood by is down; the site goes on elsewhere")?;
+    }
+    Ok(exit_codes::SUCCESS)
+}
+
 /// Takes it down and waits until it is gone.
 pub(crate) async fn down(context: Context, arguments: DownArguments) -> Result<u8, Failure> {
     let Context { printer, settings } = context;
-    let Some((site, view)) = find(settings, &printer, &arguments).await? else {
+    let found = match find(settings.clone(), &printer, &arguments).await {
+        Err(failure) if failure.code() == Some(ProblemCode::StandingBy) => {
+            return end_standing_by(&settings, &printer, &arguments).await;
+        }
+        found => found?,
+    };
+    let Some((site, view)) = found else {
         return Ok(exit_codes::SUCCESS);
     };
     let mode = match (arguments.stop, arguments.leave) {

@@ -2,12 +2,14 @@
 
 use crate::failure::Failure;
 use crate::nearest::nearest;
+use database::PostgresAddress;
 use domain::amounts::{
     LEAST_CPU, LEAST_MEMORY, parse_bytes, parse_decimal, show_bytes, show_decimal,
 };
 use domain::{Network, Span};
 use sandbox::Ipv4Range;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Where a value comes from.
@@ -24,6 +26,10 @@ pub(crate) enum Origin {
 pub(crate) struct Config {
     /// Where the API also listens, as `ADDRESS:PORT`; port 0 lets the kernel choose one.
     pub(crate) listen: Option<String>,
+    /// Where the site's state is kept; a file of SQLite in the home if `None`.
+    pub(crate) store: Option<PostgresAddress>,
+    /// The file with the password of the store's user.
+    pub(crate) store_password_file: Option<PathBuf>,
     /// What sessions reach unless they say.
     pub(crate) network: Network,
     /// CPU of a session that does not say, in ten-thousandths; the site's default if `None`.
@@ -59,6 +65,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: Some("127.0.0.1:0".to_owned()),
+            store: None,
+            store_password_file: None,
             network: Network::Host,
             default_cpu: None,
             default_memory: None,
@@ -109,6 +117,40 @@ pub(crate) const KEYS: &[Key] = &[
             Ok(())
         },
         show: |config| config.listen.clone().unwrap_or_else(|| "off".to_owned()),
+    },
+    Key {
+        name: "site.store",
+        about: "Where the site's state is kept: sqlite (a file in the home), or postgres://USER@HOST/DATABASE",
+        set: |config, text| {
+            config.store = match text {
+                "sqlite" => None,
+                url => Some(
+                    PostgresAddress::parse(url)
+                        .map_err(|error| format!("another address: {error}; {}", error.hint()))?,
+                ),
+            };
+            Ok(())
+        },
+        show: |config| {
+            let store = config.store.as_ref();
+            store.map_or_else(|| "sqlite".to_owned(), PostgresAddress::to_string)
+        },
+    },
+    Key {
+        name: "site.store-password-file",
+        about: "The file with the password of the store's user, or none",
+        set: |config, text| {
+            config.store_password_file = match text {
+                "none" => None,
+                path if Path::new(path).is_absolute() => Some(path.into()),
+                _ => return Err("an absolute path, or none".to_owned()),
+            };
+            Ok(())
+        },
+        show: |config| {
+            let file = config.store_password_file.as_ref();
+            file.map_or_else(|| "none".to_owned(), |path| path.display().to_string())
+        },
     },
     Key {
         name: "site.network",

@@ -56,6 +56,9 @@ async fn answer(api: &Api, request: Request, next: Next) -> (Response, Option<St
         Err(refusal) => return (refusal.into_response(), None),
     };
     let user = Some(caller.user.clone());
+    if let Err(problem) = api.service.standing() {
+        return (Refusal::from(problem).into_response(), user);
+    }
     if let Err(refusal) = catch_up(api, request.headers()).await {
         return (refusal.into_response(), user);
     }
@@ -117,7 +120,7 @@ async fn catch_up(api: &Api, headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// 64 random bits: unique enough to find a line in a log.
-fn request_id() -> String {
+pub(super) fn request_id() -> String {
     let number = getrandom::u64().expect("the kernel's random source always answers");
     format!("{number:016x}")
 }

@@ -153,6 +153,10 @@ impl Leader {
             return Ok(None);
         }
         self.store.commit(rows).map(Some).map_err(|error| {
+            if error.is_overtaken() {
+                self.shared.overtake(crate::shared::chain(&error));
+                return LeaderError::Closed;
+            }
             tracing::error!(
                 error = %crate::shared::chain(&error),
                 rows = rows.len(),

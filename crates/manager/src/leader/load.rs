@@ -29,6 +29,15 @@ pub(crate) enum TakeOverError {
     Commit(#[from] CommitError),
 }
 
+impl TakeOverError {
+    fn is_overtaken(&self) -> bool {
+        match self {
+            Self::Load(error) => error.is_overtaken(),
+            Self::Commit(error) => error.is_overtaken(),
+        }
+    }
+}
+
 /// Takes over a store at the start.
 pub(crate) fn open(mut store: Box<dyn Store>, uploads: &Uploads) -> Result<Opened, TakeOverError> {
     let taken = take_over(store.as_mut(), uploads)?;
@@ -78,6 +87,10 @@ impl Leader {
             return Ok(());
         }
         let taken = take_over(self.store.as_mut(), &self.uploads).map_err(|error| {
+            if error.is_overtaken() {
+                self.shared.overtake(crate::shared::chain(&error));
+                return LeaderError::Closed;
+            }
             tracing::error!(error = %crate::shared::chain(&error), "cannot take the site over");
             match error {
                 TakeOverError::Load(error) => LeaderError::of_store(&error),

@@ -1,5 +1,5 @@
-//! A manager with a real store and an agent that only pretends: requests, streams, restarts, and
-//! commits that fail.
+//! A manager with a real store and an agent that only pretends: requests, streams, restarts,
+//! commits that fail, and managers that take over from each other.
 
 mod after;
 mod agent;
@@ -10,6 +10,7 @@ mod nodes;
 mod pauses;
 mod processes;
 mod site;
+mod standby;
 mod store;
 mod streams;
 mod work;
