@@ -113,9 +113,15 @@ fn bystander() -> Vec<&'static str> {
 
 fn has_secret(members: &[PathBuf]) -> bool {
     let [member] = members else { return false };
-    let log = entries(&member.join("logs"));
-    let mut sizes = log.iter().filter_map(|path| fs::metadata(path).ok());
-    member.join("work/secret").exists() && sizes.any(|facts| facts.len() > 0)
+    let told = log(member).and_then(|path| fs::read_to_string(path).ok());
+    member.join("work/secret").exists() && told.is_some_and(|told| told.contains(SECRET))
+}
+
+/// The first part of what a member wrote to its standard output.
+fn log(member: &Path) -> Option<PathBuf> {
+    let files = entries(&member.join("logs"));
+    let is_first = |path: &PathBuf| path.to_string_lossy().contains("stdout.0");
+    files.into_iter().find(is_first)
 }
 
 fn places(home: &Path, members: &[PathBuf], plain: PathBuf) -> Value {
@@ -130,13 +136,9 @@ fn places(home: &Path, members: &[PathBuf], plain: PathBuf) -> Value {
         .next()
         .and_then(|port| port.parse().ok())
         .expect("a port");
-    let log = entries(&member.join("logs"));
-    let log = log
-        .iter()
-        .find(|path| path.to_string_lossy().contains("stdout.0"));
     json!({
         "work": member.join("work/secret"),
-        "log": log.expect("a log"),
+        "log": log(member).expect("a log"),
         "record": member.join("record"),
         "guest_socket": guests.first().expect("a guest"),
         "daemon_socket": socket,
