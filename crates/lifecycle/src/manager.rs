@@ -54,6 +54,8 @@ pub use unclaimed::UnclaimedOrder;
 pub use view::View;
 pub use waiting::{Hold, hold};
 
+pub use scheduler::STARVATION_MS;
+
 /// Names a request that waits for its answer; made by the caller, unique while it waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestToken(pub u64);

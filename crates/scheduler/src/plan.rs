@@ -5,7 +5,7 @@ use crate::planted::{Planted, planted};
 use crate::rooms::{Room, by_pool};
 use crate::situation::{Node, Request};
 use domain::{NodeId, SessionId, SlotName};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// A session that can start now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,8 @@ pub(crate) struct Planner<'a> {
     pub(crate) pools: BTreeMap<&'a str, Vec<Room<'a>>>,
     /// Pools that a starving session has closed.
     pub(crate) closed: BTreeMap<&'a str, &'a Request<'a>>,
-    failed: BTreeSet<Shape<'a>>,
+    /// Shapes that failed, and whether one of each has closed its pools.
+    failed: BTreeMap<Shape<'a>, bool>,
 }
 
 impl<'a> Planner<'a> {
@@ -46,7 +47,7 @@ impl<'a> Planner<'a> {
         Self {
             pools: by_pool(nodes),
             closed: BTreeMap::new(),
-            failed: BTreeSet::new(),
+            failed: BTreeMap::new(),
         }
     }
 
@@ -58,7 +59,13 @@ impl<'a> Planner<'a> {
             request.members
         };
         let shape = (&request.slots.0, members, request.required.as_slice());
-        if self.failed.contains(&shape) {
+        let starves = request.waited.0 >= STARVATION_MS;
+        let starves = starves && !planted(Planted::StarvingClosesNothing);
+        if let Some(closes) = self.failed.get_mut(&shape) {
+            // An older one of the same shape may have waited less: for a place, that is.
+            if starves && !std::mem::replace(closes, true) {
+                self.close_for(request);
+            }
             return None;
         }
         let closed = &self.closed;
@@ -74,8 +81,8 @@ impl<'a> Planner<'a> {
                 });
             }
         }
-        self.failed.insert(shape);
-        if request.waited.0 >= STARVATION_MS {
+        self.failed.insert(shape, starves);
+        if starves {
             self.close_for(request);
         }
         None
@@ -116,7 +123,12 @@ fn place<'a>(rooms: &mut [Room<'a>], request: &'a Request<'a>) -> Option<Vec<Nod
     }
     let mut nodes = Vec::new();
     for (index, share) in shares {
-        rooms[index].take(request.slots, share);
+        let counted = if planted(Planted::ShareCountedOnce) {
+            share.min(1)
+        } else {
+            share
+        };
+        rooms[index].take(request.slots, counted);
         let node = rooms[index].node.record.id;
         nodes.extend((0..share).map(|_| node));
     }

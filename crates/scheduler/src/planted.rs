@@ -42,10 +42,50 @@ macro_rules! mistakes {
 }
 
 mistakes! {
-    /// Leader's process: answers go out when the batch is stepped, not when it is committed.
-    AnswerBeforeCommit,
+    /// Agent: whom it obeyed is not taken up by its next process.
+    FenceForgotten,
+    /// Agent: a desired set that a newer one has overtaken is obeyed.
+    OldGenerationObeyed,
+    /// Agent: a guest that does not go is killed once and not again.
+    KillOnce,
+    /// Agent: a guest that may have run and is gone is taken for one that was never started.
+    GoneGuestStartsAgain,
+    /// Agent: ids of purged members are not taken up by its next process.
+    GoneForgotten,
+    /// Manager: what a report does not name is gone, also where its node cannot know of it yet.
+    AbsenceInOldReport,
+    /// Manager: a member's state is taken as its node tells it, also if that leads back.
+    StateGoesBack,
+    /// Manager: an attempt that failed is followed by another one, though its user has stopped it.
+    RetryInSpiteOfStop,
+    /// Manager: a member that stops is counted as if it held nothing of its node any more.
+    StoppingHoldsNothing,
+    /// Manager: members of an attempt that failed are dropped, and their files with them.
+    FormerForgotten,
+    /// Manager: an idempotency key is remembered and not stored.
+    KeyNotStored,
     /// Manager: the time in a state is taken anew at each tick, so that no deadline is ever missed.
     DeadlineStartsAnew,
+    /// Manager: deadlines are counted also while a node that has to act is away.
+    DeadlineWhileAway,
+    /// Manager: who waits for an array is asked before its last element is counted as ended.
+    DependentsAskedTooEarly,
+    /// Manager: a pause between attempts lasts until a time that the clock, set back, reaches late.
+    PauseByClockOnly,
+    /// Scheduler: of several members that one node is given in a pass only one is counted.
+    ShareCountedOnce,
+    /// Scheduler: a session that has waited for too long closes no pool to younger ones.
+    StarvingClosesNothing,
+    /// Leader's process: answers go out when the batch is stepped, not when it is committed.
+    AnswerBeforeCommit,
+    /// Leader's process: what is shown changes when the batch is stepped, not when it is committed.
+    ViewAheadOfCommit,
+    /// Leader's process: a commit of which nobody knows is taken for made.
+    UnknownCommitIsMade,
+    /// Leader's process: a core that is made anew is not told which agents are connected.
+    HellosForgotten,
+
+    // What follows was planted by somebody who did not know how it would be looked for.
     /// Agent: a member that is asked to stop while the engine starts it is taken for one that never
     /// ran, though the engine answers that it runs.
     StoppedWhileStarting,

@@ -59,6 +59,7 @@ impl World {
             Fault::ClockJumps { node: None, by } => {
                 if let Some(manager) = self.managers.leading() {
                     manager.clocks.jump(by);
+                    manager.jumped_at = now;
                 }
             }
             Fault::ClockDrifts { node: None, ppm } => {
@@ -118,6 +119,7 @@ impl World {
         self.managers.slow_until = 0;
         for machine in &mut self.machines {
             machine.suffers = crate::machine::Suffering::default();
+            machine.runs_since = self.now;
         }
     }
 }

@@ -4,19 +4,24 @@
 //! The same seed gives the same run, byte for byte. After every step it is looked at from outside
 //! whether what Insula promises still holds.
 
+mod blame;
 mod clock;
 mod faults;
 mod link;
 mod machine;
 mod manager;
+mod orders;
 mod plan;
 mod random;
+mod rest;
 mod runs;
 mod store;
+mod there;
 mod trace;
 mod users;
 mod violation;
 mod watch;
+mod weather;
 mod world;
 
 pub use plan::NODES;

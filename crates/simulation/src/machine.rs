@@ -65,6 +65,8 @@ pub(crate) struct Machine {
     pub(crate) agent: Option<Agent>,
     /// Counts agent processes: what an earlier one began comes to nothing.
     pub(crate) process: u64,
+    /// Since when its process runs, it was not suspended, and nothing was mended.
+    pub(crate) runs_since: Micros,
     boot: u64,
     disk: Disk,
     pub(crate) guests: BTreeMap<MemberId, Guest>,
@@ -113,6 +115,7 @@ impl Machine {
             suffers: Suffering::default(),
             agent: None,
             process: 0,
+            runs_since: 0,
             boot: 1,
             disk: Disk::default(),
             guests: BTreeMap::new(),
@@ -136,6 +139,11 @@ impl Machine {
 
     /// It can act, and nothing makes it slower or fail.
     pub(crate) fn is_well(&self, truth: Micros) -> bool {
+        self.well_since().is_some_and(|since| since <= truth)
+    }
+
+    /// Since when that is so, or from when on it will be; `None` while it cannot act.
+    pub(crate) fn well_since(&self) -> Option<Micros> {
         let suffers = &self.suffers;
         let ills = [
             suffers.acts_fail_until,
@@ -144,12 +152,14 @@ impl Machine {
             suffers.cut_until,
             suffers.bad_network_until,
         ];
-        self.is_up() && ills.iter().all(|until| *until <= truth)
+        let until = ills.into_iter().fold(self.runs_since, Micros::max);
+        self.is_up().then_some(until)
     }
 
     /// A new agent process begins.
     pub(crate) fn start_agent(&mut self, truth: Micros) -> Vec<Doing> {
         self.process += 1;
+        self.runs_since = truth;
         self.agent = Some(Agent {
             core: NodeCore::new(self.id),
             acts: BTreeMap::new(),
@@ -178,6 +188,10 @@ impl Machine {
         self.boot += 1;
         self.guests.clear();
         self.disk.cut_power(&mut self.random);
+        // That the generation rose is not synced.
+        if let Some(fence) = &mut self.fence {
+            fence.generation = 0;
+        }
     }
 
     /// Tells the core something, and takes its acts up.
@@ -225,6 +239,15 @@ impl Machine {
                 "node {} obeys epoch {} after {}",
                 self.id, obeyed.epoch, known.epoch
             );
+            let violation = Violation::new(message);
+            doings.push(Doing::Broken { violation });
+        }
+        let overtaken = |known: &lifecycle::agent::Obeyed| {
+            known.epoch == obeyed.epoch && obeyed.generation < known.generation
+        };
+        if let Some(known) = known.filter(overtaken) {
+            let (id, newer, older) = (self.id, known.generation, obeyed.generation);
+            let message = format!("node {id} obeys generation {older} after {newer}");
             let violation = Violation::new(message);
             doings.push(Doing::Broken { violation });
         }

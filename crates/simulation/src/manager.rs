@@ -5,8 +5,9 @@
 
 use crate::clock::{Clocks, MILLI, Micros, SECOND};
 use crate::random::Random;
+use crate::there::There;
 use crate::world::{Happening, World};
-use domain::NodeId;
+use domain::{NodeId, Timestamp};
 use lifecycle::manager::{Effects, Event, EventKind, RequestToken, Site, View};
 use lifecycle::planted::{Planted, planted};
 use node_api::{Desired, Hello, Report};
@@ -71,13 +72,16 @@ pub(crate) struct Manager {
     serial: u64,
     /// Connections by node, and how the agents presented themselves.
     pub(crate) connections: BTreeMap<NodeId, u64>,
-    hellos: BTreeMap<NodeId, Hello>,
+    pub(crate) hellos: BTreeMap<NodeId, Hello>,
+    pub(crate) there: BTreeMap<NodeId, There>,
     /// The latest set that each connected node is to be told.
     pub(crate) outbox: BTreeMap<NodeId, Desired>,
     stalled: bool,
     deferred: Vec<Happening>,
     /// Since when it leads without a break.
     pub(crate) leads_since: Micros,
+    /// When its clock was set last.
+    pub(crate) jumped_at: Micros,
 }
 
 /// A batch between its step and its commit.
@@ -86,6 +90,8 @@ struct Commit {
     effects: Effects,
     requests: BTreeMap<RequestToken, usize>,
     greeted: Vec<(NodeId, u64)>,
+    /// When it was made, by the manager's wall clock and in truth.
+    made_at: (Timestamp, Micros),
 }
 
 impl Managers {
@@ -139,10 +145,12 @@ impl World {
             serial: 0,
             connections: BTreeMap::new(),
             hellos: BTreeMap::new(),
+            there: BTreeMap::new(),
             outbox: BTreeMap::new(),
             stalled: false,
             deferred: Vec::new(),
             leads_since: self.now,
+            jumped_at: 0,
         };
         self.managers.all.insert(id, manager);
         self.managers.leader = Some(id);
@@ -311,6 +319,7 @@ impl World {
             effects: Effects::default(),
             requests: BTreeMap::new(),
             greeted: Vec::new(),
+            made_at: (now.wall, self.now),
         };
         let mut events = Vec::new();
         for command in commands {
@@ -326,8 +335,7 @@ impl World {
                     Some(event)
                 }
                 Command::Hello { hello, connection } => {
-                    manager.connections.insert(hello.node, connection);
-                    manager.hellos.insert(hello.node, hello.as_ref().clone());
+                    manager.greet(&hello, connection, self.now);
                     commit.greeted.push((hello.node, connection));
                     Some(EventKind::NodeConnected { hello })
                 }
@@ -339,8 +347,7 @@ impl World {
                 Command::Disconnected { node, connection } => {
                     let current = manager.connections.get(&node) == Some(&connection);
                     if current {
-                        manager.connections.remove(&node);
-                        manager.hellos.remove(&node);
+                        manager.miss(node, self.now);
                     }
                     current.then_some(EventKind::NodeDisconnected { node })
                 }
@@ -350,6 +357,11 @@ impl World {
         }
         let site = manager.site.as_mut().expect("it was made sure of");
         commit.effects = site.step_batch(events);
+        if planted(Planted::ViewAheadOfCommit)
+            && let Some(view) = &mut manager.view
+        {
+            view.apply(&commit.effects);
+        }
         if planted(Planted::AnswerBeforeCommit) {
             self.answer_all(id, &mut commit);
         }
@@ -420,11 +432,12 @@ impl World {
         if self.managers.failing_commits > 0 {
             self.managers.failing_commits -= 1;
             self.trace.line(self.now, format_args!("a commit fails"));
+            self.check_view();
             return false;
         }
         let unknown = self.managers.unknown_commit.take();
         if unknown == Some(false) {
-            return false;
+            return planted(Planted::UnknownCommitIsMade);
         }
         match self.store.commit(epoch, false, &commit.effects.rows) {
             Err(_fenced) => {
@@ -439,7 +452,8 @@ impl World {
             }
             Ok(Ok(())) => {
                 self.check_deleted(&commit.effects.rows);
-                unknown.is_none()
+                self.check_blame(id, &commit.effects.rows, commit.made_at);
+                unknown.is_none() || planted(Planted::UnknownCommitIsMade)
             }
         }
     }
@@ -527,7 +541,9 @@ impl World {
         let manager = self.managers.all.get_mut(&id).expect("the caller has it");
         manager.leads_since = self.now;
         // The agents that are connected have noticed nothing.
-        let hellos = manager.hellos.values().map(|hello| Event {
+        let hellos = manager.hellos.values();
+        let hellos = hellos.filter(|_| !planted(Planted::HellosForgotten));
+        let hellos = hellos.map(|hello| Event {
             now,
             kind: EventKind::NodeConnected {
                 hello: Box::new(hello.clone()),
@@ -541,6 +557,7 @@ impl World {
             effects,
             requests: BTreeMap::new(),
             greeted: Vec::new(),
+            made_at: (now.wall, self.now),
         };
         if is_empty {
             return true;

@@ -4,6 +4,7 @@
 
 use crate::clock::{HOUR, MILLI, MINUTE, Micros, SECOND};
 use crate::random::Random;
+use crate::weather;
 
 /// Nodes of a site.
 pub const NODES: u64 = 20;
@@ -45,6 +46,11 @@ pub(crate) enum Act {
         order: Order,
         /// Which of the user's sessions.
         which: u64,
+    },
+    /// A user orders something of what an earlier act made.
+    ChangeMind {
+        act: u64,
+        order: Order,
     },
     Fault(Fault),
 }
@@ -194,6 +200,7 @@ impl Plan {
                 acts.push((at, Act::Fault(fault)));
             }
         }
+        weather::change(seed, hours, &mut acts);
         let numbered = (0..).zip(acts);
         let mut acts: Vec<Planned> = numbered
             .map(|(number, (at, act))| Planned { number, at, act })
@@ -276,7 +283,7 @@ fn order(random: &mut Random) -> Order {
     }
 }
 
-fn fault(random: &mut Random) -> Fault {
+pub(crate) fn fault(random: &mut Random) -> Fault {
     let node = random.within(0, NODES);
     // Mostly seconds, sometimes minutes, rarely long enough for every deadline.
     let length = match random.within(0, 10) {

@@ -4,8 +4,8 @@
 
 use crate::violation::Violation;
 use domain::{
-    ArrayId, ArrayRecord, Intention, MemberId, NodeId, NodeRecord, SessionId, SessionRecord,
-    SessionState, SiteId, Slots, session::Requeue,
+    ArrayId, ArrayRecord, Cause, Intention, MemberId, MemberState, NodeId, NodeRecord, Outcome,
+    SessionId, SessionRecord, SessionState, SiteId, Slots, session::Requeue,
 };
 use lifecycle::manager::{EventKind, Site};
 use lifecycle::rows::{IdempotencyRow, Loaded, RowChange, SiteRow};
@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct Rows {
     pub(crate) site: SiteRow,
     pub(crate) sessions: BTreeMap<SessionId, SessionRecord>,
-    arrays: BTreeMap<ArrayId, ArrayRecord>,
+    pub(crate) arrays: BTreeMap<ArrayId, ArrayRecord>,
     pub(crate) nodes: BTreeMap<NodeId, NodeRecord>,
     keys: BTreeMap<(String, String), IdempotencyRow>,
     last_event: u64,
@@ -217,6 +217,7 @@ impl Store {
                 )));
             }
         }
+        check_tries(known, next)?;
         let requeued = next.attempt > known.attempt || next.past.len() > known.past.len();
         let requeue = if requeued {
             Requeue::ByPolicy
@@ -383,6 +384,59 @@ impl Store {
     pub(crate) fn living(&self) -> impl Iterator<Item = &SessionRecord> {
         let all = self.rows.sessions.values();
         all.filter(|session| session.state.is_living())
+    }
+}
+
+/// What is tried again is what may be, and no member's life leads back.
+fn check_tries(known: &SessionRecord, next: &SessionRecord) -> Result<(), Violation> {
+    let id = next.id;
+    if known.intention != Intention::Run && next.past.len() > known.past.len() {
+        return Err(Violation::new(format!(
+            "session {id} was to end, and is tried again"
+        )));
+    }
+    let left = next.intention == Intention::Run && next.retry.used < next.retry.limit;
+    if left && known.state.is_living() && is_tried_again(&next.state) {
+        return Err(Violation::new(format!(
+            "session {id} has failed, and had further attempts"
+        )));
+    }
+    for member in next.all_members() {
+        let before = known.all_members().find(|before| before.id == member.id);
+        if before.is_some_and(|before| rank(&member.state) < rank(&before.state)) {
+            let (member, word) = (member.id, member.state.word());
+            return Err(Violation::new(format!("{member} is {word} again")));
+        }
+    }
+    Ok(())
+}
+
+/// It has failed in a way for which another attempt is made.
+fn is_tried_again(state: &SessionState) -> bool {
+    let SessionState::Ended { outcome } = state else {
+        return false;
+    };
+    matches!(
+        outcome,
+        Outcome::Failed {
+            cause: Cause::ExitCode { .. }
+                | Cause::PrepareFailed { .. }
+                | Cause::StartFailed { .. }
+                | Cause::GuestDied
+        }
+    )
+}
+
+/// A member's life leads forward only.
+fn rank(state: &MemberState) -> u8 {
+    match state {
+        MemberState::Assigned => 0,
+        MemberState::Preparing => 1,
+        MemberState::Starting => 2,
+        MemberState::Running { .. } => 3,
+        MemberState::Stopping { .. } => 4,
+        MemberState::Exited { .. } => 5,
+        MemberState::Gone => 6,
     }
 }
 

@@ -3,13 +3,15 @@
 use crate::clock::{MILLI, Micros, SECOND};
 use crate::machine::guests::command_of;
 use crate::manager::Command;
+use crate::orders::{order_of, session_event};
 use crate::plan::{Act, Order, Wish};
 use crate::random::Random;
+use crate::weather::Weather;
 use crate::world::{Happening, World};
 use domain::dependency::{Dependency, DependencyState, DependencyTarget, Need};
 use domain::{
     ArrayId, ArrayRecord, AskedLimits, CommandUser, MemberId, Network, NodeLostPolicy, Owner,
-    PauseOrder, SessionId, SessionKind, SessionSpec, Slots, StdinMode, StopOrder, Timestamp,
+    SessionId, SessionKind, SessionSpec, Slots, StdinMode, Timestamp,
 };
 use lifecycle::manager::{
     Answer, CreateArrayRequest, CreateRequest, EventKind, KEY_RETENTION_MS, NewElement, Refusal,
@@ -25,7 +27,7 @@ const TRIES_LIMIT: u32 = 90;
 /// Ids of what one act makes: so many tries, and so many elements in each.
 const IDS_OF_AN_ACT: u64 = 100_000;
 const IDS_OF_A_TRY: u64 = 1_000;
-const USER: &str = "ada";
+pub(crate) const USER: &str = "ada";
 
 /// What a user asks.
 #[derive(Clone, Debug)]
@@ -58,6 +60,8 @@ struct Request {
     asked: Asked,
     tries: u32,
     is_answered: bool,
+    /// It does not ask before.
+    away_until: Micros,
 }
 
 /// What a creation made, as its user was told.
@@ -155,6 +159,11 @@ fn act_of(session: SessionId) -> u64 {
     session.0 / IDS_OF_AN_ACT - 1
 }
 
+/// The act whose request drew an id, and in which try.
+pub(crate) fn act_and_try(session: SessionId) -> (u64, u64) {
+    (act_of(session), session.0 % IDS_OF_AN_ACT / IDS_OF_A_TRY)
+}
+
 pub(crate) fn set_token(event: &mut EventKind, new: RequestToken) {
     match event {
         EventKind::Create { token, .. }
@@ -169,15 +178,6 @@ pub(crate) fn set_token(event: &mut EventKind, new: RequestToken) {
         | EventKind::Throttle { token, .. }
         | EventKind::EndUnclaimed { token, .. } => *token = new,
         other => unreachable!("no request of these users: {other:?}"),
-    }
-}
-
-fn order_of(grace_ms: u64, signal: i32) -> StopOrder {
-    StopOrder {
-        by: USER.to_owned(),
-        signal,
-        grace_ms,
-        at: Timestamp(0),
     }
 }
 
@@ -197,6 +197,10 @@ impl World {
                 throttle,
             }),
             Act::Order { order, which } => self.order_asked(order, which),
+            Act::ChangeMind { act, order } => self.users.made.get(&act).map(|made| {
+                let session = made.session;
+                Asked::Session { order, session }
+            }),
             Act::Fault(_) => None,
         };
         if let Some(asked) = asked {
@@ -210,6 +214,7 @@ impl World {
             asked,
             tries: 0,
             is_answered: false,
+            away_until: 0,
         });
         self.ask(request);
     }
@@ -259,6 +264,10 @@ impl World {
         let request = &mut self.users.requests[number];
         if request.is_answered || request.tries == TRIES_LIMIT {
             return;
+        }
+        if self.now < request.away_until {
+            let later = request.away_until - self.now;
+            return self.after(later, Happening::Ask { request: number });
         }
         request.tries += 1;
         let (tries, asked) = (request.tries, request.asked.clone());
@@ -405,12 +414,16 @@ impl World {
     }
 
     fn waits_for(&self, wish: &Wish) -> Vec<Dependency> {
-        let picked = wish.after.and_then(|(which, is_success)| {
-            Some((Users::pick(&self.users.sessions, which)?, is_success))
-        });
-        let named = picked.map(|(session, is_success)| Dependency {
-            on: DependencyTarget::Session(session),
-            name: format!("s{session}"),
+        let Some((which, is_success)) = wish.after else {
+            return Vec::new();
+        };
+        let sessions = &self.users.sessions;
+        let session = || Users::pick(sessions, which).map(DependencyTarget::Session);
+        let array = Users::pick(&self.users.arrays, which).map(DependencyTarget::Array);
+        let on = array.filter(|_| which.is_multiple_of(3)).or_else(session);
+        let named = on.map(|on| Dependency {
+            on,
+            name: format!("{on:?}"),
             need: if is_success {
                 Need::Succeeded
             } else {
@@ -440,8 +453,12 @@ impl World {
             (Asked::Array { .. }, _) => {}
         }
         // It may be lost on its way to the user, who asks again then.
-        if !self.users.random.chance(1, 50) {
-            self.users.requests[number].is_answered = true;
+        let (lost, away) = Weather::of(self.plan.seed).answers_lost();
+        let request = &mut self.users.requests[number];
+        if self.users.random.chance(lost, 50) {
+            request.away_until = self.now + away;
+        } else {
+            request.is_answered = true;
             self.users.answered += 1;
         }
     }
@@ -529,57 +546,6 @@ impl World {
                 ));
             }
             _ => {}
-        }
-    }
-}
-
-fn session_event(order: Order, session: SessionId, token: RequestToken) -> EventKind {
-    let by = USER.to_owned();
-    match order {
-        Order::Kill => {
-            let order = order_of(0, 9);
-            EventKind::Stop {
-                token,
-                session,
-                order,
-            }
-        }
-        Order::Remove => {
-            let order = order_of(3_000, 15);
-            EventKind::Remove {
-                token,
-                session,
-                order,
-            }
-        }
-        Order::Pause => {
-            let order = PauseOrder {
-                by,
-                at: Timestamp(0),
-            };
-            EventKind::Pause {
-                token,
-                session,
-                order,
-            }
-        }
-        Order::Resume => EventKind::Resume { token, session, by },
-        Order::Rename => {
-            let name = format!("renamed-{session}").to_lowercase();
-            let name = name.parse().expect("a name");
-            EventKind::Rename {
-                token,
-                session,
-                name,
-            }
-        }
-        _ => {
-            let order = order_of(10_000, 15);
-            EventKind::Stop {
-                token,
-                session,
-                order,
-            }
         }
     }
 }

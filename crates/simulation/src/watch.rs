@@ -5,7 +5,8 @@ use crate::store::add;
 use crate::world::World;
 use domain::{Intention, MemberId, NodeId, SessionId, SessionState, SlotName};
 use lifecycle::manager::{
-    PLACED_DEADLINE_MS, PREPARING_DEADLINE_MS, STARTING_DEADLINE_MS, STOPPING_DEADLINE_MS,
+    PLACED_DEADLINE_MS, PREPARING_DEADLINE_MS, RETRY_PAUSE_LIMIT_MS, STARTING_DEADLINE_MS,
+    STOPPING_DEADLINE_MS,
 };
 use lifecycle::rows::RowChange;
 use node_api::{Desired, Want};
@@ -22,6 +23,13 @@ pub(crate) struct Watch {
     /// For how long a session has been in its state while everyone who must act could.
     counted: BTreeMap<SessionId, (&'static str, Micros)>,
     pub(crate) looks: u64,
+    pub(crate) states: crate::blame::States,
+    /// The latest that the wall clock of a manager has shown.
+    pub(crate) latest: Option<domain::Timestamp>,
+    /// By act: which try of it has made something, when, and after how many restored stores.
+    pub(crate) made: BTreeMap<u64, (u64, domain::Timestamp, u64)>,
+    /// How often in a row a session was seen to wait for nothing.
+    pub(crate) idle: BTreeMap<SessionId, u32>,
 }
 
 impl World {
@@ -137,6 +145,17 @@ impl World {
         for node in 0..self.machines.len() {
             self.check_node(node);
         }
+        self.check_view();
+        let unclaimed = self.unclaimed().first().copied();
+        if let Some(member) = unclaimed.filter(|_| self.store.restores == 0) {
+            self.broken(format!("{member} is unclaimed, and no store was restored"));
+        }
+        self.look_at_waiting();
+        self.look_at_deadlines();
+    }
+
+    /// What is shown is what is committed.
+    pub(crate) fn check_view(&mut self) {
         let view = self
             .managers
             .acting()
@@ -144,18 +163,25 @@ impl World {
         if let Some(view) = view
             && view.site.epoch == self.store.rows.site.epoch
         {
+            let shown = |row: &&domain::SessionRecord| {
+                view.sessions.get(&row.id).map(AsRef::as_ref) == Some(*row)
+            };
+            let other = self.store.living().find(|row| !shown(row));
+            if let Some(session) = other.map(|row| row.id) {
+                return self.broken(format!("session {session} is shown otherwise"));
+            }
             let used = view.used();
             let unclaimed = |node| view.unclaimed.get(&node).is_some_and(|all| !all.is_empty());
             if let Err(violation) = self.store.check_amounts(&used, unclaimed) {
                 self.break_with(violation);
             }
         }
-        self.look_at_deadlines();
     }
 
     /// Every transient state leaves by its deadline, counted while those who must act can.
     fn look_at_deadlines(&mut self) {
         let leads_since = self.managers.acting().map(|manager| manager.leads_since);
+        let jumped_at = self.managers.acting().map(|manager| manager.jumped_at);
         let mut counted = BTreeMap::new();
         let mut late = None;
         for session in self.store.living() {
@@ -174,7 +200,13 @@ impl World {
             let before = self.watch.counted.get(&session.id);
             let before = before.filter(|(state, _)| *state == word);
             let length = before.map_or(0, |(_, length)| length + LOOK);
-            let length = if can_act && leads { length } else { 0 };
+            let pauses = session.state == SessionState::Pending;
+            let jumped = pauses && jumped_at.is_some_and(|at| at + LOOK > self.now);
+            let length = if can_act && leads && !jumped {
+                length
+            } else {
+                0
+            };
             counted.insert(session.id, (word, length));
             if length > limit + SLACK {
                 let seconds = length / SECOND;
@@ -214,33 +246,6 @@ impl World {
             self.run_until(end);
         }
         self.check_empty();
-    }
-
-    /// After a calm, what runs is what is said to run.
-    fn check_agreement(&mut self) {
-        let mut wrong = None;
-        for session in self.store.living() {
-            let runs = |member: &domain::MemberRecord| {
-                let place = usize::try_from(member.node.0 - 1).expect("a node");
-                self.machines[place].guests.contains_key(&member.id)
-            };
-            // One of several that has ended well holds nobody up.
-            let members = session.members.iter();
-            let mut members = members.filter(|member| member.state.occupies());
-            let lives = members.clone().next().is_some() && members.all(runs);
-            let word = session.state.word();
-            let fits = match session.state {
-                SessionState::Running => lives,
-                SessionState::Pending => session.members.is_empty(),
-                _ => false,
-            };
-            if !fits {
-                wrong.get_or_insert(format!("after a calm session {} is {word}", session.id));
-            }
-        }
-        if let Some(message) = wrong {
-            self.broken(message);
-        }
     }
 
     fn check_empty(&mut self) {
@@ -286,6 +291,7 @@ fn limit_of(session: &domain::SessionRecord) -> Option<Micros> {
             };
             STOPPING_DEADLINE_MS + grace
         }
+        SessionState::Pending if session.retry.at.is_some() => RETRY_PAUSE_LIMIT_MS,
         SessionState::Pending | SessionState::Running | SessionState::Ended { .. } => return None,
     };
     Some(ms * 1_000)

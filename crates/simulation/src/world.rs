@@ -17,7 +17,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 /// What each node offers: 8 CPUs and 1 GiB.
-const CPUS: u64 = 8;
+pub(crate) const NODE_CPUS: u64 = 8;
 pub(crate) const MEMORY: u64 = 1 << 30;
 /// Between two looks at everything.
 const LOOK_EVERY: Micros = 10 * SECOND;
@@ -196,7 +196,7 @@ impl World {
     }
 
     pub(crate) fn offers() -> Slots {
-        Slots::of(CPUS * domain::amounts::WHOLE, MEMORY)
+        Slots::of(NODE_CPUS * domain::amounts::WHOLE, MEMORY)
     }
 
     pub(crate) fn after(&mut self, delay: Micros, what: Happening) {
@@ -371,6 +371,7 @@ impl World {
 
     fn node_resumes(&mut self, node: usize) {
         self.machines[node].clocks.resume(self.now);
+        self.machines[node].runs_since = self.now;
         for (place, what) in (0..).zip(self.deferred.remove(&node).unwrap_or_default()) {
             self.after(place, what);
         }

@@ -558,6 +558,9 @@ impl Member {
         let over = deadline.is_some_and(|deadline| now.monotonic >= deadline);
         if over && stop.kill_again_at.is_none_or(|at| now.monotonic >= at) {
             stop.kill_again_at = Some(after(now.monotonic, RETRY_MICROS));
+            if planted(Planted::KillOnce) {
+                stop.kill_again_at = Some(Monotonic(u64::MAX));
+            }
             out.push(AgentEffect::Kill { member: id });
         }
     }

@@ -77,10 +77,11 @@ impl NodeCore {
             self.members.is_empty(),
             "a process recovers once, before anything else"
         );
-        self.obeyed = found.obeyed;
+        self.obeyed = found.obeyed.filter(|_| !planted(Planted::FenceForgotten));
         self.leftovers.extend(found.leftovers);
         self.reserved_slots = found.reserved_slots;
-        for member in found.gone {
+        let is_kept = |_: &MemberId| !planted(Planted::GoneForgotten);
+        for member in found.gone.into_iter().filter(is_kept) {
             self.remember_gone(member);
         }
         let leftover: Vec<MemberId> = self.leftovers.keys().copied().collect();
@@ -116,6 +117,7 @@ fn recovered_member(found: RecoveredMember) -> Member {
         RecoveredGuest::Gone { since: None } if planted(Planted::NoTimeOfStartIsNoStart) => {
             return member;
         }
+        RecoveredGuest::Gone { .. } if planted(Planted::GoneGuestStartsAgain) => return member,
         RecoveredGuest::Alive { since } => (Guest::Alive, Some(since)),
         RecoveredGuest::Gone { since } => (Guest::Gone, since),
     };

@@ -4,6 +4,7 @@ use super::names::stem;
 use super::placement::request_of;
 use super::site::Site;
 use super::{Answer, CreateRequest, Refusal, RequestToken};
+use crate::planted::{Planted, planted};
 use crate::rows::IdempotencyRow;
 use domain::{
     ArrayId, AskedLimits, Capability, Intention, Network, Now, Owner, Retry, SessionId,
@@ -131,7 +132,9 @@ impl Site {
         };
         let place = (row.user.clone(), row.key.clone());
         self.keys.insert(place, row.clone());
-        self.out.keys.push(row);
+        if !planted(Planted::KeyNotStored) {
+            self.out.keys.push(row);
+        }
     }
 
     /// Refuses more sessions than may live.

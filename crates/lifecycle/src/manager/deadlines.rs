@@ -72,7 +72,7 @@ impl Site {
         let living = entry.record.members.iter().filter(|m| m.state.occupies());
         living
             .map(|member| member.node)
-            .all(|node| self.is_connected(node))
+            .all(|node| self.is_connected(node) || planted(Planted::DeadlineWhileAway))
     }
 
     fn missed(&mut self, session: SessionId, limit: Span, now: Now) {

@@ -161,6 +161,10 @@ impl Site {
         self.out.place = true;
         self.out.ended_uploads.extend(upload);
         self.note_session(id, now, "session.ended", message);
+        if planted(Planted::DependentsAskedTooEarly) {
+            self.tell_dependents(id, now);
+            return self.element_ended(id, now);
+        }
         self.element_ended(id, now);
         self.tell_dependents(id, now);
     }

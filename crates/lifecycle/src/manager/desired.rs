@@ -70,6 +70,11 @@ impl Site {
     /// the node does not report, it does not have.
     pub(super) fn is_obeyed_by(&self, report: &Report, since: u64) -> bool {
         let leader = (self.row.incarnation, self.row.epoch);
+        let since = if planted(Planted::AbsenceInOldReport) {
+            0
+        } else {
+            since
+        };
         (report.incarnation, report.epoch) == leader && report.generation >= since
     }
 

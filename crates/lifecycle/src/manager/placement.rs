@@ -6,6 +6,7 @@ use super::restored::{next_attempt, unheard_nodes};
 use super::site::Site;
 use super::view::View;
 use super::waiting::{placed_elements, waits};
+use crate::planted::{Planted, planted};
 use domain::{
     DependencyState, MemberId, MemberPause, MemberRecord, MemberState, NodeId, NodeRecord, Now,
     SessionId, SessionRecord, SessionSpec, Span, Timestamp,
@@ -136,6 +137,10 @@ fn nodes_with_holdings<'a>(
     let mut holdings: BTreeMap<NodeId, Vec<Holding<'a>>> = BTreeMap::new();
     for record in sessions {
         for member in record.members.iter().filter(|m| m.state.occupies()) {
+            let stops = matches!(member.state, MemberState::Stopping { .. });
+            if stops && planted(Planted::StoppingHoldsNothing) {
+                continue;
+            }
             let of_node = holdings.entry(member.node).or_default();
             of_node.push(holding(record));
         }

@@ -206,7 +206,9 @@ impl Site {
     fn take_state(&mut self, reported: &ReportedMember, now: Now) {
         let session = reported.id.session;
         let known = &mut self.member_mut(reported.id).state;
-        if rank(&reported.state) <= rank(known) {
+        let same = reported.state == *known;
+        let back = rank(&reported.state) <= rank(known);
+        if same || back && !planted(Planted::StateGoesBack) {
             return;
         }
         let frees = known.occupies() && !reported.state.occupies();

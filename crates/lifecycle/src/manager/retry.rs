@@ -6,8 +6,8 @@ use super::site::{ATTEMPT_LIMIT, Site};
 use super::{Answer, Refusal, RequestToken};
 use crate::planted::{Planted, planted};
 use domain::{
-    Cause, Intention, MemberState, NodeLostPolicy, Now, Outcome, PastAttempt, SessionId,
-    SessionRecord, Timestamp,
+    Cause, Intention, MemberRecord, MemberState, NodeLostPolicy, Now, Outcome, PastAttempt,
+    SessionId, SessionRecord, Timestamp,
 };
 
 /// Most further attempts that a session may be given for those that fail.
@@ -35,7 +35,8 @@ pub fn retry_pause_ms(used: u32) -> u64 {
 /// Whether another attempt follows one that is over, and why. The members of the old one can no
 /// longer run: each has left a record, or its node has told that it has not got it any more.
 pub(super) fn again(record: &SessionRecord, outcome: &Outcome) -> Option<Again> {
-    if record.intention != Intention::Run || record.members.is_empty() {
+    let is_to_end = record.intention != Intention::Run && !planted(Planted::RetryInSpiteOfStop);
+    if is_to_end || record.members.is_empty() {
         return None;
     }
     let lost = matches!(outcome, Outcome::Lost { .. });
@@ -101,7 +102,8 @@ impl Site {
             domain::session::Requeue::ByPolicy,
         );
         let members = std::mem::take(&mut record.members);
-        record.former.extend(members);
+        let is_kept = |_: &MemberRecord| !planted(Planted::FormerForgotten);
+        record.former.extend(members.into_iter().filter(is_kept));
         record.started_at = None;
         let (name, next) = (record.shown_name(), next);
         let message = match again {
@@ -153,7 +155,8 @@ impl Site {
         let over = |at: Timestamp| {
             let left_ms = at.micros_since(now.wall) / 1_000;
             // Longer than any pause: the clock was set back.
-            at <= now.wall || left_ms > RETRY_PAUSE_LIMIT_MS
+            let is_long = left_ms > RETRY_PAUSE_LIMIT_MS && !planted(Planted::PauseByClockOnly);
+            at <= now.wall || is_long
         };
         let paused = self.waiting.paused.iter();
         let over: Vec<SessionId> = paused

