@@ -23,7 +23,8 @@ pub struct NodeRecord {
     pub status: NodeStatus,
     /// The highest generation of the desired set it was sent.
     pub generation: u64,
-    /// The incarnation of the site in which it last told all that it has; 0 if it never did.
+    /// The incarnation of the site in which it last told all that it has; 0 if it never did, or not
+    /// this leader, where the store was ever restored: what nobody claims is not stored.
     #[serde(default)]
     pub heard_in: u64,
     /// Nothing new is placed there until an operator takes it back; what runs there goes on.

@@ -87,7 +87,7 @@ impl World {
             let there = manager.there.get(node);
             there.is_none_or(|there| there.is_away(turned) || there.since + limit > turned)
         });
-        let early = manager.leads_since + limit > turned;
+        let early = manager.made_at + limit > turned;
         let away = away.next().copied();
         let fine = nodes.iter().all(|node| self.is_fine(manager, *node, since));
         let calm = self.managers.slow_until <= since && manager.leads_since <= since;

@@ -80,6 +80,8 @@ pub(crate) struct Manager {
     deferred: Vec<Happening>,
     /// Since when it leads without a break.
     pub(crate) leads_since: Micros,
+    /// When its core was made; a short suspension does not put its deadlines off.
+    pub(crate) made_at: Micros,
     /// When its clock was set last.
     pub(crate) jumped_at: Micros,
 }
@@ -150,6 +152,7 @@ impl World {
             stalled: false,
             deferred: Vec::new(),
             leads_since: self.now,
+            made_at: self.now,
             jumped_at: 0,
         };
         self.managers.all.insert(id, manager);
@@ -540,6 +543,7 @@ impl World {
         view.apply(&effects);
         let manager = self.managers.all.get_mut(&id).expect("the caller has it");
         manager.leads_since = self.now;
+        manager.made_at = self.now;
         // The agents that are connected have noticed nothing.
         let hellos = manager.hellos.values();
         let hellos = hellos.filter(|_| !planted(Planted::HellosForgotten));

@@ -150,7 +150,6 @@ impl Site {
             return;
         };
         let some_node = *some_node;
-        let epoch = self.row.epoch;
         let mut condemned = None;
         let mut members = Vec::new();
         for index in 0..self.sessions[&session].record.spec.members {
@@ -178,7 +177,8 @@ impl Site {
         }
         let record = self.record_mut(session);
         super::derive::change_state(record, SessionState::Placed, Requeue::No);
-        (record.attempt, record.epoch) = (attempt, epoch);
+        // Its epoch stays: a later attempt of it may have been told of and be forgotten.
+        record.attempt = attempt;
         record.members = members;
         record.retry.at = None;
         if let Some(condemned) = condemned {

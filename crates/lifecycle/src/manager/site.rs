@@ -184,6 +184,11 @@ impl Site {
                 node.status = NodeStatus::Disconnected;
                 site.out.changed_nodes.insert(node.id);
             }
+            // What it told the leader before, and no session had, is not stored.
+            if site.row.restored_epoch > 0 && node.heard_in > 0 {
+                node.heard_in = 0;
+                site.out.changed_nodes.insert(node.id);
+            }
             let id = node.id;
             let mut entry = NodeEntry::new(node);
             entry.unheard = true;

@@ -197,6 +197,25 @@ fn what_an_operator_has_ordered_to_end_ends() {
     assert!(matches!(bench.want(2, main), Some(Want::Stop { .. })));
 }
 
+/// Found by the simulation: what a node told the leader before, and no session had yet, the next
+/// leader does not know.
+#[test]
+fn each_leader_hears_every_node_before_it_begins_again() {
+    let (mut bench, session, copy) = with_waiting(spec());
+    restore(&mut bench, copy, Some(1));
+    let (first, second) = (member(session, 1), member(session, 2));
+    bench.connect(2);
+    bench.report(2, &[(second, exited(second, 0))]);
+    bench.restart();
+    bench.connect(1);
+    bench.report(1, &[(first, exited(first, 1))]);
+    assert_eq!(bench.word(session), "pending", "the second is forgotten");
+    bench.connect(2);
+    bench.report(2, &[(second, exited(second, 0))]);
+    assert!(bench.outcome(session).starts_with("succeeded"));
+    assert_eq!(bench.member(session, 0), second);
+}
+
 #[test]
 fn a_copy_of_a_copy_has_numbers_of_its_own() {
     let (mut bench, session, copy) = with_waiting(spec());
