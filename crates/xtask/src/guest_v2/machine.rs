@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// then stands still with both of them busy, whatever it was running; then it is started again.
 const SILENCE: Duration = Duration::from_secs(150);
 /// How often it is started at most.
-const STARTS: u32 = 2;
+const STARTS: u32 = 4;
 /// What a guest says while it lives.
 const ALIVE: &str = "@alive";
 /// Lines that may wait to be printed.
