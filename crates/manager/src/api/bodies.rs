@@ -61,10 +61,10 @@ fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, Re
         }
     }
     let text = body.trim_ascii_start();
-    if !text.is_empty() && !text.starts_with(b"{") {
+    if !body.is_empty() && !text.starts_with(b"{") {
         return Err(invalid_request("the body is not a JSON object"));
     }
-    let text = if text.is_empty() { b"{}" } else { text };
+    let text = if body.is_empty() { b"{}" } else { text };
     match Json::from_bytes(text) {
         Ok(Json(value)) => Ok(value),
         Err(rejection) => Err(invalid_request(format!(
