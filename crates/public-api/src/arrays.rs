@@ -13,13 +13,18 @@ pub struct CreateArray {
     /// What all elements share. Its `name` is the array's: unique among the names of your living
     /// sessions and arrays. Its `retry` counts for each element by itself; its `after` holds all
     /// of them back.
+    #[serde(deserialize_with = "crate::object::one")]
     pub session: CreateSession,
     /// Indices of elements that differ in nothing else: `1-100`, `1-99:2`, `1-4,9`. Ascending or
     /// not, each at most once; 0 to 4,294,967,295.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub indices: Option<String>,
     /// The elements one by one, 1 to 10,000.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "crate::object::many"
+    )]
     pub elements: Vec<CreateElement>,
     /// Most elements that are placed, run or stop at a time, at least 1; no limit if absent.
     #[schema(minimum = 1, maximum = 10000)]

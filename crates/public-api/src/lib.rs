@@ -12,6 +12,7 @@ pub mod fuzzing;
 pub mod images;
 pub mod log_frames;
 pub mod nodes;
+mod object;
 pub mod pauses;
 mod pressure;
 pub mod problem;

@@ -50,7 +50,11 @@ pub struct DrainNode {
     #[serde(default)]
     pub reason: String,
     /// How the sessions that live there are ended; absent if they are to go on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::object::optional"
+    )]
     pub stop: Option<StopSession>,
 }
 

@@ -67,7 +67,11 @@ pub struct ExecOrder {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// It gets a terminal of this size, and with it input.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::object::optional"
+    )]
     pub terminal: Option<TerminalView>,
     /// It has input; without, that is at its end at once.
     #[serde(default)]
@@ -88,7 +92,11 @@ pub struct AttachOrder {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr: Option<u64>,
     /// The size of the client's terminal, which the command's takes on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::object::optional"
+    )]
     pub terminal: Option<TerminalView>,
     /// No output is dropped that this client has not had: the command waits instead.
     #[serde(default)]

@@ -64,7 +64,11 @@ pub struct CreateSession {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkView>,
     /// Paths of the node shown inside.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "crate::object::many"
+    )]
     pub mounts: Vec<MountView>,
     /// The id of an upload whose files are put into `/work`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,7 +80,11 @@ pub struct CreateSession {
     #[serde(default)]
     pub stdin: bool,
     /// The command gets a terminal of this size: its input and both outputs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::object::optional"
+    )]
     pub terminal: Option<TerminalView>,
     /// A lossless follower of the output will come.
     #[serde(default)]
@@ -92,7 +100,11 @@ pub struct CreateSession {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub retry: u32,
     /// Sessions and arrays that have to end before it is placed; at most 100.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "crate::object::many"
+    )]
     pub after: Vec<AfterOrder>,
 }
 
