@@ -17,6 +17,7 @@ use std::io;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// The site takes a client that is silent for a minute for gone.
@@ -65,6 +66,8 @@ pub(crate) struct Relay {
     /// So many interrupts are for us, too.
     impatience: usize,
     input: Option<mpsc::Receiver<Bytes>>,
+    /// A piece of it that is to be sent next.
+    held: Option<Bytes>,
     stdout: Sink,
     stderr: Sink,
     broken: [Option<oneshot::Receiver<io::Error>>; 2],
@@ -87,6 +90,7 @@ impl Relay {
             leave_unread: false,
             impatience: INTERRUPTS,
             input: with_input.then(read_on_a_thread),
+            held: None,
             stdout,
             stderr,
             broken: [Some(stdout_broken), Some(stderr_broken)],
@@ -146,6 +150,7 @@ impl Relay {
             leave_unread: self.leave_unread,
             impatience: self.impatience,
             input: &mut self.input,
+            held: &mut self.held,
             broken: &mut self.broken,
             resized: &mut self.resized,
             interrupt: &mut self.interrupt,
@@ -238,6 +243,7 @@ struct Send<'a> {
     leave_unread: bool,
     impatience: usize,
     input: &'a mut Option<mpsc::Receiver<Bytes>>,
+    held: &'a mut Option<Bytes>,
     broken: &'a mut [Option<oneshot::Receiver<io::Error>>; 2],
     resized: &'a mut Signal,
     interrupt: &'a mut Option<Signal>,
@@ -287,7 +293,7 @@ impl Send<'_> {
             // connection.
             let takes_input = !self.way.is_cut || self.keys == Keys::RawWithDetach;
             tokio::select! {
-                piece = next_piece(self.input, &mut self.window, self.sent), if takes_input => match piece {
+                piece = next_piece(self.input, self.held, &mut self.window, self.sent), if takes_input => match piece {
                     Some(piece) => {
                         let (piece, left) = match self.keys {
                             Keys::RawWithDetach => self.detach.pass(&piece),
@@ -350,6 +356,7 @@ async fn interrupted(interrupt: &mut Option<Signal>) {
 /// is none, or where the process takes no more. Cancellation safe.
 async fn next_piece(
     input: &mut Option<mpsc::Receiver<Bytes>>,
+    held: &mut Option<Bytes>,
     window: &mut watch::Receiver<Window>,
     sent: u64,
 ) -> Option<Bytes> {
@@ -362,7 +369,12 @@ async fn next_piece(
     if window.wait_for(has_room).await.is_err() {
         return never(pending().await);
     }
-    input.recv().await
+    if held.is_none() {
+        *held = Some(input.recv().await?);
+    }
+    // A site that has gone is noticed first: what is sent to it is accepted by the kernel and lost.
+    yield_now().await;
+    held.take()
 }
 
 fn never<T>(never: Infallible) -> T {

@@ -62,6 +62,7 @@ fn unread_relay(input: mpsc::Receiver<Bytes>) -> (Relay, PipeReader) {
         leave_unread: false,
         impatience: super::INTERRUPTS,
         input: Some(input),
+        held: None,
         stdout,
         stderr,
         broken: [Some(stdout_broken), Some(stderr_broken)],
@@ -106,4 +107,23 @@ async fn what_was_written_before_the_end_is_shown_however_slow_its_reader_is() {
         "{relayed:?}"
     );
     assert_eq!(read.join().expect("it reads"), PIECES * PIECE);
+}
+
+#[tokio::test]
+async fn what_is_typed_when_the_site_has_gone_is_kept_for_the_next_connection() {
+    let (reader, writer) = gone_site(Vec::new()).await;
+    let (sender, input) = mpsc::channel(1);
+    let (mut relay, _reader) = unread_relay(input);
+    relay.keys = Keys::Raw;
+    let printer = Printer::new(ColorChoice::Never, true, false);
+    sender
+        .try_send(Bytes::from_static(b"ls\n"))
+        .expect("it has room");
+    let relayed = relay.carry(&printer, (reader, writer)).await;
+    assert!(matches!(relayed, Ok(Relayed::Closed)), "{relayed:?}");
+    let kept = relay
+        .held
+        .take()
+        .or_else(|| relay.input.as_mut()?.try_recv().ok());
+    assert_eq!(kept.as_deref(), Some(&b"ls\n"[..]));
 }
