@@ -86,6 +86,11 @@ const NEEDS: &[Need] = &[
         package: "postgresql",
         is_there: has_postgresql,
     },
+    // What sees what the store asks of the disk.
+    Need {
+        package: "strace",
+        is_there: || is_installed("strace"),
+    },
     Need {
         package: "procps",
         is_there: || Path::new("/usr/bin/top").exists(),

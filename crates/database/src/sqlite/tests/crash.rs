@@ -13,7 +13,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-const DIRECTORY: &str = "INSULA_TEST_STORE";
+pub(super) const DIRECTORY: &str = "INSULA_TEST_STORE";
 const ROUNDS: u64 = 12;
 const BATCH: u32 = 20;
 
@@ -22,7 +22,7 @@ const BATCH: u32 = 20;
     clippy::disallowed_methods,
     reason = "a child of the test is told where to work"
 )]
-fn directory_of_child() -> Option<PathBuf> {
+pub(super) fn directory_of_child() -> Option<PathBuf> {
     std::env::var(DIRECTORY).ok().map(PathBuf::from)
 }
 
@@ -38,22 +38,18 @@ impl Drop for Running {
 }
 
 /// This test executable again, running only the test `name`, which is its role.
-fn again(name: &str, directory: &Path) -> Command {
+pub(super) fn again(name: &str, directory: &Path) -> Command {
     let executable = std::env::current_exe().expect("a path");
     let mut command = process::command(executable);
     command
-        .args([
-            "--exact",
-            &format!("sqlite::tests::crash::{name}"),
-            "--nocapture",
-        ])
+        .args(["--exact", &format!("sqlite::tests::{name}"), "--nocapture"])
         .env(DIRECTORY, directory)
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     command
 }
 
-fn integrity(store: &SqliteStore) -> String {
+pub(super) fn integrity(store: &SqliteStore) -> String {
     store
         .connection
         .query_row("PRAGMA integrity_check", [], |row| row.get(0))
@@ -96,7 +92,7 @@ fn a_kill_at_any_moment_loses_no_acknowledged_commit_and_tears_none() {
     let mut before = 0;
     for round in 0..ROUNDS {
         let mut child = Running(
-            again("role_commit_for_ever", directory.path())
+            again("crash::role_commit_for_ever", directory.path())
                 .spawn()
                 .expect("spawned"),
         );
@@ -159,7 +155,7 @@ fn after_an_unknown_result_nothing_is_committed_before_a_load() {
     }
     let directory = tempfile::tempdir().expect("a directory");
     drop(open(directory.path()));
-    let itself = again("role_commit_at_a_file_limit", directory.path());
+    let itself = again("crash::role_commit_at_a_file_limit", directory.path());
     // 512-byte blocks: no file grows beyond 400 KiB, and trying is an error, not a signal.
     let mut limited = process::command("/bin/sh");
     limited.args(["-c", "trap '' XFSZ; ulimit -f 800; exec \"$@\"", "sh"]);
