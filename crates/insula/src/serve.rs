@@ -33,7 +33,7 @@ use std::time::Duration;
 use store::Opened;
 use tasks::TaskRunner;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 /// Bytes of the site's generated key.
@@ -142,6 +142,8 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         tcp,
         address,
     };
+    // From here on one that comes is not lost, whatever is being done.
+    let mut signals = Signals::listen()?;
     let mut lost = None;
     let store = match store::open(settings, front.address.clone()).await? {
         Opened::Leads(store) => store,
@@ -151,8 +153,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
             lost = Some(front.listen(&tasks)?);
             tokio::select! {
                 store = store::stand_by(waiting, &front.door) => store?,
-                ended = signalled() => {
-                    ended?;
+                () = signals.received() => {
                     tracing::info!("the manager that stood by goes down");
                     front.close();
                     tasks.close().await;
@@ -171,7 +172,9 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     };
     tracing::info!(home = %settings.home.display(), "the site is up");
     let mode = tokio::select! {
-        mode = wait_for_the_end(&daemon.manager) => mode?,
+        mode = daemon.manager.shutdown_ordered() => mode,
+        // It leaves the sessions running.
+        () = signals.received() => ShutdownMode::Leave,
         _overtaken = daemon.manager.overtaken() => ShutdownMode::Leave,
         () = lost.notified() => ShutdownMode::Leave,
     };
@@ -338,24 +341,27 @@ fn sandbox(settings: &Settings) -> anyhow::Result<Sandbox> {
     Ok(Sandbox::with_egress(sandbox, egress))
 }
 
-/// Completes when the daemon shall end: by an order through the API, or by a signal, which leaves
-/// the sessions running.
-async fn wait_for_the_end(manager: &Manager) -> anyhow::Result<ShutdownMode> {
-    tokio::select! {
-        mode = manager.shutdown_ordered() => Ok(mode),
-        ended = signalled() => ended.map(|()| ShutdownMode::Leave),
-    }
+/// The signals that tell a daemon to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-/// Completes when a signal tells to end.
-async fn signalled() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
+        })
     }
-    Ok(())
+
+    /// Completes when one has come since they are listened to.
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// Binds the socket anew: the lock is held, so an old one belongs to a daemon that is gone.

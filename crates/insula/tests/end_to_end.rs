@@ -50,6 +50,8 @@ mod limits;
 mod many;
 #[path = "end_to_end/nearly_full.rs"]
 mod nearly_full;
+#[path = "end_to_end/nodes.rs"]
+mod nodes;
 #[path = "end_to_end/outcomes.rs"]
 mod outcomes;
 #[path = "end_to_end/own_disk.rs"]
@@ -58,6 +60,8 @@ mod own_disk;
 mod pauses;
 #[path = "end_to_end/person.rs"]
 mod person;
+#[path = "end_to_end/standby.rs"]
+mod standby;
 #[path = "end_to_end/streams.rs"]
 mod streams;
 #[path = "end_to_end/terminal.rs"]

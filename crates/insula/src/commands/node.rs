@@ -32,20 +32,34 @@ pub(crate) struct NodeArguments {
 #[derive(Debug, Subcommand)]
 enum Act {
     /// List them
+    #[command(
+        after_help = "Examples:\n  insula node ls\n  insula node ls --json | jq -r '.nodes[].name'"
+    )]
     Ls,
     /// Show one: what it offers, what it can do, and what lives there
+    #[command(after_help = "Examples:\n  insula node show gpu3\n  insula node show gpu3 --json")]
     Show {
         /// Name or id
         #[arg(value_name = "NODE")]
         node: String,
     },
     /// Give it nothing new; what runs there goes on
+    #[command(
+        after_help = "Examples:\n  insula node drain gpu3 --reason 'a new disk'\n  \
+        insula node drain gpu3 --stop --grace 1m"
+    )]
     Drain {
         /// Name or id
         #[arg(value_name = "NODE")]
         node: String,
         /// Why; those whose sessions wait are told
-        #[arg(short, long, value_name = "TEXT", default_value = "")]
+        #[arg(
+            short,
+            long,
+            value_name = "TEXT",
+            default_value = "",
+            hide_default_value = true
+        )]
         reason: String,
         /// Also end the sessions that live there
         #[arg(long)]
@@ -56,6 +70,7 @@ enum Act {
         grace: Option<String>,
     },
     /// Give it new sessions again
+    #[command(after_help = "Example:\n  insula node undrain gpu3")]
     Undrain {
         /// Name or id
         #[arg(value_name = "NODE")]
@@ -64,6 +79,7 @@ enum Act {
     /// Take it out of the site
     ///
     /// Refused while its agent is connected, or while something may live there.
+    #[command(after_help = "Examples:\n  insula node rm gpu3\n  insula node rm gpu3 --lost")]
     Rm {
         /// Name or id
         #[arg(value_name = "NODE")]

@@ -69,8 +69,11 @@ impl Site {
             return self.refuse_node(token, Refusal::NoSuchNode { node });
         };
         let known = entry.record.drain.as_ref();
+        let said = known.filter(|_| order.reason.is_empty());
         let order = DrainOrder {
             at: known.map_or(order.at, |known| known.at),
+            // Who orders it again, to have sessions end as well, need not say why again.
+            reason: said.map_or(order.reason, |known| known.reason.clone()),
             ..order
         };
         if known != Some(&order) {

@@ -163,8 +163,7 @@ fn sentence(reason: &Reason) -> String {
 }
 
 fn drained(order: &DrainOrder) -> String {
-    let (by, since) = (&order.by, time_text(order.at));
-    let mut text = format!("it is drained by {by} since {since}");
+    let mut text = format!("it is drained by {}", order.by);
     if !order.reason.is_empty() {
         text.push_str(&format!(": {}", shortened(&order.reason)));
     }
