@@ -90,6 +90,35 @@ fn a_starving_session_that_could_start_nowhere_blocks_nobody() {
     assert_eq!(plan(&nodes, &requests).len(), 1);
 }
 
+/// An older one may have waited for a place for less long: what it waited for ended late. Found by the
+/// simulation.
+#[test]
+fn a_starving_session_closes_the_pool_also_behind_one_that_asks_for_the_same_and_does_not_starve() {
+    let records = [node(1, 4, 1_000)];
+    let (held, large, small) = (
+        Slots::of(20_000, 10 * MIB),
+        Slots::of(30_000, 10 * MIB),
+        Slots::of(10_000, 10 * MIB),
+    );
+    let mut nodes = empty(&records);
+    nodes[0].holdings.push(Holding {
+        session: SessionId(9),
+        name: "busy",
+        index: None,
+        slots: &held,
+    });
+    for (waited, starts) in [(STARVATION_MS - 1, vec![3]), (STARVATION_MS, vec![])] {
+        let requests = [
+            request(1, &large, 1, 0),
+            request(2, &large, 1, waited),
+            request(3, &small, 1, 0),
+        ];
+        let placed = plan(&nodes, &requests).into_iter();
+        let placed: Vec<u64> = placed.map(|one| one.session.0).collect();
+        assert_eq!(placed, starts, "the second has waited {waited} ms");
+    }
+}
+
 #[test]
 fn reasons_name_amounts_and_holders() {
     let mut records = vec![node(1, 4, 100), node(2, 8, 100), node(3, 8, 100)];
