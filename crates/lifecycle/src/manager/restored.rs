@@ -13,8 +13,8 @@ use super::waiting::waits;
 use crate::rows::SiteRow;
 use domain::session::Requeue;
 use domain::{
-    AttemptNumber, Intention, MemberId, MemberPause, MemberRecord, MemberState, NodeId, NodeRecord,
-    Now, SessionId, SessionRecord, SessionState,
+    AttemptNumber, Dependency, DependencyState, Intention, MemberId, MemberPause, MemberRecord,
+    MemberState, NodeId, NodeRecord, Now, SessionId, SessionRecord, SessionState,
 };
 use std::collections::BTreeMap;
 
@@ -181,6 +181,11 @@ impl Site {
         record.attempt = attempt;
         record.members = members;
         record.retry.at = None;
+        // It was begun, so what it waited for had come; a further attempt does not wait again.
+        let waiting = |other: &&mut Dependency| other.state == DependencyState::Waiting;
+        for dependency in record.after.iter_mut().filter(waiting) {
+            dependency.state = DependencyState::Met { at: now.wall };
+        }
         if let Some(condemned) = condemned {
             record.intention = Intention::Stop {
                 order: condemned.order,

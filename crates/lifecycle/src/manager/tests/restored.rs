@@ -2,10 +2,13 @@
 
 use super::bench::{Bench, exited, order, owner, running, spec};
 use crate::manager::{
-    ATTEMPTS_OF_AN_INCARNATION, EventKind, Hold, RequestToken, UnclaimedOrder, hold,
+    ATTEMPTS_OF_AN_INCARNATION, CreateRequest, EventKind, Hold, RequestToken, UnclaimedOrder, hold,
 };
 use crate::rows::Loaded;
-use domain::{Intention, MemberId, MemberPause, NodeId, SessionId, SessionSpec};
+use domain::{
+    Dependency, DependencyState, DependencyTarget, Intention, MemberId, MemberPause, Need, NodeId,
+    SessionId, SessionSpec,
+};
 use node_api::{MemberSpec, Report, ReportedMember, Want};
 
 /// Two nodes, of which the first is full, and a session that waits; the store as it is then.
@@ -214,6 +217,38 @@ fn each_leader_hears_every_node_before_it_begins_again() {
     bench.report(2, &[(second, exited(second, 0))]);
     assert!(bench.outcome(session).starts_with("succeeded"));
     assert_eq!(bench.member(session, 0), second);
+}
+
+/// Found by the simulation: what was begun in the lost future, and failed, waited for ever for what had
+/// ended while it ran.
+#[test]
+fn what_was_begun_had_what_it_waited_for() {
+    let (mut bench, first, _) = with_waiting(spec());
+    let second = CreateRequest {
+        retry: 1,
+        after: vec![Dependency {
+            on: DependencyTarget::Session(first),
+            name: "first".to_owned(),
+            need: Need::Succeeded,
+            state: DependencyState::Waiting,
+        }],
+        ..bench.request(spec())
+    };
+    let id = second.id;
+    bench.create_request(second);
+    let copy = bench.copy();
+    restore(&mut bench, copy, Some(1));
+    let lives = member(id, 1);
+    bench.connect(2);
+    bench.report(2, &[(lives, running())]);
+    assert_eq!(bench.word(id), "running");
+    bench.connect(1);
+    bench.report(1, &[(member(first, 1), exited(member(first, 1), 0))]);
+    assert!(bench.outcome(first).starts_with("succeeded"));
+    bench.report(2, &[(lives, exited(lives, 1))]);
+    assert_eq!(bench.word(id), "pending");
+    bench.pass(60_000);
+    assert_eq!(bench.word(id), "placed");
 }
 
 #[test]
