@@ -119,6 +119,14 @@ mistakes! {
     ShapeWithoutMembers,
     /// Scheduler: a session that waits too long closes also pools whose absent nodes it would need.
     AbsentNodesClosePools,
+    /// Scheduler: that a node is drained is told where somebody asks why, and not looked at when
+    /// sessions are placed.
+    DrainIsOnlyTold,
+    /// Manager: a drained node that connects again is made anew from what its agent says, and is
+    /// drained no longer.
+    DrainEndsWithConnection,
+    /// Manager: a node is removed, and what it had is left as it was.
+    RemovalKeepsMembers,
 }
 
 /// Whether a mistake is made here and now.

@@ -1,5 +1,6 @@
 //! What is free while a plan is made.
 
+use crate::planted::{Planted, planted};
 use crate::situation::{Node, Request};
 use domain::{Capability, NodeStatus, SlotName, Slots};
 use std::collections::BTreeMap;
@@ -54,7 +55,7 @@ impl<'a> Room<'a> {
     /// requires.
     pub(crate) fn is_usable(&self, request: &Request<'_>) -> bool {
         self.node.record.status == NodeStatus::Connected
-            && self.node.record.drain.is_none()
+            && (self.node.record.drain.is_none() || planted(Planted::DrainIsOnlyTold))
             && request.required.iter().all(|row| has(self.node, row))
     }
 }

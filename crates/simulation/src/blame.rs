@@ -41,8 +41,10 @@ impl World {
             let RowChange::PutSession { session } = row else {
                 continue;
             };
-            self.check_key(session, begun);
             let before = self.watch.states.0.get(&session.id).copied();
+            if before.is_none() {
+                self.check_key(session, begun);
+            }
             let word = session.state.word();
             if before.is_none_or(|(state, _)| state != word) {
                 let entered = (word, self.now);
@@ -166,6 +168,25 @@ impl World {
         is_there && machine.well_since().is_some_and(|well| well <= since)
     }
 
+    /// The nodes of which that is so.
+    pub(crate) fn fine_nodes(&self, manager: &Manager, since: Micros) -> Vec<NodeId> {
+        let ids = self.machines.iter().map(|machine| machine.id);
+        ids.filter(|node| self.is_fine(manager, *node, since))
+            .collect()
+    }
+
+    /// The node gets new sessions, as far as operators say.
+    pub(crate) fn is_open(&self, node: NodeId) -> bool {
+        let row = self.store.rows.nodes.get(&node);
+        row.is_some_and(|row| row.is_present() && row.drain.is_none())
+    }
+
+    /// No store was restored, or all nodes of the site are among `there`.
+    pub(crate) fn has_heard_all(&self, there: &[NodeId]) -> bool {
+        let mut nodes = self.store.rows.nodes.values();
+        self.store.restores == 0 || nodes.all(|row| !row.is_present() || there.contains(&row.id))
+    }
+
     /// One that has waited for too long is not overtaken by a younger one, where it could start.
     fn check_overtaking(&mut self, id: ManagerId, younger: &SessionRecord, now: Timestamp) {
         let Some(manager) = self.managers.all.get(&id) else {
@@ -175,14 +196,12 @@ impl World {
         if manager.leads_since > ready {
             return;
         }
-        let nodes = (1..).zip(&self.machines).map(|(number, _)| NodeId(number));
-        let nodes = nodes
-            .filter(|node| self.is_fine(manager, *node, ready))
-            .count();
+        let ready = self.fine_nodes(manager, ready);
         // What waits in a restored store waits until every node was heard of.
-        if self.store.restores > 0 && nodes < self.machines.len() {
+        if !self.has_heard_all(&ready) {
             return;
         }
+        let nodes = ready.into_iter().filter(|node| self.is_open(*node)).count();
         let order = |session: &SessionRecord| (session.created_at, session.id);
         let living = self.store.living();
         let older = living.filter(|session| {

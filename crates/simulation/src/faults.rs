@@ -18,6 +18,13 @@ impl World {
                 );
                 self.fail(fault);
             }
+            Act::Operate(operation) => {
+                self.trace.line(
+                    self.now,
+                    format_args!("operator {}: {operation:?}", planned.number),
+                );
+                self.operate(&operation);
+            }
             act => self.user_acts(planned.number, act),
         }
     }
@@ -121,5 +128,6 @@ impl World {
             machine.suffers = crate::machine::Suffering::default();
             machine.runs_since = self.now;
         }
+        self.put_nodes_right();
     }
 }

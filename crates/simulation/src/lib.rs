@@ -10,6 +10,7 @@ mod faults;
 mod link;
 mod machine;
 mod manager;
+mod operators;
 mod orders;
 mod plan;
 mod random;

@@ -61,6 +61,10 @@ pub(crate) struct Machine {
     pub(crate) clocks: Clocks,
     pub(crate) random: Random,
     pub(crate) has_power: bool,
+    /// Its operator has switched it off.
+    pub(crate) is_off: bool,
+    /// It is gone for ever.
+    pub(crate) is_destroyed: bool,
     pub(crate) suffers: Suffering,
     pub(crate) agent: Option<Agent>,
     /// Counts agent processes: what an earlier one began comes to nothing.
@@ -112,6 +116,8 @@ impl Machine {
             clocks: Clocks::new(ahead, reading, 0),
             random,
             has_power: true,
+            is_off: false,
+            is_destroyed: false,
             suffers: Suffering::default(),
             agent: None,
             process: 0,
@@ -192,6 +198,12 @@ impl Machine {
         if let Some(fence) = &mut self.fence {
             fence.generation = 0;
         }
+    }
+
+    /// It burns, with all that is on it.
+    pub(crate) fn destroy(&mut self) {
+        self.is_destroyed = true;
+        self.disk = Disk::default();
     }
 
     /// Tells the core something, and takes its acts up.

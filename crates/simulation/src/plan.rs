@@ -14,6 +14,8 @@ const LIVES_AN_HOUR: u64 = 240;
 const FAULTS_AN_HOUR: u64 = 30;
 /// Acts of users upon sessions in each hour.
 const ORDERS_AN_HOUR: u64 = 80;
+/// What operators do with machines in each hour.
+const OPERATIONS_AN_HOUR: u64 = 8;
 /// Most elements of an array here.
 const ELEMENTS_LIMIT: u64 = 12;
 
@@ -53,6 +55,26 @@ pub(crate) enum Act {
         order: Order,
     },
     Fault(Fault),
+    Operate(Operation),
+}
+
+/// What an operator does with a machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Operation {
+    /// Which one, by its place among all that there are.
+    pub(crate) which: u64,
+    pub(crate) what: Operating,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Operating {
+    /// It is drained for a while.
+    Drain { stops: bool, length: Micros },
+    /// It is drained, switched off and removed; and switched on again.
+    Retire { away: Micros },
+    /// It is destroyed with all that it had, and another one takes its place; its operator says so
+    /// only later.
+    Replace { unsaid: Micros },
 }
 
 /// What a user asks for.
@@ -201,6 +223,14 @@ impl Plan {
             }
         }
         weather::change(seed, hours, &mut acts);
+        // Drawn apart, and last, so that everything else is as it was without them.
+        let mut operators = Random::split(seed, "operators", 0);
+        for hour in 0..hours {
+            for _ in 0..OPERATIONS_AN_HOUR {
+                let at = hour * HOUR + operators.within(SECOND, HOUR - SECOND);
+                acts.push((at, Act::Operate(operation(&mut operators))));
+            }
+        }
         let numbered = (0..).zip(acts);
         let mut acts: Vec<Planned> = numbered
             .map(|(number, (at, act))| Planned { number, at, act })
@@ -331,6 +361,23 @@ pub(crate) fn fault(random: &mut Random) -> Fault {
         37 => Fault::DiskFull { node, length },
         _ => Fault::SlowEngine { node, length },
     }
+}
+
+fn operation(random: &mut Random) -> Operation {
+    let which = random.next();
+    let what = match random.within(0, 8) {
+        0..4 => Operating::Drain {
+            stops: random.chance(1, 3),
+            length: random.delay(SECOND, 40 * MINUTE),
+        },
+        4..6 => Operating::Retire {
+            away: random.delay(MINUTE, 30 * MINUTE),
+        },
+        _ => Operating::Replace {
+            unsaid: random.delay(SECOND, 20 * MINUTE),
+        },
+    };
+    Operation { which, what }
 }
 
 /// Seconds to a year, in either direction.

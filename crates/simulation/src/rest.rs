@@ -47,12 +47,11 @@ impl World {
             .leads_since
             .max(manager.jumped_at)
             .max(self.managers.slow_until);
-        let ids = self.machines.iter().map(|machine| machine.id);
-        let ready: Vec<NodeId> = ids
-            .filter(|node| self.is_fine(manager, *node, since))
-            .collect();
+        let ready = self.fine_nodes(manager, since);
         // What waits in a restored store waits until every node was heard of.
-        let heard = self.store.restores == 0 || ready.len() == self.machines.len();
+        let heard = self.has_heard_all(&ready);
+        let ready = ready.into_iter().filter(|node| self.is_open(*node));
+        let ready: Vec<NodeId> = ready.collect();
         let now = manager.clocks.now(self.now).wall;
         (settled <= since && heard).then_some((ready, now))
     }
@@ -164,8 +163,9 @@ impl World {
             return waits
                 .any(|other| other.state == DependencyState::Waiting && self.lives(other.on));
         }
+        // That a pause between attempts is over in time is looked at all along.
         if session.retry.at.is_some() {
-            return false;
+            return true;
         }
         let throttled = session
             .array
@@ -187,7 +187,8 @@ impl World {
         if others.any(|other| self.waits_for_place(other) && order(other) < order(session)) {
             return false;
         }
-        let all: Vec<NodeId> = self.machines.iter().map(|machine| machine.id).collect();
+        let all = self.machines.iter().map(|machine| machine.id);
+        let all: Vec<NodeId> = all.filter(|node| self.is_open(*node)).collect();
         self.has_room(session, &all)
     }
 }

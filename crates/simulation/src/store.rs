@@ -42,6 +42,10 @@ pub(crate) struct Store {
     pub(crate) asked_to_remove: BTreeSet<SessionId>,
     /// Members that an operator ordered to end because no session claims them.
     pub(crate) condemned: BTreeSet<MemberId>,
+    /// Nodes that some operator asked to be taken back, ever.
+    pub(crate) undrained: BTreeSet<NodeId>,
+    /// Members that were placed on a node that was removed later: what is left of them is nobody's.
+    pub(crate) left_behind: BTreeSet<MemberId>,
     pub(crate) lives: u64,
     pub(crate) restores: u64,
     /// As its mark tells: it is a copy, and the highest incarnation that there was, until a leader has
@@ -80,6 +84,8 @@ impl Store {
             ever: BTreeSet::new(),
             asked_to_remove: BTreeSet::new(),
             condemned: BTreeSet::new(),
+            undrained: BTreeSet::new(),
+            left_behind: BTreeSet::new(),
             lives: 0,
             restores: 0,
             restored: None,
@@ -120,6 +126,9 @@ impl Store {
                 return Ok(Err(violation));
             }
         }
+        if let Err(violation) = self.check_removals(changes) {
+            return Ok(Err(violation));
+        }
         let waits = |session: &SessionRecord| session.state == SessionState::Pending;
         if self.copy_soon && self.living().any(waits) {
             self.copies.push(self.rows.clone());
@@ -142,6 +151,10 @@ impl Store {
             RowChange::DeleteSession { session } => self.delete(*session)?,
             RowChange::PutNode { node } => {
                 self.check_node(node)?;
+                if !node.is_present() {
+                    let there = self.placed.iter().filter(|(_, place)| *place == node.id);
+                    self.left_behind.extend(there.map(|(member, _)| *member));
+                }
                 self.rows.nodes.insert(node.id, node.as_ref().clone());
             }
             RowChange::DeleteNode { node } => {
@@ -178,6 +191,15 @@ impl Store {
 
     fn check_node(&self, node: &NodeRecord) -> Result<(), Violation> {
         let known = self.rows.nodes.get(&node.id);
+        let was_drained = known.is_some_and(|known| known.drain.is_some());
+        let is_taken_back = node.is_present() && node.drain.is_none();
+        if was_drained && is_taken_back && !self.undrained.contains(&node.id) {
+            let message = format!(
+                "{} is drained no longer, and nobody asked for that",
+                node.id
+            );
+            return Err(Violation::new(message));
+        }
         match known.filter(|known| node.generation < known.generation) {
             Some(_) => Err(Violation::new(format!(
                 "the generation of {} falls",
@@ -187,8 +209,44 @@ impl Store {
         }
     }
 
+    /// Nothing lives on a node from the commit of its removal on.
+    fn check_removals(&self, changes: &[RowChange]) -> Result<(), Violation> {
+        let removed = changes.iter().filter_map(|change| match change {
+            RowChange::PutNode { node } if !node.is_present() => Some(node.id),
+            _ => None,
+        });
+        for node in removed {
+            let members = self.living().flat_map(SessionRecord::all_members);
+            let mut living = members.filter(|m| m.node == node && m.state.occupies());
+            if let Some(member) = living.next() {
+                let message = format!("{node} is removed, and {} may live there", member.id);
+                return Err(Violation::new(message));
+            }
+        }
+        Ok(())
+    }
+
+    /// What lives is on nodes of the site, and nothing new on those that are drained.
+    fn check_places(&self, next: &SessionRecord) -> Result<(), Violation> {
+        for member in next.members.iter().filter(|m| m.state.occupies()) {
+            let (id, place) = (member.id, member.node);
+            let node = self.rows.nodes.get(&place);
+            let Some(node) = node.filter(|node| node.is_present()) else {
+                return Err(Violation::new(format!("{id} may live on {place}, no node")));
+            };
+            let is_new = !self.placed.contains(&(id, place));
+            if is_new && node.drain.is_some() {
+                return Err(Violation::new(format!(
+                    "{id} is placed on {place}, a drained node"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// What a row may say after the one before it.
     fn check_session(&self, next: &SessionRecord) -> Result<(), Violation> {
+        self.check_places(next)?;
         let id = next.id;
         if self.rows.told_to_end.contains(&id) && next.intention == Intention::Run {
             let living = next.state.is_living();

@@ -3,6 +3,7 @@
 use crate::clock::{MILLI, Micros, SECOND};
 use crate::machine::guests::command_of;
 use crate::manager::Command;
+use crate::operators::NodeWish;
 use crate::orders::{order_of, session_event};
 use crate::plan::{Act, Order, Wish};
 use crate::random::Random;
@@ -53,6 +54,7 @@ enum Asked {
     EndUnclaimed {
         member: MemberId,
     },
+    Node(NodeWish),
 }
 
 #[derive(Debug)]
@@ -176,6 +178,7 @@ pub(crate) fn set_token(event: &mut EventKind, new: RequestToken) {
         | EventKind::StopArray { token, .. }
         | EventKind::RemoveArray { token, .. }
         | EventKind::Throttle { token, .. }
+        | EventKind::OrderNode { token, .. }
         | EventKind::EndUnclaimed { token, .. } => *token = new,
         other => unreachable!("no request of these users: {other:?}"),
     }
@@ -201,11 +204,15 @@ impl World {
                 let session = made.session;
                 Asked::Session { order, session }
             }),
-            Act::Fault(_) => None,
+            Act::Fault(_) | Act::Operate(_) => None,
         };
         if let Some(asked) = asked {
             self.user_asks(asked);
         }
+    }
+
+    pub(crate) fn asks_of_node(&mut self, wish: NodeWish) {
+        self.user_asks(Asked::Node(wish));
     }
 
     fn user_asks(&mut self, asked: Asked) {
@@ -309,6 +316,7 @@ impl World {
     fn event_of(&self, asked: &Asked, tries: u32) -> EventKind {
         let token = RequestToken(0);
         match asked {
+            Asked::Node(wish) => wish.event(token),
             Asked::Create { act, wish } => {
                 let request = Box::new(self.creation(*act, wish, tries));
                 EventKind::Create { token, request }
@@ -450,6 +458,7 @@ impl World {
             (Asked::EndUnclaimed { member }, _) => {
                 self.store.condemned.insert(*member);
             }
+            (Asked::Node(wish), _) => self.node_accepted(*wish),
             (Asked::Array { .. }, _) => {}
         }
         // It may be lost on its way to the user, who asks again then.

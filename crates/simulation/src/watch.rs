@@ -146,9 +146,12 @@ impl World {
             self.check_node(node);
         }
         self.check_view();
-        let unclaimed = self.unclaimed().first().copied();
+        let mut unclaimed = self.unclaimed().into_iter();
+        let unclaimed = unclaimed.find(|member| !self.store.left_behind.contains(member));
         if let Some(member) = unclaimed.filter(|_| self.store.restores == 0) {
-            self.broken(format!("{member} is unclaimed, and no store was restored"));
+            self.broken(format!(
+                "{member} is unclaimed, no store was restored, and its node not removed"
+            ));
         }
         self.look_at_waiting();
         self.look_at_deadlines();

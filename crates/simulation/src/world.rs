@@ -4,6 +4,7 @@ use crate::clock::{Clocks, HOUR, MILLI, MINUTE, Micros, SECOND};
 use crate::link::Line;
 use crate::machine::{Deed, Doing, Machine};
 use crate::manager::{Command, ManagerId, Managers};
+use crate::operators::OperatorStep;
 use crate::plan::{NODES, Plan};
 use crate::random::Random;
 use crate::store::Store;
@@ -53,6 +54,11 @@ pub(crate) enum Happening {
     },
     NodeResumes {
         node: usize,
+    },
+    /// An operator goes on with a machine.
+    Operates {
+        node: usize,
+        step: OperatorStep,
     },
     SayHello {
         node: usize,
@@ -276,10 +282,8 @@ impl World {
             }
             Happening::Tick { node, process } => self.tick(node, process),
             Happening::AgentStarts { node } => self.agent_starts(node),
-            Happening::PowerComes { node } => {
-                self.machines[node].has_power = true;
-                self.agent_starts(node);
-            }
+            Happening::PowerComes { node } => self.power_comes(node),
+            Happening::Operates { node, step } => self.goes_on_with(node, step),
             Happening::NodeResumes { node } => self.node_resumes(node),
             Happening::SayHello { node, process } => self.say_hello(node, process),
             Happening::NotWelcomed(line) => self.not_welcomed(line),
@@ -397,9 +401,24 @@ impl World {
     }
 
     pub(crate) fn power_is_cut(&mut self, node: usize, down: Micros) {
+        if self.power_goes(node) {
+            self.after(down + 20 * SECOND, Happening::PowerComes { node });
+        }
+    }
+
+    fn power_comes(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        if !machine.is_off && !machine.is_destroyed {
+            machine.has_power = true;
+            self.agent_starts(node);
+        }
+    }
+
+    /// Whether it had any.
+    pub(crate) fn power_goes(&mut self, node: usize) -> bool {
         let machine = &mut self.machines[node];
         if !machine.has_power {
-            return;
+            return false;
         }
         if machine.clocks.is_suspended() {
             machine.clocks.resume(self.now);
@@ -409,8 +428,8 @@ impl World {
         let reading = machine.random.within(1, 1 << 30);
         let ahead = i64::try_from(machine.random.within(0, 4 * SECOND)).expect("seconds");
         machine.clocks = Clocks::new(ahead, reading, self.now);
-        self.after(down + 20 * SECOND, Happening::PowerComes { node });
         self.connection_breaks(node);
+        true
     }
 
     /// How long a message is under way between two machines that are well.

@@ -76,3 +76,28 @@ fn seed_10308_holds() {
     let result = run(&site).map_err(|failure| failure.violation.to_string());
     assert!(result.is_ok(), "{result:?}");
 }
+
+/// Found: a leader of a restored store began an attempt for the second time, of which a node had told
+/// the leader before.
+#[test]
+fn seed_166_holds() {
+    let acts = [
+        1, 11, 22, 29, 30, 33, 50, 51, 60, 63, 69, 83, 90, 99, 103, 104, 111, 115, 122, 127, 130,
+        132, 133, 141, 148, 163, 164, 171, 176, 189, 193, 196, 201, 232, 247, 251, 253, 255, 257,
+        258, 263, 265, 266, 267,
+    ];
+    let site = Run {
+        acts: Some(acts.into()),
+        ..seed(166)
+    };
+    let result = run(&site).map_err(|failure| failure.violation.to_string());
+    assert!(result.is_ok(), "{result:?}");
+}
+
+/// Found: what was begun in a future that the store has lost, and failed, waited for ever for what
+/// had ended while it ran.
+#[test]
+fn seed_69_holds() {
+    let result = run(&seed(69)).map_err(|failure| failure.violation.to_string());
+    assert!(result.is_ok(), "{result:?}");
+}

@@ -10,6 +10,7 @@ use super::outcome::BY_INSULA;
 use super::restored::is_unheard;
 use super::site::{NodeEntry, Site};
 use super::{Answer, Refusal, RequestToken};
+use crate::planted::{Planted, planted};
 use domain::{
     DrainOrder, MemberPause, MemberRecord, MemberState, NodeId, NodeRecord, NodeStatus, Now,
     RemovalOrder, SessionId, StopOrder,
@@ -129,7 +130,9 @@ impl Site {
                 removal: Some(order),
                 ..record
             });
-            self.give_up_on(node, now);
+            if !planted(Planted::RemovalKeepsMembers) {
+                self.give_up_on(node, now);
+            }
         }
         self.answer(token, Answer::NodeAccepted { node });
     }

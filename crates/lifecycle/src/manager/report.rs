@@ -20,6 +20,7 @@ impl Site {
         let generation = known.map_or(0, |record| record.generation);
         let drain = match &removed {
             Some(record) => super::nodes::drain_of_returned(record, now),
+            None if planted(Planted::DrainEndsWithConnection) => None,
             None => known.and_then(|record| record.drain.clone()),
         };
         let message = format!("node {} is connected", hello.name);
