@@ -7,6 +7,7 @@
 //! for protocols that are not there what a kernel without them does. The kernel takes the sterner
 //! answer. Where a directory of the node can be written, another one ([`set_id`]) refuses
 //! set-user-id bits; where guest and command are one user, yet another refuses limits on others.
+//! One answers that all is well and does nothing: see [`limits_of_dumps`].
 
 mod numbers;
 mod set_id;
@@ -65,7 +66,7 @@ const ID_ARGUMENTS: &[(i64, &[u8])] = &[
 #[derive(Debug)]
 pub(crate) struct Filters {
     /// For every container, in the order they are installed.
-    pub(crate) always: [BpfProgram; 3],
+    pub(crate) always: [BpfProgram; 4],
     /// For one that can write to a directory of the node.
     pub(crate) set_id: BpfProgram,
     /// For one whose guest is the same user as its command.
@@ -82,6 +83,7 @@ impl Filters {
                 numbers::program(),
                 refuse(forbidden_arguments()?, Errno::PERM)?,
                 refuse(absent_protocols()?, Errno::PROTONOSUPPORT)?,
+                answer(limits_of_dumps()?, 0)?,
             ],
             set_id: refuse(set_id::rules()?, Errno::PERM)?,
             others: refuse(limits_of_others()?, Errno::PERM)?,
@@ -91,13 +93,44 @@ impl Filters {
 
 /// A program that answers `errno` where a rule matches.
 fn refuse(rules: Rules, errno: Errno) -> Result<BpfProgram, seccompiler::Error> {
+    answer(rules, errno.raw_os_error().cast_unsigned())
+}
+
+/// The same with a number, of which 0 is none: the call is said to be done.
+fn answer(rules: Rules, errno: u32) -> Result<BpfProgram, seccompiler::Error> {
     let filter = SeccompFilter::new(
         rules,
         SeccompAction::Allow,
-        SeccompAction::Errno(errno.raw_os_error().cast_unsigned()),
+        SeccompAction::Errno(errno),
         ARCHITECTURE,
     )?;
     Ok(filter.try_into()?)
+}
+
+/// The limit of dumps stays what the launcher made it, 1 byte, by which the kernel runs no program
+/// on the node for a crash: with any other, 0 too, it would. Programs that set it to 0, so that
+/// their secrets are not dumped, go on: nothing is dumped.
+fn limits_of_dumps() -> Result<Rules, seccompiler::Error> {
+    let mut rules = Rules::new();
+    let dumps = u64::from(libc::RLIMIT_CORE);
+    rules.insert(
+        libc::SYS_setrlimit,
+        vec![all(&[(0, SeccompCmpOp::Eq, dumps)])?],
+    );
+    rules.insert(libc::SYS_prlimit64, vec![sets_dumps(SeccompCmpOp::Eq)?]);
+    Ok(rules)
+}
+
+/// prlimit64(2) that sets the limit of dumps, by a process number compared to 0. The new limit's
+/// place is as wide as addresses are.
+fn sets_dumps(compared: SeccompCmpOp) -> Result<SeccompRule, seccompiler::Error> {
+    let (word, address) = (SeccompCmpArgLen::Dword, SeccompCmpArgLen::Qword);
+    let dumps = u64::from(libc::RLIMIT_CORE);
+    Ok(SeccompRule::new(vec![
+        SeccompCondition::new(0, word.clone(), compared, 0)?,
+        SeccompCondition::new(1, word, SeccompCmpOp::Eq, dumps)?,
+        SeccompCondition::new(2, address, SeccompCmpOp::Ne, 0)?,
+    ])?)
 }
 
 /// Limits of another process, which the kernel lets anybody set who has the same user id: with one
@@ -139,6 +172,7 @@ fn forbidden_arguments() -> Result<Rules, seccompiler::Error> {
         .map(|value| (0, SeccompCmpOp::Ne, *value))
         .collect();
     rules.insert(libc::SYS_personality, vec![all(&other_personality)?]);
+    rules.insert(libc::SYS_prlimit64, vec![sets_dumps(SeccompCmpOp::Ne)?]);
     Ok(rules)
 }
 

@@ -70,6 +70,7 @@ impl Launcher {
         rustix::process::umask(Mode::from_raw_mode(0o077));
         leave_keyring();
         allow_many_files();
+        dump_nothing();
         let control = take_control()?;
         Ok(Self {
             control,
@@ -307,6 +308,17 @@ fn guest_file() -> io::Result<OwnedFd> {
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
     fcntl_add_seals(file.as_fd(), seals)?;
     Ok(file.into())
+}
+
+/// Nobody here is dumped, nor whoever is started from here: with this limit the kernel writes no
+/// file, and runs no program that the node has for crashes, which would run on the node. (0 would
+/// only keep it from writing a file.) Where a stricter one is there already, it stays.
+fn dump_nothing() {
+    let least = Rlimit {
+        current: Some(1),
+        maximum: Some(1),
+    };
+    let _ = setrlimit(Resource::Core, least);
 }
 
 /// Many starts at once need many descriptors; what is allowed is taken.

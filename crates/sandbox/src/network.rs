@@ -78,7 +78,14 @@ pub struct EgressSettings {
     /// Rules that somebody else changes are made anew at once. Off only to show what would be
     /// without it.
     pub looked_after: bool,
+    /// Connections that one container may have at a time, where root connects it.
+    pub connections: u32,
 }
+
+/// As many as a command may open files. The node's table of connections has room for a quarter of a
+/// million where nobody set another size, and drops what was never answered, or has ended, for new
+/// ones: what lives fills it.
+const CONNECTIONS: u32 = 16_384;
 
 impl Default for EgressSettings {
     fn default() -> Self {
@@ -92,6 +99,7 @@ impl Default for EgressSettings {
             ],
             inside_too: true,
             looked_after: true,
+            connections: CONNECTIONS,
         }
     }
 }

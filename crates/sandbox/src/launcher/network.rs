@@ -7,7 +7,8 @@ use crate::chain::chain;
 use crate::message::Failure;
 use crate::netlink::Netlink;
 use crate::network::{
-    Firewall, INNER_DEVICE, InsideRules, WayOut, device_named, own_addresses, remove_device,
+    Firewall, INNER_DEVICE, InsideRules, UserRules, WayOut, device_named, own_addresses,
+    remove_device,
 };
 use domain::MemberId;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -57,9 +58,14 @@ pub(super) fn connect(pid: i32, member: MemberId, way_out: &WayOut) -> Result<()
 fn guard(pid: i32, inside: &InsideRules) -> Result<(), Failure> {
     let failed = |error| Failure::act("set the rules in the container's network", error);
     let asked = Netlink::open().and_then(|mut node| own_addresses(&mut node));
-    let script = inside.rules.script(&asked.map_err(|e| failed(e.into()))?);
+    let node = asked.map_err(|e| failed(e.into()))?;
     let firewall = Firewall::at(&inside.firewall);
-    let set = within(pid, || firewall.apply(&script)).map_err(|e| failed(e.into()))?;
+    let apply = |rules: &UserRules| firewall.apply(&rules.script(&node));
+    // Some kernels cannot count; all else has to stand.
+    let set = within(pid, || {
+        apply(&inside.rules).or_else(|_| apply(&inside.rules.uncounted()))
+    });
+    let set = set.map_err(|e| failed(e.into()))?;
     set.map_err(|error| failed(io::Error::other(chain(&error))))
 }
 

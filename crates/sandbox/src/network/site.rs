@@ -240,7 +240,7 @@ impl SiteNetwork {
             resolv_conf: resolvers.file(gateway(wanted.range)),
             inside: self.settings.inside_too.then(|| InsideRules {
                 firewall: firewall.clone().into_program(),
-                rules: UserRules::of(&wanted),
+                rules: UserRules::of(&wanted, self.settings.connections),
             }),
         };
         let listed = match &known {

@@ -107,6 +107,9 @@ pub(crate) struct UserRules {
     /// container `pasta` knows all connections itself.
     #[serde(default)]
     answers_only: bool,
+    /// Most connections at a time, of which the node keeps a table for all.
+    #[serde(default)]
+    connections: Option<u32>,
 }
 
 impl UserWay {
@@ -138,6 +141,8 @@ impl UserWay {
                 denied: denied.collect(),
                 resolvers: may_be_asked,
                 answers_only: false,
+                // They are `pasta`'s sockets, and limited as such.
+                connections: None,
             },
             resolv_conf: resolvers.file(gateway(range)),
         })
@@ -195,11 +200,20 @@ fn arguments(range: Ipv4Range, resolvers: &Resolvers, known: &str) -> Vec<String
 
 impl UserRules {
     /// The same as the rules of the node.
-    pub(super) fn of(wanted: &Wanted) -> Self {
+    pub(super) fn of(wanted: &Wanted, connections: u32) -> Self {
         Self {
             denied: wanted.denied().collect(),
             resolvers: wanted.resolvers.clone(),
             answers_only: true,
+            connections: Some(connections),
+        }
+    }
+
+    /// The same for a kernel that cannot count connections.
+    pub(crate) fn uncounted(&self) -> Self {
+        Self {
+            connections: None,
+            ..self.clone()
         }
     }
 
@@ -234,6 +248,7 @@ impl UserRules {
                 &["drop".to_owned()],
             ),
             self.arriving(),
+            self.counted(),
         ];
         format!("table inet {TABLE} {{\n{}}}\n", body.concat())
     }
@@ -250,6 +265,22 @@ impl UserRules {
                 "iifname \"lo\" accept".to_owned(),
                 "ct state established,related accept".to_owned(),
                 "drop".to_owned(),
+            ],
+        )
+    }
+
+    /// The chain that refuses new connections when there are too many, if they are counted.
+    fn counted(&self) -> String {
+        let Some(connections) = self.connections else {
+            return String::new();
+        };
+        let reject = "reject with icmpx type admin-prohibited";
+        chain(
+            "counted",
+            "type filter hook output priority filter - 1",
+            &[
+                "oifname \"lo\" accept".to_owned(),
+                format!("ct state new ct count over {connections} {reject}"),
             ],
         )
     }
@@ -304,6 +335,7 @@ mod tests {
             denied: ["169.254.0.0/16".parse().expect("a range")].into(),
             resolvers: ["192.0.2.53".parse().expect("an address")].into(),
             answers_only: false,
+            connections: None,
         };
         let node = ["203.0.113.1/32".parse().expect("a range")].into();
         let text = rules.script(&node);
@@ -316,11 +348,18 @@ mod tests {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!text.contains("arriving"), "{text}");
+        assert!(!text.contains("counted"), "{text}");
         let answers = UserRules {
             answers_only: true,
+            connections: Some(7),
             ..rules
         };
         assert!(answers.script(&node).contains("chain arriving"));
+        assert!(answers.script(&node).contains("ct count over 7 reject"));
+        assert_eq!(
+            answers.uncounted().script(&node).matches("count").count(),
+            0
+        );
         let changed = UserRules::node_script(&node);
         assert!(changed.ends_with("add element inet insula node { 203.0.113.1/32 }\n"));
         assert_eq!(UserRules::node_script(&[].into()).lines().count(), 1);

@@ -228,3 +228,20 @@ async fn root_inside_reads_no_file_of_the_nodes_root() {
     container.binds.push(of(BindOwner::User { uid: 0, gid: 0 }));
     assert_eq!(bench.run(&container).await.output, "closed\nopen\n");
 }
+
+/// Sets the limit of dumps as programs do that have secrets, and tells what it is then.
+const FORBID_DUMPS: &str = "import resource as r; r.setrlimit(r.RLIMIT_CORE, (0, 0)); \
+     print(r.getrlimit(r.RLIMIT_CORE))";
+
+/// With 0 the kernel would run the node's program for crashes, so it stays 1; nobody is told that it
+/// failed, for programs end where it does. The control is the same outside.
+#[tokio::test]
+async fn the_limit_of_dumps_stays_and_programs_go_on() {
+    let Some(bench) = bench() else { return };
+    let script = format!("python3 -c '{FORBID_DUMPS}'; prlimit --core=0 --pid $$ || echo refused");
+    let finished = bench.run(&bench.container(0, &script)).await;
+    assert_eq!(finished.output, "(1, 1)\nrefused\n", "{finished:?}");
+    let mut plain = process::command("/usr/bin/python3");
+    let plain = plain.args(["-c", FORBID_DUMPS]).output();
+    assert_eq!(plain.expect("python3 runs").stdout, b"(0, 0)\n");
+}

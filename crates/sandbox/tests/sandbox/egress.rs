@@ -1,6 +1,8 @@
 //! The network `egress`: what can be reached from it, what cannot, and what is left of it. Every
 //! "cannot" stands beside the same try with the network `host`, which can.
 
+#[path = "egress/counted.rs"]
+mod counted;
 #[path = "egress/neighbours.rs"]
 mod neighbours;
 #[path = "egress/sites.rs"]
