@@ -1,8 +1,9 @@
 //! `docs/security.md`: the table of attacks, from what was found when they were tried.
 //!
 //! The test `attacks` of the executable tries them and, with `INSULA_UPDATE` set, writes
-//! `docs/security/VERSION.json`, one file for each version of control groups. This module runs it
-//! and lays the results out between two marks of the page.
+//! `docs/security/VERSION.json`, one file for each version of control groups. This module runs it,
+//! here and in the virtual machine with version 2, and lays the results out between two marks of the
+//! page.
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
@@ -10,11 +11,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::generated;
+use crate::{generated, guest_v2};
 
 const PATH: &str = "docs/security.md";
 const REPORTS: &str = "docs/security";
 const BEGIN: &str = "<!-- table: written by `cargo xtask attacks` -->\n";
+/// It is there where control groups are those of version 2 already.
+const VERSION_TWO: &str = "/sys/fs/cgroup/cgroup.controllers";
 const END: &str = "<!-- end of the table -->\n";
 const TEST: &[&str] = &[
     "test",
@@ -64,6 +67,19 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     if !status.success() {
         bail!("an attack got through, or a control did not");
     }
+    if !Path::new(VERSION_TWO).exists() {
+        let prepared = guest_v2::prepare(root).context("the virtual machine cannot be made")?;
+        let wanted = guest_v2::Wanted {
+            update: true,
+            ..guest_v2::Wanted::attacks()
+        };
+        guest_v2::run(root, &prepared, &wanted)?;
+    }
+    write(root)
+}
+
+/// Makes the page's table that of the reports.
+pub(crate) fn write(root: &Path) -> anyhow::Result<()> {
     generated::write(root, PATH, &page(root)?)
 }
 
@@ -156,6 +172,9 @@ fn cell(reports: &[Report], name: &str, column: &str) -> String {
         Some((version, row.results.get(column)?))
     });
     let found: Vec<_> = found.collect();
+    // A column that is tried on one version only is told as such.
+    let has_row = |rows: &Vec<Row>| rows.iter().any(|row| row.name == name);
+    let tried = reports.iter().filter(|(_, rows)| has_row(rows)).count();
     let words = |outcome: &Outcome| match outcome.result.as_str() {
         "through" => format!("gets through: {}", outcome.how),
         "impossible" => format!("not possible here: {}", outcome.how),
@@ -164,7 +183,11 @@ fn cell(reports: &[Report], name: &str, column: &str) -> String {
     };
     match found.as_slice() {
         [] => String::new(),
-        [(_, first), rest @ ..] if rest.iter().all(|(_, other)| other == first) => words(first),
+        [(_, first), rest @ ..]
+            if found.len() == tried && rest.iter().all(|(_, other)| other == first) =>
+        {
+            words(first)
+        }
         all => {
             let each = all
                 .iter()

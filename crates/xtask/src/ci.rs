@@ -26,6 +26,8 @@ const DOCUMENTATION: &[&str] = &[
 ];
 /// The sandbox's tests a second time: what this machine has may be version 1.
 const GUEST: &str = "sandbox with control groups of version 2, in a virtual machine";
+/// The same for attacks, with controls that no machine to be kept could bear.
+const ATTACKS: &str = "attacks on sessions, in a virtual machine";
 /// What unpacks layers, on a file system that few kernels can mount.
 const FOLDING: &str = "layers on a file system that folds case, in a virtual machine";
 /// The executable where the service manager divides the control groups.
@@ -69,6 +71,9 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
         Ok(prepared) => {
             step(GUEST, || {
                 guest_v2::run(root, &prepared, &guest_v2::Wanted::default())
+            })?;
+            step(ATTACKS, || {
+                guest_v2::run(root, &prepared, &guest_v2::Wanted::attacks())
             })?;
             step(FOLDING, || {
                 guest_v2::run(root, &prepared, &guest_v2::Wanted::folding())

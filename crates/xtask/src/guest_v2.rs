@@ -31,6 +31,8 @@ pub(crate) use service_manager::run as run_with_service_manager;
 
 /// How long the guest may take.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
+/// How long one of its tests may take.
+const TEST_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// How many times longer the tests wait in it for what must come.
 const SLOWNESS: u32 = 6;
 /// Below this tests write reports, from the workspace's root.
@@ -47,6 +49,8 @@ pub(crate) struct Wanted {
     pub(crate) command: Option<String>,
     /// With `/dev/kvm`, instead of an emulated processor.
     pub(crate) with_kvm: bool,
+    /// What the tests report is written into the documents.
+    pub(crate) update: bool,
 }
 
 impl Default for Wanted {
@@ -57,11 +61,21 @@ impl Default for Wanted {
             filter: String::new(),
             command: None,
             with_kvm: false,
+            update: std::env::var_os("INSULA_UPDATE").is_some(),
         }
     }
 }
 
 impl Wanted {
+    /// The attacks on sessions, with controls that change the machine.
+    pub(crate) fn attacks() -> Self {
+        Self {
+            package: "insula".to_owned(),
+            filter: "attacks_get_through".to_owned(),
+            ..Self::default()
+        }
+    }
+
     /// The test of the crate `images` that needs a file system that folds case.
     pub(crate) fn folding() -> Self {
         Self {
@@ -98,12 +112,11 @@ pub(crate) fn run(root: &Path, prepared: &Prepared, wanted: &Wanted) -> anyhow::
     let began = Instant::now();
     let Prepared { place, kernel } = prepared;
     let built = tests::build(root, &wanted.package)?;
-    let update = std::env::var_os("INSULA_UPDATE").is_some();
     let source = root::Source {
         workspace: root,
         package: &wanted.package,
         built: &built,
-        environment: &environment(root, wanted, update),
+        environment: &environment(root, wanted),
     };
     let disk = root::make(place, &source)?;
     let initial = place.join("initial.cpio");
@@ -118,7 +131,7 @@ pub(crate) fn run(root: &Path, prepared: &Prepared, wanted: &Wanted) -> anyhow::
     };
     let ended = machine.run()?;
     println!("the guest ended after {:.0?}", began.elapsed());
-    if update {
+    if wanted.update {
         write_reports(root, &ended)?;
     }
     match ended.status {
@@ -129,18 +142,19 @@ pub(crate) fn run(root: &Path, prepared: &Prepared, wanted: &Wanted) -> anyhow::
 }
 
 /// What the guest's script reads, as assignments of a shell.
-fn environment(root: &Path, wanted: &Wanted, update: bool) -> String {
+fn environment(root: &Path, wanted: &Wanted) -> String {
     let crate_folder = root.join("crates").join(&wanted.package);
     let mut lines = vec![
         ("GUEST_CRATE", crate_folder.display().to_string()),
         ("GUEST_LIMIT_SECONDS", LIMIT.as_secs().to_string()),
+        ("GUEST_TEST_SECONDS", TEST_LIMIT.as_secs().to_string()),
         ("INSULA_TEST_SLOWNESS", SLOWNESS.to_string()),
         // Controls of attacks may change it.
         ("INSULA_TEST_THROWAWAY", "1".to_owned()),
         ("GUEST_FILTER", wanted.filter.clone()),
         ("GUEST_COMMAND", wanted.command.clone().unwrap_or_default()),
     ];
-    if update {
+    if wanted.update {
         lines.push(("INSULA_UPDATE", "1".to_owned()));
     }
     let quoted = lines.iter().map(|(name, value)| {

@@ -30,8 +30,10 @@ usage: cargo xtask COMMAND
   tidy               checks the structure: levels, file sizes, first lines, licences
   openapi [--check]  writes openapi/public.json, or tells whether it is current
   engines [--check]  writes docs/engines.md, or tells whether it is current
-  attacks [--check]  tries every attack on the sandbox and writes the table of docs/security.md,
-                     or tells whether the table is what was found last
+  attacks [--check|--table]
+                     tries every attack on the sandbox, here and in a virtual machine with control
+                     groups of version 2, and writes the table of docs/security.md; or tells
+                     whether the table is what was found last, or makes it so
   fuzz [TARGET] [--seconds N]
                      runs the targets of fuzz/, or one of them, guided by coverage, for a minute or
                      N seconds each
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         ["ci"] => ci::run(&root),
         ["attacks"] => attacks::run(&root),
         ["attacks", "--check"] => attacks::check(&root),
+        ["attacks", "--table"] => attacks::write(&root),
         ["tidy"] => tidy_and_licences(&root),
         ["openapi"] => openapi::write(&root),
         ["openapi", "--check"] => openapi::check(&root),

@@ -5,6 +5,7 @@ in a plain container, where attacks have to get through, and in sessions, where 
 """
 import exhaustion  # noqa: F401  each of these adds rows
 import kernel
+import machine  # noqa: F401
 import node  # noqa: F401
 import rights  # noqa: F401
 

@@ -89,6 +89,11 @@ def files_in_tmp(at):
 @attack(GROUP)
 def descriptors(at):
     """opens files without end (17,000 with a limit of 16,384)"""
+    if at.control:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS + 100,) * 2)
+        except ValueError:
+            pass
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return count(DESCRIPTORS, lambda _: os.dup(0))

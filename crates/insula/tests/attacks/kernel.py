@@ -8,7 +8,7 @@ import sys
 import time
 
 LIBC = ctypes.CDLL(None, use_errno=True)
-# Longest that one attack may take; one that hangs is refused by that.
+# Longest that one attack may take; one that hangs is refused by that. More on a slow machine.
 SECONDS = 60
 ATTACKS = []
 
@@ -86,13 +86,13 @@ def apart(function, situation):
         os.close(reading)
         # Whatever an attack leaves running ends with it.
         os.setpgid(0, 0)
-        signal.alarm(SECONDS)
+        signal.alarm(SECONDS * situation.slowness)
         os.write(writing, json.dumps(verdict(function, situation)).encode())
         os._exit(0)
     os.close(writing)
     _, status = os.waitpid(child, 0)
     # Until all that it started is gone: that holds the pipe, and the next one has the same limits.
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + SECONDS * situation.slowness
     try:
         while time.monotonic() < deadline:
             os.killpg(child, signal.SIGKILL)
@@ -113,6 +113,7 @@ class Situation:
     def __init__(self, told):
         self.control = told["control"]
         self.throwaway = told["throwaway"]
+        self.slowness = told["slowness"]
         self.secret = told["secret"]
         self.places = told["places"]
         self.decoy = told["decoy"]
@@ -125,6 +126,10 @@ class Situation:
             content = content.decode(errors="replace")
         refuse_unless(self.secret in content, "it finds something else")
         return "reads the secret"
+
+    @property
+    def may_change_the_machine(self):
+        return self.control and self.throwaway
 
     def changes_the_machine(self):
         if self.control and not self.throwaway:

@@ -2,6 +2,7 @@
 
 Each function is a row of the table; its text is what it tries.
 """
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -301,13 +302,18 @@ def events_of_the_kernel(at):
 
 @attack("Network")
 def other_families(at):
-    """uses a family of sockets that containers have no need of (AF_ALG)"""
-    try:
-        socket.socket(38, socket.SOCK_SEQPACKET, 0).close()
-    except OSError as error:
-        if at.control and error.errno == errno.EAFNOSUPPORT:
-            raise Impossible("this kernel has none of it") from None
-        raise
+    """uses a family of sockets that containers have no need of (AF_ALG, AF_KEY, AF_TIPC, AF_XDP)"""
+    kinds = ((38, socket.SOCK_SEQPACKET, 0), (15, socket.SOCK_RAW, 2), (30, socket.SOCK_DGRAM, 0))
+    last = None
+    for family, kind, protocol in kinds + ((44, socket.SOCK_RAW, 0),):
+        try:
+            socket.socket(family, kind, protocol).close()
+            return f"has one of family {family}"
+        except OSError as error:
+            last = error
+    if at.control and last.errno == errno.EAFNOSUPPORT:
+        raise Impossible("this kernel has none of them") from None
+    raise last
 
 
 # --- Interprocess communication, names, control groups
@@ -384,6 +390,27 @@ def own_groups():
         yield controllers, path
 
 
+@contextlib.contextmanager
+def in_a_group(at):
+    """In a group of its own, where the one that a plain container is in is the node's root."""
+    place = f"/sys/fs/cgroup/attacked-{os.getpid()}"
+    if not at.may_change_the_machine:
+        yield
+        return
+    os.mkdir(place)
+    try:
+        write(f"{place}/cgroup.procs", "0")
+        yield
+    finally:
+        write("/sys/fs/cgroup/cgroup.procs", "0")
+        os.rmdir(place)
+
+
+def write(path, content):
+    with open(path, "w") as file:
+        file.write(content)
+
+
 def group_roots():
     for line in text("/proc/self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
@@ -394,7 +421,8 @@ def group_roots():
 @attack("Control groups")
 def groups_above(at):
     """sees where its control groups lie on the node"""
-    above = [path for _, path in own_groups() if path.strip("/")]
+    with in_a_group(at):
+        above = [path for _, path in own_groups() if path.strip("/")]
     refuse_unless(above, "it is the root of each, to itself")
     return f"sees {above[0]}"
 
@@ -425,21 +453,3 @@ def make_groups(at):
         os.rmdir(place)
         return "makes one"
     raise Refused("no control group is mounted")
-
-
-@attack("Control groups")
-def release_agent(at):
-    """has the node run a program when a group is empty (release_agent)"""
-    os.makedirs("/tmp/groups", exist_ok=True)
-    try:
-        mount(b"none", b"/tmp/groups", b"cgroup", 0, b"none,name=attacked")
-    except OSError:
-        if not at.control:
-            raise
-        raise Impossible("this kernel has no version 1 of control groups") from None
-    try:
-        os.close(os.open("/tmp/groups/release_agent", os.O_WRONLY))
-    finally:
-        call(166, b"/tmp/groups", 2)
-    return "opens it for writing"
-

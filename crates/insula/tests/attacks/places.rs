@@ -2,7 +2,7 @@
 //! else, and the daemon.
 
 use super::person::Person;
-use super::site::{Site, entries, eventually};
+use super::site::{Site, entries, eventually, slowness};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -17,6 +17,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("decoy.py", include_str!("decoy.py")),
     ("exhaustion.py", include_str!("exhaustion.py")),
     ("kernel.py", include_str!("kernel.py")),
+    ("machine.py", include_str!("machine.py")),
     ("node.py", include_str!("node.py")),
     ("plain.sh", include_str!("plain.sh")),
     ("rights.py", include_str!("rights.py")),
@@ -72,7 +73,7 @@ impl Around {
 
     /// What the attacks are told.
     pub(crate) fn told(&self, decoy: &Decoy, control: bool) -> String {
-        let throwaway = std::env::var_os(super::THROWAWAY).is_some();
+        let throwaway = super::is_thrown_away();
         let mut places = self.places.clone();
         places["secret"] = json!(self.secret);
         places["cover"] = json!(if control { "/covered" } else { "/proc/keys" });
@@ -83,6 +84,7 @@ impl Around {
         json!({
             "control": control,
             "throwaway": throwaway,
+            "slowness": slowness(),
             "secret": SECRET,
             "places": places,
             "decoy": decoy.told,

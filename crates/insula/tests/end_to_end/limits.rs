@@ -108,6 +108,15 @@ fn an_endless_log_keeps_its_newest_part() {
         .map(|path| std::fs::metadata(path).expect("a segment").len())
         .sum();
     assert!(kept <= (256 + 8) << 20, "{kept} bytes are kept");
+    // The control: a plain file keeps all of it.
+    let plain = site.work().join("plain");
+    let file = std::fs::File::create(&plain).expect("made");
+    let mut python = process::command("/usr/bin/python3");
+    let status = python.args(["-c", writer]).stdout(file).status();
+    assert!(status.expect("python3 runs").success());
+    let all = std::fs::metadata(&plain).expect("there").len();
+    std::fs::remove_file(&plain).expect("removed");
+    assert!(all > 300_000_000, "{all} bytes");
     let output = site.insula(&["logs", "talker"]);
     assert!(text(&output.stdout).ends_with("the end\n"));
     assert!(

@@ -296,11 +296,15 @@ fn read_all(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec
 
 /// `limit`, or more where the machine is known to be slow.
 fn patient(limit: Duration) -> Duration {
+    limit * slowness()
+}
+
+/// How many times slower this machine is known to be.
+pub(crate) fn slowness() -> u32 {
     let told = std::env::var_os(SLOWNESS);
-    let factor = told.map_or(1, |factor| {
+    told.map_or(1, |factor| {
         factor.to_str().expect("text").parse().expect("a number")
-    });
-    limit * factor
+    })
 }
 
 /// Waits, bounded, until `condition` holds.

@@ -18,8 +18,9 @@ const ALIVE: &str = "@alive";
 const LINES: usize = 1_000;
 const MEMORY: &str = "2048";
 const CPUS: &str = "2";
-/// What the guest's kernel is told. Nobody attacks it, so it need not guard itself.
-const ARGUMENTS: &str = "console=ttyS0 loglevel=3 panic=-1 mitigations=off";
+/// What the guest's kernel is told. Only our own attacks are tried in it, so it need not guard
+/// itself, and knows the calls of x32.
+const ARGUMENTS: &str = "console=ttyS0 loglevel=3 panic=-1 mitigations=off syscall.x32=y";
 
 /// What the machine is made of.
 #[derive(Debug)]
