@@ -8,6 +8,7 @@ mod pauses;
 mod retention;
 mod round_trip;
 pub(crate) mod sample;
+mod sites;
 
 use crate::store::Store;
 
@@ -63,8 +64,8 @@ cases! {
         a_retention_of_zero_rows_deletes_nothing;
     round_trip: a_row_of_before_arrays_and_attempts_is_read,
         every_session_comes_back_as_it_was_put,
-        every_member_comes_back_also_those_of_former_attempts, orders_of_nodes_come_back,
-        site_nodes_and_keys_come_back,
-        events_come_back_after_a_number,
+        every_member_comes_back_also_those_of_former_attempts,
         what_ended_long_ago_is_not_loaded_unless_it_is_being_removed;
+    sites: orders_of_nodes_come_back, site_nodes_and_keys_come_back,
+        events_come_back_after_a_number;
 }
