@@ -1,6 +1,6 @@
 //! What can go wrong with a store.
 
-use crate::postgres::PostgresAddress;
+use crate::postgres::{self, PostgresAddress, TlsError};
 use crate::rows::RowError;
 use domain::Timestamp;
 use std::fmt;
@@ -39,6 +39,9 @@ pub enum DatabaseError {
     /// PostgreSQL does not answer in time.
     #[error("the server does not answer in time")]
     Late,
+    /// There is nobody to say who the server is.
+    #[error(transparent)]
+    Tls(Box<TlsError>),
     /// What moves the bytes of a connection cannot be made.
     #[error("cannot start what drives a connection")]
     Runtime(#[source] io::Error),
@@ -49,7 +52,7 @@ impl DatabaseError {
         match self {
             Self::Sqlite(error) => is_full(error),
             Self::Postgres(error) => error.code() == Some(&SqlState::DISK_FULL),
-            Self::Late | Self::Runtime(_) => false,
+            Self::Late | Self::Tls(_) | Self::Runtime(_) => false,
         }
     }
 }
@@ -319,6 +322,14 @@ impl OpenError {
             Self::Database { .. } | Self::Store { .. } | Self::Reserve(_) if self.is_full() => {
                 Some("free some space on the file system of the store")
             }
+            Self::Database {
+                source: DatabaseError::Tls(_),
+                ..
+            } => Some("name a file of certificates in PEM with `site.store-ca-file`, or system"),
+            Self::Database {
+                source: DatabaseError::Postgres(error),
+                ..
+            } if postgres::tls_hint(error).is_some() => postgres::tls_hint(error),
             Self::Database {
                 place: Place::Postgres(_),
                 ..

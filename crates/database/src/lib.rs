@@ -10,6 +10,7 @@
 //! by the numbered files of `migrations/`.
 
 mod error;
+mod mark;
 mod postgres;
 mod rows;
 mod sql;
@@ -19,12 +20,13 @@ mod store;
 mod tests;
 
 pub use error::{CommitError, DatabaseError, LeaderPlace, OpenError, Place, StoreError};
+pub use mark::MARK_FILE;
 pub use postgres::{
     AddressError, LEASE, LeaseClock, PostgresAddress, PostgresOptions, PostgresProbe,
-    PostgresStore, Standing, probe,
+    PostgresStore, Standing, TlsError, probe,
 };
 pub use rows::{ROW_VERSION, RowError};
-pub use sqlite::{DEFAULT_RESERVE_BYTES, MARK_FILE, OpenOptions, RESERVE_FILE, SqliteStore};
+pub use sqlite::{DEFAULT_RESERVE_BYTES, OpenOptions, RESERVE_FILE, SqliteStore};
 pub use store::{
     ArrayHistoryQuery, ElementCount, ElementScope, EventScope, HistoryCursor, HistoryElements,
     HistoryOwner, HistoryQuery, HistoryScope, PAGE_LIMIT, PruneReport, Retention, Room, Store,

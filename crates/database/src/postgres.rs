@@ -7,11 +7,13 @@ mod lease;
 mod open;
 mod probe;
 mod session;
+mod tls;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
 use crate::error::{CommitError, LeaderPlace, OpenError, Place, StoreError};
+use crate::mark::Mark;
 use crate::sql::{Database, arrays, history, prune, read, write};
 use crate::store::{
     ArrayHistoryQuery, ElementCount, ElementScope, EventScope, HistoryQuery, PruneReport,
@@ -24,11 +26,14 @@ use lease::{Candidate, Taken, since_boot};
 use lifecycle::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent};
 use open::Leading;
 use session::{Failed, Session};
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use address::{AddressError, PostgresAddress};
 pub use lease::LeaseClock;
 pub use probe::{PostgresProbe, probe};
+pub use tls::TlsError;
+pub(crate) use tls::hint as tls_hint;
 
 /// How long a lease holds that is not renewed: after that another manager may lead.
 pub const LEASE: Duration = Duration::from_secs(3);
@@ -50,6 +55,7 @@ pub struct PostgresOptions {
     pub new_site: SiteId,
     /// When the store is made and its migrations applied.
     pub now: Timestamp,
+    mark: Option<PathBuf>,
     candidate: Candidate,
 }
 
@@ -65,6 +71,7 @@ impl PostgresOptions {
             address,
             new_site,
             now,
+            mark: None,
             candidate: Candidate {
                 holder: holder.concat(),
                 place,
@@ -78,6 +85,14 @@ impl PostgresOptions {
     #[must_use]
     pub fn succeeding(mut self, holder: String) -> Self {
         self.candidate.holder = holder;
+        self
+    }
+
+    /// For a process that keeps in this file how far it has seen the database come: it tells
+    /// whether what it loads is an older copy.
+    #[must_use]
+    pub fn marked(mut self, file: PathBuf) -> Self {
+        self.mark = Some(file);
         self
     }
 }
@@ -103,6 +118,7 @@ pub struct PostgresStore {
     epoch: Option<i64>,
     renewed: Duration,
     clock: LeaseClock,
+    mark: Option<Mark>,
     /// What the database holds is not known to be what was loaded from it.
     doubtful: bool,
     /// The control of tests: writes without looking at the lease.
@@ -124,6 +140,7 @@ impl PostgresStore {
         open::migrate(&session, &options, Leading::NotYet)
             .map_err(|source| OpenError::store("migrate", &place, source))?;
         Ok(Self {
+            mark: options.mark.clone().map(Mark::of_server),
             options,
             place,
             session: Some(session),
@@ -146,7 +163,12 @@ impl PostgresStore {
         let session = self.session.as_ref().ok_or(StoreError::Disconnected)?;
         let asked = since_boot();
         match lease::take(session, &self.options.candidate, TAKE_OVER_LEASE)? {
-            Taken::ByAnother(leader) => Ok(Standing::StandsBy(leader)),
+            Taken::ByAnother(leader) => {
+                if let Some(mark) = &mut self.mark {
+                    mark.follow(&read::site(session)?);
+                }
+                Ok(Standing::StandsBy(leader))
+            }
             Taken::Under(epoch) => {
                 open::migrate(session, &self.options, Leading::Yes)?;
                 self.epoch = Some(epoch);
@@ -258,7 +280,10 @@ impl Store for PostgresStore {
         let loaded = self.connected()?.transaction(ONE_MOMENT, |database| {
             read::load(database, ended_since, keys_since)
         });
-        loaded.map_err(Failed::into_error)
+        let mut loaded: Loaded = loaded.map_err(Failed::into_error)?;
+        let mark = self.mark.as_ref();
+        loaded.restored = mark.and_then(|mark| mark.restored(&loaded.site));
+        Ok(loaded)
     }
 
     fn commit(&mut self, batch: &[RowChange]) -> Result<u64, CommitError> {
@@ -266,7 +291,15 @@ impl Store for PostgresStore {
             let source = |source| CommitError::Refused { source };
             return self.last_commit().map_err(source);
         }
-        self.write(|database| write::batch(database, batch))
+        let number = self.write(|database| write::batch(database, batch))?;
+        let site = batch.iter().rev().find_map(|change| match change {
+            RowChange::PutSite { site } => Some(site),
+            _ => None,
+        });
+        if let (Some(mark), Some(site)) = (&mut self.mark, site) {
+            mark.follow(site);
+        }
+        Ok(number)
     }
 
     fn history(&mut self, query: &HistoryQuery) -> Result<Vec<SessionRecord>, StoreError> {

@@ -2,7 +2,6 @@
 
 mod commit;
 mod connection;
-mod mark;
 mod migrate;
 mod open;
 mod reserve;
@@ -11,6 +10,7 @@ mod reserve;
 pub(crate) mod tests;
 
 use crate::error::{CommitError, OpenError, StoreError};
+use crate::mark::Mark;
 use crate::sql::{arrays, history, prune, read};
 use crate::store::{
     ArrayHistoryQuery, ElementCount, ElementScope, EventScope, HistoryQuery, PruneReport,
@@ -21,12 +21,10 @@ use domain::{
     ArrayId, ArrayRecord, Owner, SessionId, SessionName, SessionRecord, SiteId, Timestamp,
 };
 use lifecycle::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent};
-use mark::Mark;
 use reserve::Reserve;
 use rusqlite::{Connection, TransactionBehavior};
 use std::path::{Path, PathBuf};
 
-pub use mark::MARK_FILE;
 pub use reserve::{DEFAULT_RESERVE_BYTES, RESERVE_FILE};
 
 /// What opening a store needs to know.
@@ -84,7 +82,7 @@ impl SqliteStore {
             connection,
             path: path.to_owned(),
             reserve,
-            mark: Mark::of(path),
+            mark: Mark::of_file(path),
             options,
             doubtful: false,
         })

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
@@ -11,11 +12,25 @@ const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 const SOCKETS: &str = "/run/postgresql";
 
 /// A database of a PostgreSQL server: `postgres://USER@HOST:PORT/DATABASE`. The host may be the
-/// directory of a socket (`?host=/run/postgresql`), which is also the default.
+/// directory of a socket (`?host=/run/postgresql`), which is also the default. Another machine is
+/// reached by TLS and has to prove its name, unless `?sslmode=disable` says that the way is safe.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresAddress {
     url: String,
     pub(super) config: Config,
+    pub(super) encryption: Encryption,
+}
+
+/// What is known of who answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Encryption {
+    /// Nothing: it is this machine, or the way is safe.
+    Off,
+    /// By TLS, that it has the name that was asked for.
+    VerifyFull {
+        /// The file of those who may say so; the system's if `None`.
+        authorities: Option<PathBuf>,
+    },
 }
 
 /// A text is not the address of a PostgreSQL that can be used.
@@ -30,15 +45,18 @@ pub enum AddressError {
     /// A password stands in it.
     #[error("it has a password in it, which belongs into a file of its own")]
     Password,
-    /// The connection shall be encrypted.
-    #[error("it asks for TLS (sslmode), and this build connects to PostgreSQL without")]
-    Encrypted,
-    /// The server is on another machine, and nothing says that this may go unencrypted.
-    #[error("{host} is another machine, and this build connects to PostgreSQL without TLS")]
-    Remote {
-        /// Which.
-        host: String,
+    /// The connection shall be encrypted, whoever is at its other end.
+    #[error("sslmode={mode} does not look who answers")]
+    Mode {
+        /// What was asked for.
+        mode: String,
     },
+    /// TLS on a socket of this machine.
+    #[error("it asks for TLS (sslmode) on a socket of this machine, where there is none")]
+    Socket,
+    /// Authorities are named, and nothing is encrypted.
+    #[error("it goes without TLS, and authorities for TLS are named")]
+    Unencrypted,
 }
 
 impl AddressError {
@@ -50,9 +68,14 @@ impl AddressError {
                  postgres://USER@/DATABASE?host=/run/postgresql for a socket"
             }
             Self::Password => "leave it out, and name its file with `site.store-password-file`",
-            Self::Encrypted | Self::Remote { .. } => {
-                "lead an encrypted tunnel here (ssh -L, stunnel) and name its end; or say \
-                 ?sslmode=disable, if the way to the server is safe"
+            Self::Mode { .. } => {
+                "say ?sslmode=verify-full, with `site.store-ca-file` if the server's certificate is \
+                 signed by an authority of your own; or ?sslmode=disable, if the way to the server \
+                 is safe"
+            }
+            Self::Socket => "leave sslmode out: nobody else hears what goes through a socket",
+            Self::Unencrypted => {
+                "say ?sslmode=verify-full in `site.store`, or set `site.store-ca-file` to system"
             }
         }
     }
@@ -64,33 +87,55 @@ impl PostgresAddress {
         if !SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
             return Err(AddressError::Form);
         }
-        // The driver knows fewer modes than there are; none but these goes without TLS.
-        let query = url.split_once('?').map_or("", |(_, query)| query);
-        let mode = query
-            .split('&')
-            .find_map(|part| part.strip_prefix("sslmode="));
-        if mode.is_some_and(|mode| mode != "disable") {
-            return Err(AddressError::Encrypted);
-        }
-        let mut config: Config = url.parse().map_err(AddressError::Unreadable)?;
+        // The driver knows fewer modes than there are.
+        let (plain, mode) = without_mode(url);
+        let mut config: Config = plain.parse().map_err(AddressError::Unreadable)?;
         if config.get_password().is_some() {
             return Err(AddressError::Password);
         }
         if config.get_hosts().is_empty() {
             config.host_path(SOCKETS);
         }
-        if config.get_ssl_mode() != SslMode::Disable
-            && let Some(host) = config.get_hosts().iter().find_map(remote)
-        {
-            let host = host.to_owned();
-            return Err(AddressError::Remote { host });
+        let hosts = config.get_hosts();
+        let full = Encryption::VerifyFull { authorities: None };
+        let encryption = match mode {
+            Some("disable") => Encryption::Off,
+            Some("verify-full") => full,
+            None if hosts.iter().any(is_remote) => full,
+            None => Encryption::Off,
+            Some(mode) => {
+                let mode = mode.to_owned();
+                return Err(AddressError::Mode { mode });
+            }
+        };
+        let is_encrypted = encryption != Encryption::Off;
+        if is_encrypted && hosts.iter().any(|host| matches!(host, Host::Unix(_))) {
+            return Err(AddressError::Socket);
         }
         // A copy that only follows another server takes no writes.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         config.application_name("insula");
-        config.ssl_mode(SslMode::Disable);
-        let url = url.to_owned();
-        Ok(Self { url, config })
+        config.ssl_mode(if is_encrypted {
+            SslMode::Require
+        } else {
+            SslMode::Disable
+        });
+        Ok(Self {
+            url: url.to_owned(),
+            config,
+            encryption,
+        })
+    }
+
+    /// Where only those in this file, certificates in PEM, may say who the server is.
+    pub fn with_authorities(mut self, file: PathBuf) -> Result<Self, AddressError> {
+        match &mut self.encryption {
+            Encryption::Off => Err(AddressError::Unencrypted),
+            Encryption::VerifyFull { authorities } => {
+                *authorities = Some(file);
+                Ok(self)
+            }
+        }
     }
 
     /// With the password of the user.
@@ -108,14 +153,27 @@ impl PostgresAddress {
     }
 }
 
-/// The host, if it is another machine.
-fn remote(host: &Host) -> Option<&str> {
+/// The URL without the part that says how it is encrypted, and that.
+fn without_mode(url: &str) -> (String, Option<&str>) {
+    let Some((start, query)) = url.split_once('?') else {
+        return (url.to_owned(), None);
+    };
+    let is_mode = |part: &&str| part.starts_with("sslmode=");
+    let mode = query.split('&').find(is_mode);
+    let kept: Vec<&str> = query.split('&').filter(|part| !is_mode(part)).collect();
+    let mode = mode.and_then(|mode| mode.split_once('='));
+    (
+        format!("{start}?{}", kept.join("&")),
+        mode.map(|(_, mode)| mode),
+    )
+}
+
+fn is_remote(host: &Host) -> bool {
     match host {
-        Host::Unix(_) => None,
+        Host::Unix(_) => false,
         Host::Tcp(name) => {
             let address: Option<IpAddr> = name.parse().ok();
-            let is_here = name == "localhost" || address.is_some_and(|ip| ip.is_loopback());
-            (!is_here).then_some(name)
+            name != "localhost" && !address.is_some_and(|ip| ip.is_loopback())
         }
     }
 }
@@ -135,19 +193,25 @@ impl fmt::Debug for PostgresAddress {
 
 #[cfg(test)]
 mod tests {
-    use super::PostgresAddress;
+    use super::{Encryption, PostgresAddress};
 
     #[test]
     fn an_address_is_shown_as_it_is_meant_and_never_with_a_password() {
-        for url in [
-            "postgres:///insula",
-            "postgresql://ann@localhost/insula",
-            "postgres://ann@127.0.0.1:5433/insula",
-            "postgres://ann@/insula?host=/run/postgresql",
-            "postgres://ann@db.example/insula?sslmode=disable",
+        for (url, encrypted) in [
+            ("postgres:///insula", false),
+            ("postgresql://ann@localhost/insula", false),
+            ("postgres://ann@127.0.0.1:5433/insula", false),
+            ("postgres://ann@/insula?host=/run/postgresql", false),
+            ("postgres://ann@db.example/insula?sslmode=disable", false),
+            ("postgres://ann@db.example/insula", true),
+            ("postgres://192.0.2.7/insula?connect_timeout=3", true),
+            ("postgres://localhost/insula?sslmode=verify-full", true),
         ] {
             let address = PostgresAddress::parse(url).expect(url);
             assert_eq!(address.to_string(), url);
+            assert_eq!(address.encryption != Encryption::Off, encrypted, "{url}");
+            let named = address.clone().with_authorities("/etc/ca.pem".into());
+            assert_eq!(named.is_ok(), encrypted, "{url}");
             let address = address.with_password("secret");
             assert!(!format!("{address} {address:?}").contains("secret"));
         }
@@ -164,20 +228,16 @@ mod tests {
                 "has a password",
             ),
             (
-                "postgres://localhost/insula?sslmode=require",
-                "asks for TLS",
+                "postgres://db.example/insula?sslmode=require",
+                "sslmode=require does not look who answers",
             ),
             (
-                "postgres://localhost/insula?sslmode=verify-full",
-                "asks for TLS",
+                "postgres://localhost/insula?sslmode=verify-ca",
+                "does not look who answers",
             ),
             (
-                "postgres://db.example/insula",
-                "db.example is another machine",
-            ),
-            (
-                "postgres://192.0.2.7/insula",
-                "192.0.2.7 is another machine",
+                "postgres:///insula?sslmode=verify-full",
+                "on a socket of this machine",
             ),
         ] {
             let error = PostgresAddress::parse(url).expect_err(url);

@@ -28,7 +28,7 @@ pub(super) fn connect(
     options: &PostgresOptions,
     place: &Place,
 ) -> Result<(Session, Server), OpenError> {
-    let session = Session::open(&options.address.config).map_err(|source| OpenError::Database {
+    let session = Session::open(&options.address).map_err(|source| OpenError::Database {
         act: "connect to",
         place: place.clone(),
         source,

@@ -1,7 +1,8 @@
 //! One connection, driven by whoever calls: each call has a deadline, and nothing goes on between
 //! calls.
 
-use super::dialect;
+use super::address::{Encryption, PostgresAddress};
+use super::{dialect, tls};
 use crate::error::{DatabaseError, StoreError};
 use crate::rows::RowError;
 use crate::sql::{Columns, Database, TakeRow, Value};
@@ -16,8 +17,9 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::runtime::Runtime;
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
-use tokio_postgres::{Client, Config, NoTls, Row, Statement};
+use tokio_postgres::{Client, Config, NoTls, Row, Socket, Statement};
 
 /// Longest way to a server.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -28,13 +30,16 @@ const QUEUE_LIMIT: usize = 256;
 /// Kinds of statements that are prepared; there are fewer than this.
 const STATEMENTS_LIMIT: usize = 256;
 
+/// What moves the bytes of a connection, to its end.
+type Wire = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A connection to a server.
 pub(super) struct Session {
     /// `None` only while it is dropped.
     runtime: Option<Runtime>,
     client: Client,
     /// What moves bytes; `None` once the connection is closed.
-    wire: RefCell<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
+    wire: RefCell<Option<Wire>>,
     statements: RefCell<HashMap<String, Statement>>,
     queue: RefCell<Vec<Queued>>,
     /// A call was given up: what the server does with it is unknown.
@@ -66,34 +71,52 @@ fn late(act: &'static str) -> impl FnOnce(Late) -> StoreError {
     }
 }
 
+async fn connect<T>(config: &Config, tls: T) -> Result<(Client, Wire), DatabaseError>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let connected = config.connect(tls).await;
+    let (client, connection) = connected.map_err(DatabaseError::Postgres)?;
+    let wire = async move {
+        if let Err(error) = connection.await {
+            tracing::warn!(
+                error = &error as &dyn Error,
+                "the connection to PostgreSQL ended"
+            );
+        }
+    };
+    Ok((client, Box::pin(wire)))
+}
+
 impl Session {
     /// Connects.
-    pub(super) fn open(config: &Config) -> Result<Self, DatabaseError> {
+    pub(super) fn open(address: &PostgresAddress) -> Result<Self, DatabaseError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(DatabaseError::Runtime)?;
-        let mut config = config.clone();
+        let mut config = address.config.clone();
         config.connect_timeout(CONNECT_LIMIT);
         config.tcp_user_timeout(CALL_LIMIT);
         let connected = runtime.block_on(async {
-            tokio::time::timeout(CONNECT_LIMIT * 2, config.connect(NoTls)).await
+            let connecting = async {
+                match &address.encryption {
+                    Encryption::Off => connect(&config, NoTls).await,
+                    Encryption::VerifyFull { authorities } => {
+                        let tls = tls::connector(authorities.as_deref());
+                        let refused = |error| DatabaseError::Tls(Box::new(error));
+                        connect(&config, tls.map_err(refused)?).await
+                    }
+                }
+            };
+            tokio::time::timeout(CONNECT_LIMIT * 2, connecting).await
         });
-        let (client, connection) = connected
-            .map_err(|_| DatabaseError::Late)?
-            .map_err(DatabaseError::Postgres)?;
-        let wire = async move {
-            if let Err(error) = connection.await {
-                tracing::warn!(
-                    error = &error as &dyn Error,
-                    "the connection to PostgreSQL ended"
-                );
-            }
-        };
+        let (client, wire) = connected.map_err(|_| DatabaseError::Late)??;
         Ok(Self {
             runtime: Some(runtime),
             client,
-            wire: RefCell::new(Some(Box::pin(wire))),
+            wire: RefCell::new(Some(wire)),
             statements: RefCell::default(),
             queue: RefCell::default(),
             late: Cell::new(false),

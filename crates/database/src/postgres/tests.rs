@@ -2,7 +2,9 @@
 //! server of its own.
 
 mod cases;
+mod encrypted;
 mod fencing;
+mod marks;
 mod opening;
 mod proxy;
 

@@ -219,7 +219,8 @@ fn add_members(database: &dyn Database, sessions: &mut [SessionRecord]) -> Resul
     Ok(())
 }
 
-fn site(database: &dyn Database) -> Result<SiteRow, StoreError> {
+/// The site's own row.
+pub(crate) fn site(database: &dyn Database) -> Result<SiteRow, StoreError> {
     let rows = Rows {
         database,
         table: "site",

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// Between two looks whether the lease is free.
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
+/// What the home keeps of a database of PostgreSQL, to know an older copy of it.
+const SERVER_MARK_FILE: &str = "postgres.mark";
 /// Longest file with a password, in bytes.
 const PASSWORD_LIMIT_BYTES: u64 = 4_096;
 
@@ -40,7 +42,9 @@ pub(super) async fn open(settings: &Settings, listens: Option<String>) -> anyhow
     // The home's lock is held: whoever had the lease from here before is gone.
     let own = NodeId::new(machine::wall_clock(), random()?);
     let own = agent::node_identity(&settings.home.join("node"), own)?;
-    let options = options(settings, address, listens)?.succeeding(own.to_string());
+    let options = options(settings, address, listens)?
+        .succeeding(own.to_string())
+        .marked(settings.home.join(SERVER_MARK_FILE));
     // It has a runtime of its own, which cannot be within this one.
     let opening = tokio::task::spawn_blocking(move || {
         let mut store = PostgresStore::open(options)?;
@@ -90,10 +94,17 @@ fn options(
     address: &PostgresAddress,
     listens: Option<String>,
 ) -> anyhow::Result<PostgresOptions> {
-    let address = match &settings.config.store_password_file {
-        Some(path) => address.clone().with_password(&password(path)?),
-        None => address.clone(),
-    };
+    let mut address = address.clone();
+    if let Some(path) = &settings.config.store_password_file {
+        address = address.with_password(&password(path)?);
+    }
+    if let Some(path) = &settings.config.store_ca_file {
+        let named = address.with_authorities(path.clone());
+        address = named.map_err(|error| {
+            let hint = error.hint();
+            anyhow::anyhow!("`site.store` cannot be used: {error}; {hint}")
+        })?;
+    }
     let now = machine::wall_clock();
     let site = (SiteId::new(now, random()?), now);
     let place = format!("{}:{}", machine::host_name(), settings.home.display());

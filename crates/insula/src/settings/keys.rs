@@ -30,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) store: Option<PostgresAddress>,
     /// The file with the password of the store's user.
     pub(crate) store_password_file: Option<PathBuf>,
+    /// The file with the authorities that vouch for the store's server; the system's if `None`.
+    pub(crate) store_ca_file: Option<PathBuf>,
     /// What sessions reach unless they say.
     pub(crate) network: Network,
     /// CPU of a session that does not say, in ten-thousandths; the site's default if `None`.
@@ -67,6 +69,7 @@ impl Default for Config {
             listen: Some("127.0.0.1:0".to_owned()),
             store: None,
             store_password_file: None,
+            store_ca_file: None,
             network: Network::Host,
             default_cpu: None,
             default_memory: None,
@@ -150,6 +153,22 @@ pub(crate) const KEYS: &[Key] = &[
         show: |config| {
             let file = config.store_password_file.as_ref();
             file.map_or_else(|| "none".to_owned(), |path| path.display().to_string())
+        },
+    },
+    Key {
+        name: "site.store-ca-file",
+        about: "Authorities for the store's server: a file in PEM, or system",
+        set: |config, text| {
+            config.store_ca_file = match text {
+                "system" => None,
+                path if Path::new(path).is_absolute() => Some(path.into()),
+                _ => return Err("an absolute path, or system".to_owned()),
+            };
+            Ok(())
+        },
+        show: |config| {
+            let file = config.store_ca_file.as_ref();
+            file.map_or_else(|| "system".to_owned(), |path| path.display().to_string())
         },
     },
     Key {

@@ -1,7 +1,7 @@
 //! Stores that are older copies of themselves, and those that are not.
 
 use super::sample::open;
-use crate::sqlite::MARK_FILE;
+use crate::MARK_FILE;
 use crate::store::Store as _;
 use domain::Timestamp;
 use lifecycle::rows::{RowChange, SiteRow};

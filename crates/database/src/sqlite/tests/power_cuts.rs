@@ -10,8 +10,9 @@ mod trace;
 
 use super::crash::{directory_of_child, integrity};
 use super::sample::options;
+use crate::MARK_FILE;
 use crate::error::OpenError;
-use crate::sqlite::{MARK_FILE, OpenOptions, SqliteStore, open as settings};
+use crate::sqlite::{OpenOptions, SqliteStore, open as settings};
 use crate::store::{EventScope, PAGE_LIMIT, Retention, Store as _};
 use crate::tests::TestStore as _;
 use crate::tests::sample::{at, ended, event, pending, put, running, seconds};

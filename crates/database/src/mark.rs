@@ -1,14 +1,20 @@
-//! How a leader learns that its store is an older copy of itself: a small file beside it.
+//! How a leader learns that its store is an older copy of itself: a small file in its home.
 //!
-//! The mark says which file the store is and how far it had come. Whoever puts a backup in the
-//! store's place leaves another file there, or an earlier state, or no mark at all. A file system
-//! or a virtual machine that is set back as a whole takes the mark along, and nothing is noticed
-//! here: then nodes tell that were not set back with it, or an operator removes the mark.
+//! The mark says how far the store had come, and of a file of SQLite, beside which it lies, also
+//! which file it is. Whoever puts a backup in the store's place leaves an earlier state there, or
+//! another file, or no mark at all. A file system or a virtual machine that is set back as a whole
+//! takes the mark along, and nothing is noticed here: then nodes tell that were not set back with
+//! it, or an operator removes the mark.
 //!
-//! To take a store for a copy that is none costs little: what waits is placed when all nodes have
-//! told what they have. So whatever is odd about a mark counts as a restoration, and a mark that
-//! cannot be written is no reason to stop.
+//! A database of PostgreSQL has a mark in the home of each manager, which follows it while the
+//! manager leads and while it stands by. A home without one has never seen the database, which says
+//! nothing of a restoration; nor does it matter where the database is: only that it knows less.
+//!
+//! To take a store for a copy that is none costs little where all nodes can tell what they have. So
+//! whatever is odd about the mark of a file counts as a restoration, and a mark that cannot be
+//! written is no reason to stop.
 
+use domain::SiteId;
 use lifecycle::rows::SiteRow;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use serde::{Deserialize, Serialize};
@@ -17,7 +23,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// The name of the file, in the store's directory.
+/// The name of the file, in the directory of a store of SQLite.
 pub const MARK_FILE: &str = "site.mark";
 /// Its size in bytes: one sector, so that it is written whole or not at all.
 const SIZE: usize = 512;
@@ -26,14 +32,22 @@ const MODE: u32 = 0o600;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Mark {
+pub(crate) struct Mark {
     path: PathBuf,
-    /// Of the store's file; `None` where the file system does not tell.
-    identity: Option<Identity>,
+    kind: Kind,
     file: Option<File>,
     written: Option<State>,
     /// That it cannot be written was told.
     told: bool,
+}
+
+/// What the store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// This file; `None` where the file system does not tell.
+    File(Option<Identity>),
+    /// A database of a server.
+    Server,
 }
 
 /// Which file a store is: a copy has another inode, or was made at another time.
@@ -48,6 +62,9 @@ struct Identity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct State {
     store: Option<Identity>,
+    /// Of a database of a server.
+    #[serde(default)]
+    site: Option<SiteId>,
     incarnation: u64,
     epoch: u64,
     next_event: u64,
@@ -62,16 +79,25 @@ impl State {
 
 impl Mark {
     /// The mark of the store at `store`, which is there.
-    pub(super) fn of(store: &Path) -> Self {
-        let path = store.with_file_name(MARK_FILE);
+    pub(crate) fn of_file(store: &Path) -> Self {
+        let kind = Kind::File(identity(store).ok());
+        Self::at(store.with_file_name(MARK_FILE), kind)
+    }
+
+    /// The mark at `path` of a database of a server.
+    pub(crate) fn of_server(path: PathBuf) -> Self {
+        Self::at(path, Kind::Server)
+    }
+
+    fn at(path: PathBuf, kind: Kind) -> Self {
         let written = read(&path).unwrap_or_else(|error| {
             let path = path.display();
             tracing::warn!(%error, "the store's mark {path} cannot be read");
             None
         });
         Self {
-            identity: identity(store).ok(),
             path,
+            kind,
             file: None,
             written,
             told: false,
@@ -80,24 +106,34 @@ impl Mark {
 
     /// Whether the store, of which this is the site's row, is an older copy: then the highest
     /// incarnation that is known of it, 0 if none is.
-    pub(super) fn restored(&self, row: &SiteRow) -> Option<u64> {
+    pub(crate) fn restored(&self, row: &SiteRow) -> Option<u64> {
         // Nobody has ever led a new one.
         if row.epoch == 0 {
             return None;
         }
         let found = self.state(row);
-        let Some(written) = &self.written else {
-            return Some(0);
+        let written = match (&self.written, self.kind) {
+            (Some(written), _) => written,
+            (None, Kind::File(_)) => return Some(0),
+            (None, Kind::Server) => return None,
         };
         let is_set_back = written.progress() > found.progress();
-        let is_other = written.store != found.store;
-        (is_set_back || is_other).then_some(written.incarnation)
+        let odd = match self.kind {
+            Kind::File(_) => is_set_back || written.store != found.store,
+            Kind::Server => is_set_back && written.site == found.site,
+        };
+        odd.then_some(written.incarnation)
     }
 
     /// Takes note of what was committed.
-    pub(super) fn follow(&mut self, row: &SiteRow) {
+    pub(crate) fn follow(&mut self, row: &SiteRow) {
         let state = self.state(row);
-        if self.written == Some(state) {
+        let is_known = self.written.is_some_and(|written| {
+            // Who stands by may see a copy that its leader has not taken note of yet.
+            let is_behind = written.site == state.site && written.progress() > state.progress();
+            written == state || self.kind == Kind::Server && is_behind
+        });
+        if is_known {
             return;
         }
         match self.write(&state) {
@@ -112,8 +148,13 @@ impl Mark {
     }
 
     fn state(&self, row: &SiteRow) -> State {
+        let (store, site) = match self.kind {
+            Kind::File(identity) => (identity, None),
+            Kind::Server => (None, Some(row.id)),
+        };
         State {
-            store: self.identity,
+            store,
+            site,
             incarnation: row.incarnation,
             epoch: row.epoch,
             next_event: row.next_event,
