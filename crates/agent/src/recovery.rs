@@ -15,11 +15,15 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What the engine has.
 type Containers = BTreeMap<MemberId, Found>;
 
+/// Longest wait for all containers together whose start was cut off and that are about to end.
+const CUT_OFF_LIMIT: Duration = Duration::from_secs(5);
+/// Between two looks at one of them.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// Longest wait for a guest that is asked since when its command runs.
 const ASK_LIMIT: Duration = Duration::from_secs(2);
 
@@ -60,6 +64,7 @@ fn read_all(shared: &Shared, containers: &Containers) -> Result<Recovered, Direc
             gone,
             ..Recovered::default()
         },
+        patience: Instant::now() + CUT_OFF_LIMIT,
     };
     let members = shared.directory.members();
     for entry in fs::read_dir(&members).map_err(failed("list", &members))? {
@@ -76,6 +81,8 @@ struct Reading<'a> {
     containers: &'a Containers,
     gone: BTreeSet<MemberId>,
     found: Recovered,
+    /// Until when starts are waited for that were cut off.
+    patience: Instant,
 }
 
 impl Reading<'_> {
@@ -189,8 +196,10 @@ impl Reading<'_> {
     /// is taken to have been started.
     fn guest(&self, id: MemberId, directory: &MemberDirectory, same_boot: bool) -> RecoveredGuest {
         let since = directory.started();
-        let locked = FileLock::is_locked(&directory.entry(layout::LOCK)).unwrap_or(true);
-        let listed = self.containers.get(&id).is_some_and(|found| found.alive);
+        let was_locked = is_locked(directory);
+        let locked = was_locked && !self.is_given_up(directory);
+        let ended_since = was_locked && !locked;
+        let listed = self.containers.get(&id).is_some_and(|found| found.alive) && !ended_since;
         if directory.is_marked(Marker::Starting) && (listed || locked) {
             let since = since.unwrap_or(Timestamp(0));
             return RecoveredGuest::Alive { since };
@@ -202,6 +211,28 @@ impl Reading<'_> {
         }
         RecoveredGuest::NeverStarted
     }
+}
+
+impl Reading<'_> {
+    /// A container whose lock is held and of which no guest is noted was never told *go*: whoever
+    /// started it notes the guest first. Its launcher has ended with the process before this one,
+    /// or is about to, and takes it along. Waits, bounded, until it is noted or has ended; true if
+    /// it has ended, and then it never ran. Blocks.
+    fn is_given_up(&self, directory: &MemberDirectory) -> bool {
+        let is_noted = || fs::symlink_metadata(directory.entry(layout::GUEST)).is_ok();
+        while is_locked(directory) {
+            if is_noted() || Instant::now() > self.patience {
+                return false;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        true
+    }
+}
+
+/// Whether a guest lives, or a child that may become one. What cannot be looked at may live.
+fn is_locked(directory: &MemberDirectory) -> bool {
+    FileLock::is_locked(&directory.entry(layout::LOCK)).unwrap_or(true)
 }
 
 /// What the engine says of its pauses.

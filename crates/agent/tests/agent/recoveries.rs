@@ -4,6 +4,11 @@ use crate::fake_engine::StartFailure;
 use crate::{PURGE, TestNode, id, spec};
 use domain::{ExitCause, ExitHow, MemberState};
 use node_api::{NodeError, Want};
+use process::{FileLock, LockMode};
+use std::time::Duration;
+
+/// How long what was cut off takes to end.
+const DYING: Duration = Duration::from_millis(200);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_run_on_while_the_agent_is_away_and_their_ends_are_found() {
@@ -70,6 +75,48 @@ async fn a_start_that_was_cut_off_is_repeated_only_if_nothing_can_have_run() {
         (node.engine.starts(id(1)), node.engine.starts(id(2))),
         (1, 0)
     );
+    node.close().await;
+}
+
+/// The launcher of the killed agent has not yet taken along what it was starting: its child holds
+/// the lock for a moment more. With a guest that is noted it may have been told to go; the control.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_still_holds_its_lock_and_was_never_told_to_go_is_waited_for_and_started_again() {
+    let mut node = TestNode::start().await;
+    let hang = StartFailure::Hangs;
+    node.engine
+        .fail_starts
+        .lock()
+        .expect("not poisoned")
+        .extend([(id(1), hang), (id(2), hang)]);
+    let all = [1, 2].map(|number| (number, Want::Run, spec()));
+    node.want(&all).await;
+    for number in [1, 2] {
+        let marker = node.member_path(number, "starting");
+        while !marker.exists() {
+            tokio::task::yield_now().await;
+        }
+    }
+    node.kill().await;
+    let held = [1, 2].map(|number| {
+        let path = node.member_path(number, "guest.lock");
+        let lock = FileLock::try_lock(&path, LockMode::Exclusive);
+        lock.expect("it can be tried").expect("it is free")
+    });
+    std::fs::write(node.member_path(2, "guest.json"), "{}").expect("written");
+    let dying = std::thread::spawn(move || {
+        std::thread::sleep(DYING);
+        drop(held);
+    });
+    node.revive().await;
+    node.wait_for(1, "running").await;
+    dying.join().expect("it ended");
+    let MemberState::Exited { record } = node.wait_for(2, "exited").await else {
+        panic!("it has exited")
+    };
+    assert_eq!(record.cause, ExitCause::GuestDied);
+    let starts = (node.engine.starts(id(1)), node.engine.starts(id(2)));
+    assert_eq!(starts, (1, 0));
     node.close().await;
 }
 
