@@ -151,7 +151,10 @@ impl Owner {
                 );
                 Ok(())
             }
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                process::crash_point("place.obeyed");
+                Ok(())
+            }
         }
     }
 

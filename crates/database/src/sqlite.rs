@@ -21,6 +21,7 @@ use domain::{
     ArrayId, ArrayRecord, Owner, SessionId, SessionName, SessionRecord, SiteId, Timestamp,
 };
 use lifecycle::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent};
+use process::crash_point;
 use reserve::Reserve;
 use rusqlite::{Connection, TransactionBehavior};
 use std::path::{Path, PathBuf};
@@ -137,6 +138,7 @@ impl Store for SqliteStore {
             _ => None,
         });
         if let (Ok(_), Some(site)) = (&result, site) {
+            crash_point("commit.unmarked");
             self.mark.follow(site);
         }
         result
@@ -208,8 +210,11 @@ impl Store for SqliteStore {
         }
         let reserve = &mut self.reserve;
         let report = commit::with_reserve(&mut self.connection, reserve, |database| {
-            prune::delete_old(database, limits, now)
+            let report = prune::delete_old(database, limits, now)?;
+            crash_point("prune.rows-chosen");
+            Ok(report)
         });
+        crash_point("prune.rows-deleted");
         // A prune that is not on the disk is done again by the next call, so that its result is
         // unknown matters to nobody.
         report.map_err(|error| match error {

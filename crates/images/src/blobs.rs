@@ -172,6 +172,7 @@ impl BlobStore {
         for id in self.images()? {
             if !keep.contains(&id) {
                 self.remove_manifest(id)?;
+                process::crash_point("prune.manifest-removed");
                 pruned.images.push(id);
             }
         }
@@ -179,6 +180,7 @@ impl BlobStore {
         for digest in digests_in(&self.blobs)? {
             if !named.contains(&digest) {
                 self.remove_blob(digest, &mut pruned)?;
+                process::crash_point("prune.layer-removed");
             }
         }
         Ok(pruned)

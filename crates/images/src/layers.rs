@@ -212,6 +212,7 @@ impl LayerStore {
             .join(format!("{NEW}removed-{}", diff_id.hex()));
         process::remove_tree(&away)?;
         fs::rename(&path, &away).map_err(failed("rename", &path))?;
+        process::crash_point("prune.node-layer-moved");
         process::remove_tree(&away)?;
         Ok(true)
     }
@@ -255,7 +256,9 @@ impl New {
             text.push(0);
             write_file_atomic(&self.path.join(UNLISTED), &text, 0o600, Durability::Power)?;
         }
+        process::crash_point("prepare.layer-unpacked");
         fs::rename(&self.path, name).map_err(failed("rename to", name))?;
+        process::crash_point("prepare.layer-named");
         self.kept = true;
         let directory = name.parent().expect("it lies in the store");
         fs::File::open(directory)

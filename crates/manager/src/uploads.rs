@@ -4,7 +4,7 @@ use crate::clock;
 use bytes::Bytes;
 use domain::UploadId;
 use futures::{Stream, StreamExt};
-use process::KeepFree;
+use process::{KeepFree, crash_point};
 use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
@@ -150,12 +150,15 @@ impl Uploads {
             return Err(UploadError::NotAnArchive);
         }
         file.flush().await?;
+        crash_point("upload.written");
         file.sync_all().await?;
         tokio::fs::rename(&part.0, self.path(upload)).await?;
+        crash_point("upload.named");
         tokio::fs::File::open(&self.directory)
             .await?
             .sync_all()
             .await?;
+        crash_point("upload.staged");
         Ok((upload, written))
     }
 }

@@ -5,10 +5,12 @@
 //! * [`KeepFree`]: a writer that leaves a part of the file system free.
 //! * [`FileLock`]: whole-file locks that die with their holder.
 //! * [`write_file_atomic`]: a file that is there whole or not at all.
+//! * [`crash_point()`]: where tests end a process of a build with debug assertions.
 //! * [`ProcessIdentity`]: a process that cannot be confused with a later one of the same number.
 
 mod atomic;
 mod command;
+mod crash_point;
 mod identity;
 mod keep_free;
 mod lock;
@@ -16,6 +18,7 @@ mod remove;
 
 pub use atomic::{Durability, WriteFileError, write_file_atomic};
 pub use command::command;
+pub use crash_point::{crash_point, hand_on_crash_points};
 pub use identity::{
     IdentityError, ProcessIdentity, boot_id, process_start_time, send_signal, wait_exit,
 };

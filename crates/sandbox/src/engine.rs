@@ -28,7 +28,7 @@ use engine_api::{
 use footing::{Footing, remove_inside};
 use launcher_process::LauncherProcess;
 use locks::MemberLocks;
-use process::{FileLock, remove_tree};
+use process::{FileLock, crash_point, remove_tree};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -174,6 +174,7 @@ impl Sandbox {
         let answer = self
             .blocking(move |inner| inner.begin(copy, identity))
             .await??;
+        crash_point("clone.asked");
         let outcome = match tokio::time::timeout(ANSWER_LIMIT, answer).await {
             Ok(answered) => answered.map_err(|_| EngineError::LauncherGone),
             Err(_) => {
@@ -366,7 +367,9 @@ impl Inner {
         std::fs::create_dir_all(&self.settings.state_directory)
             .map_err(|error| act("make the engine's directory", error))?;
         let begun = prepare_directory(&container, &identity)
+            .inspect(|()| crash_point("clone.directory-given"))
             .and_then(|()| self.make_groups(&container))
+            .inspect(|_| crash_point("clone.groups-made"))
             .and_then(|groups| {
                 let note = (groups == GroupPaths::default()).then(|| self.note(member));
                 self.launcher.ask(Order::Start(Box::new(Start {
@@ -522,14 +525,17 @@ impl Inner {
             }
             std::thread::sleep(PAUSE);
         }
+        crash_point("remove.guest-gone");
         let report = self
             .groups
             .remove(member)
             .map_err(|error| act("remove the container's control groups", error))?;
+        crash_point("remove.groups-gone");
         self.network
             .disconnect(member)
             .map_err(|error| act("remove the container's network", chain(&error)))?;
         self.end_keeper(member)?;
+        crash_point("remove.network-gone");
         for (owner, path) in self.files()? {
             if owner == member {
                 match std::fs::remove_file(&path) {
@@ -542,6 +548,7 @@ impl Inner {
                 }
             }
         }
+        crash_point("remove.sockets-gone");
         remove_parts_on_disk(directory);
         remove_parts(directory, |path| self.remove_tree(path, remover))?;
         Ok(report)

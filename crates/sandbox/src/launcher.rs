@@ -20,6 +20,7 @@ use crate::kernel::{child_signals, leave_keyring, reserve_low_descriptors};
 use crate::message::{Failure, Order, Outcome, Reply, Request, Start, encode, take};
 use helper::Helper;
 use prepare::{Refusal, prepare};
+use process::crash_point;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
@@ -160,7 +161,9 @@ impl Launcher {
                 outcome,
             };
             self.starting.swap_remove(index);
+            crash_point("go.told");
             self.reply(&reply)?;
+            crash_point("go.answered");
         }
         for index in (0..self.helpers.len()).rev() {
             let helper = &self.helpers[index];
@@ -221,6 +224,7 @@ impl Launcher {
                 return Some(Outcome::Failed(failure));
             }
         };
+        crash_point("clone.prepared");
         match start(id, order, prepared, &self.filters) {
             Ok(starting) => {
                 self.starting.push(starting);

@@ -1,5 +1,5 @@
-//! The project's own commands: `cargo xtask ci | tidy | openapi | engines | attacks | fuzz |
-//! guest-v2 | simulate | planted`.
+//! The project's own commands: `cargo xtask ci | tidy | openapi | engines | attacks | crashes |
+//! fuzz | guest-v2 | simulate | planted`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -8,6 +8,7 @@
 
 mod attacks;
 mod ci;
+mod crashes;
 mod engines;
 mod fuzz;
 mod generated;
@@ -34,6 +35,11 @@ usage: cargo xtask COMMAND
                      tries every attack on the sandbox, here and in a virtual machine with control
                      groups of version 2, and writes the table of docs/security.md; or tells
                      whether the table is what was found last, or makes it so
+  crashes [--kills N] [--point PART] [--seed S] [--json]
+                     kills the daemon or the launcher after each of its effects and at random, and
+                     writes the table of docs/crashes.md; with --point only rows whose
+                     KIND/POINT/SCENE has PART, and no table
+  crashes --check    tells whether the table is what was found last
   fuzz [TARGET] [--seconds N]
                      runs the targets of fuzz/, or one of them, guided by coverage, for a minute or
                      N seconds each
@@ -60,6 +66,8 @@ fn main() -> ExitCode {
         ["attacks"] => attacks::run(&root),
         ["attacks", "--check"] => attacks::check(&root),
         ["attacks", "--table"] => attacks::write(&root),
+        ["crashes", "--check"] => crashes::check(&root),
+        ["crashes", rest @ ..] => crashes::run(&root, rest),
         ["tidy"] => tidy_and_licences(&root),
         ["openapi"] => openapi::write(&root),
         ["openapi", "--check"] => openapi::check(&root),

@@ -91,6 +91,11 @@ const NEEDS: &[Need] = &[
         package: "strace",
         is_there: || is_installed("strace"),
     },
+    // What looks at a site from outside.
+    Need {
+        package: "sqlite3",
+        is_there: || is_installed("sqlite3"),
+    },
     Need {
         package: "procps",
         is_there: || Path::new("/usr/bin/top").exists(),

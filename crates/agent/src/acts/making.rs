@@ -40,7 +40,10 @@ pub(super) async fn make(
         })
     };
     match blocking(making).await {
-        Ok(()) => AgentEventKind::DirectoryMade { member },
+        Ok(()) => {
+            process::crash_point("place.directory-made");
+            AgentEventKind::DirectoryMade { member }
+        }
         Err(reason) => {
             tracing::warn!(member.id = %member, "its directory could not be made: {reason}");
             AgentEventKind::DirectoryFailed { member, reason }

@@ -13,7 +13,7 @@ use domain::{HOST_IMAGE, ImageId, MemberId};
 use engine_api::{EngineError, layout};
 use lifecycle::agent::AgentEventKind;
 use node_api::{MemberSpec, NodeError};
-use process::{RemoveTreeError, remove_tree};
+use process::{RemoveTreeError, crash_point, remove_tree};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -219,7 +219,10 @@ fn unpack_into(
     own(&files.entry(layout::HOME), owner)?;
     let owner = rustix::process::geteuid().is_root().then_some(owner);
     let manifest = unpack(reader, &work, owner, &Limits::default())?;
+    crash_point("prepare.unpacked");
     manifest.save(&files.directory().manifest())?;
+    crash_point("prepare.listed");
     files.directory().mark(Marker::Prepared)?;
+    crash_point("prepare.marked");
     Ok(())
 }

@@ -12,6 +12,7 @@ use domain::MemberId;
 use engine_api::{EngineError, StartError};
 use lifecycle::agent::{AgentEventKind, DiskBegan, StartDoubt, disk_unpromised};
 use node_api::MemberSpec;
+use process::crash_point;
 use rustix::process::Signal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,10 +35,12 @@ pub(super) async fn start(
 ) -> AgentEventKind {
     match try_start(&shared, member, spec, slot).await {
         Ok(()) => {
+            crash_point("go.known");
             let at = clock::wall();
             let directory = shared.member(member);
             // Only the time would be lost.
             let _ = blocking(move || directory.save_started(at)).await;
+            crash_point("go.time-noted");
             AgentEventKind::Started { member, at }
         }
         Err((reason, doubt)) => {
@@ -75,6 +78,7 @@ async fn try_start(
         directory.mark(Marker::Starting)
     });
     marking.await.map_err(never)?;
+    crash_point("clone.marked");
     let started = tokio::time::timeout(START_LIMIT, shared.engine.start(&container)).await;
     match started {
         Ok(Ok(_started)) => Ok(()),

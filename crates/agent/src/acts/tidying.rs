@@ -7,7 +7,7 @@ use domain::{ExitRecord, LimitsReached, MemberId};
 use engine_api::{EngineError, RemoveReport};
 use guest_api::Stream;
 use lifecycle::agent::{AgentEventKind, Ending};
-use process::remove_tree;
+use process::{crash_point, remove_tree};
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -66,6 +66,7 @@ pub(super) async fn end(shared: Arc<Shared>, member: MemberId) -> AgentEventKind
     });
     match reading.await {
         Ok(ending) => {
+            crash_point("record.looked");
             let ending = Box::new(ending);
             AgentEventKind::Ended { member, ending }
         }
@@ -118,14 +119,20 @@ pub(super) async fn write_record(shared: Arc<Shared>, record: Box<ExitRecord>) -
     shared.release_files(member).await;
     let directory = shared.member(member);
     match blocking(move || directory.save_final(&record)).await {
-        Ok(()) => AgentEventKind::RecordWritten { member },
+        Ok(()) => {
+            crash_point("record.written");
+            AgentEventKind::RecordWritten { member }
+        }
         Err(reason) => tried_again(member, "write its record", &reason),
     }
 }
 
 pub(super) async fn remove(shared: Arc<Shared>, member: MemberId) -> AgentEventKind {
     match engine_remove(&shared, member).await {
-        Ok(_report) => AgentEventKind::Removed { member },
+        Ok(_report) => {
+            crash_point("remove.container-gone");
+            AgentEventKind::Removed { member }
+        }
         Err(reason) => tried_again(member, "remove its container", &reason),
     }
 }
@@ -174,6 +181,7 @@ pub(super) async fn purge(
             .gone
             .add(member, at)
             .map_err(|error| io::Error::other(chain(&error)))?;
+        crash_point("remove.id-remembered");
         let directory = context.member(member);
         let slot = slot.unwrap_or(0);
         let aside = context
@@ -184,12 +192,16 @@ pub(super) async fn purge(
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
+        crash_point("remove.moved");
         context.forget_disk(member);
         let removed = remove_tree(&aside).map_err(|error| chain(&error));
         Ok::<_, io::Error>(removed.err().map(|reason| (aside, reason)))
     };
     let left = match blocking(purging).await {
-        Ok(None) => return AgentEventKind::Purged { member },
+        Ok(None) => {
+            crash_point("remove.files-gone");
+            return AgentEventKind::Purged { member };
+        }
         Ok(Some(left)) => left,
         Err(reason) => return tried_again(member, "remove its directory", &reason),
     };

@@ -33,6 +33,7 @@ pub(super) async fn watch(shared: Arc<Shared>, member: MemberId) {
             break;
         }
     }
+    process::crash_point("record.guest-gone");
     shared.stdin.forget(member);
     shared.tell(AgentEventKind::GuestGone { member }).await;
 }
@@ -53,8 +54,12 @@ pub(super) async fn order_stop(
             tracing::warn!(member.id = %member, "that the disk ends it was not noted: {reason}");
         }
     }
+    process::crash_point("stop.wanted");
     let kind = match guest::ask(&shared.socket(member), &request).await {
-        Ok(_reply) => AgentEventKind::StopOrdered { member },
+        Ok(_reply) => {
+            process::crash_point("stop.ordered");
+            AgentEventKind::StopOrdered { member }
+        }
         Err(error) => {
             tracing::info!(member.id = %member, "its guest was not told to stop: {}", chain(&error));
             let late = matches!(error, GuestError::Late);

@@ -6,7 +6,7 @@ use engine_api::{UidRange, layout};
 use guest_api::Stream;
 use guest_api::files::{RECORD, RecordFile, parse_segment_name};
 use node_api::MemberSpec;
-use process::{Durability, remove_tree, write_file_atomic};
+use process::{Durability, crash_point, remove_tree, write_file_atomic};
 use rustix::fs::{Gid, Uid, chown};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -102,12 +102,14 @@ impl MemberDirectory {
         make_open(&aside)?;
         let made = fill(&aside, file, uids)
             .and_then(|()| complete(&aside))
+            .inspect(|()| crash_point("place.directory-filled"))
             .and_then(|()| fs::rename(&aside, &self.path).map_err(failed("rename to", &self.path)));
         if let Err(error) = made {
             // The first error is the one to tell; the next process removes what is left.
             let _ = remove_tree(&aside);
             return Err(error);
         }
+        crash_point("place.directory-named");
         let path = self.entry(layout::SPECIFICATION);
         let synced = File::open(&path).and_then(|file| file.sync_all());
         synced.map_err(failed("sync", &path))?;

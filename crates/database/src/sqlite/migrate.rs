@@ -3,6 +3,7 @@
 use super::{OpenOptions, sqlite};
 use crate::error::{OpenError, Place, StoreError};
 use crate::sql::migrations::{self, Applied, LEDGER, Migration};
+use process::crash_point;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 /// Refuses a store that a newer build, or a build with other migrations, has made. Changes
@@ -28,7 +29,9 @@ fn apply_missing(connection: &mut Connection, options: &OpenOptions) -> Result<(
     for migration in migrations::missing(&applied(connection)?) {
         apply_one(connection, migration, options)?;
     }
-    migrations::make_site(connection, options.new_site, options.now)
+    migrations::make_site(connection, options.new_site, options.now)?;
+    crash_point("migrate.site-made");
+    Ok(())
 }
 
 fn apply_one(
@@ -45,7 +48,10 @@ fn apply_one(
         .execute_batch(migration.sql)
         .map_err(error(act))?;
     migrations::remember(&*transaction, migration, options.now)?;
-    transaction.commit().map_err(error(act))
+    crash_point("migrate.applied");
+    transaction.commit().map_err(error(act))?;
+    crash_point("migrate.committed");
+    Ok(())
 }
 
 /// What was applied, ascending; nothing for a file without the ledger.

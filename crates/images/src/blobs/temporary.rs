@@ -61,7 +61,9 @@ impl Temporary {
     /// this one was just checked.
     pub(crate) fn keep(mut self, path: &Path) -> Result<(), StoreError> {
         self.file.sync_all().map_err(failed("sync", &self.path))?;
+        process::crash_point("import.layer-written");
         fs::rename(&self.path, path).map_err(failed("rename to", path))?;
+        process::crash_point("import.layer-named");
         self.kept = true;
         Ok(())
     }

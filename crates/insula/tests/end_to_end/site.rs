@@ -65,6 +65,11 @@ impl Site {
         self.root.path().join("work")
     }
 
+    /// Says at which point a process of this site ends, while it is there.
+    pub(crate) fn crash_points(&self) -> PathBuf {
+        self.root.path().join("crash")
+    }
+
     /// The executable on this site, in [`Site::work`], with nothing on its standard input.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = process::command(env!("CARGO_BIN_EXE_insula"));
@@ -79,6 +84,7 @@ impl Site {
             )
             .env("INSULA_HOME", self.home())
             .env("XDG_RUNTIME_DIR", self.root.path().join("runtime"))
+            .env("INSULA_CRASH_POINTS", self.crash_points())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -183,7 +189,7 @@ impl Site {
 
     /// The name of the site's cgroups and of its directory for sockets: both carry a digest of the
     /// home.
-    fn group(&self) -> String {
+    pub(crate) fn group(&self) -> String {
         let digest = Sha256::digest(self.home().as_os_str().as_encoded_bytes());
         let start: String = digest[..4]
             .iter()

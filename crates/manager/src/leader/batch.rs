@@ -8,6 +8,7 @@ use domain::NodeId;
 use lifecycle::manager::{Answer, Effects, Event, EventKind, RequestToken};
 use lifecycle::rows::RowChange;
 use node_api::Welcome;
+use process::crash_point;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -128,6 +129,9 @@ impl Leader {
     ) -> Result<Effects, LeaderError> {
         let site = self.site.as_mut().expect("made before anything is stepped");
         let effects = site.step_batch(events);
+        if !effects.rows.is_empty() {
+            crash_point("commit.decided");
+        }
         let commit = match self.commit(&effects.rows) {
             Ok(commit) => commit,
             Err(error) => {
@@ -136,14 +140,22 @@ impl Leader {
                 return Err(error);
             }
         };
+        if commit.is_some() {
+            crash_point("commit.made");
+        }
         self.shared.apply(&effects, commit);
+        if commit.is_some() {
+            crash_point("commit.shown");
+        }
         for (node, desired) in &effects.desired {
             if !greeted.contains(node) {
                 self.nodes.tell(*node, desired.clone());
+                crash_point("place.told");
             }
         }
         for upload in &effects.unneeded_uploads {
             self.uploads.remove(*upload);
+            crash_point("upload.forgotten");
         }
         Ok(effects)
     }

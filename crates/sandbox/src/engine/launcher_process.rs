@@ -111,6 +111,7 @@ impl LauncherProcess {
             .stdout(Stdio::null())
             .process_group(0)
             .current_dir("/");
+        process::hand_on_crash_points(&mut command);
         let child = command.spawn().map_err(failed)?;
         let pid = Pid::from_child(&child);
         let process = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| failed(error.into()))?;

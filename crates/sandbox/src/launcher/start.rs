@@ -12,7 +12,7 @@ use crate::identity::{Command, Identity};
 use crate::kernel::{Cloned, RECURSIVE, clone_process, close_range, exit_now, mount_idmap};
 use crate::message::{Failure, Start};
 use engine_api::{ContainerSpec, UidRange, layout};
-use process::{Durability, ProcessIdentity, send_signal, write_file_atomic};
+use process::{Durability, ProcessIdentity, crash_point, send_signal, write_file_atomic};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
@@ -94,6 +94,7 @@ pub(super) fn start(
     let Some(Cloned { pid, pidfd }) = cloned else {
         child::run(plan, &kept, filters)
     };
+    crash_point("clone.cloned");
     let container = &request.container;
     let mut starting = Starting {
         id,
@@ -112,8 +113,12 @@ pub(super) fn start(
         super::network::connect(pid, container.member, way_out)
     });
     let served = connected.and_then(|()| serve_child(pid, request, &idmaps, &plan.mounts));
+    crash_point("clone.served");
     match served.and_then(|()| starting.let_go_on(request)) {
-        Ok(()) => Ok(starting),
+        Ok(()) => {
+            crash_point("clone.let-go-on");
+            Ok(starting)
+        }
         Err(failure) => {
             starting.give_up();
             Err(failure)
@@ -278,6 +283,7 @@ impl Starting {
             write_file_atomic(path, &bytes, 0o600, Durability::Process)
                 .map_err(|error| Failure::act("remember the guest", chain(&error)))?;
         }
+        crash_point("go.noted");
         if let Some((file, quota)) = &self.held.quota {
             rustix::io::write(file, quota.to_string().as_bytes())
                 .map_err(|e| Failure::act("limit the CPU time", io::Error::from(e)))?;

@@ -14,6 +14,7 @@ use futures::TryStreamExt;
 use images::{Dropped, ImportError, ImportOptions, Imported, Limits, Overrides};
 use lifecycle::manager::Answer;
 use lifecycle::rows::ImageRecord;
+use process::crash_point;
 use public_api::{
     ByteStream, Caller, DroppedView, ImportQuery, ImportedView, Problem, ProblemCode,
 };
@@ -49,6 +50,7 @@ impl SiteService {
             return Err(Problem::new(ProblemCode::Busy, detail));
         };
         let (imported, importing) = self.take_in(body, options, importing).await?;
+        crash_point("import.kept");
         let name = names.of(&imported);
         let image = ImageRecord {
             id: imported.id,
@@ -60,6 +62,7 @@ impl SiteService {
         let owner = image.owner.clone();
         let request = Request::AddImage(Box::new(image), name.clone());
         let answer = self.manager.leader.request(request).await;
+        crash_point("import.listed");
         drop(importing);
         match answer? {
             Answer::ImageAdded {
