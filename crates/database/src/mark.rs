@@ -18,6 +18,7 @@ use domain::SiteId;
 use lifecycle::rows::SiteRow;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -71,9 +72,14 @@ struct State {
 }
 
 impl State {
-    /// Ascends as long as a store is not set back.
-    fn progress(&self) -> (u64, u64, u64) {
-        (self.incarnation, self.epoch, self.next_event)
+    /// Knows something that `other` does not. In one incarnation both numbers only rise: a copy
+    /// that somebody has led since has a higher epoch, and still fewer events.
+    fn is_ahead_of(&self, other: &Self) -> bool {
+        match self.incarnation.cmp(&other.incarnation) {
+            Ordering::Less => false,
+            Ordering::Equal => self.epoch > other.epoch || self.next_event > other.next_event,
+            Ordering::Greater => true,
+        }
     }
 }
 
@@ -117,7 +123,7 @@ impl Mark {
             (None, Kind::File(_)) => return Some(0),
             (None, Kind::Server) => return None,
         };
-        let is_set_back = written.progress() > found.progress();
+        let is_set_back = written.is_ahead_of(&found);
         let odd = match self.kind {
             Kind::File(_) => is_set_back || written.store != found.store,
             Kind::Server => is_set_back && written.site == found.site,
@@ -130,7 +136,7 @@ impl Mark {
         let state = self.state(row);
         let is_known = self.written.is_some_and(|written| {
             // Who stands by may see a copy that its leader has not taken note of yet.
-            let is_behind = written.site == state.site && written.progress() > state.progress();
+            let is_behind = written.site == state.site && written.is_ahead_of(&state);
             written == state || self.kind == Kind::Server && is_behind
         });
         if is_known {
@@ -166,12 +172,12 @@ impl Mark {
     fn write(&mut self, state: &State) -> io::Result<()> {
         let mut text = serde_json::to_vec(state)?;
         text.resize(SIZE, b' ');
-        let file = match self.file.take() {
-            Some(file) => file,
+        let (file, was_open) = match self.file.take() {
+            Some(file) => (file, true),
             None => {
                 let mut options = OpenOptions::new();
                 let options = options.write(true).create(true).truncate(false);
-                options.mode(MODE).open(&self.path)?
+                (options.mode(MODE).open(&self.path)?, false)
             }
         };
         file.write_all_at(&text, 0)?;
@@ -180,6 +186,10 @@ impl Mark {
             .is_none_or(|written| written.epoch != state.epoch || written.store != state.store);
         if is_new {
             file.sync_all()?;
+        }
+        if is_new && !was_open {
+            // Its name, too.
+            File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
         }
         self.file = Some(file);
         Ok(())

@@ -17,6 +17,7 @@ fn seed(seed: u64) -> Run {
 
 #[test]
 fn every_promise_holds_in_many_sites() {
+    let mut starts = 0;
     for number in SEEDS {
         let site = seed(number);
         let totals = match run(&site) {
@@ -27,8 +28,15 @@ fn every_promise_holds_in_many_sites() {
             ),
         };
         assert!(totals.lives >= 200 && totals.faults >= 20, "{totals:?}");
-        assert!(totals.starts >= 200, "most of them run: {totals:?}");
+        // Where machines are switched off, some wait to the end.
+        assert!(
+            totals.starts * 4 >= totals.lives * 3,
+            "most of them run: {totals:?}"
+        );
+        starts += totals.starts;
     }
+    let sites = SEEDS.end - SEEDS.start;
+    assert!(starts >= 200 * sites, "{starts} in {sites} hours");
 }
 
 #[test]

@@ -51,6 +51,9 @@ pub enum AddressError {
         /// What was asked for.
         mode: String,
     },
+    /// TLS to an address without a name.
+    #[error("it gives the server's address and no name, which its certificate would be for")]
+    Name,
     /// TLS on a socket of this machine.
     #[error("it asks for TLS (sslmode) on a socket of this machine, where there is none")]
     Socket,
@@ -73,6 +76,7 @@ impl AddressError {
                  signed by an authority of your own; or ?sslmode=disable, if the way to the server \
                  is safe"
             }
+            Self::Name => "write postgres://USER@NAME/DATABASE?hostaddr=ADDRESS",
             Self::Socket => "leave sslmode out: nobody else hears what goes through a socket",
             Self::Unencrypted => {
                 "say ?sslmode=verify-full in `site.store`, or set `site.store-ca-file` to system"
@@ -93,15 +97,19 @@ impl PostgresAddress {
         if config.get_password().is_some() {
             return Err(AddressError::Password);
         }
-        if config.get_hosts().is_empty() {
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             config.host_path(SOCKETS);
         }
         let hosts = config.get_hosts();
+        // Where there are addresses, the driver connects to those, whatever the names are.
+        let mut addresses = config.get_hostaddrs().iter();
+        let is_elsewhere =
+            hosts.iter().any(is_remote) || addresses.any(|address| !address.is_loopback());
         let full = Encryption::VerifyFull { authorities: None };
         let encryption = match mode {
             Some("disable") => Encryption::Off,
             Some("verify-full") => full,
-            None if hosts.iter().any(is_remote) => full,
+            None if is_elsewhere => full,
             None => Encryption::Off,
             Some(mode) => {
                 let mode = mode.to_owned();
@@ -111,6 +119,9 @@ impl PostgresAddress {
         let is_encrypted = encryption != Encryption::Off;
         if is_encrypted && hosts.iter().any(|host| matches!(host, Host::Unix(_))) {
             return Err(AddressError::Socket);
+        }
+        if is_encrypted && hosts.is_empty() {
+            return Err(AddressError::Name);
         }
         // A copy that only follows another server takes no writes.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
@@ -206,6 +217,8 @@ mod tests {
             ("postgres://ann@db.example/insula", true),
             ("postgres://192.0.2.7/insula?connect_timeout=3", true),
             ("postgres://localhost/insula?sslmode=verify-full", true),
+            ("postgres://ann@localhost/insula?hostaddr=192.0.2.7", true),
+            ("postgres://ann@/insula?hostaddr=127.0.0.1", false),
         ] {
             let address = PostgresAddress::parse(url).expect(url);
             assert_eq!(address.to_string(), url);
@@ -223,6 +236,7 @@ mod tests {
             ("mysql://ann@localhost/insula", "not a URL such as"),
             ("postgres://localhost:none/insula", "cannot be read"),
             ("postgres://ann:secret@localhost/insula", "has a password"),
+            ("postgres://ann@/insula?hostaddr=192.0.2.7", "and no name"),
             (
                 "postgres://localhost/insula?password=secret",
                 "has a password",

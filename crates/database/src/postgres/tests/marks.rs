@@ -74,6 +74,27 @@ fn a_database_that_was_set_back_is_noticed_and_one_that_goes_on_is_not() {
 }
 
 #[test]
+fn a_stranger_who_leads_a_copy_hides_nothing() {
+    let Some(server) = Server::start_or_skip() else {
+        return;
+    };
+    let homes = [0; 2].map(|_| tempfile::tempdir().expect("a directory"));
+    let [one, strange] = homes.each_ref().map(tempfile::TempDir::path);
+    lead(&server, one);
+    let copy = server.dump(DATABASE).expect("a copy");
+    let mut leader = leading(&of_home(&server, one));
+    let mut site = leader.load(ALWAYS, ALWAYS).expect("loaded").site;
+    site.next_event += 100;
+    let commit = leader.commit(&[RowChange::PutSite { site }]);
+    commit.expect("committed");
+    leader.give_up();
+    server.restore(DATABASE, &copy).expect("restored");
+    // By this its epoch is above all that the other has seen.
+    assert_eq!(lead(&server, strange), None);
+    assert_eq!(lead(&server, one), Some(1));
+}
+
+#[test]
 fn who_stood_by_notices_too() {
     let Some(server) = Server::start_or_skip() else {
         return;

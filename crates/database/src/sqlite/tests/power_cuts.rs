@@ -250,7 +250,9 @@ fn cut_everywhere(hasty: bool) -> Tried {
             let left = disk.after_cut(survival, &mut chance);
             let expected = states.get(done.unwrap_or(0)..=begun).expect("counted");
             tried.cuts += 1;
-            match look(&path, &left, expected) {
+            // From then on its name is on the disk.
+            let has_mark = done.is_some_and(|number| number > 0) || left.contains_key(MARK_FILE);
+            match look(&path, &left, expected, has_mark) {
                 Ok(place) => {
                     tried.found.insert(done.unwrap_or(0) + place);
                 }
@@ -264,7 +266,12 @@ fn cut_everywhere(hasty: bool) -> Tried {
 }
 
 /// Which of the states the store has that is made of `left`, or what is wrong with it.
-fn look(directory: &Path, left: &Contents, expected: &[String]) -> Result<usize, String> {
+fn look(
+    directory: &Path,
+    left: &Contents,
+    expected: &[String],
+    has_mark: bool,
+) -> Result<usize, String> {
     // The file of the store stays the same one, as it does over a power cut: its mark knows it.
     let elsewhere = self::directory();
     let place = match left.contains_key(STORE) {
@@ -287,7 +294,7 @@ fn look(directory: &Path, left: &Contents, expected: &[String]) -> Result<usize,
         return Err(checked);
     }
     let (found, restored) = contents(&mut store);
-    if restored && left.get(MARK_FILE).is_some_and(|mark| !mark.is_empty()) {
+    if restored && has_mark {
         return Err("it takes itself for an older copy".to_owned());
     }
     let same = expected.iter().position(|state| *state == found);
