@@ -458,15 +458,21 @@ async fn send_logs(guest: &FakeGuest, mut stream: UnixStream, from: u64) -> std:
     }
 }
 
+/// [`echo_to_the_end`], unless the client goes before: a read tells, or a write.
+async fn echo(guest: &FakeGuest, stream: UnixStream) -> std::io::Result<()> {
+    let echoed = echo_to_the_end(guest, stream).await;
+    if echoed.is_err() {
+        guest.now.send_modify(|now| now.left += 1);
+    }
+    echoed
+}
+
 /// Sends input back on both streams, accepts it, notes signals, and ends with the input.
-async fn echo(guest: &FakeGuest, mut stream: UnixStream) -> std::io::Result<()> {
+async fn echo_to_the_end(guest: &FakeGuest, mut stream: UnixStream) -> std::io::Result<()> {
     let mut offset = 0;
     loop {
         let mut header = [0; HEADER_BYTES];
-        if stream.read_exact(&mut header).await.is_err() {
-            guest.now.send_modify(|now| now.left += 1);
-            return Ok(());
-        }
+        stream.read_exact(&mut header).await?;
         let (kind, length) = decode_header(header).expect("a frame");
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await?;
