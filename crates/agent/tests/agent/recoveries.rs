@@ -42,8 +42,8 @@ async fn members_run_on_while_the_agent_is_away_and_their_ends_are_found() {
     node.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_start_that_was_cut_off_is_repeated_only_if_nothing_can_have_run() {
+/// A node whose agent was killed while it started two members.
+async fn killed_in_two_starts() -> TestNode {
     let mut node = TestNode::start().await;
     let hang = StartFailure::Hangs;
     node.engine
@@ -60,6 +60,12 @@ async fn a_start_that_was_cut_off_is_repeated_only_if_nothing_can_have_run() {
         }
     }
     node.kill().await;
+    node
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_was_cut_off_is_repeated_only_if_nothing_can_have_run() {
+    let mut node = killed_in_two_starts().await;
     // The engine of the second had come so far as to note a guest.
     std::fs::write(node.member_path(2, "guest.json"), "{}").expect("written");
     node.revive().await;
@@ -82,22 +88,7 @@ async fn a_start_that_was_cut_off_is_repeated_only_if_nothing_can_have_run() {
 /// the lock for a moment more. With a guest that is noted it may have been told to go; the control.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_still_holds_its_lock_and_was_never_told_to_go_is_waited_for_and_started_again() {
-    let mut node = TestNode::start().await;
-    let hang = StartFailure::Hangs;
-    node.engine
-        .fail_starts
-        .lock()
-        .expect("not poisoned")
-        .extend([(id(1), hang), (id(2), hang)]);
-    let all = [1, 2].map(|number| (number, Want::Run, spec()));
-    node.want(&all).await;
-    for number in [1, 2] {
-        let marker = node.member_path(number, "starting");
-        while !marker.exists() {
-            tokio::task::yield_now().await;
-        }
-    }
-    node.kill().await;
+    let mut node = killed_in_two_starts().await;
     let held = [1, 2].map(|number| {
         let path = node.member_path(number, "guest.lock");
         let lock = FileLock::try_lock(&path, LockMode::Exclusive);

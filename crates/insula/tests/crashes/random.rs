@@ -87,9 +87,9 @@ pub(crate) fn run(seed: u64, kills: u32) -> Option<u32> {
     Some(kills)
 }
 
-/// The arguments that begin one small session.
-fn begin<'a>(name: &'a str, cpu: &'a str, life: &'a str) -> Vec<&'a str> {
-    let limits = [
+/// What a small session may use, and where it tells of its runs.
+fn small(cpu: &str) -> [&str; 7] {
+    [
         "--cpu",
         cpu,
         "--memory",
@@ -97,9 +97,13 @@ fn begin<'a>(name: &'a str, cpu: &'a str, life: &'a str) -> Vec<&'a str> {
         "--mount",
         "runs:/runs",
         "--no-env",
-    ];
+    ]
+}
+
+/// The arguments that begin one small session.
+fn begin<'a>(name: &'a str, cpu: &'a str, life: &'a str) -> Vec<&'a str> {
     let first = ["run", "-d", "--name", name];
-    [&first[..], &limits, &["--", "sh", "-c", life]].concat()
+    [&first[..], &small(cpu), &["--", "sh", "-c", life]].concat()
 }
 
 fn spawn(site: &Site, arguments: &[&str]) -> std::process::Child {
@@ -110,17 +114,8 @@ fn spawn(site: &Site, arguments: &[&str]) -> std::process::Child {
 
 fn many(site: &Site, name: &str, count: usize, cpu: &str, life: &str) {
     let indices = format!("1-{count}");
-    let limits = [
-        "--cpu",
-        cpu,
-        "--memory",
-        "16m",
-        "--mount",
-        "runs:/runs",
-        "--no-env",
-    ];
     let first = ["run", "-d", "--name", name, "--array", &indices];
-    site.ok(&[&first[..], &limits, &["--", "sh", "-c", life]].concat());
+    site.ok(&[&first[..], &small(cpu), &["--", "sh", "-c", life]].concat());
 }
 
 /// All living sessions, as the API tells.
