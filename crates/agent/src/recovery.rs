@@ -196,15 +196,15 @@ impl Reading<'_> {
     /// is taken to have been started.
     fn guest(&self, id: MemberId, directory: &MemberDirectory, same_boot: bool) -> RecoveredGuest {
         let since = directory.started();
-        let was_locked = is_locked(directory);
-        let locked = was_locked && !self.is_given_up(directory);
-        let ended_since = was_locked && !locked;
-        let listed = self.containers.get(&id).is_some_and(|found| found.alive) && !ended_since;
-        if directory.is_marked(Marker::Starting) && (listed || locked) {
-            let since = since.unwrap_or(Timestamp(0));
-            return RecoveredGuest::Alive { since };
+        let is_starting = directory.is_marked(Marker::Starting);
+        if is_starting && !self.is_given_up(directory) {
+            let listed = self.containers.get(&id).is_some_and(|found| found.alive);
+            if listed || is_locked(directory) {
+                let since = since.unwrap_or(Timestamp(0));
+                return RecoveredGuest::Alive { since };
+            }
         }
-        let asked = directory.is_marked(Marker::Starting) && directory.has_traces_of_guest();
+        let asked = is_starting && directory.has_traces_of_guest();
         // Whatever a record was decided of is over, even if the record is lost.
         if asked || !same_boot || directory.has_damaged_final() {
             return RecoveredGuest::Gone { since };
@@ -214,10 +214,10 @@ impl Reading<'_> {
 }
 
 impl Reading<'_> {
-    /// A container whose lock is held and of which no guest is noted was never told *go*: whoever
-    /// started it notes the guest first. Its launcher has ended with the process before this one,
-    /// or is about to, and takes it along. Waits, bounded, until it is noted or has ended; true if
-    /// it has ended, and then it never ran. Blocks.
+    /// A container of which no guest is noted was never told *go*: whoever starts it notes the guest
+    /// first. While its lock is held, its launcher, which ends with the process before this one, is
+    /// about to note it or to take it along; that is waited for, bounded. True if it will not run any
+    /// more, though the engine may have listed it a moment ago. Blocks.
     fn is_given_up(&self, directory: &MemberDirectory) -> bool {
         let is_noted = || fs::symlink_metadata(directory.entry(layout::GUEST)).is_ok();
         while is_locked(directory) {
@@ -226,7 +226,7 @@ impl Reading<'_> {
             }
             std::thread::sleep(LOOK_AGAIN);
         }
-        true
+        !is_noted()
     }
 }
 

@@ -62,6 +62,8 @@ pub(crate) struct FakeEngine {
     starts: Mutex<BTreeMap<MemberId, u32>>,
     /// Members whose next start fails, after which step.
     pub(crate) fail_starts: Mutex<BTreeMap<MemberId, StartFailure>>,
+    /// Members whose container is listed as alive, though all of it is about to end.
+    pub(crate) dying: Mutex<BTreeSet<MemberId>>,
     /// Every try to pause fails.
     pub(crate) no_pauses: AtomicBool,
     pub(crate) out_of_memory: Mutex<BTreeSet<MemberId>>,
@@ -192,7 +194,13 @@ impl Engine for FakeEngine {
             alive: guest.now.borrow().alive,
             pause: guest.now.borrow().pause,
         });
-        Ok(found.collect())
+        let dying = self.dying.lock().expect("not poisoned").clone();
+        let dying = dying.into_iter().map(|member| Found {
+            member,
+            alive: true,
+            pause: Pause::Never,
+        });
+        Ok(found.chain(dying).collect())
     }
 
     async fn signal(&self, member: MemberId, signal: i32) -> Result<(), EngineError> {

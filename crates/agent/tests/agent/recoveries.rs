@@ -111,6 +111,30 @@ async fn what_still_holds_its_lock_and_was_never_told_to_go_is_waited_for_and_st
     node.close().await;
 }
 
+/// The engine lists the processes of what is being taken along until the kernel has ended them, a
+/// moment after they have lost their lock. With a guest that is noted the command may have run; the
+/// control.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_still_listed_and_was_never_told_to_go_is_started_again() {
+    let mut node = killed_in_two_starts().await;
+    let dying = [1, 2].map(id);
+    node.engine
+        .dying
+        .lock()
+        .expect("not poisoned")
+        .extend(dying);
+    std::fs::write(node.member_path(2, "guest.json"), "{}").expect("written");
+    node.revive().await;
+    node.wait_for(1, "running").await;
+    let MemberState::Exited { record } = node.wait_for(2, "exited").await else {
+        panic!("it has exited")
+    };
+    assert_eq!(record.cause, ExitCause::GuestDied);
+    let starts = (node.engine.starts(id(1)), node.engine.starts(id(2)));
+    assert_eq!(starts, (1, 0));
+    node.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_end_for_the_disk_that_was_cut_off_is_finished_and_told_so() {
     let mut node = TestNode::start().await;

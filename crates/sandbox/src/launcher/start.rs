@@ -333,11 +333,12 @@ impl Starting {
     /// Kills the child, which dies with all it started, and removes what names it. Its *go* was
     /// not sent, so the member may be started again.
     pub(super) fn give_up(&self) {
-        let _ = send_signal(&self.pidfd, Signal::KILL);
+        // Before the kill: with the child its lock goes, and then this may name another one's.
         let _ = rustix::fs::unlink(self.directory.join(layout::GUEST));
         let _ = rustix::fs::unlink(&self.socket);
         if let Some(note) = &self.note {
             let _ = rustix::fs::unlink(note);
         }
+        let _ = send_signal(&self.pidfd, Signal::KILL);
     }
 }
