@@ -1,12 +1,13 @@
-//! Kills at random while twenty sessions run and fifty wait; and how long a daemon needs to find a
+//! Kills at random while twenty sessions run and fifty wait, also of what recovers; and how long a daemon needs to find a
 //! hundred again.
 
-use crate::site::{Site, eventually, site};
+use crate::site::{Site, entries, eventually, is_alive, signal, site};
 use crate::world::{begun, left_outside, until_nothing, wrong_inside};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Sessions that run all the time.
@@ -17,6 +18,8 @@ const WAITING: usize = 50;
 const LONGEST_MS: u64 = 1_500;
 /// Within this a session is begun.
 const START_MS: u64 = 150;
+/// Within this a daemon has found again what runs.
+const RECOVERY_MS: u64 = 600;
 /// What runs: tells outside that it was begun, and stays.
 const LIFE: &str = "echo \"attempt $INSULA_ATTEMPT\" >> /runs/$INSULA_SESSION; exec sleep 100000";
 
@@ -68,6 +71,11 @@ pub(crate) fn run(seed: u64, kills: u32) -> Option<u32> {
         if site.home().join("daemon.json").exists() {
             site.kill_daemon();
         }
+        // Half of those that are started next die, too, while they recover.
+        if random.below(2) == 1 {
+            acts.push(spawn(&site, &["up"]));
+            kill_next(&site, Duration::from_millis(random.below(RECOVERY_MS)));
+        }
         for act in acts {
             let output = crate::site::finish(act);
             assert!(output.status.success(), "{}", crate::site::told(&output));
@@ -85,6 +93,36 @@ pub(crate) fn run(seed: u64, kills: u32) -> Option<u32> {
     }
     close(&site);
     Some(kills)
+}
+
+/// Kills the daemon that is started next, so long after its process is there.
+fn kill_next(site: &Site, after: Duration) {
+    let mut next = None;
+    eventually("another daemon is started", || {
+        next = daemon_process(site);
+        next.is_some()
+    });
+    std::thread::sleep(after);
+    let pid = next.expect("it was seen");
+    signal(pid, 9);
+    eventually("it is gone", || !is_alive(pid));
+}
+
+/// The daemon's process, which tells who it is only when the site is up.
+fn daemon_process(site: &Site) -> Option<i32> {
+    let home = format!("INSULA_HOME={}", site.home().display());
+    let has = |path: PathBuf, word: &str| {
+        let bytes = fs::read(path).unwrap_or_default();
+        bytes
+            .split(|byte| *byte == 0)
+            .any(|one| one == word.as_bytes())
+    };
+    let processes = entries(Path::new("/proc")).into_iter();
+    let mut pids = processes.filter_map(|path| path.file_name()?.to_str()?.parse().ok());
+    pids.find(|pid| {
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        has(process.join("cmdline"), "__serve") && has(process.join("environ"), &home)
+    })
 }
 
 /// What a small session may use, and where it tells of its runs.
