@@ -178,7 +178,11 @@ impl Reading<'_> {
             return Ok(());
         }
         let record = directory.final_record()?;
-        let guest = self.guest(id, &directory, file.boot_id == self.shared.boot_id);
+        let mut guest = self.guest(id, &directory, file.boot_id == self.shared.boot_id);
+        if let Err(error) = directory.sync_unused() {
+            tracing::error!("{} is never begun: {}", path.display(), chain(&error));
+            guest = RecoveredGuest::Gone { since: None };
+        }
         self.found.members.push(RecoveredMember {
             id,
             spec: Box::new(file.spec),

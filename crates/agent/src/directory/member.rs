@@ -82,9 +82,7 @@ impl MemberDirectory {
         self.path.join("manifest")
     }
 
-    /// Makes the directory aside, renames it, and makes that durable. The sync of the new file
-    /// carries the directory's entries with it on the file systems in use, so that this costs one
-    /// commit of the journal.
+    /// Makes the directory aside, renames it, and makes that durable.
     ///
     /// `complete` adds what else belongs to it, before it has its name.
     pub(crate) fn make(
@@ -110,10 +108,23 @@ impl MemberDirectory {
             return Err(error);
         }
         crash_point("place.directory-named");
+        self.sync()
+    }
+
+    /// Makes it outlive a loss of power. The sync of the new file carries the directory's entries with it
+    /// on the file systems in use, so that this costs one commit of the journal.
+    fn sync(&self) -> Result<(), DirectoryError> {
         let path = self.entry(layout::SPECIFICATION);
         let synced = File::open(&path).and_then(|file| file.sync_all());
         synced.map_err(failed("sync", &path))?;
-        sync_directory(members)
+        sync_directory(self.path.parent().expect("below the agent's directory"))
+    }
+
+    /// The process that made it may have been killed before it had synced it. Then nothing was done in it
+    /// yet; what is begun in it now would be begun again after a loss of power that takes it away.
+    pub(crate) fn sync_unused(&self) -> Result<(), DirectoryError> {
+        let used = self.is_marked(Marker::Prepared) || self.is_marked(Marker::Starting);
+        if used { Ok(()) } else { self.sync() }
     }
 
     /// An earlier try had renamed it and could not sync it. Nothing was done in it, and it may be

@@ -208,6 +208,11 @@ impl Member {
     pub(super) fn is_untouched(&self) -> bool {
         !self.directory && self.act.is_none()
     }
+
+    /// Nothing of it is on disk, not even what a try to make its directory has left.
+    pub(super) fn has_left_nothing(&self) -> bool {
+        self.is_untouched() && self.slot.is_none()
+    }
 }
 
 /// Results of acts.
@@ -233,7 +238,7 @@ impl Member {
 
     pub(super) fn directory_failed(&mut self, reason: String, now: Now) {
         if self.answered(Act::MakeDirectory) {
-            self.slot = None;
+            // It keeps its range of ids: the directory may have its name and only not be synced.
             self.directory_tries += 1;
             if self.directory_tries < DIRECTORY_TRIES {
                 self.retry_at = Some(after(now.monotonic, RETRY_MICROS));
@@ -438,7 +443,7 @@ impl Member {
         room: &mut Room,
         out: &mut Vec<AgentEffect>,
     ) -> Option<(Act, AgentEffect)> {
-        let Some(slot) = room.take_slot() else {
+        let Some(slot) = self.slot.or_else(|| room.take_slot()) else {
             let reason = "every range of user ids is in use on this node".to_owned();
             self.fail(ExitCause::PrepareFailed, reason, StartDoubt::NeverRan);
             self.decided = Some(Box::new(never_ran(id, &self.reasons, room.wall)));

@@ -149,7 +149,7 @@ impl NodeCore {
         }
         // One that was never begun and is no longer wanted has left nothing.
         self.members
-            .retain(|id, found| !found.is_untouched() || found.kept || named.contains(id));
+            .retain(|id, found| !found.has_left_nothing() || found.kept || named.contains(id));
         self.named = Some(named);
         for wanted in desired.members {
             // Its directory may still be going; that it cannot run again is settled.

@@ -506,6 +506,37 @@ fn nobody_gets_the_slot_of_what_is_kept_and_cannot_be_understood() {
     assert_eq!(slots, [1, 3]);
 }
 
+/// A directory may have its name although its making failed: it is only not synced.
+#[test]
+fn nobody_gets_the_slot_of_a_directory_that_could_not_be_made() {
+    let made = |node: &FakeNode, number: u64| {
+        node.running.iter().find_map(|(effect, _)| match effect {
+            AgentEffect::MakeDirectory { member, slot, .. } if *member == id(number) => Some(*slot),
+            _ => None,
+        })
+    };
+    let mut node = FakeNode::new();
+    node.tell(desired(1, &[(1, Want::Run)]));
+    assert_eq!(made(&node, 1), Some(0));
+    node.running.clear();
+    node.tell(AgentEventKind::DirectoryFailed {
+        member: id(1),
+        reason: "no space".into(),
+    });
+    node.tell(desired(2, &[(1, Want::Run), (2, Want::Run)]));
+    assert_eq!(made(&node, 2), Some(1), "the first may be there");
+    // A leader of a restored store does not know it.
+    node.tell(desired(3, &[(2, Want::Run), (3, Want::Run)]));
+    assert_eq!(made(&node, 3), Some(2), "it may still be there");
+    node.tell(desired(4, &[(1, PURGE), (2, Want::Run), (3, Want::Run)]));
+    node.settle();
+    node.tell(desired(
+        5,
+        &[(2, Want::Run), (3, Want::Run), (4, Want::Run)],
+    ));
+    assert_eq!(made(&node, 4), Some(0), "it is gone");
+}
+
 #[test]
 fn slots_are_the_smallest_free_and_used_again_only_when_the_files_are_gone() {
     let mut node = FakeNode::new();

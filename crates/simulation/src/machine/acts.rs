@@ -160,7 +160,13 @@ impl Machine {
             // Made aside: nothing of it is found after a crash.
             return Step::Next;
         }
-        if self.disk.is_slot_used(slot) {
+        if step > 1 {
+            self.disk.sync(member);
+            return done(AgentEventKind::DirectoryMade { member });
+        }
+        let own = self.disk.directory(member);
+        let is_own = own.is_some_and(|own| !own.is_synced && own.slot == slot);
+        if !is_own && self.disk.is_slot_used(slot) {
             broken(
                 doings,
                 format!(
@@ -181,11 +187,12 @@ impl Machine {
             has_container: false,
             disk_limit: None,
             was_paused: false,
+            is_synced: false,
         };
         if !self.disk.make(member, directory) {
             broken(doings, format!("the directory of {member} is made twice"));
         }
-        done(AgentEventKind::DirectoryMade { member })
+        Step::Next
     }
 
     fn start(

@@ -31,6 +31,17 @@ pub(super) struct Directory {
     pub(super) disk_limit: Option<u64>,
     /// It was paused once.
     pub(super) was_paused: bool,
+    /// It outlives a power cut: it was synced after it had its name.
+    pub(super) is_synced: bool,
+}
+
+/// What a power cut leaves of a directory that has its name and was not synced.
+enum Torn {
+    /// All, or nothing.
+    Whole,
+    Absent,
+    /// Its specification is empty or cut: what it is cannot be read.
+    Damaged,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +53,10 @@ pub(super) struct Disk {
     obeyed: Option<Obeyed>,
     /// The same as far as it outlives a power cut.
     synced_obeyed: Option<Obeyed>,
+    /// Slots that own something of a directory that cannot be read; nobody gets them.
+    reserved: BTreeSet<u32>,
+    /// Directories that cannot be read, until the next process has put them aside.
+    damaged: BTreeMap<MemberId, u32>,
     /// Removals that are not synced.
     unsynced: Vec<(MemberId, Directory)>,
 }
@@ -53,12 +68,43 @@ impl Disk {
 
     pub(super) fn is_slot_used(&self, slot: u32) -> bool {
         let all = self.directories.values().chain(self.removed.values());
+        let damaged = self.damaged.values().chain(&self.reserved).copied();
         all.map(|directory| directory.slot)
+            .chain(damaged)
             .any(|other| other == slot)
     }
 
+    /// The directory has its name. One of an earlier try is made anew, unless it was synced.
     pub(super) fn make(&mut self, member: MemberId, directory: Directory) -> bool {
-        self.directories.insert(member, directory).is_none()
+        let before = self.directories.insert(member, directory);
+        before.is_none_or(|before| !before.is_synced)
+    }
+
+    pub(super) fn sync(&mut self, member: MemberId) {
+        if let Some(directory) = self.directories.get_mut(&member) {
+            directory.is_synced = true;
+        }
+    }
+
+    /// No sync was waited for: the directory may be there, be absent, or hold cut files.
+    fn tear(&mut self, random: &mut Random) {
+        let unsynced = self.directories.iter();
+        let unsynced = unsynced.filter(|(_, directory)| !directory.is_synced);
+        let unsynced: Vec<MemberId> = unsynced.map(|(member, _)| *member).collect();
+        for member in unsynced {
+            let torn = match random.within(0, 3) {
+                0 => Torn::Whole,
+                1 => Torn::Absent,
+                _ => Torn::Damaged,
+            };
+            if matches!(torn, Torn::Whole) {
+                continue;
+            }
+            let directory = self.directories.remove(&member).expect("it was found");
+            if matches!(torn, Torn::Damaged) {
+                self.damaged.insert(member, directory.slot);
+            }
+        }
     }
 
     pub(super) fn save_obeyed(&mut self, obeyed: Obeyed, is_synced: bool) {
@@ -86,7 +132,12 @@ impl Disk {
     }
 
     pub(super) fn cut_power(&mut self, random: &mut Random) {
-        self.obeyed = self.synced_obeyed;
+        self.tear(random);
+        // A later generation was written in place, and the write may have come to the disk, or be cut.
+        if random.chance(1, 2) {
+            self.obeyed = self.synced_obeyed;
+        }
+        self.synced_obeyed = self.obeyed;
         // Of the last removals some are taken back, the latest first.
         let back = random.within(0, 4);
         for _ in 0..back {
@@ -106,6 +157,9 @@ impl Disk {
                 directory.guest_record = None;
             }
             if random.chance(1, 2) {
+                directory.disk_limit = None;
+            }
+            if random.chance(1, 2) {
                 directory.is_marked = false;
                 directory.has_traces = false;
                 directory.started_at = None;
@@ -115,6 +169,17 @@ impl Disk {
 
     /// What a new process finds, in a boot with these guests.
     pub(super) fn recover(&mut self, boot: u64, guests: &BTreeMap<MemberId, Guest>) -> Recovered {
+        // Whether it ran is not known, so it never may again; its files are left to people.
+        for (member, slot) in std::mem::take(&mut self.damaged) {
+            self.reserved.insert(slot);
+            if !self.gone.contains(&member) {
+                self.gone.push(member);
+            }
+        }
+        // One that nothing was done in yet may not be synced.
+        for directory in self.directories.values_mut() {
+            directory.is_synced = true;
+        }
         for member in &self.gone {
             if let Some(directory) = self.directories.remove(member) {
                 self.removed.insert(*member, directory);
@@ -153,7 +218,7 @@ impl Disk {
                 .iter()
                 .map(|(id, directory)| (*id, leftover(directory)))
                 .collect(),
-            reserved_slots: BTreeSet::new(),
+            reserved_slots: self.reserved.clone(),
         }
     }
 
