@@ -51,6 +51,11 @@ impl World {
             Fault::BadNetwork { node, length } => {
                 self.machines[place(node)].suffers.bad_network_until = now + length;
             }
+            Fault::LateReports { node, length, by } => {
+                let suffers = &mut self.machines[place(node)].suffers;
+                suffers.late_reports_until = now + length;
+                suffers.reports_late_by = by;
+            }
             Fault::ClockJumps {
                 node: Some(node),
                 by,

@@ -357,7 +357,12 @@ impl World {
             );
             return;
         };
-        for delay in [Some(after), again].into_iter().flatten() {
+        let suffers = &self.machines[node].suffers;
+        let later = match self.now < suffers.late_reports_until {
+            true => suffers.reports_late_by,
+            false => 0,
+        };
+        for delay in [Some(after + later), again].into_iter().flatten() {
             let report = Box::new(report.clone());
             let command = Box::new(Command::Report { report, connection });
             self.after(delay, Happening::ToManager { manager, command });

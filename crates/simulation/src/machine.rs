@@ -53,6 +53,9 @@ pub(crate) struct Suffering {
     pub(crate) slow_until: Micros,
     pub(crate) cut_until: Micros,
     pub(crate) bad_network_until: Micros,
+    pub(crate) late_reports_until: Micros,
+    /// How late its reports are meanwhile.
+    pub(crate) reports_late_by: Micros,
 }
 
 #[derive(Debug)]
@@ -157,6 +160,7 @@ impl Machine {
             suffers.slow_until,
             suffers.cut_until,
             suffers.bad_network_until,
+            suffers.late_reports_until,
         ];
         let until = ills.into_iter().fold(self.runs_since, Micros::max);
         self.is_up().then_some(until)

@@ -151,6 +151,12 @@ pub(crate) enum Fault {
         node: u64,
         length: Micros,
     },
+    /// The way to a node is as ever, the way back is not: what it reports was so long ago.
+    LateReports {
+        node: u64,
+        length: Micros,
+        by: Micros,
+    },
     /// A clock is set: a node's, or the manager's.
     ClockJumps {
         node: Option<u64>,

@@ -7,6 +7,10 @@ use crate::random::Random;
 
 /// Faults beside those of every site, in an hour.
 const FAULTS: u64 = 40;
+/// In an hour of a hasty site, how often the reports of a node are late for a while.
+const LATE: u64 = 20;
+/// How late, at most: they are answered before an agent gives up.
+const LATE_LIMIT: Micros = 10 * SECOND;
 /// Blows of a storm in an hour: faults that come together.
 const BLOWS: u64 = 14;
 /// The nodes that a storm is about: those that are filled first.
@@ -21,7 +25,7 @@ pub(crate) enum Weather {
     Crowded,
     /// Faults come close after one another, on few nodes.
     Storm,
-    /// Clocks are set, and users change their minds at once.
+    /// Clocks are set, users change their minds at once, and reports are late.
     Hasty,
 }
 
@@ -115,6 +119,16 @@ pub(crate) fn change(seed: u64, hours: u64, acts: &mut Vec<(Micros, Act)>) {
     acts.extend(more);
     for (_, act) in acts.iter_mut() {
         weather.bend(act, &mut random);
+    }
+    if weather == Weather::Hasty {
+        let mut random = Random::split(seed, "late reports", 0);
+        for _ in 0..hours * LATE {
+            let at = random.within(SECOND, hours * HOUR - 10 * MINUTE);
+            let node = stormy(&mut random);
+            let length = random.within(MINUTE, 5 * MINUTE);
+            let by = random.within(SECOND, LATE_LIMIT);
+            acts.push((at, Act::Fault(Fault::LateReports { node, length, by })));
+        }
     }
     if weather == Weather::Storm {
         for _ in 0..hours * BLOWS {
