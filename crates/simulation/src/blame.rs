@@ -110,10 +110,17 @@ impl World {
         if ended.state.is_living() {
             return;
         }
-        let on = DependencyTarget::Session(ended.id);
+        let ended_array = ended.array.map(|(array, _)| array).filter(|array| {
+            let mut living = self.store.living();
+            !living.any(|other| other.array.is_some_and(|(id, _)| id == *array))
+        });
+        let is_over = |on: DependencyTarget| match on {
+            DependencyTarget::Session(session) => session == ended.id,
+            DependencyTarget::Array(array) => ended_array == Some(array),
+        };
         let waits = |other: &&SessionRecord| {
             let mut after = other.after.iter();
-            after.any(|one| one.on == on && one.state == DependencyState::Waiting)
+            after.any(|one| is_over(one.on) && one.state == DependencyState::Waiting)
         };
         let found = self.store.living().find(waits).map(|other| other.id);
         if let Some(waits) = found {

@@ -426,20 +426,31 @@ impl World {
             return Vec::new();
         };
         let sessions = &self.users.sessions;
-        let session = || Users::pick(sessions, which).map(DependencyTarget::Session);
         let array = Users::pick(&self.users.arrays, which).map(DependencyTarget::Array);
-        let on = array.filter(|_| which.is_multiple_of(3)).or_else(session);
-        let named = on.map(|on| Dependency {
+        let array = array.filter(|_| which.is_multiple_of(3));
+        let session = Users::pick(sessions, which).map(DependencyTarget::Session);
+        let is_next = Weather::of(self.plan.seed).has_pipelines() && !which.is_multiple_of(4);
+        let targets = if is_next {
+            // One that waits for two learns of the first end while it still waits for the other.
+            let count = if which.is_multiple_of(2) { 2 } else { 1 };
+            let last = sessions.iter().rev().take(count);
+            let last = last.copied().map(DependencyTarget::Session);
+            last.chain(array).collect()
+        } else {
+            Vec::from_iter(array.or(session))
+        };
+        let need = if is_success {
+            Need::Succeeded
+        } else {
+            Need::Ended
+        };
+        let named = targets.into_iter().map(|on| Dependency {
             on,
             name: format!("{on:?}"),
-            need: if is_success {
-                Need::Succeeded
-            } else {
-                Need::Ended
-            },
+            need,
             state: DependencyState::Waiting,
         });
-        named.into_iter().collect()
+        named.collect()
     }
 
     /// An answer has left the manager: from now on it has to stay true.
@@ -497,10 +508,12 @@ impl World {
                 if known.is_none_or(|made| made.session != session) {
                     self.note_made(session, answer);
                 }
+                // An answer that was on its way while the clock was set makes its key no younger.
+                let same = known.filter(|made| made.session == session);
                 let made = Made {
                     session,
                     restores,
-                    at,
+                    at: same.map_or(at, |made| made.at),
                 };
                 self.users.made.insert(act, made);
             }

@@ -47,6 +47,11 @@ impl Weather {
         }
     }
 
+    /// What waits for something waits for what was asked for last, some for two of them.
+    pub(crate) fn has_pipelines(self) -> bool {
+        self == Self::Crowded
+    }
+
     /// Makes an act one of this weather.
     fn bend(self, act: &mut Act, random: &mut Random) {
         match (self, act) {

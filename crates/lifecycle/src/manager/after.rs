@@ -85,12 +85,12 @@ impl Site {
             let record = if planted(Planted::DependencyNotStored) {
                 &mut self.entry_mut(dependent).record
             } else {
+                self.out.touched.insert(dependent);
                 self.record_mut(dependent)
             };
             for dependency in record.after.iter_mut().filter(|other| decides(other)) {
                 dependency.state = decided(dependency.need, outcome, name, now);
             }
-            self.out.touched.insert(dependent);
             self.out.place = true;
         }
     }

@@ -85,6 +85,8 @@ impl Site {
             }
             entry.record.drain = Some(order);
             self.out.changed_nodes.insert(node);
+            // What one that starved had closed may be open again: it may not fit any more.
+            self.out.place = true;
             self.note_node(node, now, "node.drained", message);
         }
         if let Some(stop) = stop {

@@ -104,6 +104,8 @@ impl Site {
         entry.record.status = NodeStatus::Disconnected;
         let message = format!("node {} is disconnected", entry.record.name);
         self.out.changed_nodes.insert(node);
+        // What one that starved had closed may be open again: it may not fit any more.
+        self.out.place = true;
         self.restart_timers(node);
         self.note_node(node, now, "node.disconnected", message);
     }

@@ -179,3 +179,33 @@ fn a_node_that_nobody_knows_is_neither_drained_nor_taken_back() {
     assert_eq!(bench.drain(9, None), refused);
     assert_eq!(bench.undrain(9), refused);
 }
+
+/// One of two whole nodes starves: it closes them to younger ones, until it cannot fit there any more.
+#[test]
+fn what_a_starving_one_has_closed_opens_as_soon_as_it_does_not_fit_any_more() {
+    let whole = SessionSpec {
+        slots: Slots::of(40_000, MIB),
+        ..spec()
+    };
+    let both = SessionSpec {
+        members: 2,
+        ..whole.clone()
+    };
+    let gone = |bench: &mut Bench| bench.step(EventKind::NodeDisconnected { node: NodeId(1) });
+    let drained = |bench: &mut Bench| assert_eq!(bench.drain(1, None), accepted(1));
+    let nothing = |_: &mut Bench| {};
+    let acts: [(fn(&mut Bench), _); 3] =
+        [(gone, "placed"), (drained, "placed"), (nothing, "pending")];
+    for (act, word) in acts {
+        let mut bench = Bench::new();
+        bench.create(whole.clone());
+        bench.connect(2);
+        let starves = bench.create(both.clone());
+        bench.pass(scheduler::STARVATION_MS + 60_000);
+        let younger = bench.create(spec());
+        assert_eq!(bench.word(younger), "pending");
+        act(&mut bench);
+        assert_eq!(bench.word(starves), "pending");
+        assert_eq!(bench.word(younger), word);
+    }
+}
