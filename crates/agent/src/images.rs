@@ -43,6 +43,8 @@ pub(crate) struct NodeImages {
     store: Arc<LayerStore>,
     /// Held shared while layers are looked at and fetched, alone while some are removed.
     gate: RwLock<()>,
+    /// Held while a manifest is kept.
+    keeping: Mutex<()>,
     claims: Mutex<BTreeMap<MemberId, ImageId>>,
     flights: Mutex<BTreeMap<Digest, Arc<Flight>>>,
     waiting: Mutex<BTreeMap<MemberId, Waiting>>,
@@ -94,6 +96,7 @@ impl NodeImages {
             manifests,
             store: Arc::new(LayerStore::open(&layers, ownership)?),
             gate: RwLock::default(),
+            keeping: Mutex::default(),
             claims: Mutex::default(),
             flights: Mutex::default(),
             waiting: Mutex::default(),

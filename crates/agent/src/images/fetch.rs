@@ -121,8 +121,13 @@ async fn manifest_of(shared: &Arc<Shared>, image: ImageId) -> Result<Manifest, F
     let manifest = verified
         .flatten()
         .ok_or(FetchError::OtherManifest { image })?;
-    let path = shared.images.manifest_path(image);
-    let keeping = move || write_file_atomic(&path, &told.bytes, 0o600, Durability::Process);
+    let keeper = Arc::clone(shared);
+    let keeping = move || {
+        // Members that come to a new image at once keep the same file.
+        let _turn = locked(&keeper.images.keeping);
+        let path = keeper.images.manifest_path(image);
+        write_file_atomic(&path, &told.bytes, 0o600, Durability::Process)
+    };
     tokio::task::spawn_blocking(keeping).await??;
     Ok(manifest)
 }

@@ -477,6 +477,22 @@ fn a_daemon_killed_while_it_unpacks_goes_on_with_it() {
     assert!(!left.iter().any(is_new), "{left:?}");
 }
 
+/// Sessions that come to an image at once that the node does not have: each time it is another one.
+#[test]
+fn sessions_that_begin_at_once_on_a_new_image_all_run() {
+    let Some(site) = site() else { return };
+    let tools = site.work().join("tools");
+    busybox(&tools);
+    for number in 1..=12 {
+        fs::write(tools.join("number"), number.to_string()).expect("written");
+        let name = format!("tools-{number}");
+        site.ok(&["image", "import", "tools", "--name", &name]);
+        let all = ["run", "--array", "1-6", "--cpu", "0.1", "--memory", "32m"];
+        let output = site.insula(&[&all[..], &["--image", &name, "--", "true"]].concat());
+        assert!(output.status.success(), "{}", told(&output));
+    }
+}
+
 #[test]
 fn docker_save_runs() {
     let Some(site) = site() else { return };
