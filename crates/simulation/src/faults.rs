@@ -99,10 +99,12 @@ impl World {
 
     /// The store is lost. Its operator stops the manager, and starts it over the last copy.
     fn restore(&mut self, first: usize, silent: Micros) {
-        if self.managers.all.len() > 1 || !self.store.restore() {
+        if self.managers.all.len() > 1 || !self.store.has_copy() {
             return;
         }
+        // What it was committing goes to the store that is lost.
         self.manager_dies(MINUTE);
+        self.store.restore();
         let all = self.machines.len();
         for node in (first..first + all / 4).map(|node| node % all) {
             self.machines[node].suffers.cut_until = self.now + MINUTE + silent;

@@ -1,7 +1,7 @@
 //! A calm is over: what runs is what is said to run, and what waits has a reason.
 
 use crate::blame::{fits, waits_since};
-use crate::clock::{MINUTE, Micros};
+use crate::clock::{MINUTE, Micros, SECOND};
 use crate::world::{NODE_CPUS, World};
 use domain::{
     DependencyState, DependencyTarget, Intention, MemberRecord, NodeId, NodeStatus, SessionRecord,
@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 const IDLE_LOOKS: u32 = 4;
 /// For so long everything has to have been well, to be sure that somebody could be placed.
 const READY: Micros = MINUTE;
+/// After a calm all agree at some time within this.
+const HAPPENS: Micros = MINUTE;
 /// After this time, in milliseconds, an older one that waits may close the nodes to younger ones.
 const MAY_CLOSE_MS: u64 = STARVATION_MS - 30_000;
 
@@ -107,7 +109,16 @@ impl World {
         self.unclaimed().is_empty() && free.sum::<u64>() >= u64::from(session.spec.members)
     }
 
+    /// After a calm all agree, but for what happens just then: a program that ran through all of it
+    /// ends, and is tried again.
     pub(crate) fn check_agreement(&mut self) {
+        let until = self.now + HAPPENS;
+        while self.now < until && self.find_disagreement().is_some() {
+            self.run_until(self.now + SECOND);
+            if self.violation.is_some() {
+                return;
+            }
+        }
         let wrong = self.find_disagreement();
         if let Some(message) = wrong.or_else(|| self.find_ghost()) {
             self.broken(format!("after a calm {message}"));

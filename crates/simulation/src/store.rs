@@ -46,11 +46,15 @@ pub(crate) struct Store {
     pub(crate) undrained: BTreeSet<NodeId>,
     /// Members that were placed on a node that was removed later: what is left of them is nobody's.
     pub(crate) left_behind: BTreeSet<MemberId>,
+    /// What each session that ever was asked for.
+    pub(crate) asked: BTreeMap<SessionId, Slots>,
     pub(crate) lives: u64,
     pub(crate) restores: u64,
     /// As its mark tells: it is a copy, and the highest incarnation that there was, until a leader has
     /// taken it over.
     restored: Option<u64>,
+    /// The batch that is committed begins an incarnation.
+    begins_incarnation: bool,
 }
 
 /// A commit was not made.
@@ -86,9 +90,11 @@ impl Store {
             condemned: BTreeSet::new(),
             undrained: BTreeSet::new(),
             left_behind: BTreeSet::new(),
+            asked: BTreeMap::new(),
             lives: 0,
             restores: 0,
             restored: None,
+            begins_incarnation: false,
         }
     }
 
@@ -121,6 +127,11 @@ impl Store {
         }
         self.commits += 1;
         self.restored = None;
+        let known = self.rows.site.incarnation;
+        self.begins_incarnation = changes.iter().any(|change| match change {
+            RowChange::PutSite { site } => site.incarnation > known,
+            _ => false,
+        });
         for change in changes {
             if let Err(violation) = self.apply(change) {
                 return Ok(Err(violation));
@@ -285,7 +296,7 @@ impl Store {
         // A batch may hold several moves; each state is reached from those before it.
         let legal =
             requeued || known.state == next.state || known.state.may_become(&next.state, requeue);
-        if !legal || next.attempt < known.attempt {
+        if !self.is_withdrawn(known, next) && (!legal || next.attempt < known.attempt) {
             let (from, to) = (known.state.word(), next.state.word());
             return Err(Violation::new(format!(
                 "session {id} goes from {from} to {to}"
@@ -317,8 +328,20 @@ impl Store {
         }
     }
 
+    /// It had a place in a copy of the store, which is taken back.
+    fn is_withdrawn(&self, known: &SessionRecord, next: &SessionRecord) -> bool {
+        self.begins_incarnation
+            && known.state == SessionState::Placed
+            && next.state == SessionState::Pending
+            && next.members.is_empty()
+            && next.attempt + 1 == known.attempt
+    }
+
     fn note(&mut self, session: &SessionRecord) {
-        self.lives += u64::from(self.ever.insert(session.id));
+        if self.ever.insert(session.id) {
+            self.lives += 1;
+            self.asked.insert(session.id, session.spec.slots.clone());
+        }
         self.placed.extend(
             session
                 .members
@@ -363,16 +386,28 @@ impl Store {
         self.copy_soon = true;
     }
 
-    /// Makes the store anew from its last copy; false if there is none.
-    pub(crate) fn restore(&mut self) -> bool {
+    /// Its user wants nothing of it to run, whatever attempt that is.
+    pub(crate) fn is_asked_to_end(&self, session: SessionId) -> bool {
+        let row = self.rows.sessions.get(&session);
+        row.is_some_and(|row| match row.intention {
+            Intention::Stop { .. } | Intention::Remove { .. } => true,
+            Intention::Run | Intention::Fail { .. } => false,
+        })
+    }
+
+    pub(crate) fn has_copy(&self) -> bool {
+        !self.copies.is_empty()
+    }
+
+    /// Makes the store anew from its last copy, if there is one.
+    pub(crate) fn restore(&mut self) {
         let Some(rows) = self.copies.pop() else {
-            return false;
+            return;
         };
         let highest = self.rows.site.incarnation.max(self.restored.unwrap_or(0));
         self.restored = Some(highest);
         self.rows = rows;
         self.restores += 1;
-        true
     }
 
     /// No node gives more than it has, and what the view says it gives is the sum of what lives there.

@@ -65,9 +65,8 @@ impl World {
     fn check_node(&mut self, node: usize) {
         let mut sum: BTreeMap<SlotName, u128> = BTreeMap::new();
         for member in self.machines[node].guests.keys() {
-            if let Some(session) = self.store.rows.sessions.get(&member.session) {
-                add(&mut sum, &session.spec.slots);
-            }
+            // Also of those that a restored store does not know.
+            add(&mut sum, &self.store.asked[&member.session]);
         }
         let offers = Self::offers();
         let over = sum
@@ -85,7 +84,8 @@ impl World {
         let id = self.machines[node].id;
         self.trace
             .line(self.now, format_args!("{member} is ended on {id}"));
-        let known = self.store.may_end.contains(&member);
+        let known =
+            self.store.may_end.contains(&member) || self.store.is_asked_to_end(member.session);
         let condemned = self.store.condemned.contains(&member);
         // Of an attempt that is over, as the manager was told.
         let superseded = self
@@ -125,6 +125,7 @@ impl World {
             let placed = self.store.placed.contains(&(member.id, node));
             let may_end = self.store.may_end.contains(&member.id)
                 || self.store.condemned.contains(&member.id)
+                || self.store.is_asked_to_end(member.id.session)
                 || !placed;
             let is_known = match &member.want {
                 Want::Run => placed,

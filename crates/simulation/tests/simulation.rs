@@ -102,6 +102,14 @@ fn seed_166_holds() {
     assert!(result.is_ok(), "{result:?}");
 }
 
+/// Found: a session that had a place in a restored copy of the store was begun there, where its node
+/// had begun others since.
+#[test]
+fn seed_378_holds() {
+    let result = run(&seed(378)).map_err(|failure| failure.violation.to_string());
+    assert!(result.is_ok(), "{result:?}");
+}
+
 /// Found: what was begun in a future that the store has lost, and failed, waited for ever for what
 /// had ended while it ran.
 #[test]

@@ -3,6 +3,7 @@
 use super::arrays::ArrayEntry;
 use super::derive::is_winding_down;
 use super::pause::is_paused;
+use super::restored::is_withheld;
 use super::site::{Entry, Site};
 use super::stop::{STOP_GRACE_MS, STOP_SIGNAL};
 use crate::planted::{Planted, planted};
@@ -90,6 +91,10 @@ impl Site {
                 }
                 continue;
             };
+            let node = self.nodes.get(&member.node).map(|node| &node.record);
+            if want == Want::Run && is_withheld(&self.row, node, &entry.record, member) {
+                continue;
+            }
             let told = entry.told.get(&member.id);
             // That an ended member is to be kept need not be told at once: nothing follows from it.
             let can_wait = told.is_some() && !member.state.occupies() && kind(&want) != PURGE_KIND;
@@ -137,7 +142,13 @@ impl Site {
             };
             let members = entry.record.all_members();
             let there = members.filter(|member| nodes.contains(&member.node));
-            let wants: Vec<Wish> = there.filter_map(|member| Wish::of(entry, member)).collect();
+            let wants = there.filter_map(|member| {
+                let wish = Wish::of(entry, member)?;
+                let node = self.nodes.get(&wish.node).map(|node| &node.record);
+                let waits = is_withheld(&self.row, node, &entry.record, member);
+                (wish.want != Want::Run || !waits).then_some(wish)
+            });
+            let wants: Vec<Wish> = wants.collect();
             for wish in wants {
                 let generation = self.nodes[&wish.node].record.generation;
                 remember_told(&mut entry.told, &wish, generation);

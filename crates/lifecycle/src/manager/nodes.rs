@@ -135,6 +135,7 @@ impl Site {
             if !planted(Planted::RemovalKeepsMembers) {
                 self.give_up_on(node, now);
             }
+            self.look_at_removed();
         }
         self.answer(token, Answer::NodeAccepted { node });
     }

@@ -9,7 +9,7 @@ use super::waiting::{placed_elements, waits};
 use crate::planted::{Planted, planted};
 use domain::{
     DependencyState, MemberId, MemberPause, MemberRecord, MemberState, NodeId, NodeRecord, Now,
-    SessionId, SessionRecord, SessionSpec, Span, Timestamp,
+    SessionId, SessionRecord, SessionSpec, SlotName, Span, Timestamp,
 };
 use node_api::MemberSpec;
 use scheduler::{Holding, Node, NodeReasons, Placement, Request};
@@ -41,6 +41,17 @@ impl Site {
                 return;
             }
         }
+    }
+
+    /// Members are given more of a node than it offers.
+    pub(super) fn is_overcommitted(&self, node: NodeId) -> bool {
+        let record = self.nodes.get(&node).map(|entry| &entry.record);
+        let sessions = self.held().map(|entry| &entry.record);
+        let nodes = nodes_with_holdings(record.into_iter(), sessions, self.foreign_holdings());
+        nodes.iter().any(|node| {
+            let mut used = used_of(node).into_iter();
+            used.any(|(slot, amount)| amount > u128::from(node.record.offers.get(&slot)))
+        })
     }
 
     /// Sessions that may be placed, oldest first. Elements of one array need the same, so where
@@ -127,6 +138,15 @@ pub(super) fn view_nodes(view: &View) -> Vec<Node<'_>> {
     });
     let sessions = view.sessions.values().map(AsRef::as_ref);
     nodes_with_holdings(view.present_nodes(), sessions, unclaimed)
+}
+
+/// What members have of a node, by slot.
+pub(super) fn used_of(node: &Node<'_>) -> BTreeMap<SlotName, u128> {
+    let mut used: BTreeMap<SlotName, u128> = BTreeMap::new();
+    for (slot, amount) in node.holdings.iter().flat_map(|h| &h.slots.0) {
+        *used.entry(slot.clone()).or_default() += u128::from(*amount);
+    }
+    used
 }
 
 fn nodes_with_holdings<'a>(

@@ -92,7 +92,7 @@ impl Site {
              unclaimed",
             record.name
         );
-        self.begin_incarnation(obeyed.incarnation);
+        self.begin_incarnation(obeyed.incarnation, now);
         self.note_node(node, now, "site.restored", message);
     }
 
@@ -152,7 +152,7 @@ impl Site {
         self.miss_absent(report, &present, now);
         self.set_foreign(report.node, foreign, now);
         if is_heard {
-            self.note_heard(report.node);
+            self.note_heard(report.node, now);
         }
     }
 

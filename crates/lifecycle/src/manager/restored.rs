@@ -6,6 +6,11 @@
 //! every node of the site has told what it has, or has been removed. What is found of a later
 //! attempt is then the session's; where nothing is found, it is placed anew, under a number that
 //! no attempt of the lost future had.
+//!
+//! A session that had a place in the copy and was not seen to begin there may have begun, ended and
+//! made room for others since: its place is taken back, and it waits like the others. Where some of
+//! its members had begun it is left where it is; the others' nodes are told of them when they have
+//! told what they have, if that leaves room.
 
 use super::site::{Foreign, NodeEntry, Site};
 use super::view::View;
@@ -42,6 +47,27 @@ pub(super) fn unheard_nodes<'a>(view: &'a View, session: &SessionRecord) -> Vec<
     nodes.filter(|node| is_unheard(&view.site, node)).collect()
 }
 
+/// It has a place, and nothing of it was seen to begin there.
+fn is_only_placed(record: &SessionRecord) -> bool {
+    let assigned = |member: &MemberRecord| member.state == MemberState::Assigned;
+    record.intention == Intention::Run
+        && record.state == SessionState::Placed
+        && record.members.iter().all(assigned)
+}
+
+/// A member is not to begin on its node yet: it had not when the store was copied, and what the node
+/// has begun since may leave no room for it.
+pub(super) fn is_withheld(
+    site: &SiteRow,
+    node: Option<&NodeRecord>,
+    record: &SessionRecord,
+    member: &MemberRecord,
+) -> bool {
+    member.state == MemberState::Assigned
+        && is_as_old_as_the_copy(site, record)
+        && node.is_some_and(|node| is_unheard(site, node))
+}
+
 /// The number of a session's next attempt.
 pub fn next_attempt(site: &SiteRow, record: &SessionRecord) -> AttemptNumber {
     let mut last = record.attempt;
@@ -57,22 +83,82 @@ pub fn next_attempt(site: &SiteRow, record: &SessionRecord) -> AttemptNumber {
 impl Site {
     /// Begins an incarnation above `known`: from here on nodes obey this store, and all that it
     /// holds of the time before this leader is in doubt until they have told what they have.
-    pub(super) fn begin_incarnation(&mut self, known: u64) {
+    pub(super) fn begin_incarnation(&mut self, known: u64, now: Now) {
         self.row.incarnation = known.max(self.row.incarnation).saturating_add(1);
         self.row.restored_epoch = self.row.epoch - 1;
         self.out.site_changed = true;
         // What they report counts once they have obeyed the new incarnation.
         self.out.dirty_nodes.extend(self.nodes.keys());
+        let held = self.held().map(|entry| &entry.record);
+        let placed = held
+            .filter(|record| is_as_old_as_the_copy(&self.row, record) && is_only_placed(record));
+        let placed: Vec<SessionId> = placed.map(|record| record.id).collect();
+        for session in placed {
+            self.take_back_place(session, now);
+        }
+    }
+
+    /// Makes a session wait as it did before it was placed.
+    fn take_back_place(&mut self, session: SessionId, now: Now) {
+        let entry = self.entry_mut(session);
+        let members = std::mem::take(&mut entry.record.members);
+        for member in &members {
+            entry.told.remove(&member.id);
+        }
+        entry.timer = None;
+        let record = self.record_mut(session);
+        super::derive::change_state(record, SessionState::Pending, Requeue::ByPolicy);
+        // If a node has this attempt, it is a later one than those that are known.
+        record.attempt -= 1;
+        let name = record.shown_name();
+        let message = format!(
+            "session {name} waits again: it had a place when the store was copied, and may have \
+             begun there since"
+        );
+        self.note_session(session, now, "session.withdrawn", message);
+        self.out.touched.insert(session);
+        self.index_life(session);
     }
 
     /// A node has told all that it has, and obeys this incarnation.
-    pub(super) fn note_heard(&mut self, node: NodeId) {
+    pub(super) fn note_heard(&mut self, node: NodeId, now: Now) {
         let incarnation = self.row.incarnation;
         let entry = self.nodes.get_mut(&node).expect("its report was taken");
         if entry.record.heard_in != incarnation {
             entry.record.heard_in = incarnation;
             self.out.changed_nodes.insert(node);
             self.out.place = true;
+            self.release_withheld(node, now);
+            self.look_at_removed();
+        }
+    }
+
+    /// Has removed sessions deleted that waited for the last node to tell what it has.
+    pub(super) fn look_at_removed(&mut self) {
+        if self.are_all_heard() {
+            let ended = self
+                .active_records()
+                .filter(|record| !record.state.is_living());
+            let ended: Vec<SessionId> = ended.map(|record| record.id).collect();
+            self.out.touched.extend(ended);
+        }
+    }
+
+    /// Lets the members begin that were withheld from a node. Those for which it has no room are
+    /// lost: their session has ended in the future that the store has lost.
+    fn release_withheld(&mut self, node: NodeId, now: Now) {
+        let old = self.held().map(|entry| &entry.record);
+        let old = old.filter(|record| is_as_old_as_the_copy(&self.row, record));
+        let members = old.flat_map(|record| &record.members);
+        let assigned = members.filter(|m| m.node == node && m.state == MemberState::Assigned);
+        let withheld: Vec<MemberId> = assigned.map(|member| member.id).collect();
+        for id in withheld {
+            self.out.touched.insert(id.session);
+            if self.is_overcommitted(node) {
+                self.member_mut(id).state = MemberState::Gone;
+                self.out.changed.insert(id.session);
+                self.note_gone(id, now);
+            }
         }
     }
 

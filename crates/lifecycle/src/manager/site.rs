@@ -208,7 +208,7 @@ impl Site {
         }
         site.drop_uploads_of_ended(&loaded.uploads);
         if let Some(known) = restored {
-            site.begin_incarnation(known);
+            site.begin_incarnation(known, now);
             let message = "the store was restored from an older copy: sessions that wait in it are \
                            placed when all nodes have told what they have";
             site.note_site(now, "site.restored", message.to_owned());

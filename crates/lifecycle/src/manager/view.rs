@@ -2,7 +2,7 @@
 
 use super::arrays::ArrayIndex;
 use super::images::Catalogue;
-use super::placement::view_nodes;
+use super::placement::{used_of, view_nodes};
 use super::{Effects, Holder};
 use crate::rows::{Loaded, RowChange, SiteRow};
 use domain::{
@@ -260,15 +260,7 @@ impl View {
     /// What living members have of each node, by slot.
     pub fn used(&self) -> BTreeMap<NodeId, BTreeMap<SlotName, u128>> {
         let nodes = view_nodes(self).into_iter();
-        nodes
-            .map(|node| {
-                let mut used: BTreeMap<SlotName, u128> = BTreeMap::new();
-                for (slot, amount) in node.holdings.iter().flat_map(|h| &h.slots.0) {
-                    *used.entry(slot.clone()).or_default() += u128::from(*amount);
-                }
-                (node.record.id, used)
-            })
-            .collect()
+        nodes.map(|node| (node.record.id, used_of(&node))).collect()
     }
 }
 

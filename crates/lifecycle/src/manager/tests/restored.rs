@@ -1,13 +1,14 @@
 //! Stores that were restored from an older copy.
 
-use super::bench::{Bench, exited, order, owner, running, spec};
+use super::bench::{Bench, MIB, exited, order, owner, running, spec};
 use crate::manager::{
-    ATTEMPTS_OF_AN_INCARNATION, CreateRequest, EventKind, Hold, RequestToken, UnclaimedOrder, hold,
+    ATTEMPTS_OF_AN_INCARNATION, CreateRequest, EventKind, Hold, NodeOrder, RequestToken,
+    UnclaimedOrder, hold,
 };
 use crate::rows::Loaded;
 use domain::{
     Dependency, DependencyState, DependencyTarget, Intention, MemberId, MemberPause, Need, NodeId,
-    SessionId, SessionSpec,
+    RemovalOrder, SessionId, SessionSpec, Slots,
 };
 use node_api::{MemberSpec, Report, ReportedMember, Want};
 
@@ -41,6 +42,46 @@ pub(super) fn restore(bench: &mut Bench, copy: Loaded, known: Option<u64>) {
     let restored = known;
     bench.restore(Loaded { restored, ..copy }, events);
 }
+
+/// A node tells of a member that no session claims, and of nothing else.
+fn report_unclaimed(bench: &mut Bench, node: u64, id: MemberId, session: SessionSpec) {
+    bench.sequence += 1;
+    let (epoch, generation) = bench.obeyed(node);
+    let spec = MemberSpec {
+        name: "found".parse().expect("a name"),
+        owner: owner(),
+        array_index: None,
+        array_size: None,
+        session,
+    };
+    let report = Report {
+        node: NodeId(node),
+        sequence: bench.sequence,
+        incarnation: bench.site.row().incarnation,
+        epoch,
+        generation,
+        settled: vec![],
+        members: vec![ReportedMember {
+            id,
+            state: running(),
+            pause: MemberPause::Off,
+            unclaimed: true,
+            spec: Some(spec),
+        }],
+    };
+    bench.step(EventKind::Report {
+        report: Box::new(report),
+    });
+}
+
+/// As much as a node has.
+fn whole() -> SessionSpec {
+    let slots = Slots::of(40_000, 10 * MIB);
+    SessionSpec { slots, ..spec() }
+}
+
+/// A session that no copy knows.
+const YOUNGER: SessionId = SessionId(1_000);
 
 #[test]
 fn what_waits_in_a_copy_waits_for_every_node() {
@@ -151,31 +192,7 @@ fn what_an_operator_has_ordered_to_end_ends() {
     restore(&mut bench, copy, Some(1));
     let main = member(session, 1);
     bench.connect(2);
-    let spec = MemberSpec {
-        name: "half".parse().expect("a name"),
-        owner: owner(),
-        array_index: None,
-        array_size: None,
-        session: two,
-    };
-    let report = Report {
-        node: NodeId(2),
-        sequence: 100,
-        incarnation: 2,
-        epoch: 0,
-        generation: 0,
-        settled: vec![],
-        members: vec![ReportedMember {
-            id: main,
-            state: running(),
-            pause: MemberPause::Off,
-            unclaimed: true,
-            spec: Some(spec),
-        }],
-    };
-    bench.step(EventKind::Report {
-        report: Box::new(report),
-    });
+    report_unclaimed(&mut bench, 2, main, two);
     assert_eq!(
         bench.word(session),
         "pending",
@@ -264,4 +281,119 @@ fn a_copy_of_a_copy_has_numbers_of_its_own() {
         let base = incarnation * ATTEMPTS_OF_AN_INCARNATION;
         assert_eq!(bench.record(session).attempt, base + 1);
     }
+}
+
+/// Found by the simulation: a node was given what it had room for no more.
+#[test]
+fn what_had_a_place_in_a_copy_waits_for_every_node() {
+    let mut bench = Bench::new();
+    bench.report(1, &[]);
+    let session = bench.create(whole());
+    let first = bench.member(session, 0);
+    let copy = bench.copy();
+    restore(&mut bench, copy.clone(), None);
+    bench.connect(1);
+    assert_eq!(
+        bench.want(1, first),
+        Some(Want::Run),
+        "where nobody knows of the restoration it begins, whatever is there"
+    );
+    restore(&mut bench, copy.clone(), Some(1));
+    assert_eq!(bench.word(session), "pending");
+    assert!(bench.codes().contains(&"session.withdrawn"));
+    bench.connect(1);
+    assert_eq!(bench.want(1, first), None);
+    let why = hold(&bench.view, bench.record(session));
+    let nodes = vec!["n1".to_owned()];
+    assert_eq!(why, Some(Hold::Restored { nodes }));
+    report_unclaimed(&mut bench, 1, member(YOUNGER, 1), whole());
+    assert_eq!(bench.word(session), "pending", "there is no room");
+    bench.report(1, &[]);
+    assert_eq!(bench.word(session), "placed");
+    let second = bench.member(session, 0);
+    assert_eq!(second.attempt, ATTEMPTS_OF_AN_INCARNATION + 1);
+    // Its place was what it lived at, or what it ended at.
+    restore(&mut bench, copy.clone(), Some(2));
+    bench.connect(1);
+    bench.report(1, &[(first, running())]);
+    assert_eq!(bench.word(session), "running");
+    assert_eq!(bench.want(1, first), Some(Want::Run));
+    restore(&mut bench, copy, Some(3));
+    bench.connect(1);
+    bench.report(1, &[(first, exited(first, 0))]);
+    assert!(bench.outcome(session).starts_with("succeeded"));
+}
+
+#[test]
+fn what_has_begun_in_part_begins_wholly_if_its_node_has_room() {
+    let two = SessionSpec {
+        members: 2,
+        ..whole()
+    };
+    let mut bench = Bench::new();
+    bench.connect(2);
+    bench.report(1, &[]);
+    bench.report(2, &[]);
+    let session = bench.create(two);
+    let members = bench.record(session).members.clone();
+    let (main, other) = (members[0].clone(), members[1].clone());
+    bench.report(main.node.0, &[(main.id, running())]);
+    let copy = bench.copy();
+    for room in [true, false] {
+        let known = bench.site.row().incarnation;
+        restore(&mut bench, copy.clone(), Some(known));
+        for node in [main.node.0, other.node.0] {
+            bench.connect(node);
+        }
+        assert_eq!(bench.want(main.node.0, main.id), Some(Want::Run));
+        assert_eq!(bench.want(other.node.0, other.id), None, "not yet");
+        bench.report(main.node.0, &[(main.id, running())]);
+        assert_eq!(bench.want(other.node.0, other.id), None, "not yet");
+        if room {
+            bench.report(other.node.0, &[]);
+            assert_eq!(bench.want(other.node.0, other.id), Some(Want::Run));
+            bench.report(other.node.0, &[(other.id, running())]);
+            assert_eq!(bench.word(session), "running");
+        } else {
+            report_unclaimed(&mut bench, other.node.0, member(YOUNGER, 1), whole());
+            assert_eq!(bench.want(other.node.0, other.id), None, "there is no room");
+            assert_eq!(bench.word(session), "stopping");
+        }
+    }
+}
+
+#[test]
+fn what_is_removed_in_doubt_is_removed_from_nodes_as_well() {
+    let (mut bench, session, copy) = with_waiting(spec());
+    restore(&mut bench, copy.clone(), Some(1));
+    bench.connect(1);
+    bench.report(1, &[]);
+    bench.remove(session);
+    assert_eq!(bench.word(session), "ended");
+    bench.connect(2);
+    let lives = member(session, 1);
+    bench.report(2, &[(lives, running())]);
+    assert!(matches!(bench.want(2, lives), Some(Want::Purge { .. })));
+    assert!(bench.view.unclaimed[&NodeId(2)].is_empty());
+    bench.report(2, &[]);
+    assert!(bench.site.session(session).is_none());
+    // Nothing is found, or the last node is given up.
+    restore(&mut bench, copy, Some(2));
+    bench.remove(session);
+    bench.connect(1);
+    bench.report(1, &[]);
+    assert!(bench.site.session(session).is_some());
+    let order = NodeOrder::Remove {
+        order: RemovalOrder {
+            by: "operator".to_owned(),
+            at: bench.now.wall,
+            lost: true,
+        },
+    };
+    bench.step(EventKind::OrderNode {
+        token: RequestToken(0),
+        node: NodeId(2),
+        order: Box::new(order),
+    });
+    assert!(bench.site.session(session).is_none());
 }

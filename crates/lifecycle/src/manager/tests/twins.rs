@@ -7,8 +7,8 @@ use crate::agent::{AgentEffect, AgentEvent, AgentEventKind, Ending, NodeCore, Re
 use crate::manager::{EventKind, RequestToken};
 use crate::rows::{Loaded, SiteEvent};
 use domain::{
-    ExitCause, ExitHow, ExitRecord, MemberId, MemberPause, NodeId, SessionId, SessionSpec, Slots,
-    Timestamp,
+    ExitCause, ExitHow, ExitRecord, MemberId, MemberPause, NodeId, SessionId, SessionSpec,
+    SlotName, Slots, Timestamp,
 };
 use node_api::{Desired, Obeyed, Report, ReportedMember};
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof};
@@ -160,6 +160,8 @@ struct Twins {
     copies: Vec<(Loaded, Vec<SiteEvent>)>,
     /// Sessions with a member that a store restored from an older copy does not know.
     lost: BTreeSet<SessionId>,
+    /// What each session asked for, also those of lost futures.
+    asked: BTreeMap<SessionId, Slots>,
 }
 
 impl Twins {
@@ -172,6 +174,7 @@ impl Twins {
             desired: vec![],
             copies: vec![],
             lost: BTreeSet::new(),
+            asked: BTreeMap::new(),
         };
         twins.post();
         twins
@@ -237,6 +240,25 @@ impl Twins {
     }
 
     fn perform(&mut self, act: &Act) {
+        self.enact(act);
+        self.check_node();
+    }
+
+    /// What runs on the node is no more than the node has, whatever the books say.
+    fn check_node(&mut self) {
+        let shown = self.bench.view.sessions.values();
+        self.asked
+            .extend(shown.map(|record| (record.id, record.spec.slots.clone())));
+        let offers = &self.bench.view.nodes[&NodeId(NODE)].offers;
+        for slot in [SlotName::cpu(), SlotName::memory()] {
+            let used = self.node.alive.iter();
+            let used = used.map(|member| self.asked[&member.session].get(&slot));
+            let (used, offered) = (used.sum::<u64>(), offers.get(&slot));
+            assert!(used <= offered, "{used} of {offered} {slot} are in use");
+        }
+    }
+
+    fn enact(&mut self, act: &Act) {
         match *act {
             Act::Create { cpu, members } => self.create(cpu, members, 0),
             Act::CreateRetried { cpu, retry } => self.create(cpu, 1, retry),
