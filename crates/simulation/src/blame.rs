@@ -50,7 +50,7 @@ impl World {
                 let entered = (word, self.now);
                 self.watch.states.0.insert(session.id, entered);
                 let ended = session.ended_at;
-                if ended.is_some_and(|ended| ended < session.created_at && ended < begun) {
+                if ended.is_some_and(|ended| ended < session.created_at) {
                     self.broken(format!("session {} ended before it was made", session.id));
                 }
                 self.check_dependents(session);
@@ -91,7 +91,13 @@ impl World {
         });
         let early = manager.made_at + limit > turned;
         let away = away.next().copied();
-        let fine = nodes.iter().all(|node| self.is_fine(manager, *node, since));
+        let fine = nodes.iter().all(|node| {
+            let machine = &self.machines[usize::try_from(node.0 - 1).expect("a node")];
+            // What was begun while it was slow is still under way.
+            let early = since.saturating_sub(SLOW_ACT);
+            let is_quick = machine.well_since().is_some_and(|well| well <= early);
+            self.is_fine(manager, *node, since) && is_quick && !machine.hangs(session.id)
+        });
         let calm = self.managers.slow_until <= since && manager.leads_since <= since;
         let session = session.id;
         if early || away.is_some() {

@@ -99,7 +99,9 @@ impl World {
 
     /// The store is lost. Its operator stops the manager, and starts it over the last copy.
     fn restore(&mut self, first: usize, silent: Micros) {
-        if self.managers.all.len() > 1 || !self.store.has_copy() {
+        let leader = self.managers.leader;
+        let is_alone = self.managers.all.keys().all(|id| Some(*id) == leader);
+        if !is_alone || !self.store.has_copy() {
             return;
         }
         // What it was committing goes to the store that is lost.

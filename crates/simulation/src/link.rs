@@ -5,7 +5,7 @@
 //! arrives, however late, for the fence is in the message.
 
 use crate::clock::{MILLI, MINUTE, Micros, SECOND};
-use crate::machine::{HELLO_PAUSE, HELLO_PAUSE_LIMIT};
+use crate::machine::{Doing, HELLO_PAUSE, HELLO_PAUSE_LIMIT};
 use crate::manager::{Command, ManagerId};
 use crate::world::{Happening, World};
 use domain::NodeId;
@@ -17,6 +17,8 @@ const ANSWER_LIMIT: Micros = 12 * SECOND;
 const BEAT: Micros = 10 * SECOND;
 /// A report is sent at most this often.
 const REPORT_PAUSE: Micros = 20 * MILLI;
+/// From a hello that nobody waits for the answer of until its connection is seen to be gone.
+const BREAK_SEEN: Micros = 15 * SECOND;
 /// Longest pause between two tries to tell a node.
 const TELL_PAUSE_LIMIT: Micros = 5 * SECOND;
 
@@ -166,6 +168,24 @@ impl World {
         }
     }
 
+    /// A manager has taken a hello in: it came late if nobody is at the other end any more, which is
+    /// noticed.
+    pub(crate) fn greets(&mut self, manager: ManagerId, node: NodeId, connection: u64) {
+        let node = usize::try_from(node.0 - 1).expect("a node");
+        let agent = self.machines[node].agent.as_ref();
+        let is_there = agent.is_some_and(|agent| {
+            agent.greeting == Some(connection) || agent.connection == Some(connection)
+        });
+        if !is_there {
+            let missed = Happening::Misses {
+                manager,
+                node,
+                connection,
+            };
+            self.after(BREAK_SEEN, missed);
+        }
+    }
+
     pub(crate) fn misses(&mut self, manager: ManagerId, node: usize, connection: u64) {
         let node = self.machines[node].id;
         let command = Command::Disconnected { node, connection };
@@ -284,8 +304,39 @@ impl World {
                 }),
             );
         }
-        let doings = self.machines[node].take_desired(desired, self.now);
+        let doings = self.machines[node].take_desired(desired.clone(), self.now);
+        let is_saved = !doings.iter().any(|doing| matches!(doing, Doing::NotSaved));
         self.follow(node, doings);
+        if !is_saved {
+            self.tells_of_failure(node, connection, desired, welcomed);
+        }
+    }
+
+    /// Whom it obeys could not be saved: after a hello it says another one, and else the manager tells
+    /// it once more.
+    fn tells_of_failure(&mut self, node: usize, connection: u64, desired: Desired, welcomed: bool) {
+        let process = self.machines[node].process;
+        if welcomed {
+            return self.unanswered(Line {
+                node,
+                process,
+                connection,
+            });
+        }
+        let id = self.machines[node].id;
+        if let Some(manager) = self.manager_of(id, connection)
+            && let Some(teller) = self.managers.all.get_mut(&manager)
+        {
+            teller.outbox.entry(id).or_insert(desired);
+            let pause = TELL_PAUSE_LIMIT;
+            let retell = Happening::Retell {
+                manager,
+                node,
+                connection,
+                pause,
+            };
+            self.after(pause, retell);
+        }
     }
 
     /// The report has changed: it is sent, together with what changes until then.

@@ -11,7 +11,7 @@ use crate::clock::{Clocks, MILLI, Micros, SECOND};
 use crate::random::Random;
 use crate::violation::Violation;
 use disk::Disk;
-use domain::{ExitCause, ExitHow, MemberId, NodeId, Slots};
+use domain::{ExitCause, ExitHow, MemberId, NodeId, SessionId, Slots};
 use guests::Guest;
 use lifecycle::agent::{AgentEffect, AgentEvent, AgentEventKind, NodeCore};
 use node_api::{Desired, Hello, Obeyed, Report};
@@ -26,6 +26,8 @@ pub(crate) enum Doing {
     Report,
     /// A desired set was refused.
     Refused,
+    /// Whom it obeys could not be saved, so it does not.
+    NotSaved,
     /// A guest was told *go*.
     Began { member: MemberId },
     /// A living member was ordered to end, or killed, by the agent.
@@ -88,6 +90,8 @@ pub(crate) struct Agent {
     acts: BTreeMap<u64, Running>,
     next_act: u64,
     watched: BTreeSet<MemberId>,
+    /// Those whose preparation hangs until it is abandoned.
+    hangs: BTreeSet<MemberId>,
     sequence: u64,
     /// The connection that it believes to have.
     pub(crate) connection: Option<u64>,
@@ -166,6 +170,12 @@ impl Machine {
         self.is_up().then_some(until)
     }
 
+    /// The preparation of a member of `session` hangs.
+    pub(crate) fn hangs(&self, session: SessionId) -> bool {
+        let agent = self.agent.as_ref();
+        agent.is_some_and(|agent| agent.hangs.iter().any(|member| member.session == session))
+    }
+
     /// A new agent process begins.
     pub(crate) fn start_agent(&mut self, truth: Micros) -> Vec<Doing> {
         self.process += 1;
@@ -175,6 +185,7 @@ impl Machine {
             acts: BTreeMap::new(),
             next_act: 0,
             watched: BTreeSet::new(),
+            hangs: BTreeSet::new(),
             sequence: 0,
             connection: None,
             greeting: None,
@@ -245,6 +256,7 @@ impl Machine {
         doings: &mut Vec<Doing>,
     ) -> AgentEventKind {
         if must && self.fails(truth) {
+            doings.push(Doing::NotSaved);
             return AgentEventKind::ObeyedNotSaved;
         }
         let known = self

@@ -47,6 +47,9 @@ struct Arguments {
     /// Runs that may be used to make a failing one small; 0 leaves it as it is
     #[arg(long, default_value_t = 400)]
     tries: u32,
+    /// Go on after a seed that fails; none is made small
+    #[arg(long)]
+    keep_going: bool,
     /// Seeds that run at a time; as many as there are cores if absent
     #[arg(long)]
     jobs: Option<usize>,
@@ -117,7 +120,8 @@ fn many(arguments: &Arguments) -> ExitCode {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end || failed.load(Ordering::Relaxed) {
+                    let ends = failed.load(Ordering::Relaxed) && !arguments.keep_going;
+                    if seed >= end || ends {
                         return;
                     }
                     match simulation::run(&arguments.run(seed, None)) {
@@ -166,7 +170,7 @@ impl Progress {
 fn explain(seed: u64, failure: &Failure, arguments: &Arguments) {
     let run = arguments.run(seed, None);
     print_failure(&run, failure);
-    if arguments.tries == 0 {
+    if arguments.tries == 0 || arguments.keep_going {
         return;
     }
     let small = simulation::minimise(&run, arguments.tries);

@@ -156,7 +156,13 @@ impl World {
             jumped_at: 0,
         };
         self.managers.all.insert(id, manager);
-        self.managers.leader = Some(id);
+        // One that is suspended looks when it goes on.
+        if let Some(old) = self.managers.leader.replace(id)
+            && let Some(manager) = self.managers.all.get(&old)
+            && !manager.clocks.is_suspended()
+        {
+            self.after(LEASE_LOOK, Happening::LeaseIsLost { manager: old });
+        }
         self.trace
             .line(self.now, format_args!("manager {id} leads"));
         self.after(0, Happening::ManagerTick { manager: id });
@@ -367,6 +373,9 @@ impl World {
         }
         if planted(Planted::AnswerBeforeCommit) {
             self.answer_all(id, &mut commit);
+        }
+        for (node, connection) in &commit.greeted {
+            self.greets(id, *node, *connection);
         }
         self.put_on_its_way(id, commit);
     }

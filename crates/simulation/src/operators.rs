@@ -5,7 +5,7 @@ use crate::clock::{MINUTE, Micros};
 use crate::machine::Machine;
 use crate::plan::{Operating, Operation};
 use crate::world::{Happening, World};
-use domain::{DrainOrder, NodeId, RemovalOrder, StopOrder, Timestamp};
+use domain::{DrainOrder, NodeId, NodeRecord, RemovalOrder, StopOrder, Timestamp};
 use lifecycle::manager::{EventKind, NodeOrder, RequestToken};
 
 /// From the order to stop what lives on a machine until it is switched off.
@@ -104,7 +104,7 @@ impl World {
 
     pub(crate) fn goes_on_with(&mut self, node: usize, step: OperatorStep) {
         if self.is_calm {
-            return;
+            return self.says_again(node, step);
         }
         match step {
             OperatorStep::TakesBack => self.ask_of(node, Asks::Undrain),
@@ -131,6 +131,16 @@ impl World {
                 self.ask_of(node, Asks::Remove { lost: true });
                 self.later(node, SAYS_EVERY, OperatorStep::SaysThatItIsLost);
             }
+        }
+    }
+
+    /// In a calm, whether a manager that had not missed a machine yet believes that it is lost.
+    fn says_again(&mut self, node: usize, step: OperatorStep) {
+        let row = self.store.rows.nodes.get(&self.machines[node].id);
+        let is_present = row.is_some_and(NodeRecord::is_present);
+        if is_present && matches!(step, OperatorStep::SaysThatItIsLost) {
+            self.ask_of(node, Asks::Remove { lost: true });
+            self.later(node, MINUTE, step);
         }
     }
 
@@ -164,6 +174,7 @@ impl World {
                 // The manager may not have heard of its site yet: then there is nothing to say.
                 if self.store.rows.nodes.contains_key(&id) {
                     self.ask_of(node, Asks::Remove { lost: true });
+                    self.later(node, MINUTE, OperatorStep::SaysThatItIsLost);
                 }
                 continue;
             }

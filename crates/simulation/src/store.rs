@@ -395,6 +395,15 @@ impl Store {
         })
     }
 
+    /// Its session waits for another attempt, or has one.
+    pub(crate) fn has_gone_on(&self, member: MemberId) -> bool {
+        let row = self.rows.sessions.get(&member.session);
+        row.is_some_and(|row| {
+            let waits = row.members.is_empty() && row.attempt == member.attempt;
+            waits || row.attempt > member.attempt
+        })
+    }
+
     pub(crate) fn has_copy(&self) -> bool {
         !self.copies.is_empty()
     }

@@ -126,6 +126,7 @@ impl World {
             let may_end = self.store.may_end.contains(&member.id)
                 || self.store.condemned.contains(&member.id)
                 || self.store.is_asked_to_end(member.id.session)
+                || self.store.has_gone_on(member.id)
                 || !placed;
             let is_known = match &member.want {
                 Want::Run => placed,

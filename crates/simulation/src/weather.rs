@@ -13,6 +13,8 @@ const LATE: u64 = 20;
 const LATE_LIMIT: Micros = 10 * SECOND;
 /// Blows of a storm in an hour: faults that come together.
 const BLOWS: u64 = 14;
+/// How often, in an hour of a storm, an old leader is heard late.
+const ECHOES: u64 = 6;
 /// The nodes that a storm is about: those that are filled first.
 const STORMY: [u64; 4] = [0, 9, 10, 11];
 /// CPUs that a session of a crowded site asks for, at most: all of a node.
@@ -141,7 +143,27 @@ pub(crate) fn change(seed: u64, hours: u64, acts: &mut Vec<(Micros, Act)>) {
             let blow = blow(&mut random).into_iter();
             acts.extend(blow.map(|(after, fault)| (at + after, Act::Fault(fault))));
         }
+        let mut random = Random::split(seed, "old leaders", 0);
+        for _ in 0..hours * ECHOES {
+            let at = random.within(SECOND, hours * HOUR - 30 * MINUTE);
+            let echo = echo(&mut random).into_iter();
+            acts.extend(echo.map(|(after, fault)| (at + after, Act::Fault(fault))));
+        }
     }
+}
+
+/// What the last leader told a node comes late, when the next one leads and the agent is another one.
+fn echo(random: &mut Random) -> Vec<(Micros, Fault)> {
+    let node = stormy(random);
+    let length = random.within(2 * MINUTE, 4 * MINUTE);
+    let down = random.delay(MILLI, SECOND);
+    let leads = length / 2;
+    let dies = leads + random.within(20 * SECOND, 50 * SECOND);
+    vec![
+        (0, Fault::BadNetwork { node, length }),
+        (leads, Fault::ManagerDies { down }),
+        (dies, Fault::AgentDies { node, down }),
+    ]
 }
 
 /// Misfortunes that do not come alone, and when: something makes a node slow or its messages late,

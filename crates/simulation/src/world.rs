@@ -337,6 +337,7 @@ impl World {
                     let id = self.machines[node].id;
                     self.trace.line(self.now, format_args!("node {id} refuses"));
                 }
+                Doing::NotSaved => {}
                 Doing::Began { member } => self.began(node, member),
                 Doing::Hurt { member } => self.hurt(node, member),
                 Doing::Broken { violation } => self.break_with(violation),

@@ -230,10 +230,15 @@ pub(super) fn ended_at(record: &SessionRecord, now: Timestamp) -> Timestamp {
             | MemberState::Stopping { .. }
             | MemberState::Gone => None,
         });
-    let possible = ends
-        .max()
-        .filter(|end| *end >= record.created_at || planted(Planted::EndsBeforeItsTime));
-    possible.map_or(now, |end| end.min(now))
+    let last = ends.max();
+    if planted(Planted::EndsBeforeItsTime) {
+        return last.map_or(now, |end| end.min(now));
+    }
+    let possible = last.filter(|end| *end >= record.created_at);
+    // The manager's own clock may have been set back.
+    possible
+        .map_or(now, |end| end.min(now))
+        .max(record.created_at)
 }
 
 /// ` on NODE` for the node of the main member.

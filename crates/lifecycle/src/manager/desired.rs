@@ -3,10 +3,11 @@
 use super::arrays::ArrayEntry;
 use super::derive::is_winding_down;
 use super::pause::is_paused;
-use super::restored::is_withheld;
+use super::restored::{is_stopped_since, is_withheld};
 use super::site::{Entry, Site};
 use super::stop::{STOP_GRACE_MS, STOP_SIGNAL};
 use crate::planted::{Planted, planted};
+use crate::rows::SiteRow;
 use domain::{
     ArrayId, Intention, MemberId, MemberRecord, MemberState, NodeId, NodeStatus, SessionId,
     SessionRecord,
@@ -46,7 +47,7 @@ const PURGE: Want = Want::Purge {
 ///
 /// One that has ended is wanted stopped, not run: its files are kept either way, and a node that
 /// has lost them must not run it again.
-fn want_of(entry: &Entry, member: &MemberRecord) -> Option<Want> {
+fn want_of(site: &SiteRow, entry: &Entry, member: &MemberRecord) -> Option<Want> {
     let record = &entry.record;
     if member.state == MemberState::Gone {
         return None;
@@ -62,6 +63,7 @@ fn want_of(entry: &Entry, member: &MemberRecord) -> Option<Want> {
             grace_ms: order.grace_ms,
         },
         Intention::Run if !member.state.occupies() || is_winding_down(record) => STOP,
+        Intention::Run if is_stopped_since(site, record, member) => STOP,
         Intention::Run => Want::Run,
     })
 }
@@ -85,7 +87,7 @@ impl Site {
             return;
         };
         for member in entry.record.all_members() {
-            let Some(want) = want_of(entry, member) else {
+            let Some(want) = want_of(&self.row, entry, member) else {
                 if planted(Planted::GoneEndsTheLook) {
                     return;
                 }
@@ -143,7 +145,7 @@ impl Site {
             let members = entry.record.all_members();
             let there = members.filter(|member| nodes.contains(&member.node));
             let wants = there.filter_map(|member| {
-                let wish = Wish::of(entry, member)?;
+                let wish = Wish::of(&self.row, entry, member)?;
                 let node = self.nodes.get(&wish.node).map(|node| &node.record);
                 let waits = is_withheld(&self.row, node, &entry.record, member);
                 (wish.want != Want::Run || !waits).then_some(wish)
@@ -219,8 +221,8 @@ struct Wish {
 }
 
 impl Wish {
-    fn of(entry: &Entry, member: &MemberRecord) -> Option<Self> {
-        let want = want_of(entry, member)?;
+    fn of(site: &SiteRow, entry: &Entry, member: &MemberRecord) -> Option<Self> {
+        let want = want_of(site, entry, member)?;
         Some(Self {
             id: member.id,
             node: member.node,

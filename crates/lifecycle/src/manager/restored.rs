@@ -68,6 +68,16 @@ pub(super) fn is_withheld(
         && node.is_some_and(|node| is_unheard(site, node))
 }
 
+/// A member was ordered to stop in a future that the store has lost. It is not to run on: its state
+/// leads only forward, and an agent that is killed forgets the order.
+pub(super) fn is_stopped_since(
+    site: &SiteRow,
+    record: &SessionRecord,
+    member: &MemberRecord,
+) -> bool {
+    matches!(member.state, MemberState::Stopping { .. }) && is_as_old_as_the_copy(site, record)
+}
+
 /// The number of a session's next attempt.
 pub fn next_attempt(site: &SiteRow, record: &SessionRecord) -> AttemptNumber {
     let mut last = record.attempt;
@@ -180,12 +190,48 @@ impl Site {
             let members = self.members_of(session, attempt);
             let asked = self.sessions[&session].record.spec.members;
             let is_whole = u32::try_from(members.len()) == Ok(asked);
-            let lives = members.values().any(|(_, found)| found.state.occupies());
+            let states = || members.values().map(|(_, found)| &found.state);
+            let has_begun = states().any(|state| !is_before_start(state));
+            let lives = has_begun && states().any(MemberState::occupies);
             // There is nothing later than what lives. What has ended may have been followed.
-            if all_heard || is_whole && lives {
+            if is_whole && lives || all_heard && (has_begun || self.is_condemned(&members)) {
                 self.take_up(session, attempt, members, now);
+            } else if all_heard {
+                self.pass_over(session, attempt, members, now);
             }
         }
+    }
+
+    /// An operator has ordered one of them to end.
+    fn is_condemned(&self, members: &BTreeMap<MemberId, (NodeId, Foreign)>) -> bool {
+        let mut members = members.iter();
+        members.any(|(id, (node, _))| self.nodes[node].condemned.contains_key(id))
+    }
+
+    /// Has an attempt ended of which nothing has begun: no session claims it, so nothing of it ever
+    /// will, and what it was to have its node may have given to others. The next is placed.
+    fn pass_over(
+        &mut self,
+        session: SessionId,
+        attempt: AttemptNumber,
+        found: BTreeMap<MemberId, (NodeId, Foreign)>,
+        now: Now,
+    ) {
+        for (id, (node, _)) in found {
+            let entry = self.nodes.get_mut(&node).expect("it was found there");
+            let foreign = entry.foreign.get_mut(&id);
+            foreign.expect("it was found there").ours = true;
+            self.out.dirty_nodes.insert(node);
+            self.out.unclaimed.insert(node);
+        }
+        let record = self.record_mut(session);
+        record.attempt = attempt;
+        let name = record.shown_name();
+        let message = format!(
+            "attempt {attempt} of session {name} had not begun when the store was restored: \
+             another one is"
+        );
+        self.note_session(session, now, "session.passed-over", message);
     }
 
     /// The last attempt that nodes have of each session that waits and knows nothing of it.
@@ -203,22 +249,22 @@ impl Site {
         last
     }
 
-    /// What nodes have of an attempt, by index; one that lives before one that does not.
+    /// What nodes have of an attempt; of one index, what lives before what does not.
     fn members_of(
         &self,
         session: SessionId,
         attempt: AttemptNumber,
-    ) -> BTreeMap<u32, (NodeId, Foreign)> {
+    ) -> BTreeMap<MemberId, (NodeId, Foreign)> {
         let asked = self.sessions[&session].record.spec.members;
-        let mut members: BTreeMap<u32, (NodeId, Foreign)> = BTreeMap::new();
+        let mut members: BTreeMap<MemberId, (NodeId, Foreign)> = BTreeMap::new();
         for (node, entry) in &self.nodes {
             let of_it = unclaimed(entry)
                 .filter(|(id, _)| id.session == session && id.attempt == attempt)
                 .filter(|(id, _)| id.index < asked);
             for (id, found) in of_it {
-                let known = members.get(&id.index);
+                let known = members.get(id);
                 if known.is_none_or(|(_, known)| !known.state.occupies()) {
-                    members.insert(id.index, (*node, found.clone()));
+                    members.insert(*id, (*node, found.clone()));
                 }
             }
         }
@@ -229,7 +275,7 @@ impl Site {
         &mut self,
         session: SessionId,
         attempt: AttemptNumber,
-        mut found: BTreeMap<u32, (NodeId, Foreign)>,
+        mut found: BTreeMap<MemberId, (NodeId, Foreign)>,
         now: Now,
     ) {
         let Some((some_node, _)) = found.values().next() else {
@@ -251,7 +297,7 @@ impl Site {
                 state: MemberState::Gone,
                 pause: MemberPause::Off,
             };
-            if let Some((node, foreign)) = found.remove(&index) {
+            if let Some((node, foreign)) = found.remove(&id) {
                 let entry = self.nodes.get_mut(&node).expect("it was found there");
                 entry.foreign.remove(&id);
                 condemned = entry.condemned.remove(&id).or(condemned);
@@ -286,6 +332,11 @@ impl Site {
         self.out.touched.insert(session);
         self.index_life(session);
     }
+}
+
+/// An agent begins it only if it is claimed.
+fn is_before_start(state: &MemberState) -> bool {
+    matches!(state, MemberState::Assigned | MemberState::Preparing)
 }
 
 fn unclaimed(entry: &NodeEntry) -> impl Iterator<Item = (&MemberId, &Foreign)> {

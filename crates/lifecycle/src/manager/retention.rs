@@ -3,7 +3,7 @@
 
 use super::site::Site;
 use crate::planted::{Planted, planted};
-use domain::{Now, SessionId, Timestamp};
+use domain::{Intention, Now, SessionId, Timestamp};
 
 /// How long files and logs of an ended session stay on its nodes, in milliseconds: a week.
 pub const OUTPUT_RETENTION_MS: u64 = 7 * DAY_MS;
@@ -36,7 +36,9 @@ impl Site {
             }
             let entry = &self.sessions[id];
             let mut members = entry.record.all_members();
-            let is_empty = !members.any(|member| self.has_left(member));
+            // One that is removed waits for nodes; then it goes.
+            let is_removed = matches!(entry.record.intention, Intention::Remove { .. });
+            let is_empty = !is_removed && !members.any(|member| self.has_left(member));
             match excess.step_of(is_empty, age_ms) {
                 Some(Retirement::Purge { .. }) if entry.purge => {}
                 Some(step) => steps.push((*id, step)),

@@ -35,8 +35,11 @@ impl Machine {
     /// How long a step takes.
     fn delay(&mut self, effect: &AgentEffect, truth: Micros) -> Micros {
         if truth < self.suffers.slow_until {
-            let hangs = matches!(effect, AgentEffect::Prepare { .. }) && self.random.chance(1, 3);
-            if hangs {
+            if let AgentEffect::Prepare { member } = effect
+                && self.random.chance(1, 3)
+            {
+                let agent = self.agent.as_mut().expect("it works");
+                agent.hangs.insert(*member);
                 return HANGS;
             }
             return self.random.delay(SECOND, 200 * SECOND);
@@ -327,6 +330,7 @@ impl Machine {
         let prepares = |running: &Running| running.effect == AgentEffect::Prepare { member };
         let before = agent.acts.len();
         agent.acts.retain(|_, running| !prepares(running));
+        agent.hangs.remove(&member);
         if agent.acts.len() == before {
             return Step::Done(None);
         }

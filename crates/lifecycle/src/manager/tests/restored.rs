@@ -1,14 +1,14 @@
 //! Stores that were restored from an older copy.
 
-use super::bench::{Bench, MIB, exited, order, owner, running, spec};
+use super::bench::{Bench, MIB, START, exited, order, owner, running, spec, stopped};
 use crate::manager::{
     ATTEMPTS_OF_AN_INCARNATION, CreateRequest, EventKind, Hold, NodeOrder, RequestToken,
     UnclaimedOrder, hold,
 };
 use crate::rows::Loaded;
 use domain::{
-    Dependency, DependencyState, DependencyTarget, Intention, MemberId, MemberPause, Need, NodeId,
-    RemovalOrder, SessionId, SessionSpec, Slots,
+    Dependency, DependencyState, DependencyTarget, Intention, MemberId, MemberPause, MemberState,
+    Need, NodeId, RemovalOrder, SessionId, SessionSpec, Slots, Timestamp,
 };
 use node_api::{MemberSpec, Report, ReportedMember, Want};
 
@@ -362,6 +362,64 @@ fn what_has_begun_in_part_begins_wholly_if_its_node_has_room() {
     }
 }
 
+/// Found by the simulation: an attempt whose failure its node could not write down was begun after all,
+/// where its place had been given to others.
+#[test]
+fn what_had_not_begun_is_passed_over() {
+    for (state, is_taken_up) in [
+        (MemberState::Preparing, false),
+        (MemberState::Starting, true),
+    ] {
+        let (mut bench, session, copy) = with_waiting(spec());
+        restore(&mut bench, copy, Some(1));
+        let found = member(session, 1);
+        bench.connect(2);
+        bench.report(2, &[(found, state.clone())]);
+        bench.connect(1);
+        bench.report(1, &[]);
+        let now = bench.member(session, 0);
+        if is_taken_up {
+            assert_eq!(now, found);
+            continue;
+        }
+        assert!(bench.codes().contains(&"session.passed-over"));
+        assert_eq!(bench.word(session), "placed");
+        assert_eq!(now.attempt, ATTEMPTS_OF_AN_INCARNATION + 1);
+        bench.report(2, &[(found, state)]);
+        assert!(matches!(bench.want(2, found), Some(Want::Stop { .. })));
+        assert!(bench.view.unclaimed[&NodeId(2)].is_empty());
+    }
+}
+
+/// Found by the simulation: an agent that was killed had forgotten the order, and its member ran on while
+/// its session was stopping for ever.
+#[test]
+fn what_was_stopped_in_the_lost_future_stops() {
+    let mut bench = Bench::new();
+    let slots = Slots::of(20_000, 10 * MIB);
+    let half = SessionSpec { slots, ..spec() };
+    let (known, other) = (bench.create(half.clone()), bench.create(half.clone()));
+    let (first, over) = (bench.member(known, 0), bench.member(other, 0));
+    bench.report(1, &[(first, running()), (over, running())]);
+    let waiting = bench.create(half);
+    let second = member(waiting, 1);
+    assert_eq!(bench.word(waiting), "pending");
+    let copy = bench.copy();
+    restore(&mut bench, copy, Some(1));
+    bench.connect(1);
+    let since = Some(Timestamp(START + 5));
+    let stopping = MemberState::Stopping { since };
+    let over = (over, exited(over, 0));
+    bench.report(1, &[(first, stopping.clone()), (second, stopping), over]);
+    for (session, member) in [(known, first), (waiting, second)] {
+        assert_eq!(bench.word(session), "stopping");
+        assert!(matches!(bench.want(1, member), Some(Want::Stop { .. })));
+    }
+    bench.report(1, &[(first, stopped(first)), (second, stopped(second))]);
+    assert!(bench.outcome(known).starts_with("stopped"));
+    assert!(bench.outcome(waiting).starts_with("stopped"));
+}
+
 #[test]
 fn what_is_removed_in_doubt_is_removed_from_nodes_as_well() {
     let (mut bench, session, copy) = with_waiting(spec());
@@ -382,7 +440,13 @@ fn what_is_removed_in_doubt_is_removed_from_nodes_as_well() {
     bench.remove(session);
     bench.connect(1);
     bench.report(1, &[]);
-    assert!(bench.site.session(session).is_some());
+    bench.pass(1_000);
+    bench.skip(8 * 86_400_000);
+    bench.pass(1_000);
+    assert!(
+        bench.site.session(session).is_some(),
+        "it waits for the last node, however long"
+    );
     let order = NodeOrder::Remove {
         order: RemovalOrder {
             by: "operator".to_owned(),
