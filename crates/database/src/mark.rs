@@ -11,8 +11,8 @@
 //! nothing of a restoration; nor does it matter where the database is: only that it knows less.
 //!
 //! To take a store for a copy that is none costs little where all nodes can tell what they have. So
-//! whatever is odd about the mark of a file counts as a restoration, and a mark that cannot be
-//! written is no reason to stop.
+//! whatever is odd about the mark of a file counts as a restoration, a mark of a database that cannot be
+//! read too, and a mark that cannot be written is no reason to stop.
 
 use domain::SiteId;
 use lifecycle::rows::SiteRow;
@@ -38,6 +38,8 @@ pub(crate) struct Mark {
     kind: Kind,
     file: Option<File>,
     written: Option<State>,
+    /// There is a file, and what it says cannot be read.
+    is_damaged: bool,
     /// That it cannot be written was told.
     told: bool,
 }
@@ -96,16 +98,20 @@ impl Mark {
     }
 
     fn at(path: PathBuf, kind: Kind) -> Self {
-        let written = read(&path).unwrap_or_else(|error| {
-            let path = path.display();
-            tracing::warn!(%error, "the store's mark {path} cannot be read");
-            None
-        });
+        let (written, is_damaged) = match read(&path) {
+            Ok(written) => (written, false),
+            Err(error) => {
+                let path = path.display();
+                tracing::warn!(%error, "the store's mark {path} cannot be read");
+                (None, true)
+            }
+        };
         Self {
             path,
             kind,
             file: None,
             written,
+            is_damaged,
             told: false,
         }
     }
@@ -121,7 +127,7 @@ impl Mark {
         let written = match (&self.written, self.kind) {
             (Some(written), _) => written,
             (None, Kind::File(_)) => return Some(0),
-            (None, Kind::Server) => return None,
+            (None, Kind::Server) => return self.is_damaged.then_some(0),
         };
         let is_set_back = written.is_ahead_of(&found);
         let odd = match self.kind {
@@ -143,7 +149,7 @@ impl Mark {
             return;
         }
         match self.write(&state) {
-            Ok(()) => self.written = Some(state),
+            Ok(()) => (self.written, self.is_damaged) = (Some(state), false),
             Err(error) if !self.told => {
                 self.told = true;
                 let path = self.path.display();
@@ -196,7 +202,7 @@ impl Mark {
     }
 }
 
-/// What stands in the file; `None` if it is missing or is not a mark.
+/// What stands in the file; `None` if it is missing.
 fn read(path: &Path) -> io::Result<Option<State>> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -204,7 +210,7 @@ fn read(path: &Path) -> io::Result<Option<State>> {
     };
     let mut text = Vec::new();
     file.take(SIZE as u64).read_to_end(&mut text)?;
-    Ok(serde_json::from_slice(&text).ok())
+    Ok(Some(serde_json::from_slice(&text)?))
 }
 
 fn identity(store: &Path) -> io::Result<Identity> {

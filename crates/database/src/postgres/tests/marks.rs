@@ -71,6 +71,11 @@ fn a_database_that_was_set_back_is_noticed_and_one_that_goes_on_is_not() {
         Some(2),
         "told of the incarnation between"
     );
+
+    // What stood in a mark that cannot be read is not known: the store may well be a copy.
+    std::fs::write(one.join("postgres.mark"), "no mark").expect("written");
+    assert_eq!(lead(&server, one), Some(0));
+    assert_eq!(lead(&server, one), None, "it is written anew");
 }
 
 #[test]
