@@ -9,6 +9,9 @@
     reason = "a test says why it was skipped, and how far it is"
 )]
 
+#[path = "../../agent/tests/agent/fake_engine.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod fake_engine;
 #[path = "end_to_end/image_sources.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod image_sources;
@@ -26,6 +29,8 @@ mod round;
 mod site;
 #[path = "crashes/sweep.rs"]
 mod sweep;
+#[path = "crashes/thousand.rs"]
+mod thousand;
 #[path = "crashes/world.rs"]
 mod world;
 
@@ -112,6 +117,12 @@ fn the_whole_sweep_if_it_is_asked_for() {
         return;
     };
     sweep::run(&wanted);
+}
+
+#[test]
+fn a_thousand_running_sessions_are_found_again() {
+    let found = thousand::recovery(thousand::SESSIONS);
+    println!("{} sessions in {} ms", found.sessions, found.milliseconds);
 }
 
 #[test]

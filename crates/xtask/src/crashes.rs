@@ -45,6 +45,7 @@ struct Report {
     seed: u64,
     rows: Vec<Row>,
     recovery: Option<Recovery>,
+    without_containers: Option<Recovery>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -169,6 +170,14 @@ fn table(report: &Report) -> String {
             recovery.sessions, recovery.milliseconds
         );
     }
+    if let Some(recovery) = &report.without_containers {
+        let _ = writeln!(
+            text,
+            "{} running sessions over an engine that runs nothing, with store, manager and agent \
+             as the daemon has them: all told to run again, on a node that is connected, in {} ms.",
+            recovery.sessions, recovery.milliseconds
+        );
+    }
     text
 }
 
@@ -197,13 +206,16 @@ mod tests {
     fn outcomes_are_counted() {
         let text = r#"{"kills": 3, "seed": 7, "rows": [{"kind": "go", "point": "go.told", "scene":
             "Begin", "who": "launcher", "kills": 3, "outcomes": {"b": 2, "a": 1}}], "recovery":
-            {"sessions": 100, "milliseconds": 12}}"#;
+            {"sessions": 100, "milliseconds": 12}, "without_containers":
+            {"sessions": 1000, "milliseconds": 34}}"#;
         let report: Report = serde_json::from_str(text).expect("a report");
         let text = table(&report);
         let row = "| go | go.told | launcher | a session is begun | 3 | 1 x a; 2 x b |";
         assert!(text.contains(row), "{text}");
         assert!(
-            text.contains("3 kills, seed 7.") && text.contains(" 12 ms "),
+            text.contains("3 kills, seed 7.")
+                && text.contains(" 12 ms ")
+                && text.contains("1000 running sessions over an engine that runs nothing"),
             "{text}"
         );
     }

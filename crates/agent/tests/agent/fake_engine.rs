@@ -2,7 +2,7 @@
 //! memory. It outlives the agents of a test as containers outlive theirs.
 
 use async_trait::async_trait;
-use domain::{ExitCause, ExitHow, ExitRecord, MemberId, OomEvidence, Timestamp};
+use domain::{Capability, ExitCause, ExitHow, ExitRecord, MemberId, OomEvidence, Timestamp};
 use engine_api::{
     ContainerSpec, Engine, EngineError, Fingerprint, Found, Pause, RemoveReport, StartError,
     Started, Usage, layout,
@@ -94,6 +94,16 @@ impl FakeEngine {
             .unwrap_or(0)
     }
 
+    /// How often each member was started that ever was.
+    #[allow(
+        dead_code,
+        reason = "a test of the executable asks, which has this engine too"
+    )]
+    pub(crate) fn all_starts(&self) -> Vec<u32> {
+        let starts = self.starts.lock().expect("not poisoned");
+        starts.values().copied().collect()
+    }
+
     pub(crate) async fn close(&self) {
         self.runner.close().await;
     }
@@ -158,7 +168,11 @@ impl Engine for FakeEngine {
     }
 
     async fn fingerprint(&self) -> Result<Fingerprint, EngineError> {
-        Ok(Fingerprint::default())
+        let row = ("network.none".to_owned(), Capability::Yes);
+        Ok(Fingerprint {
+            capabilities: [row].into(),
+            ..Fingerprint::default()
+        })
     }
 
     async fn start(&self, spec: &ContainerSpec) -> Result<Started, StartError> {

@@ -23,7 +23,7 @@ const RECOVERY_MS: u64 = 600;
 /// What runs: tells outside that it was begun, and stays.
 const LIFE: &str = "echo \"attempt $INSULA_ATTEMPT\" >> /runs/$INSULA_SESSION; exec sleep 100000";
 
-/// What a hundred sessions took to be found again.
+/// What sessions that run took to be found again.
 #[derive(Debug, Serialize)]
 pub(crate) struct Recovery {
     pub(crate) sessions: u32,

@@ -5,6 +5,7 @@ use crate::points::{POINTS, Point};
 use crate::random::{self, Recovery};
 use crate::round::Rounds;
 use crate::site::site;
+use crate::thousand;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -64,6 +65,8 @@ struct Report {
     seed: u64,
     rows: Vec<Row>,
     recovery: Option<Recovery>,
+    /// The same over an engine that runs nothing.
+    without_containers: Option<Recovery>,
 }
 
 /// Runs it; fails if anything was lost or left, or a point was never come to.
@@ -199,6 +202,9 @@ fn finish(wanted: &Wanted, rows: Vec<Row>, recovery: Option<Recovery>) {
         kills: rows.iter().map(|row| row.kills).sum(),
         seed: wanted.seed,
         rows,
+        without_containers: recovery
+            .is_some()
+            .then(|| thousand::recovery(thousand::SESSIONS)),
         recovery,
     };
     let mut text = serde_json::to_string_pretty(&report).expect("plain data");
