@@ -62,7 +62,8 @@ fn a_small_session_passes_a_large_one_until_that_starves() {
         index: None,
         slots: &held,
     });
-    for (waited, starts) in [(STARVATION_MS - 1, vec![2]), (STARVATION_MS, vec![])] {
+    // After ten minutes.
+    for (waited, starts) in [(599_999, vec![2]), (600_000, vec![])] {
         let requests = [request(1, &large, 1, waited), request(2, &small, 1, 0)];
         let placed: Vec<u64> = plan(&nodes, &requests)
             .iter()
@@ -127,15 +128,20 @@ fn reasons_name_amounts_and_holders() {
         reason: "no cpu controller".to_owned(),
     };
     records[2].capabilities.insert("limit.cpu".to_owned(), no);
-    let (held, wanted) = (Slots::of(30_000, 10 * MIB), Slots::of(20_000, 10 * MIB));
+    // All the memory that is left: that is enough.
+    let (held, wanted) = (Slots::of(30_000, 10 * MIB), Slots::of(20_000, 89 * MIB));
+    let memory_only = Slots::of(0, MIB);
     let mut nodes = empty(&records);
-    nodes[0].holdings.push(Holding {
-        session: SessionId(9),
-        name: "busy",
-        index: None,
-        slots: &held,
-    });
+    for (session, name, slots) in [(9, "busy", &held), (8, "idle", &memory_only)] {
+        nodes[0].holdings.push(Holding {
+            session: SessionId(session),
+            name,
+            index: None,
+            slots,
+        });
+    }
     let requests = [request(1, &wanted, 1, 0)];
+    assert_eq!(plan(&nodes, &requests), []);
     let reasons = explain(&nodes, &requests, SessionId(1)).expect("it waits");
     assert_eq!(
         reasons[0].reasons,
@@ -173,6 +179,9 @@ fn all_members_or_none_and_in_one_pool() {
         [Reason::MembersShort { fits: 8, asked: 9 }]
     );
     assert_eq!(most_members(&nodes, &requests[0]), (8, Some(NodeId(1))));
+    let large = Slots::of(90_000, MIB);
+    let nowhere = request(1, &large, 1, 0);
+    assert_eq!(most_members(&nodes, &nowhere), (0, None));
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Everything that CI runs, in the order in which a mistake is cheapest to find. The tests come
 //! last, and nothing is printed after their summary.
 
-use crate::{attacks, crashes, engines, fuzz, guest_v2, licences, openapi, planted, tidy, tools};
+use crate::{
+    attacks, crashes, engines, fuzz, guest_v2, licences, mutants, openapi, planted, tidy, tools,
+};
 use anyhow::{Context, bail};
 use std::path::Path;
 use std::time::Instant;
@@ -57,7 +59,8 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
         openapi::check(root)?;
         engines::check(root)?;
         attacks::check(root)?;
-        crashes::check(root)
+        crashes::check(root)?;
+        mutants::check(root)
     })?;
     step("lints", || cargo(root, LINTS, &[]))?;
     step("documentation", || {

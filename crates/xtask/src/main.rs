@@ -1,5 +1,5 @@
 //! The project's own commands: `cargo xtask ci | tidy | openapi | engines | attacks | crashes |
-//! fuzz | guest-v2 | simulate | planted`.
+//! fuzz | guest-v2 | simulate | planted | mutants`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -14,6 +14,7 @@ mod fuzz;
 mod generated;
 mod guest_v2;
 mod licences;
+mod mutants;
 mod openapi;
 mod planted;
 mod tidy;
@@ -52,6 +53,10 @@ usage: cargo xtask COMMAND
   planted [--only NAME] ...
                      plants mistakes into the cores, which the simulation has to find, see
                      `planted --help`
+  mutants [--package NAME] [--part K/N]
+                     changes the cores in one place at a time, runs their tests, and writes the tables
+                     of docs/mutants.md: of `scheduler`, `lifecycle` or both, or part K (from 0) of N
+  mutants --check    tells whether the tables are what was found last, and each survivor has a reason
   guest-v2 --systemd [--kvm]
                      runs the executable as a user of a Debian with systemd, in such a machine
 
@@ -75,6 +80,8 @@ fn main() -> ExitCode {
         ["engines", "--check"] => engines::check(&root),
         ["simulate", rest @ ..] => simulate(&root, rest),
         ["planted", rest @ ..] => planted::run(&root, rest),
+        ["mutants", "--check"] => mutants::check(&root),
+        ["mutants", rest @ ..] => mutants::run(&root, rest),
         ["fuzz", rest @ ..] => fuzz(&root, rest),
         ["guest-v2", "--systemd", rest @ ..] => guest_with_service_manager(&root, rest),
         ["guest-v2", rest @ ..] => guest(&root, rest),

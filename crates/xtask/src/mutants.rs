@@ -1,0 +1,323 @@
+//! `cargo xtask mutants`: changes the cores in one place at a time, and runs their tests. What no
+//! test notices is listed in `docs/mutants.md`, each with the reason why it may stay.
+//!
+//! `cargo-mutants` makes them. A crate may be done in parts: the results of each part are kept in
+//! `docs/mutants/results.json` until all are there or the number of parts is another one. Mutants
+//! are known by their file and what is changed, not by their line, which moves.
+
+use crate::generated;
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::Path;
+
+const PAGE: &str = "docs/mutants.md";
+const RESULTS: &str = "docs/mutants/results.json";
+/// Written by hand: what survives, and why it may.
+const REASONS: &str = "docs/mutants/reasons.json";
+const BEGIN: &str = "<!-- tables: written by `cargo xtask mutants` -->\n";
+const END: &str = "<!-- end of the tables -->\n";
+/// The crates whose decisions are pure.
+const PACKAGES: &[&str] = &["scheduler", "lifecycle"];
+/// Mistakes that are made on purpose, and only in builds for that.
+const PLANTED: &str = "**/planted.rs";
+/// Where `cargo mutants` writes, below the root.
+const OUTPUT: &str = "target/mutants";
+/// All mutants of a crate were caught; some survived; some ran for too long.
+const FINISHED: &[i32] = &[0, 2, 3];
+
+/// What was found of a crate.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Found {
+    /// In how many parts it is done.
+    of: u32,
+    /// Those that are there, by number from 0.
+    parts: BTreeMap<u32, Part>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Part {
+    /// A test failed.
+    caught: u32,
+    /// The tests ran for too long, as one would notice.
+    timeouts: u32,
+    /// They do not compile.
+    unviable: u32,
+    /// No test failed; how many are called so.
+    survived: BTreeMap<String, u32>,
+}
+
+/// What `cargo mutants` says.
+#[derive(Debug, Deserialize)]
+struct Outcomes {
+    outcomes: Vec<Outcome>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Outcome {
+    scenario: Scenario,
+    summary: String,
+}
+
+#[derive(Debug, Deserialize)]
+enum Scenario {
+    Baseline,
+    Mutant { name: String },
+}
+
+/// Runs the mutants of a crate, or of all, or a part of them, and writes the page.
+pub(crate) fn run(root: &Path, words: &[&str]) -> anyhow::Result<()> {
+    let (packages, (part, of)) = wanted(words)?;
+    let mut results = results(root)?;
+    for package in packages {
+        let folder = root.join(OUTPUT).join(package);
+        std::fs::create_dir_all(&folder).context("cannot make a folder for what is found")?;
+        let status = process::command("cargo")
+            .args(["mutants", "--package", package, "--profile", "mutants"])
+            .args(["--no-shuffle", "--shard", &format!("{part}/{of}")])
+            .args(["--exclude", PLANTED])
+            .arg("--output")
+            .arg(&folder)
+            .current_dir(root)
+            .status()
+            .context("cannot run cargo")?;
+        if !status.code().is_some_and(|code| FINISHED.contains(&code)) {
+            bail!("`cargo mutants` failed; `cargo install --locked cargo-mutants` installs it");
+        }
+        let text = std::fs::read_to_string(folder.join("mutants.out/outcomes.json"));
+        let outcomes = serde_json::from_str(&text.context("it has left no outcomes")?);
+        let found: &mut Found = results.entry(package.to_owned()).or_default();
+        if found.of != of {
+            *found = Found {
+                of,
+                parts: BTreeMap::new(),
+            };
+        }
+        let outcomes = outcomes.context("its outcomes are not understood")?;
+        found.parts.insert(part, counted(&outcomes));
+    }
+    let mut text = serde_json::to_string_pretty(&results)?;
+    text.push('\n');
+    generated::write(root, RESULTS, &text)?;
+    generated::write(root, PAGE, &page(root, &results)?)?;
+    explained(&results, &reasons(root)?)
+}
+
+/// Fails if the page is not that of the results, or a survivor has no reason.
+pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
+    let results = results(root)?;
+    generated::check(root, PAGE, &page(root, &results)?, "cargo xtask mutants")?;
+    explained(&results, &reasons(root)?)
+}
+
+/// Crates, and which part of how many.
+fn wanted<'a>(words: &[&'a str]) -> anyhow::Result<(Vec<&'a str>, (u32, u32))> {
+    let (mut packages, mut part) = (PACKAGES.to_vec(), (0, 1));
+    let mut words = words;
+    loop {
+        words = match words {
+            [] => return Ok((packages, part)),
+            ["--package", name, rest @ ..] if PACKAGES.contains(name) => {
+                packages = vec![*name];
+                rest
+            }
+            ["--part", text, rest @ ..] => {
+                let numbers = text.split_once('/');
+                let numbers = numbers.and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+                let right = numbers.filter(|(number, of): &(u32, u32)| number < of);
+                part = right.with_context(|| format!("`{text}` is no part like 0/8"))?;
+                rest
+            }
+            [word, ..] => bail!("`{word}` is not understood; see `cargo xtask`"),
+        };
+    }
+}
+
+fn counted(outcomes: &Outcomes) -> Part {
+    let mut part = Part::default();
+    for outcome in &outcomes.outcomes {
+        let Scenario::Mutant { name } = &outcome.scenario else {
+            continue;
+        };
+        match outcome.summary.as_str() {
+            "CaughtMutant" => part.caught += 1,
+            "Timeout" => part.timeouts += 1,
+            "Unviable" => part.unviable += 1,
+            _ => *part.survived.entry(without_place(name)).or_default() += 1,
+        }
+    }
+    part
+}
+
+/// `crates/a/src/b.rs:26:40: replace * with +` without its line and column.
+fn without_place(name: &str) -> String {
+    let mut parts = name.splitn(4, ':');
+    match (parts.next(), parts.nth(2)) {
+        (Some(file), Some(what)) => format!("{file}:{what}"),
+        _ => name.to_owned(),
+    }
+}
+
+fn read<T: for<'a> Deserialize<'a> + Default>(root: &Path, path: &str) -> anyhow::Result<T> {
+    match std::fs::read_to_string(root.join(path)) {
+        Ok(text) => serde_json::from_str(&text).with_context(|| format!("{path} is no JSON")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {path}")),
+    }
+}
+
+fn results(root: &Path) -> anyhow::Result<BTreeMap<String, Found>> {
+    read(root, RESULTS)
+}
+
+fn reasons(root: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    read(root, REASONS)
+}
+
+/// Fails if a survivor has no reason, or a reason no survivor.
+fn explained(
+    results: &BTreeMap<String, Found>,
+    reasons: &BTreeMap<String, String>,
+) -> anyhow::Result<()> {
+    let parts = results.values().flat_map(|found| found.parts.values());
+    let survived: BTreeSet<&String> = parts.flat_map(|part| part.survived.keys()).collect();
+    let unexplained: Vec<&&String> = survived
+        .iter()
+        .filter(|name| !reasons.contains_key(**name))
+        .collect();
+    if !unexplained.is_empty() {
+        bail!("these need a test, or a reason in {REASONS}: {unexplained:#?}");
+    }
+    let is_whole = results
+        .values()
+        .all(|found| usize::try_from(found.of) == Ok(found.parts.len()));
+    let needless = reasons.keys().find(|name| !survived.contains(name));
+    match needless.filter(|_| is_whole) {
+        Some(name) => bail!("{REASONS} has a reason for `{name}`, which does not survive"),
+        None => Ok(()),
+    }
+}
+
+fn page(root: &Path, results: &BTreeMap<String, Found>) -> anyhow::Result<String> {
+    let page = std::fs::read_to_string(root.join(PAGE)).with_context(|| format!("no {PAGE}"))?;
+    let parts = page.split_once(BEGIN).zip(page.split_once(END));
+    let Some(((before, _), (_, after))) = parts else {
+        bail!("{PAGE} has no place for the tables");
+    };
+    let tables = tables(results, &reasons(root)?);
+    Ok(format!("{before}{BEGIN}\n{tables}\n{END}{after}"))
+}
+
+fn tables(results: &BTreeMap<String, Found>, reasons: &BTreeMap<String, String>) -> String {
+    let mut text = String::from("| crate | parts | mutants | caught | too long | do not compile |");
+    text.push_str(" survive |\n|---|---|---|---|---|---|---|\n");
+    let sum = |found: &Found, of: fn(&Part) -> u32| found.parts.values().map(of).sum::<u32>();
+    for package in PACKAGES {
+        let Some(found) = results.get(*package) else {
+            let _ = writeln!(text, "| {package} | none | | | | | |");
+            continue;
+        };
+        let (caught, timeouts) = (sum(found, |p| p.caught), sum(found, |p| p.timeouts));
+        let unviable = sum(found, |p| p.unviable);
+        let survived = sum(found, |p| p.survived.values().sum());
+        let all = caught + timeouts + unviable + survived;
+        let (done, of) = (found.parts.len(), found.of);
+        let _ = writeln!(
+            text,
+            "| {package} | {done} of {of} | {all} | {caught} | {timeouts} | {unviable} | \
+             {survived} |"
+        );
+    }
+    text.push_str("\n| survives | why it may |\n|---|---|\n");
+    let mut all: BTreeMap<&String, u32> = BTreeMap::new();
+    let parts = results.values().flat_map(|found| found.parts.values());
+    for (name, count) in parts.flat_map(|part| &part.survived) {
+        *all.entry(name).or_default() += count;
+    }
+    for (name, count) in all {
+        let reason = reasons.get(name).map_or("", String::as_str);
+        let times = if count > 1 {
+            format!(" ({count} places)")
+        } else {
+            String::new()
+        };
+        let name = name.replace('|', "\\|");
+        let _ = writeln!(text, "| `{name}`{times} | {reason} |");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Found, Part, counted, explained, tables, wanted, without_place};
+    use std::collections::BTreeMap;
+
+    const NAME: &str = "crates/scheduler/src/lib.rs: replace * with +";
+
+    fn found(survived: &[(&str, u32)]) -> BTreeMap<String, Found> {
+        let survived = survived.iter().map(|(name, n)| ((*name).to_owned(), *n));
+        let part = Part {
+            caught: 5,
+            survived: survived.collect(),
+            ..Part::default()
+        };
+        let parts = BTreeMap::from([(0, part)]);
+        BTreeMap::from([("scheduler".to_owned(), Found { of: 1, parts })])
+    }
+
+    #[test]
+    fn outcomes_are_counted_without_their_places() {
+        let text = r#"{"outcomes": [
+            {"scenario": "Baseline", "summary": "Success"},
+            {"scenario": {"Mutant": {"name": "a.rs:1:2: replace x with y"}}, "summary": "CaughtMutant"},
+            {"scenario": {"Mutant": {"name": "a.rs:3:4: replace x with y"}}, "summary": "MissedMutant"},
+            {"scenario": {"Mutant": {"name": "a.rs:5:6: replace x with y"}}, "summary": "MissedMutant"},
+            {"scenario": {"Mutant": {"name": "a.rs:7:8: delete !"}}, "summary": "Unviable"}]}"#;
+        let part = counted(&serde_json::from_str(text).expect("outcomes"));
+        let survived = BTreeMap::from([("a.rs: replace x with y".to_owned(), 2)]);
+        let expected = Part {
+            caught: 1,
+            timeouts: 0,
+            unviable: 1,
+            survived,
+        };
+        assert_eq!(part, expected);
+        assert_eq!(
+            without_place("a.rs:1:2: replace A::b -> C with D::e()"),
+            "a.rs: replace A::b -> C with D::e()"
+        );
+    }
+
+    #[test]
+    fn each_survivor_has_a_reason_and_each_reason_a_survivor() {
+        let reasons = BTreeMap::from([(NAME.to_owned(), "the same number".to_owned())]);
+        let survivor = found(&[(NAME, 2)]);
+        assert!(explained(&survivor, &reasons).is_ok());
+        assert!(explained(&survivor, &BTreeMap::new()).is_err());
+        assert!(explained(&found(&[]), &reasons).is_err());
+        let text = tables(&survivor, &reasons);
+        assert!(
+            text.contains("| scheduler | 1 of 1 | 7 | 5 | 0 | 0 | 2 |"),
+            "{text}"
+        );
+        assert!(text.contains("(2 places) | the same number |"), "{text}");
+        assert!(text.contains("| lifecycle | none |"), "{text}");
+    }
+
+    #[test]
+    fn parts_are_understood() {
+        let (packages, part) = wanted(&["--package", "scheduler", "--part", "3/8"]).expect("good");
+        assert_eq!(
+            (packages.as_slice(), part),
+            (["scheduler"].as_slice(), (3, 8))
+        );
+        for bad in [
+            &["--part", "8/8"][..],
+            &["--part", "x"],
+            &["--package", "manager"],
+        ] {
+            assert!(wanted(bad).is_err(), "{bad:?}");
+        }
+    }
+}
