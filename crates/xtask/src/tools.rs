@@ -65,6 +65,11 @@ const NEEDS: &[Need] = &[
         package: "nftables",
         is_there: || Path::new("/usr/sbin/nft").exists(),
     },
+    // The way out of an ordinary user's sessions.
+    Need {
+        package: "passt",
+        is_there: || Path::new("/usr/bin/pasta").exists(),
+    },
     Need {
         package: "iproute2",
         is_there: || {
