@@ -56,6 +56,8 @@ usage: cargo xtask COMMAND
   mutants [--package NAME] [--part K/N]
                      changes the cores in one place at a time, runs their tests, and writes the tables
                      of docs/mutants.md: of `scheduler`, `lifecycle` or both, or part K (from 0) of N
+  mutants --survivors [--package NAME]
+                     tries those again that survived, after tests were written for them
   mutants --check    tells whether the tables are what was found last, and each survivor has a reason
   guest-v2 --systemd [--kvm]
                      runs the executable as a user of a Debian with systemd, in such a machine

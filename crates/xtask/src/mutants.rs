@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::num::NonZero;
 use std::path::Path;
 
 const PAGE: &str = "docs/mutants.md";
@@ -66,42 +67,127 @@ enum Scenario {
     Mutant { name: String },
 }
 
-/// Runs the mutants of a crate, or of all, or a part of them, and writes the page.
+/// What is to be done of which crates.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted<'a> {
+    packages: Vec<&'a str>,
+    which: Which,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    /// A part, by its number from 0, of so many.
+    Part(u32, u32),
+    /// Those that survived, after tests were written for them.
+    Survivors,
+}
+
+/// Runs the mutants of a crate, or of all, or some of them, and writes the page.
 pub(crate) fn run(root: &Path, words: &[&str]) -> anyhow::Result<()> {
-    let (packages, (part, of)) = wanted(words)?;
+    let wanted = wanted(words)?;
     let mut results = results(root)?;
-    for package in packages {
-        let folder = root.join(OUTPUT).join(package);
-        std::fs::create_dir_all(&folder).context("cannot make a folder for what is found")?;
-        let status = process::command("cargo")
-            .args(["mutants", "--package", package, "--profile", "mutants"])
-            .args(["--no-shuffle", "--shard", &format!("{part}/{of}")])
-            .args(["--exclude", PLANTED])
-            .arg("--output")
-            .arg(&folder)
-            .current_dir(root)
-            .status()
-            .context("cannot run cargo")?;
-        if !status.code().is_some_and(|code| FINISHED.contains(&code)) {
-            bail!("`cargo mutants` failed; `cargo install --locked cargo-mutants` installs it");
-        }
-        let text = std::fs::read_to_string(folder.join("mutants.out/outcomes.json"));
-        let outcomes = serde_json::from_str(&text.context("it has left no outcomes")?);
+    for package in wanted.packages {
         let found: &mut Found = results.entry(package.to_owned()).or_default();
-        if found.of != of {
-            *found = Found {
-                of,
-                parts: BTreeMap::new(),
-            };
+        match wanted.which {
+            Which::Part(part, of) => {
+                let shard = ["--no-shuffle", "--shard", &format!("{part}/{of}")];
+                let seen = mutate(root, package, &shard)?;
+                if found.of != of {
+                    *found = Found {
+                        of,
+                        parts: BTreeMap::new(),
+                    };
+                }
+                found.parts.insert(part, seen);
+            }
+            Which::Survivors => {
+                let patterns: Vec<String> = found.survivors().map(|name| pattern(name)).collect();
+                if !patterns.is_empty() {
+                    let named = patterns.iter().flat_map(|one| ["--re", one]);
+                    let seen = mutate(root, package, &named.collect::<Vec<_>>())?;
+                    found.take_again(&seen);
+                }
+            }
         }
-        let outcomes = outcomes.context("its outcomes are not understood")?;
-        found.parts.insert(part, counted(&outcomes));
     }
     let mut text = serde_json::to_string_pretty(&results)?;
     text.push('\n');
     generated::write(root, RESULTS, &text)?;
     generated::write(root, PAGE, &page(root, &results)?)?;
     explained(&results, &reasons(root)?)
+}
+
+/// Has `cargo mutants` do those of a crate that `which` names.
+fn mutate(root: &Path, package: &str, which: &[&str]) -> anyhow::Result<Part> {
+    let folder = root.join(OUTPUT).join(package);
+    std::fs::create_dir_all(&folder).context("cannot make a folder for what is found")?;
+    let jobs = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let status = process::command("cargo")
+        .args(["mutants", "--package", package, "--profile", "mutants"])
+        // It ends at the first test that fails, as most mutants have one.
+        .args(["--test-tool", "nextest", "--jobs", &jobs.to_string()])
+        .env("NEXTEST_TEST_THREADS", "1")
+        .args(["--exclude", PLANTED])
+        .args(which)
+        .arg("--output")
+        .arg(&folder)
+        .current_dir(root)
+        .status()
+        .context("cannot run cargo")?;
+    if !status.code().is_some_and(|code| FINISHED.contains(&code)) {
+        bail!("`cargo mutants` failed; `cargo install --locked cargo-mutants` installs it");
+    }
+    let text = std::fs::read_to_string(folder.join("mutants.out/outcomes.json"));
+    let outcomes = serde_json::from_str(&text.context("it has left no outcomes")?);
+    Ok(counted(
+        &outcomes.context("its outcomes are not understood")?,
+    ))
+}
+
+impl Found {
+    fn survivors(&self) -> impl Iterator<Item = &String> {
+        let names = self.parts.values().flat_map(|part| part.survived.keys());
+        names.collect::<BTreeSet<_>>().into_iter()
+    }
+
+    /// Takes in what was `seen` of all mutants that are called like a survivor.
+    fn take_again(&mut self, seen: &Part) {
+        let mut left = seen.survived.clone();
+        for part in self.parts.values_mut() {
+            for (name, count) in std::mem::take(&mut part.survived) {
+                let survive = left.get(&name).map_or(0, |left| count.min(*left));
+                left.entry(name.clone()).and_modify(|left| *left -= survive);
+                part.caught += count - survive;
+                if survive > 0 {
+                    part.survived.insert(name, survive);
+                }
+            }
+        }
+        // Of several places that are called alike, another one may survive than before.
+        left.retain(|_, more| *more > 0);
+        if let Some(part) = self.parts.values_mut().next() {
+            for (name, more) in left {
+                part.caught = part.caught.saturating_sub(more);
+                *part.survived.entry(name).or_default() += more;
+            }
+        }
+    }
+}
+
+/// A regular expression for all mutants of this name, wherever in its file.
+fn pattern(name: &str) -> String {
+    let escaped = |text: &str| {
+        let mut pattern = String::new();
+        for character in text.chars() {
+            if r"\.+*?()|[]{}^$#&-~".contains(character) {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+        }
+        pattern
+    };
+    let (file, what) = name.split_once(':').unwrap_or((name, ""));
+    format!(r"^{}:\d+:\d+:{}$", escaped(file), escaped(what))
 }
 
 /// Fails if the page is not that of the results, or a survivor has no reason.
@@ -111,22 +197,30 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     explained(&results, &reasons(root)?)
 }
 
-/// Crates, and which part of how many.
-fn wanted<'a>(words: &[&'a str]) -> anyhow::Result<(Vec<&'a str>, (u32, u32))> {
-    let (mut packages, mut part) = (PACKAGES.to_vec(), (0, 1));
+fn wanted<'a>(words: &[&'a str]) -> anyhow::Result<Wanted<'a>> {
+    let mut wanted = Wanted {
+        packages: PACKAGES.to_vec(),
+        which: Which::Part(0, 1),
+    };
     let mut words = words;
     loop {
         words = match words {
-            [] => return Ok((packages, part)),
+            [] => return Ok(wanted),
             ["--package", name, rest @ ..] if PACKAGES.contains(name) => {
-                packages = vec![*name];
+                wanted.packages = vec![*name];
                 rest
             }
             ["--part", text, rest @ ..] => {
                 let numbers = text.split_once('/');
                 let numbers = numbers.and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
                 let right = numbers.filter(|(number, of): &(u32, u32)| number < of);
-                part = right.with_context(|| format!("`{text}` is no part like 0/8"))?;
+                let (number, of) =
+                    right.with_context(|| format!("`{text}` is no part like 0/8"))?;
+                wanted.which = Which::Part(number, of);
+                rest
+            }
+            ["--survivors", rest @ ..] => {
+                wanted.which = Which::Survivors;
                 rest
             }
             [word, ..] => bail!("`{word}` is not understood; see `cargo xtask`"),
@@ -250,7 +344,9 @@ fn tables(results: &BTreeMap<String, Found>, reasons: &BTreeMap<String, String>)
 
 #[cfg(test)]
 mod tests {
-    use super::{Found, Part, counted, explained, tables, wanted, without_place};
+    use super::{
+        Found, Part, Wanted, Which, counted, explained, pattern, tables, wanted, without_place,
+    };
     use std::collections::BTreeMap;
 
     const NAME: &str = "crates/scheduler/src/lib.rs: replace * with +";
@@ -306,12 +402,34 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_understood() {
-        let (packages, part) = wanted(&["--package", "scheduler", "--part", "3/8"]).expect("good");
+    fn survivors_that_are_tried_again_are_caught_or_stay() {
+        let (caught, stays) = ("a.rs: replace x with y", "a.rs: delete !");
+        let mut found = found(&[(caught, 2), (stays, 1)])
+            .remove("scheduler")
+            .expect("made");
+        assert_eq!(found.survivors().collect::<Vec<_>>(), [stays, caught]);
+        let seen = Part {
+            caught: 3,
+            survived: BTreeMap::from([(stays.to_owned(), 2)]),
+            ..Part::default()
+        };
+        found.take_again(&seen);
+        let part = &found.parts[&0];
+        assert_eq!(part.survived, seen.survived, "another of that name, too");
+        assert_eq!(part.caught, 5 + 2 - 1);
         assert_eq!(
-            (packages.as_slice(), part),
-            (["scheduler"].as_slice(), (3, 8))
+            pattern("a-b.rs: replace < with <= in x -> Vec<(A, B)>"),
+            r"^a\-b\.rs:\d+:\d+: replace < with <= in x \-> Vec<\(A, B\)>$"
         );
+    }
+
+    #[test]
+    fn parts_are_understood() {
+        let Wanted { packages, which } =
+            wanted(&["--package", "scheduler", "--part", "3/8"]).expect("good");
+        assert_eq!((packages, which), (vec!["scheduler"], Which::Part(3, 8)));
+        let which = wanted(&["--survivors"]).expect("good").which;
+        assert_eq!(which, Which::Survivors);
         for bad in [
             &["--part", "8/8"][..],
             &["--part", "x"],
