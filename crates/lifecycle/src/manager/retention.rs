@@ -146,6 +146,7 @@ mod tests {
             (10_001, true, 0, forget),
             (10_001, false, 0, None),
             (KEPT_LIMIT + 1, false, 0, purge(true)),
+            (2 * KEPT_LIMIT, false, 0, purge(true)),
             (MEMORY_LIMIT + 1, false, 0, forget),
         ] {
             let found = Excess::of(ended).step_of(is_empty, age_ms);

@@ -257,3 +257,45 @@ fn another_architecture_is_refused_naming_both() {
     ));
     bench.create(on(1, "amd64"));
 }
+
+#[test]
+fn each_owner_sees_their_own_images_and_names() {
+    let mut bench = bench();
+    bench.add(1, Some("debian"));
+    bench.add(2, Some("alpine"));
+    bench.add_for(other(), 3, Some("debian"));
+    let catalogue = &bench.view.catalogue;
+    let called = |owner: &Owner, text| {
+        let found = catalogue.named(owner, &name(text));
+        found.map(|image| image.id)
+    };
+    assert_eq!(called(&owner(), "debian"), Some(id(1)));
+    assert_eq!(called(&other(), "debian"), Some(id(3)));
+    assert_eq!(called(&other(), "alpine"), None);
+    assert!(catalogue.image(&owner(), id(2)).is_some());
+    assert!(catalogue.image(&other(), id(2)).is_none());
+    let all: Vec<ImageId> = catalogue.images().map(|image| image.id).collect();
+    assert_eq!(all, [id(1), id(2), id(3)]);
+    let names = |owner: &Owner| catalogue.names(owner).map(ImageName::to_string).collect();
+    let own: Vec<String> = names(&owner());
+    assert_eq!(own, ["alpine", "debian"]);
+    let others: Vec<String> = names(&other());
+    assert_eq!(others, ["debian"]);
+}
+
+#[test]
+fn many_that_use_an_image_are_counted_and_not_listed() {
+    let mut bench = bench();
+    bench.add(1, Some("debian"));
+    for number in 0..7 {
+        bench.run_on(owner(), 1, &format!("s{number}"));
+    }
+    let Answer::Refused { refusal } = bench.remove_image(ImageTarget::Image(id(1))) else {
+        panic!("it is in use")
+    };
+    let words = refusal.to_string();
+    assert!(
+        words.ends_with("is in use by s0, s1, s2, s3, s4 and 2 more"),
+        "{words}"
+    );
+}

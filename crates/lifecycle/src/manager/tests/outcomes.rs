@@ -220,6 +220,8 @@ fn what_only_the_agent_knew_is_told() {
         told_with_limit(2 << 30),
         "disk limit: the limit is 2 GiB, and it had 3 GiB there"
     );
+    let full = told_with_limit(3 << 30);
+    assert!(full.contains("nearly full"), "just its limit: {full}");
     assert_eq!(
         told_with_limit(4 << 30),
         "disk limit: its node's disk was nearly full, and it had 3 GiB there"

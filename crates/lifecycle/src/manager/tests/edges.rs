@@ -1,0 +1,182 @@
+//! Limits and times at their very edge.
+
+use super::arrays::array_request;
+use super::bench::{Bench, exited, order, spec};
+use crate::manager::{
+    Answer, EventKind, KEY_RETENTION_MS, LIVING_LIMIT, OUTPUT_RETENTION_MS, PLACED_DEADLINE_MS,
+    PREPARING_DEADLINE_MS, RETRY_PAUSE_LIMIT_MS, RequestToken, STARTING_DEADLINE_MS, TICK_GAP_MS,
+};
+use crate::rows::Loaded;
+use domain::{SessionId, SessionSpec, StopOrder, UploadId};
+use node_api::Want;
+
+const DAY_MS: u64 = 86_400_000;
+
+#[test]
+fn times_are_what_the_documents_say() {
+    assert_eq!(OUTPUT_RETENTION_MS, 604_800_000, "a week");
+    assert_eq!(KEY_RETENTION_MS, DAY_MS);
+    assert_eq!(PREPARING_DEADLINE_MS, 1_800_000, "30 minutes");
+    assert_eq!(STARTING_DEADLINE_MS, 120_000, "2 minutes");
+}
+
+#[test]
+fn a_key_is_kept_for_a_day_and_no_longer() {
+    let mut bench = Bench::new();
+    let ask = |bench: &mut Bench| {
+        let mut request = bench.request(spec());
+        request.idempotency = Some(("k".to_owned(), "d".to_owned()));
+        bench.create_request(request)
+    };
+    let is_new = |answer| matches!(answer, Answer::Created { already: false, .. });
+    assert!(is_new(ask(&mut bench)));
+    bench.skip(KEY_RETENTION_MS - 1);
+    bench.step(EventKind::Tick);
+    assert!(!is_new(ask(&mut bench)));
+    bench.skip(1);
+    bench.step(EventKind::Tick);
+    assert!(is_new(ask(&mut bench)));
+}
+
+#[test]
+fn what_left_nothing_leaves_memory_after_a_day() {
+    let mut bench = Bench::empty();
+    let session = bench.create(spec());
+    bench.stop(session);
+    assert_eq!(bench.word(session), "ended");
+    bench.skip(DAY_MS - 1);
+    bench.step(EventKind::Tick);
+    assert_eq!(bench.word(session), "ended");
+    bench.skip(1);
+    bench.step(EventKind::Tick);
+    assert!(bench.site.session(session).is_none());
+}
+
+#[test]
+fn two_ticks_with_the_longest_gap_between_them_are_a_process_that_ran() {
+    let mut bench = Bench::new();
+    let session = bench.create(spec());
+    bench.pass(PLACED_DEADLINE_MS - 5_000);
+    bench.skip(TICK_GAP_MS);
+    bench.step(EventKind::Tick);
+    assert_eq!(bench.word(session), "stopping");
+}
+
+#[test]
+fn as_many_as_the_limit_may_live() {
+    let mut bench = Bench::empty();
+    assert!(bench.site.check_room(LIVING_LIMIT).is_ok());
+    bench.create_array(array_request(7, 3, spec()));
+    assert!(bench.site.check_room(LIVING_LIMIT - 3).is_ok());
+    assert!(bench.site.check_room(LIVING_LIMIT - 2).is_err());
+}
+
+#[test]
+fn the_longest_pause_before_an_attempt_is_waited_for() {
+    let mut bench = Bench::new();
+    let session = bench.create_with(|request| request.retry = 20);
+    for _ in 0..7 {
+        let member = bench.member(session, 0);
+        let mut kept = bench.record(session).former.clone();
+        let kept = kept.drain(..).map(|member| member.id).collect();
+        bench.report_settled(1, bench.obeyed(1), &[(member, exited(member, 3))], kept);
+        assert_eq!(bench.word(session), "pending");
+        bench.step(EventKind::Tick);
+        assert_eq!(bench.word(session), "pending", "its pause has just begun");
+        bench.pass(RETRY_PAUSE_LIMIT_MS);
+        assert_eq!(bench.word(session), "placed");
+    }
+    let told = |number: &str| format!("waits {number} s for try ");
+    let events = bench.events.iter();
+    let messages: Vec<&str> = events
+        .filter(|event| event.code == "session.requeued")
+        .map(|event| event.message.as_str())
+        .collect();
+    for (message, seconds) in messages.iter().zip(["1", "2", "4", "8", "16", "32", "60"]) {
+        assert!(message.contains(&told(seconds)), "{message}");
+    }
+    assert_eq!(messages.len(), 7);
+}
+
+#[test]
+fn a_second_order_that_is_not_quicker_changes_nothing() {
+    let (mut bench, session, member) = Bench::with_running(spec());
+    let stop = |bench: &mut Bench, signal, grace_ms| {
+        let (token, order) = (RequestToken(0), order("ada"));
+        let order = StopOrder {
+            signal,
+            grace_ms,
+            ..order
+        };
+        bench.step(EventKind::Stop {
+            token,
+            session,
+            order,
+        });
+        bench.want(1, member)
+    };
+    let want = |signal, grace_ms| Some(Want::Stop { signal, grace_ms });
+    assert_eq!(stop(&mut bench, 15, 500), want(15, 500));
+    assert_eq!(stop(&mut bench, 2, 500), want(15, 500), "the same time");
+    assert_eq!(stop(&mut bench, 2, 501), want(15, 500), "a longer one");
+    assert_eq!(stop(&mut bench, 9, 700), want(9, 700), "SIGKILL ends it");
+    assert_eq!(stop(&mut bench, 9, 700), want(9, 700));
+    assert_eq!(stop(&mut bench, 9, 800), want(9, 700), "killed already");
+    let codes = bench.codes();
+    let asked = codes.iter().filter(|code| **code == "session.stop-asked");
+    assert_eq!(asked.count(), 2);
+}
+
+#[test]
+fn of_uploads_that_a_dead_leader_left_those_of_ended_sessions_go() {
+    let mut bench = Bench::new();
+    let named = |number| SessionSpec {
+        upload: Some(UploadId(number)),
+        ..spec()
+    };
+    let ended = bench.create(named(5));
+    bench.create(named(6));
+    let member = bench.member(ended, 0);
+    bench.report(1, &[(member, exited(member, 0))]);
+    let left = Loaded {
+        uploads: vec![UploadId(5), UploadId(6), UploadId(7)],
+        ..bench.copy()
+    };
+    let events = bench.events.clone();
+    bench.restore(left, events);
+    assert_eq!(
+        bench.last.unneeded_uploads,
+        [UploadId(5)],
+        "the last is not named yet"
+    );
+}
+
+#[test]
+fn a_name_that_is_as_long_as_it_may_be_has_a_free_one_near_it() {
+    let mut bench = Bench::new();
+    let long = "a".repeat(domain::names::NAME_LIMIT);
+    let named = |bench: &mut Bench, text: &str| {
+        let name = text.parse().expect("a good name");
+        bench.create_with(|request| request.name = Some(name))
+    };
+    named(&mut bench, &long);
+    let refusal = bench.refused(Some(&long), spec());
+    let crate::manager::Refusal::NameTaken { free, .. } = refusal else {
+        panic!("{refusal}")
+    };
+    let expected = format!("{}-2", &long[2..]);
+    assert_eq!(free.as_str(), expected);
+}
+
+#[test]
+fn after_a_hundred_of_one_name_the_id_tells_them_apart() {
+    let mut bench = Bench::empty();
+    let mut names: Vec<String> = Vec::new();
+    for number in 0..101_u64 {
+        let session = bench.create_with(|request| request.id = SessionId(1 << 40 | number));
+        names.push(bench.record(session).name.to_string());
+    }
+    let id = SessionId(1 << 40 | 99).to_string();
+    assert_eq!(names[98], "train-99");
+    assert_eq!(names[99], format!("train-{}", &id[id.len() - 5..]));
+}
