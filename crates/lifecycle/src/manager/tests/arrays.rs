@@ -350,3 +350,30 @@ fn an_element_is_told_what_it_is() {
     assert_eq!((spec.array_index, spec.array_size), (Some(2), Some(2)));
     assert_eq!(spec.shown_name(), "train.2");
 }
+
+#[test]
+fn that_an_array_was_removed_is_told_once_also_by_a_leader_that_comes_after() {
+    let removed = |bench: &Bench| {
+        let codes = bench.codes();
+        let told = codes.iter().filter(|code| **code == "array.removed");
+        told.count()
+    };
+    for (restarts, whole, expected) in [(false, true, 1), (true, true, 1), (false, false, 0)] {
+        let mut bench = Bench::new();
+        bench.create_array(array_request(7, 3, small()));
+        bench.obey(|_| running());
+        if whole {
+            bench.remove_array(7);
+        } else {
+            (1..=3).for_each(|index| bench.remove(element(7, index)));
+        }
+        if restarts {
+            bench.restart();
+            bench.connect(1);
+        }
+        assert_eq!(removed(&bench), 0, "its node has it yet");
+        bench.obey(|_| running());
+        assert!(bench.site.array(ArrayId(7)).is_none());
+        assert_eq!(removed(&bench), expected, "{restarts} {whole}");
+    }
+}
