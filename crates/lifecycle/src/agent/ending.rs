@@ -90,7 +90,6 @@ pub(super) fn ran(
 
 fn cause_without_record(reasons: &Reasons) -> ExitCause {
     match &reasons.failure {
-        _ if reasons.disk_limit.is_some() => ExitCause::DiskLimit,
         _ if reasons.stop_ordered => ExitCause::Stopped,
         Some(failure) => failure.cause,
         None => ExitCause::GuestDied,

@@ -194,7 +194,7 @@ impl Member {
     /// It has ended, and there is nothing to do for it as long as nothing else is wanted.
     pub(super) fn is_at_rest(&self) -> bool {
         let purged = matches!(self.want, Some(Want::Purge { .. }));
-        let done = !self.directory || self.cleaned && (self.recorded || self.decided.is_none());
+        let done = !self.directory || self.cleaned && self.recorded;
         !self.state.occupies() && self.act.is_none() && !purged && done
     }
 

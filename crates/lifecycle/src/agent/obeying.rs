@@ -5,6 +5,7 @@ use crate::planted::{Planted, planted};
 use domain::{MemberId, Now, SiteId};
 use node_api::Desired;
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 /// The last desired set that was obeyed; kept on the node's disk.
@@ -80,14 +81,13 @@ impl Obeyed {
             let (ours, theirs) = (self.site, next.site);
             return Err(NotObeyed::OtherSite { ours, theirs });
         }
-        if next.incarnation != self.incarnation {
-            let (ours, theirs) = (self.incarnation, next.incarnation);
-            let older = theirs < ours;
-            return if older {
-                Err(NotObeyed::OldIncarnation { ours, theirs })
-            } else {
-                Ok(())
-            };
+        match next.incarnation.cmp(&self.incarnation) {
+            Ordering::Less => {
+                let (ours, theirs) = (self.incarnation, next.incarnation);
+                return Err(NotObeyed::OldIncarnation { ours, theirs });
+            }
+            Ordering::Greater => return Ok(()),
+            Ordering::Equal => {}
         }
         if next.epoch < self.epoch {
             let (ours, theirs) = (self.epoch, next.epoch);
@@ -164,7 +164,10 @@ impl NodeCore {
             found.claim(wanted.want);
             found.want_paused(wanted.paused);
         }
-        self.assert_gone_is_bounded();
+        debug_assert!(
+            self.gone.len() <= GONE_LIMIT + MEMBERS_LIMIT,
+            "forgotten in time"
+        );
     }
 
     /// Takes in which members are only kept. Both lists are sorted and nearly the same, so they
@@ -180,12 +183,5 @@ impl NodeCore {
                 found.kept = false;
             }
         }
-    }
-
-    fn assert_gone_is_bounded(&self) {
-        debug_assert!(
-            self.gone.len() <= GONE_LIMIT + MEMBERS_LIMIT,
-            "forgotten in time"
-        );
     }
 }

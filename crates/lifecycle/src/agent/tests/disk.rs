@@ -177,6 +177,20 @@ fn nobody_is_blamed_for_what_no_member_was_seen_to_write() {
 }
 
 #[test]
+fn one_that_wrote_nothing_is_not_blamed_for_a_disk_that_was_full_before() {
+    let mut node = node_with(1);
+    node.tell(measured(0, [10]));
+    assert!(node.running.is_empty());
+    // The control: as soon as it writes anything, it is.
+    let AgentEventKind::DiskMeasured { mut disk } = measured(0, [10]) else {
+        panic!("it is one")
+    };
+    *disk.members.get_mut(&id(1)).expect("measured") += 1;
+    node.tell(AgentEventKind::DiskMeasured { disk });
+    assert_eq!(words(&node), ["order"]);
+}
+
+#[test]
 fn what_ended_members_wrote_accounts_for_the_loss() {
     let mut node = FakeNode::new();
     node.tell(desired(1, &[(1, Want::Run), (2, Want::Run)]));
@@ -190,6 +204,19 @@ fn what_ended_members_wrote_accounts_for_the_loss() {
     };
     disk.members.remove(&id(1));
     node.tell(AgentEventKind::DiskMeasured { disk });
+    node.settle();
+    assert_eq!(how(&node, 2).1, ExitCause::DiskLimit);
+}
+
+#[test]
+fn what_one_wrote_that_ended_while_it_was_measured_accounts_for_the_loss_too() {
+    let mut node = FakeNode::new();
+    node.tell(desired(1, &[(1, Want::Run), (2, Want::Run)]));
+    node.settle();
+    node.tell(measured(900, [10, 10]));
+    node.guest_ends(id(1), ExitCause::Own);
+    node.settle();
+    node.tell(measured(40, [400, 110]));
     node.settle();
     assert_eq!(how(&node, 2).1, ExitCause::DiskLimit);
 }
@@ -265,6 +292,8 @@ fn half_of_the_reserve_gone_nobody_is_waited_for() {
     node.tell(measured(60, [400, 300]));
     node.tell(measured(30, [420, 310]));
     assert_eq!(words(&node), ["order"], "the first is dying");
+    node.tell(measured(25, [425, 315]));
+    assert_eq!(words(&node), ["order"], "half is left");
     node.tell(measured(20, [430, 320]));
     assert_eq!(words(&node), ["order", "order"]);
 }

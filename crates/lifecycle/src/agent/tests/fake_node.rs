@@ -262,6 +262,19 @@ impl FakeNode {
         }
     }
 
+    /// Works until exactly these acts run.
+    pub(super) fn work_until(&mut self, acts: &[&str]) {
+        let mut seen = Vec::new();
+        for _ in 0..100 {
+            seen = self.running.iter().map(|(act, _)| word(act)).collect();
+            if seen == acts {
+                return;
+            }
+            self.work(0);
+        }
+        panic!("it does not come to {acts:?}, it does {seen:?}");
+    }
+
     /// One step; true if it was the last.
     fn act(&mut self, effect: &AgentEffect, step: u32) -> bool {
         use AgentEffect as A;

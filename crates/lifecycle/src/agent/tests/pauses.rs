@@ -1,6 +1,6 @@
 //! Pauses: made, taken back, found again, and out of the way of every end.
 
-use super::super::AgentEventKind;
+use super::super::{AgentEventKind, RETRY_MICROS};
 use super::fake_node::{FakeNode, id};
 use super::{PURGE, STOP, desired, how, node_with, state, words};
 use domain::{ExitCause, MemberPause};
@@ -156,6 +156,11 @@ fn a_failure_is_told_and_tried_again() {
     assert_eq!(pause(&node), MemberPause::Failed { reason });
     assert_eq!(really(&node), (false, false));
     assert!(node.running.is_empty(), "not at once");
+    node.clock += RETRY_MICROS - 2;
+    node.tell(AgentEventKind::Tick);
+    assert!(node.running.is_empty(), "a moment too early");
+    node.tell(AgentEventKind::Tick);
+    assert_eq!(words(&node), ["pause"]);
     node.settle();
     assert_eq!(
         (pause(&node), really(&node)),
@@ -170,6 +175,7 @@ fn a_failure_is_forgotten_when_the_pause_is_taken_back() {
     node.tell(run(2, true));
     node.work(0);
     node.tell(run(3, false));
+    assert_eq!(words(&node), ["resume"], "that does not wait");
     node.settle();
     assert_eq!(
         (pause(&node), really(&node)),
@@ -187,4 +193,24 @@ fn a_guest_that_ends_meanwhile_is_only_ended() {
         (state(&node, 1), pause(&node)),
         ("exited", MemberPause::Off)
     );
+}
+
+#[test]
+fn one_that_is_to_stand_still_from_the_start_is_paused_when_it_runs() {
+    let mut node = FakeNode::new();
+    node.tell(run(1, true));
+    assert_eq!(words(&node), ["make"]);
+    node.work_until(&["start"]);
+    node.work_until(&["watch", "pause"]);
+}
+
+#[test]
+fn an_order_waits_until_a_pause_that_has_begun_is_taken_back() {
+    let mut node = node_with(1);
+    node.tell(run(2, true));
+    node.tell(desired(3, &[(1, STOP)]));
+    assert_eq!(words(&node), ["pause"]);
+    node.settle();
+    assert_eq!(node.orders_while_frozen, 0);
+    assert_eq!(how(&node, 1).1, ExitCause::Stopped);
 }
