@@ -7,7 +7,7 @@ use crate::manager::{
     PREPARING_DEADLINE_MS, RETRY_PAUSE_LIMIT_MS, RequestToken, STARTING_DEADLINE_MS, TICK_GAP_MS,
 };
 use crate::rows::Loaded;
-use domain::{SessionId, SessionSpec, StopOrder, UploadId};
+use domain::{MemberState, SessionId, SessionSpec, StopOrder, UploadId};
 use node_api::Want;
 
 const DAY_MS: u64 = 86_400_000;
@@ -59,6 +59,20 @@ fn two_ticks_with_the_longest_gap_between_them_are_a_process_that_ran() {
     bench.pass(PLACED_DEADLINE_MS - 5_000);
     bench.skip(TICK_GAP_MS);
     bench.step(EventKind::Tick);
+    assert_eq!(bench.word(session), "stopping");
+}
+
+#[test]
+fn each_state_has_its_deadline_for_itself() {
+    let mut bench = Bench::new();
+    let session = bench.create(spec());
+    let member = bench.member(session, 0);
+    bench.report(1, &[(member, MemberState::Preparing)]);
+    bench.pass(PREPARING_DEADLINE_MS - 5_000);
+    bench.report(1, &[(member, MemberState::Starting)]);
+    bench.pass(STARTING_DEADLINE_MS - 5_000);
+    assert_eq!(bench.word(session), "starting");
+    bench.pass(10_000);
     assert_eq!(bench.word(session), "stopping");
 }
 

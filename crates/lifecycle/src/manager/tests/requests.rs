@@ -114,6 +114,11 @@ fn what_can_never_fit_is_refused_naming_the_largest() {
             "no node can ever give memory 1.9 GiB: the largest offers 1000 MiB",
         ),
         (
+            Slots::of(40_000, 2_000 * MIB),
+            1,
+            "no node can ever give memory 1.9 GiB: the largest offers 1000 MiB",
+        ),
+        (
             Slots::of(10_000, MIB),
             5,
             "no node can ever give members 5: the largest offers 4",
@@ -188,6 +193,34 @@ fn what_cannot_be_enforced_is_refused_by_its_row_and_accepted_by_best_effort() {
     bench.connect(2);
     let session = bench.create(spec());
     assert_eq!(bench.record(session).members[0].node, NodeId(2));
+}
+
+/// A node of so many milli-CPUs that cannot enforce one row.
+fn connect_without(bench: &mut Bench, node: u64, cpu: u64, row: &str) {
+    let mut hello = Bench::hello(node);
+    hello.offers = Slots::of(cpu, 1_000 * MIB);
+    let reason = "not today".to_owned();
+    let no = domain::Capability::No { reason };
+    hello.capabilities.insert(row.to_owned(), no);
+    let hello = Box::new(hello);
+    bench.step(crate::manager::EventKind::NodeConnected { hello });
+}
+
+#[test]
+fn of_nodes_that_are_large_enough_the_one_that_comes_nearest_says_why_not() {
+    let mut bench = Bench::empty();
+    connect_without(&mut bench, 1, 40_000, "limit.cpu");
+    connect_without(&mut bench, 2, 40_000, "limit.pids");
+    connect_without(&mut bench, 3, 40_000, "limit.memory");
+    connect_without(&mut bench, 4, 5_000, "none of them");
+    let refusal = bench.refused(None, spec());
+    assert_eq!(
+        refusal.to_string(),
+        "no node can enforce `limit.pids`: on n2, not today",
+        "the last is too small"
+    );
+    connect_without(&mut bench, 5, 10_000, "none of them");
+    bench.create(spec());
 }
 
 #[test]
