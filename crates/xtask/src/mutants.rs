@@ -91,7 +91,7 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> anyhow::Result<()> {
         match wanted.which {
             Which::Part(part, of) => {
                 let shard = ["--no-shuffle", "--shard", &format!("{part}/{of}")];
-                let seen = mutate(root, package, &shard)?;
+                let seen = counted(&mutate(root, package, &shard)?);
                 if found.of != of {
                     *found = Found {
                         of,
@@ -104,8 +104,8 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> anyhow::Result<()> {
                 let patterns: Vec<String> = found.survivors().map(|name| pattern(name)).collect();
                 if !patterns.is_empty() {
                     let named = patterns.iter().flat_map(|one| ["--re", one]);
-                    let seen = mutate(root, package, &named.collect::<Vec<_>>())?;
-                    found.take_again(&seen);
+                    let outcomes = mutate(root, package, &named.collect::<Vec<_>>())?;
+                    found.take_again(&outcomes);
                 }
             }
         }
@@ -118,7 +118,7 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> anyhow::Result<()> {
 }
 
 /// Has `cargo mutants` do those of a crate that `which` names.
-fn mutate(root: &Path, package: &str, which: &[&str]) -> anyhow::Result<Part> {
+fn mutate(root: &Path, package: &str, which: &[&str]) -> anyhow::Result<Outcomes> {
     let folder = root.join(OUTPUT).join(package);
     std::fs::create_dir_all(&folder).context("cannot make a folder for what is found")?;
     let jobs = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -139,9 +139,7 @@ fn mutate(root: &Path, package: &str, which: &[&str]) -> anyhow::Result<Part> {
     }
     let text = std::fs::read_to_string(folder.join("mutants.out/outcomes.json"));
     let outcomes = serde_json::from_str(&text.context("it has left no outcomes")?);
-    Ok(counted(
-        &outcomes.context("its outcomes are not understood")?,
-    ))
+    outcomes.context("its outcomes are not understood")
 }
 
 impl Found {
@@ -150,14 +148,18 @@ impl Found {
         names.collect::<BTreeSet<_>>().into_iter()
     }
 
-    /// Takes in what was `seen` of all mutants that are called like a survivor.
-    fn take_again(&mut self, seen: &Part) {
-        let mut left = seen.survived.clone();
+    /// Takes in what became of all mutants that are called like a survivor. Those whose code is there
+    /// no more count no more.
+    fn take_again(&mut self, outcomes: &Outcomes) {
+        let mut left = counted(outcomes).survived;
+        let tried: BTreeSet<String> = outcomes.mutants().map(|(name, _)| name).collect();
         for part in self.parts.values_mut() {
             for (name, count) in std::mem::take(&mut part.survived) {
                 let survive = left.get(&name).map_or(0, |left| count.min(*left));
                 left.entry(name.clone()).and_modify(|left| *left -= survive);
-                part.caught += count - survive;
+                if tried.contains(&name) {
+                    part.caught += count - survive;
+                }
                 if survive > 0 {
                     part.survived.insert(name, survive);
                 }
@@ -228,17 +230,24 @@ fn wanted<'a>(words: &[&'a str]) -> anyhow::Result<Wanted<'a>> {
     }
 }
 
+impl Outcomes {
+    /// What mutants are called, and what became of each.
+    fn mutants(&self) -> impl Iterator<Item = (String, &str)> {
+        self.outcomes.iter().filter_map(|one| match &one.scenario {
+            Scenario::Baseline => None,
+            Scenario::Mutant { name } => Some((without_place(name), one.summary.as_str())),
+        })
+    }
+}
+
 fn counted(outcomes: &Outcomes) -> Part {
     let mut part = Part::default();
-    for outcome in &outcomes.outcomes {
-        let Scenario::Mutant { name } = &outcome.scenario else {
-            continue;
-        };
-        match outcome.summary.as_str() {
+    for (name, summary) in outcomes.mutants() {
+        match summary {
             "CaughtMutant" => part.caught += 1,
             "Timeout" => part.timeouts += 1,
             "Unviable" => part.unviable += 1,
-            _ => *part.survived.entry(without_place(name)).or_default() += 1,
+            _ => *part.survived.entry(name).or_default() += 1,
         }
     }
     part
@@ -404,18 +413,19 @@ mod tests {
     #[test]
     fn survivors_that_are_tried_again_are_caught_or_stay() {
         let (caught, stays) = ("a.rs: replace x with y", "a.rs: delete !");
-        let mut found = found(&[(caught, 2), (stays, 1)])
+        let mut found = found(&[(caught, 2), (stays, 1), ("a.rs: was here", 1)])
             .remove("scheduler")
             .expect("made");
-        assert_eq!(found.survivors().collect::<Vec<_>>(), [stays, caught]);
-        let seen = Part {
-            caught: 3,
-            survived: BTreeMap::from([(stays.to_owned(), 2)]),
-            ..Part::default()
-        };
-        found.take_again(&seen);
+        assert_eq!(found.survivors().count(), 3);
+        let text = r#"{"outcomes": [
+            {"scenario": {"Mutant": {"name": "a.rs:1:2: replace x with y"}}, "summary": "CaughtMutant"},
+            {"scenario": {"Mutant": {"name": "a.rs:3:4: replace x with y"}}, "summary": "CaughtMutant"},
+            {"scenario": {"Mutant": {"name": "a.rs:5:6: delete !"}}, "summary": "MissedMutant"},
+            {"scenario": {"Mutant": {"name": "a.rs:7:8: delete !"}}, "summary": "MissedMutant"}]}"#;
+        found.take_again(&serde_json::from_str(text).expect("outcomes"));
         let part = &found.parts[&0];
-        assert_eq!(part.survived, seen.survived, "another of that name, too");
+        let survived = BTreeMap::from([(stays.to_owned(), 2)]);
+        assert_eq!(part.survived, survived, "another of that name, too");
         assert_eq!(part.caught, 5 + 2 - 1);
         assert_eq!(
             pattern("a-b.rs: replace < with <= in x -> Vec<(A, B)>"),
