@@ -1,13 +1,16 @@
 //! Limits and times at their very edge.
 
 use super::arrays::array_request;
-use super::bench::{Bench, exited, order, spec};
+use super::bench::{Bench, MIB, exited, order, spec};
 use crate::manager::{
-    Answer, EventKind, KEY_RETENTION_MS, LIVING_LIMIT, OUTPUT_RETENTION_MS, PLACED_DEADLINE_MS,
-    PREPARING_DEADLINE_MS, RETRY_PAUSE_LIMIT_MS, RequestToken, STARTING_DEADLINE_MS, TICK_GAP_MS,
+    Answer, Derived, EventKind, KEY_RETENTION_MS, LIVING_LIMIT, OUTPUT_RETENTION_MS,
+    PLACED_DEADLINE_MS, PREPARING_DEADLINE_MS, RETRY_PAUSE_LIMIT_MS, RequestToken,
+    STARTING_DEADLINE_MS, TICK_GAP_MS, derive_state,
 };
 use crate::rows::Loaded;
-use domain::{MemberState, SessionId, SessionSpec, StopOrder, UploadId};
+use domain::{
+    MemberState, NodeId, SessionId, SessionSpec, SessionState, Slots, StopOrder, UploadId,
+};
 use node_api::Want;
 
 const DAY_MS: u64 = 86_400_000;
@@ -74,6 +77,44 @@ fn each_state_has_its_deadline_for_itself() {
     assert_eq!(bench.word(session), "starting");
     bench.pass(10_000);
     assert_eq!(bench.word(session), "stopping");
+}
+
+/// Two members that fill a node each; the second one, which is on another node, has ended well.
+fn half_of_it_ended(state: MemberState) -> (Bench, SessionId, [u64; 2]) {
+    let mut bench = Bench::new();
+    bench.connect(2);
+    let session = bench.create(SessionSpec {
+        slots: Slots::of(40_000, MIB),
+        members: 2,
+        ..spec()
+    });
+    let nodes = [0, 1].map(|index| bench.record(session).members[index].node.0);
+    let [main, other] = [0, 1].map(|index| bench.member(session, index));
+    bench.report(nodes[0], &[(main, state)]);
+    bench.report(nodes[1], &[(other, exited(other, 0))]);
+    (bench, session, nodes)
+}
+
+#[test]
+fn a_node_that_has_only_what_ended_holds_up_no_deadline() {
+    let (mut bench, session, [_, ended]) = half_of_it_ended(MemberState::Starting);
+    bench.pass(STARTING_DEADLINE_MS / 2);
+    assert_eq!(bench.word(session), "starting");
+    let node = NodeId(ended);
+    bench.step(EventKind::NodeDisconnected { node });
+    bench.connect(ended);
+    bench.pass(STARTING_DEADLINE_MS / 2 + 2_000);
+    assert_eq!(bench.word(session), "stopping");
+}
+
+#[test]
+fn a_session_never_goes_back_to_an_earlier_state() {
+    let (bench, session, _) = half_of_it_ended(super::bench::running());
+    assert_eq!(bench.word(session), "running");
+    let mut record = bench.record(session).clone();
+    record.state = SessionState::Stopping;
+    let stays = Derived::Living(SessionState::Stopping);
+    assert_eq!(derive_state(&record), stays);
 }
 
 #[test]
