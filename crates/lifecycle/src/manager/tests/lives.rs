@@ -48,6 +48,9 @@ fn a_session_goes_through_every_state_and_succeeds() {
             "session.ended"
         ]
     );
+    let running = bench.events.iter().find(|e| e.code == "session.running");
+    let told = running.map(|event| event.message.as_str());
+    assert_eq!(told, Some("session train is running on n1"));
 }
 
 #[test]
