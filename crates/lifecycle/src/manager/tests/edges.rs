@@ -118,6 +118,19 @@ fn a_session_never_goes_back_to_an_earlier_state() {
 }
 
 #[test]
+fn nodes_are_told_only_what_is_new_and_cannot_wait() {
+    let (mut bench, session, member) = Bench::with_running(spec());
+    assert!(bench.last.desired.is_empty(), "it runs, as it was told");
+    bench.report(1, &[(member, exited(member, 0))]);
+    assert_eq!(bench.word(session), "ended");
+    assert!(bench.last.desired.is_empty(), "that it is kept can wait");
+    bench.remove(session);
+    assert_eq!(bench.last.desired.len(), 1);
+    bench.remove(session);
+    assert!(bench.last.desired.is_empty(), "it knows");
+}
+
+#[test]
 fn as_many_as_the_limit_may_live() {
     let mut bench = Bench::empty();
     assert!(bench.site.check_room(LIVING_LIMIT).is_ok());

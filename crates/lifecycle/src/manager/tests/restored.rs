@@ -349,6 +349,7 @@ fn what_has_begun_in_part_begins_wholly_if_its_node_has_room() {
         assert_eq!(bench.want(other.node.0, other.id), None, "not yet");
         bench.report(main.node.0, &[(main.id, running())]);
         assert_eq!(bench.want(other.node.0, other.id), None, "not yet");
+        assert!(bench.last.desired.is_empty(), "nor is there anything new");
         if room {
             bench.report(other.node.0, &[]);
             assert_eq!(bench.want(other.node.0, other.id), Some(Want::Run));
@@ -359,6 +360,30 @@ fn what_has_begun_in_part_begins_wholly_if_its_node_has_room() {
             assert_eq!(bench.want(other.node.0, other.id), None, "there is no room");
             assert_eq!(bench.word(session), "stopping");
         }
+    }
+}
+
+#[test]
+fn what_is_withheld_is_stopped_at_once() {
+    let two = SessionSpec {
+        members: 2,
+        ..whole()
+    };
+    let mut bench = Bench::new();
+    bench.connect(2);
+    let session = bench.create(two);
+    let members = bench.record(session).members.clone();
+    let (main, other) = (members[0].clone(), members[1].clone());
+    bench.report(main.node.0, &[(main.id, running())]);
+    let copy = bench.copy();
+    restore(&mut bench, copy, Some(1));
+    for node in [1, 2] {
+        bench.connect(node);
+    }
+    bench.stop(session);
+    for one in [main, other] {
+        let want = bench.want(one.node.0, one.id);
+        assert!(matches!(want, Some(Want::Stop { .. })), "{want:?}");
     }
 }
 
