@@ -239,3 +239,48 @@ fn what_was_stopped_of_a_lost_future_is_removed_when_its_user_says_so() {
     bench.remove(waits);
     assert!(matches!(bench.want(1, later), Some(Want::Purge { .. })));
 }
+
+#[test]
+fn absence_counts_from_the_first_set_on_that_said_so() {
+    let mut bench = Bench::new();
+    let session = bench.create(spec());
+    let before = bench.obeyed(1);
+    bench.stop(session);
+    assert!(before < bench.obeyed(1));
+    bench.report_obeying(1, before, &[]);
+    assert_eq!(
+        bench.word(session),
+        "stopping",
+        "it may yet begin what it was told to run"
+    );
+    bench.report(1, &[]);
+    assert_eq!(bench.word(session), "ended");
+    let (mut bench, session, _) = Bench::with_running(spec());
+    let before = bench.obeyed(1);
+    bench.create(spec());
+    assert!(before < bench.obeyed(1), "it was told more since");
+    bench.report_obeying(1, before, &[]);
+    assert_eq!(bench.word(session), "ended", "it should have had the first");
+}
+
+#[test]
+fn what_a_node_has_of_an_attempt_before_goes_with_its_session() {
+    let (mut bench, session, member) = Bench::with_running(spec());
+    let older = MemberId {
+        attempt: 0,
+        ..member
+    };
+    let old = (older, exited(older, 1));
+    bench.report(1, &[(member, running()), old.clone()]);
+    assert!(matches!(bench.want(1, older), Some(Want::Stop { .. })));
+    bench.report(1, &[(member, exited(member, 0)), old]);
+    bench.skip(crate::manager::OUTPUT_RETENTION_MS);
+    bench.pass(1_000);
+    for one in [member, older] {
+        let want = bench.want(1, one);
+        assert!(matches!(want, Some(Want::Purge { .. })), "{want:?}");
+    }
+    bench.report(1, &[]);
+    bench.pass(1_000);
+    assert!(bench.site.session(session).is_none());
+}
