@@ -1,7 +1,9 @@
 //! Images: names that move, removal while in use, and sessions made on what is there.
 
 use super::bench::{Bench, exited, owner, running, spec};
-use crate::manager::{Answer, CreateRequest, EventKind, ImageTarget, Refusal, RequestToken};
+use crate::manager::{
+    Answer, CreateRequest, EventKind, IMAGES_LIMIT, ImageTarget, Refusal, RequestToken,
+};
 use crate::rows::ImageRecord;
 use domain::image::{Layer, Manifest, Settings};
 use domain::{
@@ -297,5 +299,47 @@ fn many_that_use_an_image_are_counted_and_not_listed() {
     assert!(
         words.ends_with("is in use by s0, s1, s2, s3, s4 and 2 more"),
         "{words}"
+    );
+}
+
+#[test]
+fn a_full_site_takes_no_new_image_and_new_names_for_those_it_has() {
+    let mut bench = bench();
+    bench.add(1, Some("debian"));
+    let numbered = |number: u64| {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        ImageRecord {
+            id: ImageId(Digest(bytes)),
+            ..image(0, other())
+        }
+    };
+    let most = u64::try_from(IMAGES_LIMIT).expect("small");
+    let mut full = bench.copy();
+    full.images.extend((1..most).map(numbered));
+    let events = bench.events.clone();
+    bench.restore(full, events);
+    let refusal = Refusal::ImagesFull {
+        limit: IMAGES_LIMIT,
+    };
+    assert_eq!(bench.add(2, None), Answer::Refused { refusal });
+    assert_eq!(bench.add(1, Some("stable")), added(1, true, None));
+    bench.remove_image(ImageTarget::Image(id(1)));
+    assert_eq!(bench.add(2, None), added(2, false, None));
+}
+
+#[test]
+fn the_owners_project_is_told_of_an_image_that_is_new() {
+    let mut bench = bench();
+    bench.add(1, Some("debian"));
+    bench.add(1, Some("stable"));
+    let events = bench.events.iter();
+    let told: Vec<_> = events
+        .filter(|event| event.code == "image.imported")
+        .map(|event| (event.project.as_deref(), event.message.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [(Some("default"), "image debian was imported by ada")]
     );
 }

@@ -284,3 +284,27 @@ fn what_a_node_has_of_an_attempt_before_goes_with_its_session() {
     bench.pass(1_000);
     assert!(bench.site.session(session).is_none());
 }
+
+#[test]
+fn a_node_that_was_not_told_yet_to_keep_something_has_not_lost_it() {
+    let (mut bench, session, member) = Bench::with_running(spec());
+    bench.report(1, &[(member, exited(member, 0))]);
+    let ended = Box::new(bench.record(session).clone());
+    let mut bench = Bench::new();
+    let before = bench.obeyed(1);
+    // Its row is in the store, and is read because somebody asks for it.
+    let shown = ended.as_ref().clone().into();
+    bench.view.sessions.insert(session, shown);
+    let (session, array) = (ended, None);
+    bench.step(EventKind::Recalled { session, array });
+    bench.create_with(|request| request.id = SessionId(50));
+    assert!(before < bench.obeyed(1), "now it is told");
+    let is_kept = |bench: &Bench| {
+        let record = bench.record(member.session);
+        record.members[0].state != MemberState::Gone
+    };
+    bench.report_obeying(1, before, &[]);
+    assert!(is_kept(&bench));
+    bench.report(1, &[]);
+    assert!(!is_kept(&bench));
+}
