@@ -112,8 +112,8 @@ impl NodeCore {
     /// Beside that, when the disk is nearly full, ends the member that wrote the most since its
     /// mark: its start or, while the disk stays full, the moment when another one was ended for it.
     /// What an ended one wrote is kept, so the disk stays full, and who wrote only before that does
-    /// no harm now. The next one is ended when that one is dead, or when half of the reserve is
-    /// gone.
+    /// no harm now. The next one is ended when that one is dead, or when less than half of the
+    /// reserve is left.
     ///
     /// One that could not be measured to the end counts as the largest. If what they wrote does not
     /// account for what was lost, nobody is ended: it may be that none of them did it.

@@ -127,7 +127,6 @@ impl Site {
             let ours = foreign.iter().filter(|(_, foreign)| foreign.ours);
             self.out.touched.extend(ours.map(|(id, _)| id.session));
             self.remember_removed(NodeRecord {
-                status: NodeStatus::Disconnected,
                 drain: None,
                 removal: Some(order),
                 ..record

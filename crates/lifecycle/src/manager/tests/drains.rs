@@ -18,11 +18,7 @@ pub(super) fn drain_order(reason: &str) -> DrainOrder {
 
 impl Bench {
     pub(super) fn drain(&mut self, node: u64, stop: Option<StopOrder>) -> Answer {
-        self.drain_because(node, "a new disk", stop)
-    }
-
-    fn drain_because(&mut self, node: u64, reason: &str, stop: Option<StopOrder>) -> Answer {
-        let order = drain_order(reason);
+        let order = drain_order("a new disk");
         self.order_node(node, NodeOrder::Drain { order, stop })
     }
 
@@ -120,17 +116,32 @@ fn a_drain_survives_restarts_and_reconnections() {
 #[test]
 fn a_second_drain_changes_the_reason_and_not_the_time() {
     let mut bench = Bench::new();
-    bench.drain(1, None);
-    bench.skip(5_000);
-    bench.drain(1, None);
-    let drained = |bench: &Bench| {
-        let codes = bench.codes();
-        codes.iter().filter(|code| **code == "node.drained").count()
+    let mut drain = |reason: &str, at_ms| {
+        let order = DrainOrder {
+            at: Timestamp(START + at_ms),
+            ..drain_order(reason)
+        };
+        bench.order_node(1, NodeOrder::Drain { order, stop: None });
+        let events = bench.events.iter();
+        let told = events.filter(|event| event.code == "node.drained");
+        let told: Vec<String> = told.map(|event| event.message.clone()).collect();
+        (bench.drain_of(1), told)
     };
-    assert_eq!(drained(&bench), 1, "the same again is no event");
-    bench.drain_because(1, "a new fan", None);
-    assert_eq!(bench.drain_of(1), Some(drain_order("a new fan")));
-    assert_eq!(drained(&bench), 2);
+    let first = (
+        Some(drain_order("a new disk")),
+        vec!["ann has drained node n1: a new disk".to_owned()],
+    );
+    assert_eq!(drain("a new disk", 3), first);
+    assert_eq!(drain("a new disk", 5_000), first, "the same again");
+    assert_eq!(drain("", 6_000), first, "nor has it to be said again why");
+    let (order, told) = drain("a new fan", 7_000);
+    assert_eq!(order, Some(drain_order("a new fan")));
+    assert_eq!(told[1], "ann has drained node n1: a new fan");
+    let mut bench = Bench::new();
+    let order = drain_order("");
+    bench.order_node(1, NodeOrder::Drain { order, stop: None });
+    let last = bench.events.last().expect("it is told");
+    assert_eq!(last.message, "ann has drained node n1");
 }
 
 #[test]

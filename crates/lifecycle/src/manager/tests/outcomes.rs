@@ -227,3 +227,25 @@ fn what_only_the_agent_knew_is_told() {
         "disk limit: its node's disk was nearly full, and it had 3 GiB there"
     );
 }
+
+#[test]
+fn the_main_member_decides_unless_it_was_only_stopped() {
+    let mut bench = Bench::new();
+    let session = bench.create(domain::SessionSpec {
+        members: 2,
+        ..spec()
+    });
+    let [main, other] = [0, 1].map(|index| bench.member(session, index));
+    for (how, cause, expected) in [
+        (code(0), ExitCause::Own, "the command exited with 0"),
+        (code(7), ExitCause::Own, "the command exited with 7"),
+        (signal(15), ExitCause::Stopped, "the command exited with 3"),
+    ] {
+        let mut record = bench.record(session).clone();
+        let ends = [exit(main, how, cause), exit(other, code(3), ExitCause::Own)];
+        for (member, record) in record.members.iter_mut().zip(ends) {
+            member.state = MemberState::Exited { record };
+        }
+        assert_eq!(outcome(&record).to_string(), expected);
+    }
+}

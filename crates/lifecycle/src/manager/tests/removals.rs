@@ -69,9 +69,11 @@ fn a_node_is_removed_only_where_nothing_may_live() {
     assert_eq!(bench.word(session), "running", "it may well be");
     bench.connect(1);
     bench.report(1, &[(member, exited(member, 0))]);
+    bench.drain(1, None);
     bench.leave(1);
     assert_eq!(bench.remove_node(1, false), accepted(1));
     assert!(!bench.is_known(1));
+    assert_eq!(bench.drain_of(1), None, "its removal says more");
     assert_eq!(
         bench.outcome(session),
         "succeeded: the command exited with 0"

@@ -87,6 +87,8 @@ fn names_are_made_from_the_command() {
         (vec!["python3", "-c", "print(1)"], "python3"),
         (vec!["python3.11", "src/Fit_model.py", "x"], "fit-model"),
         (vec!["sh", "-c", "a.b"], "sh"),
+        (vec!["bash", "setup"], "bash"),
+        (vec!["bash", "-x.y"], "bash-2"),
         (vec!["..."], "session"),
         (vec!["0k3v9w1x5zq2e"], "0k3v9w1x5zq2e-2"),
     ] {
