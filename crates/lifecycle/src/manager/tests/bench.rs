@@ -30,7 +30,7 @@ pub(super) struct Bench {
     pub(super) sequence: u64,
     next: u64,
     /// How many elements of each array were placed after the last step.
-    placed: BTreeMap<ArrayId, u32>,
+    placed: BTreeMap<ArrayId, super::invariants::Placed>,
     /// What nodes tell of pauses.
     pub(super) pauses: BTreeMap<MemberId, MemberPause>,
 }

@@ -122,6 +122,7 @@ fn what_ended_leaves_its_node_after_a_week_and_memory_after_that() {
     assert!(matches!(bench.want(1, member), Some(Want::Purge { .. })));
     assert_eq!(bench.word(session), "ended", "still shown");
     bench.report(1, &[(member, MemberState::Gone)]);
+    assert!(!bench.codes().contains(&"member.lost"), "it was removed");
     bench.pass(1_000);
     assert!(bench.site.session(session).is_none());
     assert_eq!(bench.last.forgotten, [session]);

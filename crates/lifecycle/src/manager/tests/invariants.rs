@@ -119,26 +119,41 @@ fn check_indexed(site: &Site, record: &SessionRecord) {
     assert_eq!(site.living.contains(&id), record.state.is_living());
 }
 
+/// How many elements of an array live on nodes, and how many of them were there before the store was
+/// restored.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Placed {
+    all: u32,
+    found: u32,
+}
+
 /// No step places more elements of an array than its throttle lets; returns how many are placed.
 pub(super) fn check_throttles(
     site: &Site,
-    before: &BTreeMap<ArrayId, u32>,
-) -> BTreeMap<ArrayId, u32> {
-    let mut placed: BTreeMap<ArrayId, u32> = BTreeMap::new();
+    before: &BTreeMap<ArrayId, Placed>,
+) -> BTreeMap<ArrayId, Placed> {
+    let mut placed: BTreeMap<ArrayId, Placed> = BTreeMap::new();
     let living = site.sessions().filter(|record| record.state.is_living());
     for record in living.filter(|record| !record.members.is_empty()) {
         if let Some((array, _)) = record.array {
-            *placed.entry(array).or_default() += 1;
+            let placed = placed.entry(array).or_default();
+            placed.all += 1;
+            placed.found += u32::from(record.epoch <= site.row().restored_epoch);
         }
     }
+    let of = |placed: &BTreeMap<ArrayId, Placed>, array| -> Placed {
+        placed.get(&array).copied().unwrap_or_default()
+    };
     for array in site.arrays() {
-        let now = placed.get(&array.id).copied().unwrap_or(0);
-        let before = before.get(&array.id).copied().unwrap_or(0);
+        let (now, before) = (of(&placed, array.id), of(before, array.id));
+        // One that is found is taken up, whether or not its node has told yet that the one before it
+        // has ended.
+        let found = now.found.saturating_sub(before.found);
         // A throttle that was lowered is reached as elements end.
-        let limit = array.throttle.map(|throttle| throttle.max(before));
+        let limit = array.throttle.map(|limit| limit.max(before.all) + found);
         assert!(
-            limit.is_none_or(|limit| now <= limit),
-            "{now} of {}",
+            limit.is_none_or(|limit| now.all <= limit),
+            "{now:?} of {}, and before {before:?}",
             array.name
         );
     }

@@ -308,3 +308,45 @@ fn a_node_that_was_not_told_yet_to_keep_something_has_not_lost_it() {
     bench.report(1, &[]);
     assert!(!is_kept(&bench));
 }
+
+/// A gang of two, each of which has half of the node, and a session that waits for a half.
+fn with_full_node() -> (Bench, [MemberId; 2], SessionId) {
+    let half = SessionSpec {
+        slots: Slots::of(20_000, 10 * MIB),
+        ..spec()
+    };
+    let mut bench = Bench::new();
+    let gang = bench.create(SessionSpec {
+        members: 2,
+        ..half.clone()
+    });
+    let members = [0, 1].map(|index| bench.member(gang, index));
+    bench.report(1, &members.map(|member| (member, running())));
+    let waits = bench.create(half);
+    assert_eq!(bench.word(waits), "pending");
+    (bench, members, waits)
+}
+
+#[test]
+fn what_a_member_frees_is_given_away_though_its_session_goes_on() {
+    let (mut bench, [main, other], waits) = with_full_node();
+    bench.report(1, &[(main, running()), (other, exited(other, 0))]);
+    assert_eq!(bench.word(main.session), "running");
+    assert_eq!(bench.word(waits), "placed");
+    let (mut bench, [main, _], waits) = with_full_node();
+    bench.report(1, &[(main, running())]);
+    assert_eq!(bench.word(main.session), "stopping", "one of it was lost");
+    assert_eq!(bench.word(waits), "placed");
+}
+
+#[test]
+fn a_member_beyond_those_of_its_session_is_unclaimed() {
+    let (mut bench, _, member) = Bench::with_running(spec());
+    let beyond = MemberId {
+        attempt: 0,
+        index: 1,
+        ..member
+    };
+    bench.report(1, &[(member, running()), (beyond, running())]);
+    assert_eq!(bench.view.unclaimed[&NodeId(1)][0].id, beyond);
+}

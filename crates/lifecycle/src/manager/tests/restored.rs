@@ -364,6 +364,95 @@ fn what_has_begun_in_part_begins_wholly_if_its_node_has_room() {
 }
 
 #[test]
+fn where_there_is_no_room_only_what_had_not_begun_gives_way() {
+    let three = SessionSpec {
+        slots: Slots::of(20_000, 10 * MIB),
+        members: 3,
+        ..spec()
+    };
+    let mut bench = Bench::new();
+    bench.connect(2);
+    let session = bench.create(three);
+    let members = bench.record(session).members.clone();
+    let there = |node| members.iter().filter(move |member| member.node == node);
+    // One node has two of it, of which one begins.
+    let full = if there(NodeId(1)).count() == 2 { 1 } else { 2 };
+    let begun = there(NodeId(full)).next().expect("two of it").id;
+    bench.report(full, &[(begun, running())]);
+    let copy = bench.copy();
+    restore(&mut bench, copy, Some(1));
+    bench.connect(full);
+    let strange = SessionSpec {
+        slots: Slots::of(15_000, MIB),
+        ..spec()
+    };
+    bench.sequence += 1;
+    let (epoch, generation) = bench.obeyed(full);
+    let found = |id, spec: Option<SessionSpec>| ReportedMember {
+        id,
+        state: running(),
+        pause: MemberPause::Off,
+        unclaimed: spec.is_some(),
+        spec: spec.map(|session| MemberSpec {
+            name: "found".parse().expect("a name"),
+            owner: owner(),
+            array_index: None,
+            array_size: None,
+            session,
+        }),
+    };
+    let report = Report {
+        node: NodeId(full),
+        sequence: bench.sequence,
+        incarnation: bench.site.row().incarnation,
+        epoch,
+        generation,
+        settled: vec![],
+        members: vec![found(begun, None), found(member(YOUNGER, 1), Some(strange))],
+    };
+    bench.step(EventKind::Report {
+        report: Box::new(report),
+    });
+    for one in &bench.record(session).members {
+        let state = one.state.word();
+        let expected = match one.node == NodeId(full) {
+            _ if one.id == begun => "running",
+            true => "gone",
+            false => "assigned",
+        };
+        assert_eq!(state, expected, "{}", one.id);
+    }
+}
+
+#[test]
+fn a_store_that_was_never_restored_waits_for_nobody() {
+    let (mut bench, session, mut copy) = with_waiting(spec());
+    // As rows are that were written before epochs were kept.
+    for record in &mut copy.sessions {
+        record.epoch = 0;
+    }
+    restore(&mut bench, copy, None);
+    bench.connect(2);
+    bench.report(2, &[]);
+    assert_eq!(bench.word(session), "placed");
+}
+
+#[test]
+fn what_was_to_stop_in_a_copy_stops() {
+    let mut bench = Bench::new();
+    let session = bench.create(spec());
+    let member = bench.member(session, 0);
+    bench.stop(session);
+    let copy = bench.copy();
+    restore(&mut bench, copy, Some(1));
+    assert_eq!(bench.word(session), "stopping", "it may have begun since");
+    bench.connect(1);
+    assert!(matches!(bench.want(1, member), Some(Want::Stop { .. })));
+    bench.report(1, &[(member, stopped(member))]);
+    assert_eq!(bench.outcome(session), "stopped: stopped by ada");
+}
+
+#[test]
 fn what_is_withheld_is_stopped_at_once() {
     let two = SessionSpec {
         members: 2,
