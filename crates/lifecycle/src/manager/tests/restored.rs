@@ -43,10 +43,8 @@ pub(super) fn restore(bench: &mut Bench, copy: Loaded, known: Option<u64>) {
     bench.restore(Loaded { restored, ..copy }, events);
 }
 
-/// A node tells of a member that no session claims, and of nothing else.
-fn report_unclaimed(bench: &mut Bench, node: u64, id: MemberId, session: SessionSpec) {
-    bench.sequence += 1;
-    let (epoch, generation) = bench.obeyed(node);
+/// What a node tells of a member that no session claims.
+fn unclaimed(id: MemberId, state: MemberState, session: SessionSpec) -> ReportedMember {
     let spec = MemberSpec {
         name: "found".parse().expect("a name"),
         owner: owner(),
@@ -54,6 +52,30 @@ fn report_unclaimed(bench: &mut Bench, node: u64, id: MemberId, session: Session
         array_size: None,
         session,
     };
+    ReportedMember {
+        id,
+        state,
+        pause: MemberPause::Off,
+        unclaimed: true,
+        spec: Some(spec),
+    }
+}
+
+/// What a node tells of a member that it was told of.
+fn claimed(id: MemberId, state: MemberState) -> ReportedMember {
+    ReportedMember {
+        id,
+        state,
+        pause: MemberPause::Off,
+        unclaimed: false,
+        spec: None,
+    }
+}
+
+/// A node has obeyed what it was last told, and has just these members.
+fn report_these(bench: &mut Bench, node: u64, members: Vec<ReportedMember>) {
+    bench.sequence += 1;
+    let (epoch, generation) = bench.obeyed(node);
     let report = Report {
         node: NodeId(node),
         sequence: bench.sequence,
@@ -61,17 +83,16 @@ fn report_unclaimed(bench: &mut Bench, node: u64, id: MemberId, session: Session
         epoch,
         generation,
         settled: vec![],
-        members: vec![ReportedMember {
-            id,
-            state: running(),
-            pause: MemberPause::Off,
-            unclaimed: true,
-            spec: Some(spec),
-        }],
+        members,
     };
     bench.step(EventKind::Report {
         report: Box::new(report),
     });
+}
+
+/// A node tells of a running member that no session claims, and of nothing else.
+fn report_unclaimed(bench: &mut Bench, node: u64, id: MemberId, session: SessionSpec) {
+    report_these(bench, node, vec![unclaimed(id, running(), session)]);
 }
 
 /// As much as a node has.
@@ -188,33 +209,54 @@ fn what_an_operator_has_ordered_to_end_ends() {
         members: 2,
         ..spec()
     };
-    let (mut bench, session, copy) = with_waiting(two.clone());
+    // Also one that has not begun, and that would be passed over.
+    for state in [running(), MemberState::Preparing] {
+        let (mut bench, session, copy) = with_waiting(two.clone());
+        restore(&mut bench, copy, Some(1));
+        let main = member(session, 1);
+        bench.connect(2);
+        let found = unclaimed(main, state, two.clone());
+        report_these(&mut bench, 2, vec![found]);
+        assert_eq!(
+            bench.word(session),
+            "pending",
+            "its other member may be anywhere"
+        );
+        let asked = UnclaimedOrder {
+            member: main,
+            remove: false,
+            order: order("operator"),
+        };
+        bench.step(EventKind::EndUnclaimed {
+            token: RequestToken(0),
+            asked: Box::new(asked),
+        });
+        bench.connect(1);
+        bench.report(1, &[]);
+        let intention = &bench.record(session).intention;
+        assert!(
+            matches!(intention, Intention::Stop { order } if order.by == "operator"),
+            "{intention:?}"
+        );
+        assert!(matches!(bench.want(2, main), Some(Want::Stop { .. })));
+    }
+}
+
+#[test]
+fn what_cannot_be_of_a_session_is_no_later_attempt_of_it() {
+    let (mut bench, session, copy) = with_waiting(spec());
     restore(&mut bench, copy, Some(1));
-    let main = member(session, 1);
-    bench.connect(2);
-    report_unclaimed(&mut bench, 2, main, two);
-    assert_eq!(
-        bench.word(session),
-        "pending",
-        "its other member may be anywhere"
-    );
-    let asked = UnclaimedOrder {
-        member: main,
-        remove: false,
-        order: order("operator"),
+    let strange = MemberId {
+        index: 5,
+        ..member(session, 0)
     };
-    bench.step(EventKind::EndUnclaimed {
-        token: RequestToken(0),
-        asked: Box::new(asked),
-    });
     bench.connect(1);
-    bench.report(1, &[]);
-    let intention = &bench.record(session).intention;
-    assert!(
-        matches!(intention, Intention::Stop { order } if order.by == "operator"),
-        "{intention:?}"
-    );
-    assert!(matches!(bench.want(2, main), Some(Want::Stop { .. })));
+    report_unclaimed(&mut bench, 1, strange, spec());
+    bench.connect(2);
+    bench.report(2, &[]);
+    assert_eq!(bench.word(session), "placed");
+    assert!(!bench.codes().contains(&"session.passed-over"));
+    assert_eq!(bench.view.unclaimed[&NodeId(1)].len(), 1);
 }
 
 /// Found by the simulation: what a node told the leader before, and no session had yet, the next
@@ -386,33 +428,8 @@ fn where_there_is_no_room_only_what_had_not_begun_gives_way() {
         slots: Slots::of(15_000, MIB),
         ..spec()
     };
-    bench.sequence += 1;
-    let (epoch, generation) = bench.obeyed(full);
-    let found = |id, spec: Option<SessionSpec>| ReportedMember {
-        id,
-        state: running(),
-        pause: MemberPause::Off,
-        unclaimed: spec.is_some(),
-        spec: spec.map(|session| MemberSpec {
-            name: "found".parse().expect("a name"),
-            owner: owner(),
-            array_index: None,
-            array_size: None,
-            session,
-        }),
-    };
-    let report = Report {
-        node: NodeId(full),
-        sequence: bench.sequence,
-        incarnation: bench.site.row().incarnation,
-        epoch,
-        generation,
-        settled: vec![],
-        members: vec![found(begun, None), found(member(YOUNGER, 1), Some(strange))],
-    };
-    bench.step(EventKind::Report {
-        report: Box::new(report),
-    });
+    let stranger = unclaimed(member(YOUNGER, 1), running(), strange);
+    report_these(&mut bench, full, vec![claimed(begun, running()), stranger]);
     for one in &bench.record(session).members {
         let state = one.state.word();
         let expected = match one.node == NodeId(full) {
