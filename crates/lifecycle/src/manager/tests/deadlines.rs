@@ -5,7 +5,7 @@ use crate::manager::{
     ENDED_LIMIT, EventKind, KEPT_LIMIT, OUTPUT_RETENTION_MS, PLACED_DEADLINE_MS,
     PREPARING_DEADLINE_MS, STARTING_DEADLINE_MS, TICK_GAP_MS,
 };
-use domain::{MemberState, NodeId};
+use domain::{MemberId, MemberState, NodeId};
 use node_api::Want;
 
 #[test]
@@ -174,7 +174,19 @@ fn above_a_number_the_oldest_lose_their_files_early_and_it_is_told() {
     assert!(!bench.codes().contains(&"session.output-removed"));
     let next = bench.create(spec());
     let newest = bench.member(next, 0);
-    bench.report(1, &[(member, end), (newest, exited(newest, 0))]);
+    // Its node keeps what all others left.
+    let kept: Vec<MemberId> = bench
+        .view
+        .sessions
+        .values()
+        .map(|record| record.members[0].id)
+        .filter(|id| ![member, newest].contains(id))
+        .collect();
+    let report = |bench: &mut Bench, members: &[(MemberId, MemberState)]| {
+        bench.report_settled(1, bench.obeyed(1), members, kept.clone());
+    };
+    let newest = (newest, exited(newest, 0));
+    report(&mut bench, &[(member, end), newest.clone()]);
     bench.step(EventKind::Tick);
     let told = |bench: &Bench| {
         let codes = bench.codes();
@@ -190,9 +202,10 @@ fn above_a_number_the_oldest_lose_their_files_early_and_it_is_told() {
     );
     bench.step(EventKind::Tick);
     assert_eq!(told(&bench), 1, "one is enough");
-    bench.report(1, &[(member, MemberState::Gone)]);
+    report(&mut bench, &[(member, MemberState::Gone), newest]);
     bench.step(EventKind::Tick);
     assert!(bench.site.session(session).is_none());
+    assert_eq!(bench.site.sessions().count(), KEPT_LIMIT);
 }
 
 #[test]

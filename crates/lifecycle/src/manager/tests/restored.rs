@@ -165,6 +165,44 @@ fn what_lives_is_taken_up_at_once() {
 }
 
 #[test]
+fn each_one_that_lives_is_taken_up_at_once_whatever_else_is_found() {
+    let (mut bench, one, _) = with_waiting(spec());
+    let other = bench.create(spec());
+    let copy = bench.copy();
+    restore(&mut bench, copy, Some(1));
+    bench.connect(2);
+    let beyond = MemberId {
+        index: 1,
+        ..member(one, 1)
+    };
+    let found = [member(one, 1), member(other, 1), beyond];
+    let found = found.map(|id| unclaimed(id, running(), spec()));
+    report_these(&mut bench, 2, found.to_vec());
+    assert_eq!((bench.word(one), bench.word(other)), ("running", "running"));
+    assert_eq!(bench.view.unclaimed[&NodeId(2)][0].id, beyond);
+}
+
+#[test]
+fn of_a_member_that_two_nodes_have_the_one_that_lives_is_taken_up() {
+    for (lives, ended) in [(1, 2), (2, 1)] {
+        let (mut bench, session, copy) = with_waiting(spec());
+        restore(&mut bench, copy, Some(1));
+        let id = member(session, 1);
+        bench.connect(ended);
+        report_these(
+            &mut bench,
+            ended,
+            vec![unclaimed(id, exited(id, 0), spec())],
+        );
+        assert_eq!(bench.word(session), "pending");
+        bench.connect(lives);
+        report_these(&mut bench, lives, vec![unclaimed(id, running(), spec())]);
+        assert_eq!(bench.word(session), "running");
+        assert_eq!(bench.record(session).members[0].node, NodeId(lives));
+    }
+}
+
+#[test]
 fn what_has_ended_is_taken_up_when_nothing_later_can_be() {
     let (mut bench, session, copy) = with_waiting(spec());
     restore(&mut bench, copy, Some(1));
