@@ -19,7 +19,7 @@ use lifecycle::rows::SiteRow;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -173,18 +173,16 @@ impl Mark {
         }
     }
 
-    /// Overwrites the file in place. Only a new leader waits for the disk: a mark that a power cut
-    /// takes back by some events is behind its store, and a store that is ahead is no copy.
+    /// Overwrites the file in place; the first one gets its name when it is on the disk. Only a new
+    /// leader waits for that: a mark that a power cut takes back by some events is behind its store,
+    /// and a store that is ahead is no copy.
     fn write(&mut self, state: &State) -> io::Result<()> {
         let mut text = serde_json::to_vec(state)?;
         text.resize(SIZE, b' ');
-        let (file, was_open) = match self.file.take() {
-            Some(file) => (file, true),
-            None => {
-                let mut options = OpenOptions::new();
-                let options = options.write(true).create(true).truncate(false);
-                (options.mode(MODE).open(&self.path)?, false)
-            }
+        let unnamed = self.path.with_extension("mark.new");
+        let (file, opened) = match self.file.take() {
+            Some(file) => (file, Opened::Before),
+            None => self.open(&unnamed)?,
         };
         file.write_all_at(&text, 0)?;
         let is_new = self
@@ -193,13 +191,38 @@ impl Mark {
         if is_new {
             file.sync_all()?;
         }
-        if is_new && !was_open {
+        if opened == Opened::Unnamed {
+            fs::rename(&unnamed, &self.path)?;
+        }
+        if is_new && opened != Opened::Before {
             // Its name, too.
             File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
         }
         self.file = Some(file);
         Ok(())
     }
+
+    /// The file, or a new one at `unnamed`.
+    fn open(&self, unnamed: &Path) -> io::Result<(File, Opened)> {
+        match OpenOptions::new().write(true).open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut options = OpenOptions::new();
+                let options = options.write(true).create(true).truncate(true);
+                Ok((options.mode(MODE).open(unnamed)?, Opened::Unnamed))
+            }
+            file => Ok((file?, Opened::Now)),
+        }
+    }
+}
+
+/// Where the file of a mark comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opened {
+    /// It was open.
+    Before,
+    Now,
+    /// It is new, and has not got its name yet.
+    Unnamed,
 }
 
 /// What stands in the file; `None` if it is missing.

@@ -107,6 +107,12 @@ impl Disk {
                 self.shown.remove(name);
                 self.names.push((name.clone(), None));
             }
+            Step::Rename { name, to } => {
+                let file = self.shown.remove(name).expect("it is there");
+                self.shown.insert(to.clone(), file);
+                self.names.push((to.clone(), Some(file)));
+                self.names.push((name.clone(), None));
+            }
             Step::Told(_) => {}
         }
     }

@@ -43,6 +43,10 @@ pub(super) enum Step {
     Remove {
         name: String,
     },
+    Rename {
+        name: String,
+        to: String,
+    },
     /// What was written to the file of that which is told.
     Told(Vec<u8>),
 }
@@ -123,6 +127,14 @@ fn step(call: &str, directory: &str) -> Option<Step> {
             length: number(2) + number(3),
         }),
         "unlink" | "unlinkat" => Some(Step::Remove { name: file }),
+        "rename" => {
+            let to = String::from_utf8(unescaped(quoted(arguments[1]))).expect("UTF-8");
+            let to = to
+                .strip_prefix(directory)
+                .and_then(|to| to.strip_prefix('/'));
+            let to = to.expect("nothing leaves the directory").to_owned();
+            Some(Step::Rename { name: file, to })
+        }
         _ => panic!("nobody knows what this does to the disk: {call:.200}"),
     }
 }
