@@ -5,11 +5,12 @@ use super::bench::{Bench, MIB, exited, order, spec};
 use crate::manager::{
     Answer, Derived, EventKind, KEY_RETENTION_MS, LIVING_LIMIT, OUTPUT_RETENTION_MS,
     PLACED_DEADLINE_MS, PREPARING_DEADLINE_MS, RETRY_PAUSE_LIMIT_MS, RequestToken,
-    STARTING_DEADLINE_MS, TICK_GAP_MS, derive_state,
+    STARTING_DEADLINE_MS, TICK_GAP_MS, derive_state, explain,
 };
 use crate::rows::Loaded;
 use domain::{
-    MemberState, NodeId, SessionId, SessionSpec, SessionState, Slots, StopOrder, UploadId,
+    ArrayId, Intention, MemberState, NodeId, SessionId, SessionSpec, SessionState, Slots,
+    StopOrder, UploadId,
 };
 use node_api::Want;
 
@@ -131,6 +132,36 @@ fn nodes_are_told_only_what_is_new_and_cannot_wait() {
 }
 
 #[test]
+fn a_node_that_comes_back_between_two_ticks_has_all_its_time_again() {
+    let mut bench = Bench::new();
+    let session = bench.create(spec());
+    bench.pass(PLACED_DEADLINE_MS - 5_000);
+    let node = NodeId(1);
+    bench.step(EventKind::NodeDisconnected { node });
+    bench.connect(1);
+    bench.pass(PLACED_DEADLINE_MS - 5_000);
+    assert_eq!(bench.word(session), "placed");
+}
+
+#[test]
+fn why_names_the_element_that_has_closed_the_pool() {
+    let mut bench = Bench::new();
+    let of_cpu = |cpu| SessionSpec {
+        slots: Slots::of(cpu, MIB),
+        ..spec()
+    };
+    bench.create(of_cpu(30_000));
+    bench.create_array(array_request(7, 1, of_cpu(40_000)));
+    bench.pass(scheduler::STARVATION_MS + 60_000);
+    let younger = bench.create(of_cpu(10_000));
+    assert_eq!(bench.word(younger), "pending");
+    let reasons = explain(&bench.view, younger, bench.now.wall).expect("it waits");
+    let array = bench.view.array(ArrayId(7)).expect("it is there");
+    let expected = format!("{}.1", array.name);
+    assert!(format!("{reasons:?}").contains(&expected), "{reasons:?}");
+}
+
+#[test]
 fn as_many_as_the_limit_may_live() {
     let mut bench = Bench::empty();
     assert!(bench.site.check_room(LIVING_LIMIT).is_ok());
@@ -174,6 +205,7 @@ fn a_second_order_that_is_not_quicker_changes_nothing() {
         let order = StopOrder {
             signal,
             grace_ms,
+            at: bench.now.wall,
             ..order
         };
         bench.step(EventKind::Stop {
@@ -184,7 +216,9 @@ fn a_second_order_that_is_not_quicker_changes_nothing() {
         bench.want(1, member)
     };
     let want = |signal, grace_ms| Some(Want::Stop { signal, grace_ms });
+    let first = bench.now.wall;
     assert_eq!(stop(&mut bench, 15, 500), want(15, 500));
+    bench.skip(3_000);
     assert_eq!(stop(&mut bench, 2, 500), want(15, 500), "the same time");
     assert_eq!(stop(&mut bench, 2, 501), want(15, 500), "a longer one");
     assert_eq!(stop(&mut bench, 9, 700), want(9, 700), "SIGKILL ends it");
@@ -193,6 +227,10 @@ fn a_second_order_that_is_not_quicker_changes_nothing() {
     let codes = bench.codes();
     let asked = codes.iter().filter(|code| **code == "session.stop-asked");
     assert_eq!(asked.count(), 2);
+    let Intention::Stop { order } = &bench.record(session).intention else {
+        panic!("it was stopped")
+    };
+    assert_eq!(order.at, first, "when it was stopped first");
 }
 
 #[test]

@@ -24,6 +24,9 @@ fn a_session_goes_through_every_state_and_succeeds() {
     ] {
         bench.report(1, &[(member, state)]);
         assert_eq!(bench.word(session), word);
+        let has_started = matches!(word, "running" | "stopping" | "ended");
+        let started = has_started.then_some(Timestamp(START + 5));
+        assert_eq!(bench.record(session).started_at, started, "{word}");
     }
     assert_eq!(
         bench.outcome(session),

@@ -175,7 +175,10 @@ fn sessions_go_on_while_their_node_is_away() {
 fn a_restart_forgets_nothing_and_starts_a_new_epoch() {
     let (mut bench, session, member) = Bench::with_running(spec());
     let epoch = bench.site.row().epoch;
+    let heard_in = |bench: &Bench| bench.view.nodes[&NodeId(1)].heard_in;
+    assert_eq!(heard_in(&bench), 1);
     bench.restart();
+    assert_eq!(heard_in(&bench), 1);
     assert_eq!(bench.site.row().epoch, epoch + 1);
     assert!(!bench.connected(1), "until its agent says hello");
     assert_eq!(bench.word(session), "running");

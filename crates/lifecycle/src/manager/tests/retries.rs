@@ -46,6 +46,7 @@ fn a_failed_attempt_is_followed_by_another_after_a_pause_that_doubles() {
         assert_eq!(bench.record(session).attempt, attempt);
         ends(&mut bench, session, |member| exited(member, 3));
         assert_eq!(bench.word(session), "pending");
+        assert!(bench.last.desired.is_empty(), "that it is kept can wait");
         bench.pass(pause - 1_000);
         assert_eq!(bench.word(session), "pending", "the pause is not over");
         bench.pass(1_000);
@@ -173,6 +174,12 @@ fn what_was_asked_to_end_is_not_tried_again() {
     bench.stop(session);
     ends(&mut bench, session, stopped);
     assert_eq!(bench.outcome(session), "stopped: stopped by ada");
+    // Nor where it was quicker to fail.
+    let (mut bench, session) = with_retries(3);
+    ends(&mut bench, session, |_| running());
+    bench.stop(session);
+    ends(&mut bench, session, |member| exited(member, 5));
+    assert_eq!(bench.outcome(session), "failed: the command exited with 5");
     // Nor while it waits for its next attempt; it has run, so it was stopped.
     let (mut bench, session) = with_retries(3);
     ends(&mut bench, session, |member| exited(member, 1));
