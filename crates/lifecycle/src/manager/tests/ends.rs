@@ -3,8 +3,8 @@
 use super::bench::{Bench, MIB, exit, exited, order, running, spec, stopped};
 use crate::manager::{Answer, EventKind, Refusal, RequestToken};
 use domain::{
-    ExitCause, ExitHow, ExitRecord, Intention, MemberId, MemberState, SessionId, SessionSpec,
-    Slots, StopOrder, Timestamp, UploadId,
+    ExitCause, ExitHow, ExitRecord, Intention, MemberId, MemberState, SessionId, SessionRecord,
+    SessionSpec, Slots, StopOrder, Timestamp, UploadId,
 };
 use node_api::Want;
 
@@ -226,6 +226,34 @@ fn a_recalled_session_can_be_removed() {
         row,
         crate::rows::RowChange::DeleteSession { session } if *session == old.id
     )));
+}
+
+#[test]
+fn one_that_is_in_memory_is_not_recalled() {
+    let (mut bench, session, member) = Bench::with_running(spec());
+    let recall = |bench: &mut Bench, record: &SessionRecord| {
+        bench.step(EventKind::Recalled {
+            session: Box::new(record.clone()),
+            array: None,
+        });
+    };
+    let mut early = bench.record(session).clone();
+    recall(&mut bench, &early);
+    assert_eq!(bench.word(session), "running");
+    bench.report(1, &[(member, exited(member, 0))]);
+    let ended = bench.record(session).clone();
+    bench.remove(session);
+    recall(&mut bench, &ended);
+    let intention = &bench.record(session).intention;
+    assert!(
+        matches!(intention, Intention::Remove { .. }),
+        "{intention:?}"
+    );
+    // Nor does one that lives come from the history.
+    early.id = SessionId(999);
+    early.members[0].id.session = early.id;
+    recall(&mut bench, &early);
+    assert!(bench.site.session(early.id).is_none());
 }
 
 #[test]
