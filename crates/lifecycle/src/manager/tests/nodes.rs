@@ -13,23 +13,8 @@ fn stranger() -> MemberId {
     }
 }
 
-#[test]
-fn what_was_removed_and_forgotten_is_not_unclaimed() {
-    let mut bench = Bench::new();
-    bench.report(1, &[(stranger(), MemberState::Gone)]);
-    assert!(!bench.codes().contains(&"member.unclaimed"));
-    assert!(!bench.view.unclaimed.contains_key(&NodeId(1)));
-    bench.report(1, &[(stranger(), running())]);
-    assert!(bench.codes().contains(&"member.unclaimed"));
-}
-
-#[test]
-fn an_unclaimed_member_runs_on_is_shown_and_occupies() {
-    let mut bench = Bench::new();
-    let spec_of = |cpu| SessionSpec {
-        slots: Slots::of(cpu, MIB),
-        ..spec()
-    };
+/// Node 1 tells of a running member that nobody has named.
+fn report_stranger(bench: &mut Bench, session: SessionSpec) {
     let report = Report {
         node: NodeId(1),
         sequence: 0,
@@ -47,13 +32,33 @@ fn an_unclaimed_member_runs_on_is_shown_and_occupies() {
                 owner: owner(),
                 array_index: None,
                 array_size: None,
-                session: spec_of(30_000),
+                session,
             }),
         }],
     };
     bench.step(EventKind::Report {
         report: Box::new(report),
     });
+}
+
+#[test]
+fn what_was_removed_and_forgotten_is_not_unclaimed() {
+    let mut bench = Bench::new();
+    bench.report(1, &[(stranger(), MemberState::Gone)]);
+    assert!(!bench.codes().contains(&"member.unclaimed"));
+    assert!(!bench.view.unclaimed.contains_key(&NodeId(1)));
+    bench.report(1, &[(stranger(), running())]);
+    assert!(bench.codes().contains(&"member.unclaimed"));
+}
+
+#[test]
+fn an_unclaimed_member_runs_on_is_shown_and_occupies() {
+    let mut bench = Bench::new();
+    let spec_of = |cpu| SessionSpec {
+        slots: Slots::of(cpu, MIB),
+        ..spec()
+    };
+    report_stranger(&mut bench, spec_of(30_000));
     assert_eq!(bench.view.unclaimed[&NodeId(1)].len(), 1);
     assert!(bench.codes().contains(&"member.unclaimed"));
     let session = bench.create(spec_of(20_000));
@@ -113,7 +118,13 @@ fn end(bench: &mut Bench, member: MemberId, remove: bool) {
 fn only_what_is_unclaimed_is_ended_as_such() {
     let (mut bench, _, member) = Bench::with_running(spec());
     let before = bench.want(1, member);
-    for member in [member, stranger()] {
+    // Of an attempt before: its session's own.
+    let older = MemberId {
+        attempt: 0,
+        ..member
+    };
+    bench.report(1, &[(member, running()), (older, running())]);
+    for member in [member, older, stranger()] {
         end(&mut bench, member, true);
         let refusal = Refusal::NotUnclaimed { member };
         assert_eq!(bench.answer(), Answer::Refused { refusal });
@@ -352,4 +363,15 @@ fn a_member_beyond_those_of_its_session_is_unclaimed() {
     };
     bench.report(1, &[(member, running()), (beyond, running())]);
     assert_eq!(bench.view.unclaimed[&NodeId(1)][0].id, beyond);
+}
+
+#[test]
+fn what_was_ordered_to_end_and_is_gone_is_named_no_more() {
+    let mut bench = Bench::new();
+    report_stranger(&mut bench, spec());
+    assert!(bench.last.desired.is_empty(), "nobody says anything of it");
+    end(&mut bench, stranger(), false);
+    assert!(bench.want(1, stranger()).is_some());
+    bench.report(1, &[]);
+    assert_eq!(bench.want(1, stranger()), None);
 }

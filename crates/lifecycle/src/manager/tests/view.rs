@@ -1,7 +1,7 @@
 //! What is shown of arrays and names.
 
 use super::arrays::{array_request, element};
-use super::bench::{Bench, MIB, exited, owner, spec};
+use super::bench::{Bench, MIB, exited, owner, running, spec};
 use domain::{ArrayId, MemberState, SessionId, SessionName, SessionRecord, SessionSpec, Slots};
 
 const ARRAY: ArrayId = ArrayId(7);
@@ -50,21 +50,26 @@ fn an_array_is_shown_with_the_elements_that_are_left() {
 
     let first = element(ARRAY.0, 1);
     bench.remove(first);
-    bench.obey(|_| super::bench::running());
+    bench.obey(|_| running());
     let view = &bench.view;
     assert_eq!(indices(view.elements(ARRAY)), [2, 3]);
     assert!(!view.has_all_elements(ARRAY) && view.is_array_living(ARRAY));
     assert!(view.element(ARRAY, 1).is_none());
     assert_eq!(view.living(), 2);
 
-    bench.obey(|member| exited(member, 0));
+    let named = |bench: &Bench| {
+        let found = bench.view.living_array_named(&owner(), &name("sweep"));
+        found.map(|array| array.id)
+    };
+    let [second, third] = [2, 3].map(|index| bench.member(element(ARRAY.0, index), 0));
+    bench.report(1, &[(second, exited(second, 0)), (third, running())]);
+    assert_eq!(named(&bench), Some(ARRAY), "as long as one lives");
+    let members = [second, third].map(|member| (member, exited(member, 0)));
+    bench.report(1, &members);
+    assert_eq!(named(&bench), None, "its name is free");
     let view = &bench.view;
     assert!(!view.is_array_living(ARRAY));
     assert_eq!(view.living(), 0);
-    assert!(
-        view.living_array_named(&owner(), &name("sweep")).is_none(),
-        "its name is free"
-    );
     assert_eq!(indices(view.elements(ARRAY)), [2, 3], "still shown");
 
     bench.remove_array(ARRAY.0);
