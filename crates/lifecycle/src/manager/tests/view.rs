@@ -1,8 +1,13 @@
-//! What is shown of arrays and names.
+//! What is shown: arrays, names, and what holds sessions back.
 
 use super::arrays::{array_request, element};
 use super::bench::{Bench, MIB, exited, owner, running, spec};
-use domain::{ArrayId, MemberState, SessionId, SessionName, SessionRecord, SessionSpec, Slots};
+use super::dependencies::on_session;
+use crate::manager::{Hold, hold};
+use domain::{
+    ArrayId, Dependency, MemberState, Need, SessionId, SessionName, SessionRecord, SessionSpec,
+    Slots,
+};
 
 const ARRAY: ArrayId = ArrayId(7);
 
@@ -118,4 +123,54 @@ fn what_is_used_of_a_node_is_what_its_living_members_were_given() {
     let member = bench.member(first, 0);
     bench.report(1, &[(member, exited(member, 0))]);
     assert_eq!(sum(&bench), [10_000, u128::from(100 * MIB)]);
+}
+
+#[test]
+fn what_holds_one_back_is_named_as_long_as_it_does() {
+    let mut bench = Bench::new();
+    let (first, second) = (bench.create(spec()), bench.create(spec()));
+    let after = [(first, "first"), (second, "second")].map(|(session, called)| Dependency {
+        name: called.to_owned(),
+        ..on_session(session, Need::Ended)
+    });
+    let waits = bench.create_with(|request| request.after = after.to_vec());
+    let why = |bench: &Bench| match hold(&bench.view, bench.record(waits)) {
+        Some(Hold::After { names }) => names.into_iter().map(|(name, _)| name).collect(),
+        None => vec![],
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(why(&bench), ["first", "second"]);
+    let members = [first, second].map(|session| bench.member(session, 0));
+    let ended = (members[0], exited(members[0], 0));
+    bench.report(1, &[ended.clone(), (members[1], running())]);
+    assert_eq!(why(&bench), ["second"]);
+    bench.report(1, &[ended, (members[1], exited(members[1], 0))]);
+    assert!(why(&bench).is_empty());
+}
+
+#[test]
+fn a_throttle_holds_back_what_is_above_it_and_nothing_else() {
+    let mut bench = Bench::new();
+    let half = SessionSpec {
+        slots: Slots::of(20_000, MIB),
+        ..spec()
+    };
+    let mut request = array_request(ARRAY.0, 4, half);
+    request.record.throttle = Some(2);
+    bench.create_array(request);
+    let why = |bench: &Bench| {
+        let third = bench.view.element(ARRAY, 3).expect("it is shown");
+        assert_eq!(third.state.word(), "pending");
+        hold(&bench.view, third)
+    };
+    let throttled = Hold::Throttle {
+        array: "train".to_owned(),
+        limit: 2,
+        living: 2,
+    };
+    assert_eq!(why(&bench), Some(throttled));
+    bench.throttle(ARRAY.0, Some(3));
+    assert_eq!(why(&bench), None, "there is no room");
+    bench.throttle(ARRAY.0, None);
+    assert_eq!(why(&bench), None);
 }
