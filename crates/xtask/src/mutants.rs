@@ -151,15 +151,23 @@ impl Found {
     /// Takes in what became of all mutants that are called like a survivor. Those whose code is there
     /// no more count no more.
     fn take_again(&mut self, outcomes: &Outcomes) {
+        let mut seen: BTreeMap<String, Part> = BTreeMap::new();
+        for (name, summary) in outcomes.mutants() {
+            seen.entry(name.clone()).or_default().count(name, summary);
+        }
         let mut left = counted(outcomes).survived;
-        let tried: BTreeSet<String> = outcomes.mutants().map(|(name, _)| name).collect();
         for part in self.parts.values_mut() {
             for (name, count) in std::mem::take(&mut part.survived) {
+                let Some(now) = seen.get(&name) else {
+                    continue;
+                };
                 let survive = left.get(&name).map_or(0, |left| count.min(*left));
                 left.entry(name.clone()).and_modify(|left| *left -= survive);
-                if tried.contains(&name) {
-                    part.caught += count - survive;
-                }
+                let timeouts = now.timeouts.min(count - survive);
+                let unviable = now.unviable.min(count - survive - timeouts);
+                part.timeouts += timeouts;
+                part.unviable += unviable;
+                part.caught += count - survive - timeouts - unviable;
                 if survive > 0 {
                     part.survived.insert(name, survive);
                 }
@@ -243,14 +251,20 @@ impl Outcomes {
 fn counted(outcomes: &Outcomes) -> Part {
     let mut part = Part::default();
     for (name, summary) in outcomes.mutants() {
-        match summary {
-            "CaughtMutant" => part.caught += 1,
-            "Timeout" => part.timeouts += 1,
-            "Unviable" => part.unviable += 1,
-            _ => *part.survived.entry(name).or_default() += 1,
-        }
+        part.count(name, summary);
     }
     part
+}
+
+impl Part {
+    fn count(&mut self, name: String, summary: &str) {
+        match summary {
+            "CaughtMutant" => self.caught += 1,
+            "Timeout" => self.timeouts += 1,
+            "Unviable" => self.unviable += 1,
+            _ => *self.survived.entry(name).or_default() += 1,
+        }
+    }
 }
 
 /// `crates/a/src/b.rs:26:40: replace * with +` without its line and column.
@@ -413,20 +427,22 @@ mod tests {
     #[test]
     fn survivors_that_are_tried_again_are_caught_or_stay() {
         let (caught, stays) = ("a.rs: replace x with y", "a.rs: delete !");
-        let mut found = found(&[(caught, 2), (stays, 1), ("a.rs: was here", 1)])
+        let (endless, was) = ("a.rs: replace + with *", "a.rs: was here");
+        let mut found = found(&[(caught, 2), (stays, 1), (endless, 1), (was, 1)])
             .remove("scheduler")
             .expect("made");
-        assert_eq!(found.survivors().count(), 3);
+        assert_eq!(found.survivors().count(), 4);
         let text = r#"{"outcomes": [
             {"scenario": {"Mutant": {"name": "a.rs:1:2: replace x with y"}}, "summary": "CaughtMutant"},
             {"scenario": {"Mutant": {"name": "a.rs:3:4: replace x with y"}}, "summary": "CaughtMutant"},
+            {"scenario": {"Mutant": {"name": "a.rs:4:5: replace + with *"}}, "summary": "Timeout"},
             {"scenario": {"Mutant": {"name": "a.rs:5:6: delete !"}}, "summary": "MissedMutant"},
             {"scenario": {"Mutant": {"name": "a.rs:7:8: delete !"}}, "summary": "MissedMutant"}]}"#;
         found.take_again(&serde_json::from_str(text).expect("outcomes"));
         let part = &found.parts[&0];
         let survived = BTreeMap::from([(stays.to_owned(), 2)]);
         assert_eq!(part.survived, survived, "another of that name, too");
-        assert_eq!(part.caught, 5 + 2 - 1);
+        assert_eq!((part.caught, part.timeouts), (5 + 2 - 1, 1));
         assert_eq!(
             pattern("a-b.rs: replace < with <= in x -> Vec<(A, B)>"),
             r"^a\-b\.rs:\d+:\d+: replace < with <= in x \-> Vec<\(A, B\)>$"

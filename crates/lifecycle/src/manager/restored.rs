@@ -97,8 +97,12 @@ impl Site {
         self.row.incarnation = known.max(self.row.incarnation).saturating_add(1);
         self.row.restored_epoch = self.row.epoch - 1;
         self.out.site_changed = true;
-        // What they report counts once they have obeyed the new incarnation.
+        // What they report counts once they have obeyed the new incarnation. Until then nothing is
+        // placed there: what had a place may be about to begin.
         self.out.dirty_nodes.extend(self.nodes.keys());
+        for entry in self.nodes.values_mut() {
+            entry.unheard = true;
+        }
         let held = self.held().map(|entry| &entry.record);
         let placed = held
             .filter(|record| is_as_old_as_the_copy(&self.row, record) && is_only_placed(record));

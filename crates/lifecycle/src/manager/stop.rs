@@ -102,8 +102,9 @@ impl Site {
         if !wanted || older || record.all_members().any(has_left) {
             return;
         }
-        // A node that has not told yet may have it: then it is to be removed there as well.
-        if record.members.is_empty() && self.is_in_doubt(record, self.are_all_heard()) {
+        // A node that has not told yet may have it, or a later attempt of it: then it is to be
+        // removed there as well.
+        if self.is_in_doubt(record, self.are_all_heard()) {
             return;
         }
         let message = format!("session {} was removed", record.shown_name());

@@ -9,9 +9,9 @@ use crate::manager::{
 use crate::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent, SiteRow};
 use domain::session::Requeue;
 use domain::{
-    ArrayId, Capability, ExitCause, ExitHow, ExitRecord, MemberId, MemberPause, MemberState,
-    Monotonic, Network, NodeId, NodeLostPolicy, NodeStatus, Now, Owner, SessionId, SessionKind,
-    SessionRecord, SessionSpec, SessionState, SiteId, Slots, StdinMode, StopOrder, Timestamp,
+    Capability, ExitCause, ExitHow, ExitRecord, MemberId, MemberPause, MemberState, Monotonic,
+    Network, NodeId, NodeLostPolicy, NodeStatus, Now, Owner, SessionId, SessionKind, SessionRecord,
+    SessionSpec, SessionState, SiteId, Slots, StdinMode, StopOrder, Timestamp,
 };
 use node_api::{Desired, Hello, Obeyed, Report, ReportedMember, Want};
 use std::collections::BTreeMap;
@@ -29,8 +29,8 @@ pub(super) struct Bench {
     keys: Vec<IdempotencyRow>,
     pub(super) sequence: u64,
     next: u64,
-    /// How many elements of each array were placed after the last step.
-    placed: BTreeMap<ArrayId, super::invariants::Placed>,
+    /// After the last step.
+    placed: super::invariants::Placed,
     /// What nodes tell of pauses.
     pub(super) pauses: BTreeMap<MemberId, MemberPause>,
 }
@@ -244,6 +244,7 @@ impl Bench {
     fn take_over(&mut self, loaded: Loaded) {
         self.view = View::from_loaded(&loaded);
         self.told.clear();
+        self.placed = super::invariants::placed(loaded.sessions.iter());
         let (site, effects) = Site::from_loaded(loaded, self.now);
         self.site = site;
         self.take(effects);

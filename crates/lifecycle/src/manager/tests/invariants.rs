@@ -119,40 +119,40 @@ fn check_indexed(site: &Site, record: &SessionRecord) {
     assert_eq!(site.living.contains(&id), record.state.is_living());
 }
 
-/// How many elements of an array live on nodes, and how many of them were there before the store was
-/// restored.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Placed {
-    all: u32,
-    found: u32,
-}
+/// The elements of each array that live on nodes.
+pub(super) type Placed = BTreeMap<ArrayId, BTreeSet<SessionId>>;
 
-/// No step places more elements of an array than its throttle lets; returns how many are placed.
-pub(super) fn check_throttles(
-    site: &Site,
-    before: &BTreeMap<ArrayId, Placed>,
-) -> BTreeMap<ArrayId, Placed> {
-    let mut placed: BTreeMap<ArrayId, Placed> = BTreeMap::new();
-    let living = site.sessions().filter(|record| record.state.is_living());
+pub(super) fn placed<'a>(records: impl Iterator<Item = &'a SessionRecord>) -> Placed {
+    let mut placed = Placed::new();
+    let living = records.filter(|record| record.state.is_living());
     for record in living.filter(|record| !record.members.is_empty()) {
         if let Some((array, _)) = record.array {
-            let placed = placed.entry(array).or_default();
-            placed.all += 1;
-            placed.found += u32::from(record.epoch <= site.row().restored_epoch);
+            placed.entry(array).or_default().insert(record.id);
         }
     }
-    let of = |placed: &BTreeMap<ArrayId, Placed>, array| -> Placed {
-        placed.get(&array).copied().unwrap_or_default()
-    };
+    placed
+}
+
+/// No step places more elements of an array than its throttle lets; returns which are placed.
+pub(super) fn check_throttles(site: &Site, before: &Placed) -> Placed {
+    let placed = placed(site.sessions());
+    let none = BTreeSet::new();
     for array in site.arrays() {
-        let (now, before) = (of(&placed, array.id), of(before, array.id));
+        let now = placed.get(&array.id).unwrap_or(&none);
+        let before = before.get(&array.id).unwrap_or(&none);
         // One that is found is taken up, whether or not its node has told yet that the one before it
         // has ended.
-        let found = now.found.saturating_sub(before.found);
+        let epoch = |id: &SessionId| site.session(*id).map_or(0, |record| record.epoch);
+        let come = now.difference(before);
+        let found = come.filter(|id| epoch(id) <= site.row().restored_epoch);
+        let found = found.count();
         // A throttle that was lowered is reached as elements end.
-        let limit = array.throttle.map(|limit| limit.max(before.all) + found);
+        let throttle = array
+            .throttle
+            .map(|limit| usize::try_from(limit).expect("small"));
+        let limit = throttle.map(|limit| limit.max(before.len()) + found);
         assert!(
-            limit.is_none_or(|limit| now.all <= limit),
+            limit.is_none_or(|limit| now.len() <= limit),
             "{now:?} of {}, and before {before:?}",
             array.name
         );

@@ -2,15 +2,15 @@
 
 use super::bench::{Bench, MIB, START, exited, order, owner, running, spec, stopped};
 use crate::manager::{
-    ATTEMPTS_OF_AN_INCARNATION, CreateRequest, EventKind, Hold, NodeOrder, RequestToken,
-    UnclaimedOrder, hold,
+    ATTEMPTS_OF_AN_INCARNATION, Answer, CreateRequest, EventKind, Hold, NodeOrder, Refusal,
+    RequestToken, UnclaimedOrder, hold,
 };
 use crate::rows::Loaded;
 use domain::{
     Dependency, DependencyState, DependencyTarget, Intention, MemberId, MemberPause, MemberState,
     Need, NodeId, RemovalOrder, SessionId, SessionSpec, Slots, Timestamp,
 };
-use node_api::{MemberSpec, Report, ReportedMember, Want};
+use node_api::{MemberSpec, Obeyed, Report, ReportedMember, Want};
 
 /// Two nodes, of which the first is full, and a session that waits; the store as it is then.
 pub(super) fn with_waiting(spec: SessionSpec) -> (Bench, SessionId, Loaded) {
@@ -281,6 +281,97 @@ fn what_an_operator_has_ordered_to_end_ends() {
 }
 
 #[test]
+fn what_its_user_has_ended_is_no_operators_to_end() {
+    let (mut bench, session, copy) = with_waiting(spec());
+    restore(&mut bench, copy, Some(1));
+    bench.connect(2);
+    let id = member(session, 1);
+    report_these(
+        &mut bench,
+        2,
+        vec![unclaimed(id, MemberState::Preparing, spec())],
+    );
+    assert_eq!(bench.view.unclaimed[&NodeId(2)].len(), 1);
+    bench.stop(session);
+    assert!(bench.view.unclaimed[&NodeId(2)].is_empty());
+    let asked = UnclaimedOrder {
+        member: id,
+        remove: true,
+        order: order("operator"),
+    };
+    bench.step(EventKind::EndUnclaimed {
+        token: RequestToken(0),
+        asked: Box::new(asked),
+    });
+    let refusal = Refusal::NotUnclaimed { member: id };
+    assert_eq!(bench.answer(), Answer::Refused { refusal });
+}
+
+/// Found by a reader: its second attempt was on a node that had not told yet.
+#[test]
+fn what_is_removed_in_doubt_is_removed_with_its_later_attempts() {
+    let mut bench = Bench::new();
+    bench.connect(2);
+    bench.report(1, &[]);
+    bench.report(2, &[]);
+    let session = bench.create(spec());
+    let first = bench.member(session, 0);
+    let (here, there) = match bench.record(session).members[0].node.0 {
+        1 => (1, 2),
+        other => (other, 1),
+    };
+    bench.report(here, &[(first, running())]);
+    let copy = bench.copy();
+    restore(&mut bench, copy, Some(1));
+    bench.connect(here);
+    bench.report(here, &[(first, running())]);
+    bench.remove(session);
+    bench.report(here, &[(first, MemberState::Gone)]);
+    assert_eq!(bench.word(session), "ended");
+    bench.connect(there);
+    let second = member(session, 2);
+    report_these(
+        &mut bench,
+        there,
+        vec![unclaimed(second, running(), spec())],
+    );
+    assert!(matches!(
+        bench.want(there, second),
+        Some(Want::Purge { .. })
+    ));
+    bench.report(there, &[]);
+    assert!(bench.site.session(session).is_none());
+}
+
+/// Found by a reader: a leader that learns of the restoration from a node has told others already.
+#[test]
+fn what_is_about_to_begin_keeps_its_room_when_a_node_tells_of_a_later_state() {
+    let mut bench = Bench::new();
+    bench.report(1, &[]);
+    let session = bench.create(whole());
+    let first = bench.member(session, 0);
+    bench.restart();
+    bench.connect(1);
+    bench.report(1, &[]);
+    assert_eq!(bench.want(1, first), Some(Want::Run), "it is being told");
+    let younger = bench.create(whole());
+    assert_eq!(bench.word(younger), "pending");
+    let (incarnation, epoch) = (bench.site.row().incarnation, 99);
+    let obeyed = Obeyed {
+        incarnation,
+        epoch,
+        generation: 1,
+    };
+    bench.connect_obeying(2, Some(obeyed));
+    assert!(bench.codes().contains(&"session.withdrawn"));
+    assert_eq!(bench.word(younger), "pending", "node 1 may have the first");
+    bench.report(1, &[(first, running())]);
+    assert_eq!(bench.word(session), "running");
+    bench.report(2, &[]);
+    assert_eq!(bench.record(younger).members[0].node, NodeId(2));
+}
+
+#[test]
 fn what_cannot_be_of_a_session_is_no_later_attempt_of_it() {
     let (mut bench, session, copy) = with_waiting(spec());
     restore(&mut bench, copy, Some(1));
@@ -485,6 +576,9 @@ fn a_store_that_was_never_restored_waits_for_nobody() {
     // As rows are that were written before epochs were kept.
     for record in &mut copy.sessions {
         record.epoch = 0;
+    }
+    for node in &mut copy.nodes {
+        node.heard_in = 0;
     }
     restore(&mut bench, copy, None);
     bench.connect(2);
