@@ -127,6 +127,25 @@ fn both_may_be_asked_again_and_who_asked_first_is_told() {
 }
 
 #[test]
+fn that_it_goes_on_is_told_only_of_what_stood_still_and_was_asked_to() {
+    let resumed = |bench: &Bench| bench.codes().contains(&"session.resumed");
+    let (mut bench, session, member) = Bench::with_running(spec());
+    bench.hold(session, true);
+    bench.tells(member, failed());
+    bench.hold(session, false);
+    bench.tells(member, MemberPause::Off);
+    assert!(!resumed(&bench), "it never stood still");
+    bench.hold(session, true);
+    bench.tells(member, MemberPause::On);
+    bench.tells(member, failed());
+    assert!(!resumed(&bench), "it is to stand still");
+    bench.tells(member, MemberPause::On);
+    bench.hold(session, false);
+    bench.tells(member, MemberPause::Off);
+    assert!(resumed(&bench));
+}
+
+#[test]
 fn only_what_runs_is_paused() {
     let mut bench = Bench::new();
     let session = bench.create(spec());

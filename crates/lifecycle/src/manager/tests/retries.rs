@@ -186,6 +186,17 @@ fn what_was_asked_to_end_is_not_tried_again() {
     bench.stop(session);
     assert_eq!(bench.outcome(session), "stopped: stopped by ada");
     let (mut bench, session) = with_retries(3);
+    let reason = "no room".to_owned();
+    let never = ended_by(ExitHow::NeverRan { reason }, ExitCause::PrepareFailed);
+    ends(&mut bench, session, |member| MemberState::Exited {
+        record: never(member),
+    });
+    bench.stop(session);
+    assert_eq!(
+        bench.outcome(session),
+        "cancelled: cancelled by ada before it ran"
+    );
+    let (mut bench, session) = with_retries(3);
     ends(&mut bench, session, |member| exited(member, 1));
     bench.remove(session);
     bench.report(1, &[]);
