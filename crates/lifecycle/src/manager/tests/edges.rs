@@ -162,6 +162,72 @@ fn why_names_the_element_that_has_closed_the_pool() {
 }
 
 #[test]
+fn a_node_that_says_hello_again_puts_nothing_off() {
+    let mut bench = Bench::new();
+    let session = bench.create(spec());
+    bench.pass(PLACED_DEADLINE_MS - 5_000);
+    bench.connect(1);
+    bench.pass(6_000);
+    assert_eq!(bench.word(session), "stopping");
+}
+
+#[test]
+fn what_is_stopping_has_its_place_until_it_has_ended() {
+    let whole = SessionSpec {
+        slots: Slots::of(40_000, MIB),
+        ..spec()
+    };
+    let (mut bench, session, member) = Bench::with_running(whole.clone());
+    let waits = bench.create(whole);
+    bench.stop(session);
+    let since = None;
+    bench.report(1, &[(member, MemberState::Stopping { since })]);
+    assert_eq!(bench.word(waits), "pending");
+    bench.report(1, &[(member, super::bench::stopped(member))]);
+    assert_eq!(bench.word(waits), "placed");
+}
+
+#[test]
+fn a_place_is_closed_only_by_one_that_has_waited_for_long_and_was_not_throttled() {
+    let of_cpu = |cpu| SessionSpec {
+        slots: Slots::of(cpu, MIB),
+        ..spec()
+    };
+    for (throttle, waited_ms, word) in [
+        (None, 5_000, "placed"),
+        (None, scheduler::STARVATION_MS + 60_000, "pending"),
+        (Some(2), scheduler::STARVATION_MS + 60_000, "placed"),
+    ] {
+        let mut bench = Bench::new();
+        bench.create(of_cpu(30_000));
+        let mut request = array_request(7, 2, of_cpu(40_000));
+        request.record.throttle = throttle;
+        bench.create_array(request);
+        bench.pass(waited_ms);
+        let younger = bench.create(of_cpu(10_000));
+        assert_eq!(bench.word(younger), word, "{throttle:?} {waited_ms}");
+    }
+}
+
+#[test]
+fn of_a_throttled_array_as_many_wait_for_a_place_as_it_lets() {
+    let mut bench = Bench::new();
+    let whole = SessionSpec {
+        slots: Slots::of(40_000, MIB),
+        ..spec()
+    };
+    bench.create(whole.clone());
+    let mut request = array_request(7, 3, whole);
+    request.record.throttle = Some(2);
+    bench.create_array(request);
+    let waits = [1, 2, 3].map(|index| {
+        let element = super::arrays::element(7, index);
+        explain(&bench.view, element, bench.now.wall).is_some()
+    });
+    assert_eq!(waits, [true, true, false]);
+}
+
+#[test]
 fn as_many_as_the_limit_may_live() {
     let mut bench = Bench::empty();
     assert!(bench.site.check_room(LIVING_LIMIT).is_ok());

@@ -57,6 +57,11 @@ fn a_living_name_is_refused_with_one_that_is_free() {
     else {
         panic!("the name is taken")
     };
+    let id = SessionId(100);
+    assert_eq!(
+        refusal.to_string(),
+        format!("the name `train` is taken by the living session {id}")
+    );
     let Refusal::NameTaken { holder, free, .. } = refusal else {
         panic!("{refusal}")
     };

@@ -372,6 +372,45 @@ fn what_is_about_to_begin_keeps_its_room_when_a_node_tells_of_a_later_state() {
 }
 
 #[test]
+fn a_node_that_obeyed_an_older_incarnation_is_given_nothing_before_it_has_told() {
+    for (incarnation, word) in [(1, "pending"), (2, "placed")] {
+        let (mut bench, _, copy) = with_waiting(whole());
+        restore(&mut bench, copy, Some(1));
+        for node in [1, 2] {
+            bench.connect(node);
+            bench.report(node, &[]);
+        }
+        for node in [1, 2] {
+            bench.step(EventKind::NodeDisconnected { node: NodeId(node) });
+        }
+        let waits = bench.create(spec());
+        let (epoch, generation) = bench.obeyed(2);
+        let obeyed = Obeyed {
+            incarnation,
+            epoch,
+            generation,
+        };
+        bench.connect_obeying(2, Some(obeyed));
+        assert_eq!(bench.word(waits), word, "{incarnation}");
+        // What it sent before it obeyed says nothing of now.
+        let old = Report {
+            node: NodeId(2),
+            sequence: 0,
+            incarnation: 1,
+            epoch,
+            generation,
+            settled: vec![],
+            members: vec![],
+        };
+        let report = Box::new(old);
+        bench.step(EventKind::Report { report });
+        assert_eq!(bench.word(waits), word, "{incarnation}");
+        bench.report(2, &[]);
+        assert_eq!(bench.word(waits), "placed");
+    }
+}
+
+#[test]
 fn what_cannot_be_of_a_session_is_no_later_attempt_of_it() {
     let (mut bench, session, copy) = with_waiting(spec());
     restore(&mut bench, copy, Some(1));
