@@ -178,10 +178,10 @@ fn what_is_stopping_has_its_place_until_it_has_ended() {
         ..spec()
     };
     let (mut bench, session, member) = Bench::with_running(whole.clone());
-    let waits = bench.create(whole);
     bench.stop(session);
     let since = None;
     bench.report(1, &[(member, MemberState::Stopping { since })]);
+    let waits = bench.create(whole);
     assert_eq!(bench.word(waits), "pending");
     bench.report(1, &[(member, super::bench::stopped(member))]);
     assert_eq!(bench.word(waits), "placed");
