@@ -1,0 +1,3 @@
+//! Drivers of the benchmarks in `bench/` that have to be inside: `bench-start` starts containers
+//! with the engine alone. What is measured with them, beside what, and how, stands in
+//! `bench/README.md`.
