@@ -6,18 +6,24 @@
 //! [`STARVATION_MS`] closes the pools on which it could start to everyone younger, so that it
 //! starts in the end.
 //!
-//! * [`situation`]: what is looked at. * [`plan()`]: who starts where. * [`reasons`]: why one does
-//!   not. * [`limits`]: the most that could ever start. * [`planted`]: mistakes made on purpose, in
-//!   tests of the tests.
+//! * [`situation`]: what is looked at. * [`plan()`]: who starts where, by a walk over all nodes: it
+//!   says what is right. * [`index`] and [`pass`]: the same with what is kept between decisions, so
+//!   that none of them looks at every node. * [`reasons`]: why one does not start. * [`limits`]: the
+//!   most that could ever start. * [`planted`]: mistakes made on purpose, in tests of the tests.
 
+pub mod index;
 pub mod limits;
+pub mod pass;
 pub mod plan;
 pub mod planted;
 pub mod reasons;
 mod rooms;
 pub mod situation;
+mod tree;
 
+pub use index::Index;
 pub use limits::{largest, most_members};
+pub use pass::{Pass, Verdict};
 pub use plan::{Placement, plan};
 pub use reasons::{NodeReasons, Reason, explain};
 pub use situation::{Holding, Node, Request};

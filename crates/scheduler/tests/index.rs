@@ -1,0 +1,409 @@
+//! With what is kept between decisions the same is decided as by looking at everything.
+
+use domain::{
+    Capability, DrainOrder, NodeId, NodeRecord, NodeStatus, SessionId, SlotName, Slots, Span,
+    Timestamp,
+};
+use proptest::prelude::{Just, Strategy, any, prop, prop_oneof};
+use proptest::test_runner::TestCaseError;
+use proptest::{prop_assert, prop_assert_eq, proptest};
+use scheduler::{
+    Holding, Index, Node, Placement, Request, STARVATION_MS, Verdict, largest, most_members, plan,
+};
+use std::collections::BTreeMap;
+
+const SLOTS: [&str; 3] = ["cpu", "memory", "cuda.shares"];
+const ROWS: [&str; 3] = ["limit.cpu", "mount.user", "network.none"];
+
+/// A node as drawn: pool, amounts, rows, connected, drained, heard.
+#[derive(Clone, Debug)]
+struct DrawnNode {
+    pool: u8,
+    name: u8,
+    amounts: [u64; 3],
+    rows: [bool; 3],
+    connected: bool,
+    drained: bool,
+    heard: bool,
+}
+
+#[derive(Clone, Debug)]
+struct DrawnSession {
+    amounts: [u64; 3],
+    rows: [bool; 3],
+    members: u32,
+    /// Since when it has waited, in the time of steps.
+    since: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Move {
+    /// A node comes, or is another one than before.
+    Put(u64, DrawnNode),
+    Gone(u64),
+    Ask(DrawnSession),
+    /// One of those that are placed ends.
+    End(usize),
+    /// One of those that wait is taken back.
+    Cancel(usize),
+    /// A pass.
+    Pass,
+}
+
+fn amounts() -> impl Strategy<Value = [u64; 3]> {
+    // Shares of several devices in ten-thousandths, in halves and thirds of one.
+    let shares = prop_oneof![
+        Just(0),
+        Just(3_333),
+        Just(5_000),
+        Just(10_000),
+        Just(25_000)
+    ];
+    (0_u64..5, 0_u64..8, shares).prop_map(|(cpu, memory, shares)| [cpu, memory, shares])
+}
+
+fn drawn_node() -> impl Strategy<Value = DrawnNode> {
+    let facts = (any::<[bool; 3]>(), prop::bool::weighted(0.85));
+    let standing = (prop::bool::weighted(0.15), prop::bool::weighted(0.9));
+    let amounts = (0_u64..12, 0_u64..20, 0_u64..5);
+    (0_u8..3, 0_u8..9, amounts, facts, standing).prop_map(
+        |(pool, name, (cpu, memory, devices), (rows, connected), (drained, heard))| DrawnNode {
+            pool,
+            name,
+            amounts: [cpu, memory, devices * 10_000],
+            rows: [true, rows[1], rows[2]],
+            connected,
+            drained,
+            heard,
+        },
+    )
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let rows = any::<[bool; 3]>();
+    let ask = (amounts(), rows, 1_u32..5, 0_u64..2).prop_map(|(amounts, rows, members, since)| {
+        Move::Ask(DrawnSession {
+            amounts,
+            rows,
+            members,
+            since,
+        })
+    });
+    let one = prop_oneof![
+        3 => (0_u64..9, drawn_node()).prop_map(|(id, node)| Move::Put(id, node)),
+        1 => (0_u64..9).prop_map(Move::Gone),
+        6 => ask,
+        3 => any::<usize>().prop_map(Move::End),
+        1 => any::<usize>().prop_map(Move::Cancel),
+        4 => Just(Move::Pass),
+    ];
+    prop::collection::vec(one, 1..60)
+}
+
+fn slots(amounts: [u64; 3]) -> Slots {
+    // A slot of which nothing is offered or asked is sometimes named all the same.
+    let named = SLOTS.into_iter().zip(amounts);
+    let named = named.filter(|(slot, amount)| *amount > 0 || *slot == "memory");
+    Slots(
+        named
+            .map(|(slot, amount)| (SlotName(slot.to_owned()), amount))
+            .collect(),
+    )
+}
+
+fn record(id: u64, node: &DrawnNode) -> NodeRecord {
+    let capability = |has| match has {
+        true => Capability::Yes,
+        false => Capability::No {
+            reason: "drawn".to_owned(),
+        },
+    };
+    let rows = ROWS.into_iter().zip(node.rows);
+    NodeRecord {
+        id: NodeId(id),
+        name: format!("n{}", node.name),
+        pool: format!("p{}", node.pool),
+        offers: slots(node.amounts),
+        capabilities: rows
+            .map(|(row, has)| (row.to_owned(), capability(has)))
+            .collect(),
+        status: match node.connected {
+            true => NodeStatus::Connected,
+            false => NodeStatus::Disconnected,
+        },
+        generation: 0,
+        heard_in: 0,
+        drain: node.drained.then(|| DrainOrder {
+            by: "an operator".to_owned(),
+            at: Timestamp(0),
+            reason: String::new(),
+        }),
+        removal: None,
+    }
+}
+
+struct Session {
+    id: u64,
+    drawn: DrawnSession,
+    slots: Slots,
+    /// Empty while it waits.
+    nodes: Vec<NodeId>,
+}
+
+/// What a site knows, and the index over it.
+#[derive(Default)]
+struct World {
+    index: Index,
+    nodes: BTreeMap<NodeId, (NodeRecord, bool)>,
+    sessions: Vec<Session>,
+    next: u64,
+}
+
+impl World {
+    fn on(&self, node: NodeId) -> impl Iterator<Item = &Session> {
+        let sessions = self.sessions.iter();
+        sessions.flat_map(move |session| {
+            let here = session.nodes.iter().filter(move |other| **other == node);
+            here.map(move |_| session)
+        })
+    }
+
+    fn tell(&mut self, node: NodeId) {
+        if let Some((record, heard)) = self.nodes.get(&node) {
+            self.index.put(record, *heard);
+        }
+        let mut index = std::mem::take(&mut self.index);
+        index.set_used(node, self.on(node).map(|session| &session.slots));
+        self.index = index;
+    }
+
+    fn seen(&self) -> Vec<Node<'_>> {
+        let heard = self.nodes.values().filter(|(_, heard)| *heard);
+        heard
+            .map(|(record, _)| Node {
+                record,
+                holdings: self
+                    .on(record.id)
+                    .map(|session| Holding {
+                        session: SessionId(session.id),
+                        name: "other",
+                        index: None,
+                        slots: &session.slots,
+                    })
+                    .collect(),
+            })
+            .collect()
+    }
+
+    fn waiting(&self) -> Vec<Request<'_>> {
+        let waiting = self.sessions.iter().filter(|one| one.nodes.is_empty());
+        waiting.map(request).collect()
+    }
+
+    fn pass(&mut self) -> Result<(), TestCaseError> {
+        let reference = plan(&self.seen(), &self.waiting());
+        let mut index = std::mem::take(&mut self.index);
+        let requests = self.waiting();
+        let mut pass = index.pass();
+        let mut placed = Vec::new();
+        for request in &requests {
+            if let Verdict::Placed(nodes) = pass.consider(request) {
+                let session = request.session;
+                placed.push(Placement { session, nodes });
+            }
+        }
+        prop_assert_eq!(&placed, &reference);
+        self.index = index;
+        for placement in placed {
+            let mut sessions = self.sessions.iter_mut();
+            let placed = sessions.find(|one| one.id == placement.session.0);
+            placed.expect("it waits").nodes.clone_from(&placement.nodes);
+            for node in placement.nodes {
+                self.tell(node);
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<(), TestCaseError> {
+        prop_assert!(self.index.agrees_with(&self.seen()));
+        let all: Vec<Node<'_>> = self
+            .nodes
+            .values()
+            .map(|(record, _)| bare(record))
+            .collect();
+        let mut index = self.index.clone();
+        for session in &self.sessions {
+            let request = request(session);
+            let fits = most_members(&all, &request).0 >= request.members;
+            let has = |node: &Node<'_>, row: &str| {
+                node.record.capabilities.get(row) == Some(&Capability::Yes)
+            };
+            let one = Request {
+                members: 1,
+                ..request.clone()
+            };
+            let enforces = all.iter().any(|node| {
+                most_members(std::slice::from_ref(node), &one).0 == 1
+                    && request.required.iter().all(|row| has(node, row))
+            });
+            prop_assert_eq!(index.could_ever(&request), fits && enforces);
+            for (slot, asked) in &request.slots.0 {
+                prop_assert!(!fits || largest(&all, &request, slot) >= *asked);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn bare(record: &NodeRecord) -> Node<'_> {
+    Node {
+        record,
+        holdings: Vec::new(),
+    }
+}
+
+fn request(session: &Session) -> Request<'_> {
+    let rows = ROWS.into_iter().zip(session.drawn.rows);
+    Request {
+        session: SessionId(session.id),
+        name: "wanted",
+        index: None,
+        slots: &session.slots,
+        members: session.drawn.members,
+        required: rows
+            .filter(|(_, asked)| *asked)
+            .map(|(row, _)| row)
+            .collect(),
+        waited: Span(session.drawn.since * STARVATION_MS),
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_pass_decides_what_a_plan_decides(moves in moves()) {
+        let mut world = World::default();
+        for one in moves {
+            match one {
+                Move::Put(id, node) => {
+                    let record = record(id, &node);
+                    world.nodes.insert(NodeId(id), (record, node.heard));
+                    world.tell(NodeId(id));
+                }
+                Move::Gone(id) => {
+                    world.nodes.remove(&NodeId(id));
+                    world.index.remove(NodeId(id));
+                }
+                Move::Ask(drawn) => {
+                    world.next += 1;
+                    let slots = slots(drawn.amounts);
+                    let (id, nodes) = (world.next, Vec::new());
+                    world.sessions.push(Session { id, drawn, slots, nodes });
+                }
+                Move::End(which) | Move::Cancel(which) => {
+                    let ends = matches!(one, Move::End(_));
+                    let places = 0..world.sessions.len();
+                    let of_kind: Vec<usize> = places
+                        .filter(|at| world.sessions[*at].nodes.is_empty() != ends)
+                        .collect();
+                    if !of_kind.is_empty() {
+                        let at = of_kind[which % of_kind.len()];
+                        let ended = world.sessions.remove(at);
+                        for node in ended.nodes {
+                            world.tell(node);
+                        }
+                    }
+                }
+                Move::Pass => world.pass()?,
+            }
+            world.check()?;
+        }
+        world.pass()?;
+        world.check()?;
+    }
+}
+
+/// One amount of a slot that no node ever had, and a row that none has.
+#[test]
+fn what_no_node_ever_had_is_found_nowhere() {
+    let mut world = World::default();
+    let drawn = DrawnNode {
+        pool: 0,
+        name: 0,
+        amounts: [4, 4, 0],
+        rows: [true, false, false],
+        connected: true,
+        drained: false,
+        heard: true,
+    };
+    world.nodes.insert(NodeId(1), (record(1, &drawn), true));
+    world.tell(NodeId(1));
+    let asked = |amounts, rows| Session {
+        id: 1,
+        drawn: DrawnSession {
+            amounts,
+            rows,
+            members: 1,
+            since: 1,
+        },
+        slots: slots(amounts),
+        nodes: Vec::new(),
+    };
+    let none = [false; 3];
+    let cases = [
+        (asked([4, 4, 0], none), true),
+        (asked([5, 4, 0], none), false),
+        (asked([1, 1, 1], none), false),
+        (asked([1, 1, 0], [true, false, false]), true),
+        (asked([1, 1, 0], [true, true, false]), false),
+    ];
+    for (session, fits) in &cases {
+        let request = request(session);
+        assert_eq!(world.index.could_ever(&request), *fits);
+        let verdict = world.index.clone().pass().consider(&request);
+        let placed = Verdict::Placed(vec![NodeId(1)]);
+        assert_eq!(verdict == placed, *fits, "{verdict:?}");
+    }
+}
+
+/// More rows than one word of bits holds, and more slots than a tree was made for.
+#[test]
+fn names_that_come_later_make_the_trees_wider() {
+    let mut index = Index::default();
+    let mut node = record(
+        1,
+        &DrawnNode {
+            pool: 0,
+            name: 0,
+            amounts: [4, 4, 0],
+            rows: [true; 3],
+            connected: true,
+            drained: false,
+            heard: true,
+        },
+    );
+    index.put(&node, true);
+    drop(index.pass());
+    for number in 0..130 {
+        let row = format!("row.{number}");
+        node.capabilities.insert(row, Capability::Yes);
+        let slot = SlotName(format!("slot.{number}"));
+        node.offers.0.insert(slot, 1);
+    }
+    index.put(&node, true);
+    let slots = Slots(BTreeMap::from([(SlotName("slot.129".to_owned()), 1)]));
+    for (row, fits) in [("row.0", true), ("row.129", true), ("row.130", false)] {
+        let request = Request {
+            session: SessionId(1),
+            name: "wanted",
+            index: None,
+            slots: &slots,
+            members: 1,
+            required: vec![row],
+            waited: Span(0),
+        };
+        let verdict = index.clone().pass().consider(&request);
+        assert_eq!(verdict == Verdict::Placed(vec![NodeId(1)]), fits);
+        assert!(index.agrees_with(&[bare(&node)]));
+    }
+}
