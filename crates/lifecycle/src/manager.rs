@@ -11,6 +11,7 @@ mod images;
 mod index;
 mod names;
 mod nodes;
+mod occupancy;
 mod outcome;
 mod pause;
 mod placement;

@@ -23,7 +23,7 @@ mod tree;
 
 pub use index::Index;
 pub use limits::{largest, most_members};
-pub use pass::{Pass, Verdict};
+pub use pass::{Pass, Shape, Verdict};
 pub use plan::{Placement, plan};
 pub use reasons::{NodeReasons, Reason, explain};
 pub use situation::{Holding, Node, Request};

@@ -12,10 +12,21 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What a request asks for. During a pass rooms only fill and pools only close, so whoever comes
 /// after one that failed and asks for the same fails too.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Shape {
+pub struct Shape {
     slots: BTreeMap<SlotName, u64>,
     members: u32,
     required: Vec<&'static str>,
+}
+
+impl Shape {
+    /// What `request` asks for.
+    pub fn of(request: &Request<'_>) -> Self {
+        Self {
+            slots: request.slots.0.clone(),
+            members: request.members,
+            required: request.required.clone(),
+        }
+    }
 }
 
 /// What became of a request.
@@ -127,9 +138,8 @@ fn shape(request: &Request<'_>) -> Shape {
         request.members
     };
     Shape {
-        slots: request.slots.0.clone(),
         members,
-        required: request.required.clone(),
+        ..Shape::of(request)
     }
 }
 

@@ -173,10 +173,16 @@ impl Site {
 
     /// Refuses what no known node could ever do. Without any node everything waits: the first one
     /// may be on its way.
-    pub(super) fn check_fits(&self, spec: &SessionSpec) -> Result<(), Refusal> {
+    pub(super) fn check_fits(&mut self, spec: &SessionSpec) -> Result<(), Refusal> {
         if self.nodes.is_empty() {
             return Ok(());
         }
+        let request = request_of(SessionId(0), "", spec, Span(0));
+        self.refresh_index();
+        if self.occupancy.index.could_ever(&request) {
+            return Ok(());
+        }
+        // Only a refusal is worth a look at all nodes, to say what is missing.
         let nodes: Vec<Node<'_>> = self
             .nodes
             .values()
@@ -185,7 +191,6 @@ impl Site {
                 holdings: Vec::new(),
             })
             .collect();
-        let request = request_of(SessionId(0), "", spec, Span(0));
         check_slots(&nodes, &request)?;
         check_rows(&nodes, &request)
     }

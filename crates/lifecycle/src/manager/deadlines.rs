@@ -103,16 +103,10 @@ impl Site {
     /// Deadlines of everything that lives on `node` start anew. A node that has only an ended member
     /// of a session holds up none of its others.
     pub(super) fn restart_timers(&mut self, node: NodeId) {
-        for id in &self.held {
-            let Some(entry) = self.sessions.get_mut(id) else {
-                continue;
-            };
-            if entry
-                .record
-                .members
-                .iter()
-                .any(|member| member.node == node && member.state.occupies())
-            {
+        for id in self.member_ids_on(node) {
+            let entry = self.entry_mut(id.session);
+            let mut members = entry.record.members.iter();
+            if members.any(|member| member.node == node && member.state.occupies()) {
                 entry.timer = None;
             }
         }

@@ -119,14 +119,11 @@ impl Site {
             entry.record.generation += 1;
             self.out.changed_nodes.insert(*node);
         }
-        let mut wanted = self.wanted_on(&connected);
-        connected
-            .into_iter()
-            .map(|node| {
-                let wanted = wanted.remove(&node).unwrap_or_default();
-                (node, self.desired_set(node, wanted))
-            })
-            .collect()
+        let tell = |node| {
+            let wanted = self.wanted_on(node);
+            (node, self.desired_set(node, wanted))
+        };
+        connected.into_iter().map(tell).collect()
     }
 
     pub(super) fn is_connected(&self, node: NodeId) -> bool {
@@ -134,39 +131,33 @@ impl Site {
         status == Some(NodeStatus::Connected)
     }
 
-    /// Every wanted member of the nodes but those of ended sessions, by id; and remembers what
-    /// each is told.
-    fn wanted_on(&mut self, nodes: &BTreeSet<NodeId>) -> BTreeMap<NodeId, Wanted> {
-        let mut wanted: BTreeMap<NodeId, Wanted> = BTreeMap::new();
-        for session in &self.held {
-            let Some(entry) = self.sessions.get_mut(session) else {
+    /// Every wanted member of a node but those of ended sessions, by id; and remembers what each is
+    /// told.
+    fn wanted_on(&mut self, node: NodeId) -> Wanted {
+        let record = &self.nodes[&node].record;
+        let generation = record.generation;
+        let wishes = self.members_on(node).filter_map(|(entry, member)| {
+            let wish = Wish::of(&self.row, entry, member)?;
+            let waits = is_withheld(&self.row, Some(record), &entry.record, member);
+            (wish.want != Want::Run || !waits).then_some(wish)
+        });
+        let wishes: Vec<Wish> = wishes.collect();
+        let mut wanted = Wanted::default();
+        for wish in wishes {
+            let entry = self.sessions.get_mut(&wish.id.session);
+            let entry = entry.expect("one of its members is there");
+            remember_told(&mut entry.told, &wish, generation);
+            if wish.settled {
+                wanted.kept.push(wish.id);
                 continue;
-            };
-            let members = entry.record.all_members();
-            let there = members.filter(|member| nodes.contains(&member.node));
-            let wants = there.filter_map(|member| {
-                let wish = Wish::of(&self.row, entry, member)?;
-                let node = self.nodes.get(&wish.node).map(|node| &node.record);
-                let waits = is_withheld(&self.row, node, &entry.record, member);
-                (wish.want != Want::Run || !waits).then_some(wish)
-            });
-            let wants: Vec<Wish> = wants.collect();
-            for wish in wants {
-                let generation = self.nodes[&wish.node].record.generation;
-                remember_told(&mut entry.told, &wish, generation);
-                let wanted = wanted.entry(wish.node).or_default();
-                if wish.settled {
-                    wanted.kept.push(wish.id);
-                } else {
-                    let member = DesiredMember {
-                        id: wish.id,
-                        want: wish.want,
-                        paused: wish.paused,
-                        spec: member_spec(&entry.record, &self.arrays),
-                    };
-                    wanted.members.insert(wish.id, member);
-                }
             }
+            let member = DesiredMember {
+                id: wish.id,
+                want: wish.want,
+                paused: wish.paused,
+                spec: member_spec(&entry.record, &self.arrays),
+            };
+            wanted.members.insert(wish.id, member);
         }
         wanted
     }
@@ -213,7 +204,6 @@ impl Site {
 /// What a node is to be told of a member.
 struct Wish {
     id: MemberId,
-    node: NodeId,
     want: Want,
     paused: bool,
     /// Its bare id says it all.
@@ -225,7 +215,6 @@ impl Wish {
         let want = want_of(site, entry, member)?;
         Some(Self {
             id: member.id,
-            node: member.node,
             paused: is_paused(&entry.record, member, &want),
             settled: kind(&want) != PURGE_KIND && !member.state.occupies(),
             want,

@@ -43,6 +43,7 @@ impl Site {
         let Some(entry) = self.sessions.remove(&id) else {
             return;
         };
+        self.unindex_places(&entry);
         self.active.remove(&id);
         self.living.remove(&id);
         if let Some((array, index)) = entry.record.array

@@ -84,6 +84,7 @@ impl Site {
                 message.push_str(&format!(": {}", order.reason));
             }
             entry.record.drain = Some(order);
+            self.index_node(node);
             self.out.changed_nodes.insert(node);
             // What one that starved had closed may be open again: it may not fit any more.
             self.out.place = true;
@@ -103,6 +104,7 @@ impl Site {
         };
         if entry.record.drain.take().is_some() {
             let message = format!("{by} has taken node {} back", entry.record.name);
+            self.index_node(node);
             self.out.changed_nodes.insert(node);
             self.out.place = true;
             self.note_node(node, now, "node.undrained", message);
@@ -118,6 +120,7 @@ impl Site {
             record, foreign, ..
         }) = self.nodes.remove(&node)
         {
+            self.index_node(node);
             let mut message = format!("{} has removed node {}", order.by, record.name);
             if order.lost {
                 message.push_str(", whose machine is gone for ever");
@@ -172,11 +175,10 @@ impl Site {
 
     /// Sessions with a member on a node that lives or may live.
     fn living_on(&self, node: NodeId) -> Vec<SessionId> {
-        let held = self.held().filter(|entry| {
-            let mut members = entry.record.all_members();
-            members.any(|member| member.node == node && member.state.occupies())
-        });
-        held.map(|entry| entry.record.id).collect()
+        let living = self.members_on(node).filter(|(_, m)| m.state.occupies());
+        let mut sessions: Vec<SessionId> = living.map(|(entry, _)| entry.record.id).collect();
+        sessions.dedup();
+        sessions
     }
 
     /// Nothing that a node had can run any more, and nobody can reach what it kept. A member that
@@ -184,11 +186,10 @@ impl Site {
     fn give_up_on(&mut self, node: NodeId, now: Now) {
         self.out.place = true;
         let there = |member: &MemberRecord| member.node == node;
-        let held = self
-            .held()
-            .filter(|entry| entry.record.all_members().any(there));
-        let held: Vec<SessionId> = held.map(|entry| entry.record.id).collect();
-        for session in held {
+        let ids = self.member_ids_on(node).into_iter();
+        let mut sessions: Vec<SessionId> = ids.map(|id| id.session).collect();
+        sessions.dedup();
+        for session in sessions {
             self.out.touched.insert(session);
             let record = self.record_mut(session);
             let members = record.former.iter_mut().chain(&mut record.members);

@@ -12,26 +12,27 @@ use domain::{
     SessionId, SessionRecord, SessionSpec, SlotName, Span, Timestamp,
 };
 use node_api::MemberSpec;
-use scheduler::{Holding, Node, NodeReasons, Placement, Request};
-use std::collections::BTreeMap;
+use scheduler::{
+    Holding, Index, Node, NodeReasons, Placement, Request, STARVATION_MS, Shape, Verdict,
+};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 
 /// Most elements of one array that one pass looks at.
 const ELEMENTS_OF_A_PASS: usize = 256;
 
 impl Site {
-    /// Places every session that can start now. What nodes have free is summed up from the members
-    /// that live, here and now, so that it cannot drift.
+    /// Places every session that can start now, by what the index says is free.
     pub(super) fn place(&mut self, now: Now) {
         loop {
-            let waiting = self.requests(now.wall);
-            if waiting.is_empty() {
+            if self.waiting.alone.is_empty() && self.waiting.elements.is_empty() {
                 return;
             }
-            let sessions = self.held().map(|entry| &entry.record);
-            let heard = self.nodes.values().filter(|entry| !entry.unheard);
-            let heard = heard.map(|entry| &entry.record);
-            let nodes = nodes_with_holdings(heard, sessions, self.foreign_holdings());
-            let placements = scheduler::plan(&nodes, &waiting);
+            self.refresh_index();
+            let mut index = std::mem::take(&mut self.occupancy.index);
+            let placements = self.decide(&mut index, now.wall);
+            self.occupancy.index = index;
+            debug_assert_eq!(placements, self.decide_by_walk(now.wall));
             // Where all that an array had in this pass were placed, the next of it may fit as well.
             let all = placements.len() >= ELEMENTS_OF_A_PASS;
             for placement in placements {
@@ -46,38 +47,88 @@ impl Site {
     /// Members are given more of a node than it offers.
     pub(super) fn is_overcommitted(&self, node: NodeId) -> bool {
         let record = self.nodes.get(&node).map(|entry| &entry.record);
-        let sessions = self.held().map(|entry| &entry.record);
-        let nodes = nodes_with_holdings(record.into_iter(), sessions, self.foreign_holdings());
-        nodes.iter().any(|node| {
-            let mut used = used_of(node).into_iter();
-            used.any(|(slot, amount)| amount > u128::from(node.record.offers.get(&slot)))
+        record.is_some_and(|record| {
+            let holdings = self.holdings_on(node).collect();
+            let mut used = used_of(&Node { record, holdings }).into_iter();
+            used.any(|(slot, amount)| amount > u128::from(record.offers.get(&slot)))
         })
     }
 
-    /// Sessions that may be placed, oldest first. Elements of one array need the same, so where
-    /// one does not fit none does: a pass looks at no more of each than [`ELEMENTS_OF_A_PASS`],
-    /// and at no more than its throttle leaves.
-    fn requests(&self, now: Timestamp) -> Vec<Request<'_>> {
-        let all_heard = self.are_all_heard();
-        let may = |record: &&SessionRecord| !self.is_in_doubt(record, all_heard);
-        let alone = self.waiting.alone.iter();
-        let alone = alone.map(|id| &self.sessions[id].record);
-        let mut waiting: Vec<&SessionRecord> = alone.filter(may).collect();
-        let placed = self.placed_elements();
-        for (array, elements) in &self.waiting.elements {
-            let entry = self.arrays.get(array);
-            let throttle = entry.and_then(|entry| entry.record.throttle);
-            let placed = placed.get(array).copied().unwrap_or(0);
-            let room = room_below(throttle, placed).min(ELEMENTS_OF_A_PASS);
-            let elements = elements.iter().map(|id| &self.sessions[id].record);
-            waiting.extend(elements.filter(may).take(room));
+    /// One look at those that wait, oldest first. Those that ask for the same wait in a queue, and
+    /// of a queue in which one did not fit nobody does: what is left of it is only looked at for one
+    /// who starves, and so may close pools to younger ones of other queues.
+    fn decide(&self, index: &mut Index, now: Timestamp) -> Vec<Placement> {
+        let mut queues = self.queues();
+        let mut heads = BinaryHeap::new();
+        for (number, queue) in queues.iter_mut().enumerate() {
+            heads.extend(queue.next().map(|record| Reverse(Head::of(record, number))));
         }
+        let mut pass = index.pass();
+        let mut placements = Vec::new();
+        while let Some(Reverse(head)) = heads.pop() {
+            let record = &self.sessions[&head.session].record;
+            let queue = &mut queues[head.queue];
+            let next = match pass.consider(&self.request(record, now)) {
+                Verdict::Placed(nodes) => {
+                    let session = record.id;
+                    placements.push(Placement { session, nodes });
+                    queue.next()
+                }
+                Verdict::Failed { closed: true } => None,
+                Verdict::Failed { closed: false } => self.next_starving(queue, now),
+            };
+            heads.extend(next.map(|record| Reverse(Head::of(record, head.queue))));
+        }
+        placements
+    }
+
+    /// The same by a look at all nodes and all that wait, which says what is right: only debug builds
+    /// ask.
+    fn decide_by_walk(&self, now: Timestamp) -> Vec<Placement> {
+        let mut waiting: Vec<&SessionRecord> = self.queues().into_iter().flatten().collect();
         waiting.sort_by_key(|record| (record.created_at, record.id));
-        let requests = waiting.into_iter().map(|record| {
-            let array = record.array.and_then(|(array, _)| self.arrays.get(&array));
-            request(record, array.is_some_and(is_throttled), now)
+        let requests = waiting.into_iter().map(|record| self.request(record, now));
+        let requests: Vec<Request<'_>> = requests.collect();
+        scheduler::plan(&self.all_holdings(), &requests)
+    }
+
+    /// Those that may be placed, in queues that are in order. Elements of one array need the same: a
+    /// pass looks at no more of each than [`ELEMENTS_OF_A_PASS`], and at no more than its throttle
+    /// leaves.
+    fn queues(&self) -> Vec<Queue<'_>> {
+        let all_heard = self.are_all_heard();
+        let record = |id: &SessionId| &self.sessions[id].record;
+        let may = move |record: &&SessionRecord| !self.is_in_doubt(record, all_heard);
+        let alone = self.waiting.alone.values().map(|waiting| {
+            let records = waiting.iter().map(move |(_, id)| record(id));
+            Box::new(records.filter(may)) as Queue<'_>
         });
-        requests.collect()
+        let elements = self.waiting.elements.iter().map(|(array, waiting)| {
+            let throttle = self
+                .arrays
+                .get(array)
+                .and_then(|entry| entry.record.throttle);
+            let room = room_below(throttle, self.placed_of(*array)).min(ELEMENTS_OF_A_PASS);
+            Box::new(waiting.iter().map(record).filter(may).take(room)) as Queue<'_>
+        });
+        alone.chain(elements).collect()
+    }
+
+    /// The next of a queue that has waited for too long.
+    fn next_starving<'a>(
+        &'a self,
+        queue: &mut Queue<'a>,
+        now: Timestamp,
+    ) -> Option<&'a SessionRecord> {
+        // Nobody waits for a place since before they asked.
+        let is_old = |record: &&SessionRecord| starves(span(record.created_at, now));
+        let mut old = queue.take_while(is_old);
+        old.find(|record| starves(self.request(record, now).waited))
+    }
+
+    fn request<'a>(&'a self, record: &'a SessionRecord, now: Timestamp) -> Request<'a> {
+        let array = record.array.and_then(|(array, _)| self.arrays.get(&array));
+        request(record, array.is_some_and(is_throttled), now)
     }
 
     fn place_session(&mut self, placement: Placement) {
@@ -102,22 +153,31 @@ impl Site {
         self.out.touched.insert(id);
         self.index_life(id);
     }
+}
 
-    /// What unclaimed members and members of older attempts have of nodes.
-    fn foreign_holdings(&self) -> impl Iterator<Item = (NodeId, Holding<'_>)> {
-        self.nodes.iter().flat_map(|(node, entry)| {
-            let living = entry.foreign.iter().filter(|(_, f)| f.state.occupies());
-            living.filter_map(|(id, foreign)| {
-                let known = self.sessions.get(&id.session);
-                let holding = match (&foreign.spec, known) {
-                    (Some(spec), _) => holding_of(id.session, spec),
-                    (None, Some(entry)) => holding(&entry.record),
-                    (None, None) => return None,
-                };
-                Some((*node, holding))
-            })
-        })
+/// Sessions in the order in which they are looked at.
+type Queue<'a> = Box<dyn Iterator<Item = &'a SessionRecord> + 'a>;
+
+/// The next of a queue. They are ordered by what comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Head {
+    created_at: Timestamp,
+    session: SessionId,
+    queue: usize,
+}
+
+impl Head {
+    fn of(record: &SessionRecord, queue: usize) -> Self {
+        Self {
+            created_at: record.created_at,
+            session: record.id,
+            queue,
+        }
     }
+}
+
+fn starves(waited: Span) -> bool {
+    waited.0 >= STARVATION_MS
 }
 
 /// Why `session` is not placed, by node; `None` if it does not wait.
@@ -149,18 +209,14 @@ pub(super) fn used_of(node: &Node<'_>) -> BTreeMap<SlotName, u128> {
     used
 }
 
-fn nodes_with_holdings<'a>(
+pub(super) fn nodes_with_holdings<'a>(
     nodes: impl Iterator<Item = &'a NodeRecord>,
     sessions: impl Iterator<Item = &'a SessionRecord>,
     further: impl Iterator<Item = (NodeId, Holding<'a>)>,
 ) -> Vec<Node<'a>> {
     let mut holdings: BTreeMap<NodeId, Vec<Holding<'a>>> = BTreeMap::new();
     for record in sessions {
-        for member in record.members.iter().filter(|m| m.state.occupies()) {
-            let stops = matches!(member.state, MemberState::Stopping { .. });
-            if stops && planted(Planted::StoppingHoldsNothing) {
-                continue;
-            }
+        for member in record.members.iter().filter(|member| holds(member)) {
             let of_node = holdings.entry(member.node).or_default();
             of_node.push(holding(record));
         }
@@ -176,7 +232,13 @@ fn nodes_with_holdings<'a>(
         .collect()
 }
 
-/// The same as [`Site::requests`] by what is committed, all elements included.
+/// A member has what it was given of its node.
+pub(super) fn holds(member: &MemberRecord) -> bool {
+    let stops = matches!(member.state, MemberState::Stopping { .. });
+    member.state.occupies() && !(stops && planted(Planted::StoppingHoldsNothing))
+}
+
+/// Who waits for a place, oldest first, by what is committed, all elements included.
 fn view_requests(view: &View, now: Timestamp) -> Vec<Request<'_>> {
     let mut placed = placed_elements(view.sessions.values().map(AsRef::as_ref));
     let mut waiting: Vec<&SessionRecord> = view
@@ -221,12 +283,16 @@ fn request(record: &SessionRecord, throttled: bool, now: Timestamp) -> Request<'
     let waited = if throttled {
         Span(0)
     } else {
-        Span(now.micros_since(waits_since(record)) / 1_000)
+        span(waits_since(record), now)
     };
     Request {
         index: record.array.map(|(_, index)| index),
         ..request_of(record.id, record.name.as_str(), &record.spec, waited)
     }
+}
+
+fn span(since: Timestamp, now: Timestamp) -> Span {
+    Span(now.micros_since(since) / 1_000)
 }
 
 /// Since when only a place has been missing.
@@ -250,7 +316,7 @@ fn waits_since(record: &SessionRecord) -> Timestamp {
     met.chain(ended).fold(record.created_at, Timestamp::max)
 }
 
-fn holding(record: &SessionRecord) -> Holding<'_> {
+pub(super) fn holding(record: &SessionRecord) -> Holding<'_> {
     Holding {
         session: record.id,
         name: record.name.as_str(),
@@ -259,13 +325,18 @@ fn holding(record: &SessionRecord) -> Holding<'_> {
     }
 }
 
-fn holding_of(session: SessionId, spec: &MemberSpec) -> Holding<'_> {
+pub(super) fn holding_of(session: SessionId, spec: &MemberSpec) -> Holding<'_> {
     Holding {
         session,
         name: spec.name.as_str(),
         index: spec.array_index,
         slots: &spec.session.slots,
     }
+}
+
+/// What a session asks for.
+pub(super) fn shape_of(spec: &SessionSpec) -> Shape {
+    Shape::of(&request_of(SessionId(0), "", spec, Span(0)))
 }
 
 pub(super) fn request_of<'a>(

@@ -49,6 +49,7 @@ impl Site {
             }
         }
         self.nodes.insert(node, entry);
+        self.index_node(node);
         self.out.changed_nodes.insert(node);
         self.out.dirty_nodes.insert(node);
         self.out.place = true;
@@ -82,10 +83,11 @@ impl Site {
         let (theirs, ours) = (obeyed.incarnation, known.incarnation);
         let entry = self.nodes.get_mut(&node).expect("it has just connected");
         entry.unheard |= theirs != ours || later;
+        self.index_node(node);
         if theirs < ours || theirs == ours && !later {
             return;
         }
-        let record = &entry.record;
+        let record = &self.nodes[&node].record;
         let message = format!(
             "node {} has obeyed a later state of the site than its store knows: the store was \
              restored from an older copy, and members of sessions that it does not know are \
@@ -103,6 +105,7 @@ impl Site {
         let entry = self.nodes.get_mut(&node).expect("it is connected");
         entry.record.status = NodeStatus::Disconnected;
         let message = format!("node {} is disconnected", entry.record.name);
+        self.index_node(node);
         self.out.changed_nodes.insert(node);
         // What one that starved had closed may be open again: it may not fit any more.
         self.out.place = true;
@@ -122,6 +125,7 @@ impl Site {
         let is_heard = report.incarnation == self.row.incarnation;
         if entry.unheard && is_heard {
             entry.unheard = false;
+            self.index_node(report.node);
             self.out.place = true;
         }
         let mut foreign = BTreeMap::new();
@@ -165,12 +169,14 @@ impl Site {
             index,
         };
         let theirs = bound(0, 0)..=bound(u32::MAX, u32::MAX);
-        for (node, entry) in &mut self.nodes {
+        let nodes: Vec<NodeId> = self.nodes_with_foreign().map(|(node, _)| node).collect();
+        for node in nodes {
+            let entry = self.nodes.get_mut(&node).expect("it has something");
             for (_, foreign) in entry.foreign.range_mut(theirs.clone()) {
-                self.out.dirty_nodes.insert(*node);
+                self.out.dirty_nodes.insert(node);
                 if !foreign.ours {
                     foreign.ours = true;
-                    self.out.unclaimed.insert(*node);
+                    self.out.unclaimed.insert(node);
                 }
             }
         }
@@ -236,17 +242,15 @@ impl Site {
     /// Looks for current members that the node should have and does not report.
     fn miss_absent(&mut self, report: &Report, present: &Present, now: Now) {
         let mut gone = self.missing_kept(report, present);
-        for entry in self.held() {
-            for member in entry.record.all_members() {
-                if member.node != report.node || present.contains(member.id) {
-                    continue;
-                }
-                let Some(told) = entry.told.get(&member.id) else {
-                    continue;
-                };
-                if self.is_obeyed_by(report, told.since) && is_over(&member.state, &told.want) {
-                    gone.push((member.id, member.state.occupies()));
-                }
+        for (entry, member) in self.members_on(report.node) {
+            if present.contains(member.id) {
+                continue;
+            }
+            let Some(told) = entry.told.get(&member.id) else {
+                continue;
+            };
+            if self.is_obeyed_by(report, told.since) && is_over(&member.state, &told.want) {
+                gone.push((member.id, member.state.occupies()));
             }
         }
         // A session that ended within this batch is in both indexes' sight.
@@ -295,6 +299,7 @@ impl Site {
         }
         let name = entry.record.name.clone();
         let before = std::mem::replace(&mut entry.foreign, foreign.clone());
+        self.index_foreign(node);
         let ours = |all: &BTreeMap<MemberId, Foreign>| -> BTreeSet<SessionId> {
             let ours = all.iter().filter(|(_, foreign)| foreign.ours);
             ours.map(|(id, _)| id.session).collect()

@@ -100,8 +100,12 @@ impl Site {
         // What they report counts once they have obeyed the new incarnation. Until then nothing is
         // placed there: what had a place may be about to begin.
         self.out.dirty_nodes.extend(self.nodes.keys());
-        for entry in self.nodes.values_mut() {
-            entry.unheard = true;
+        let nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for node in nodes {
+            if let Some(entry) = self.nodes.get_mut(&node) {
+                entry.unheard = true;
+            }
+            self.index_node(node);
         }
         let held = self.held().map(|entry| &entry.record);
         let placed = held
@@ -140,6 +144,7 @@ impl Site {
         let entry = self.nodes.get_mut(&node).expect("its report was taken");
         if entry.record.heard_in != incarnation {
             entry.record.heard_in = incarnation;
+            self.index_node(node);
             self.out.changed_nodes.insert(node);
             self.out.place = true;
             self.release_withheld(node, now);
@@ -161,11 +166,13 @@ impl Site {
     /// Lets the members begin that were withheld from a node. Those for which it has no room are
     /// lost: their session has ended in the future that the store has lost.
     fn release_withheld(&mut self, node: NodeId, now: Now) {
-        let old = self.held().map(|entry| &entry.record);
-        let old = old.filter(|record| is_as_old_as_the_copy(&self.row, record));
-        let members = old.flat_map(|record| &record.members);
-        let assigned = members.filter(|m| m.node == node && m.state == MemberState::Assigned);
-        let withheld: Vec<MemberId> = assigned.map(|member| member.id).collect();
+        let members = self.members_on(node);
+        let old = members.filter(|(entry, _)| is_as_old_as_the_copy(&self.row, &entry.record));
+        let assigned = old.filter(|(entry, member)| {
+            let is_current = entry.record.members.iter().any(|m| m.id == member.id);
+            is_current && member.state == MemberState::Assigned
+        });
+        let withheld: Vec<MemberId> = assigned.map(|(_, member)| member.id).collect();
         for id in withheld {
             self.out.touched.insert(id.session);
             if self.is_overcommitted(node) {
@@ -174,12 +181,6 @@ impl Site {
                 self.note_gone(id, now);
             }
         }
-    }
-
-    /// Every node has told what it has.
-    pub(super) fn are_all_heard(&self) -> bool {
-        let mut nodes = self.nodes.values();
-        nodes.all(|entry| !is_unheard(&self.row, &entry.record))
     }
 
     /// It waits until it is known whether it was placed already.
@@ -241,7 +242,8 @@ impl Site {
     /// The last attempt that nodes have of each session that waits and knows nothing of it.
     fn later_attempts(&self) -> BTreeMap<SessionId, AttemptNumber> {
         let mut last: BTreeMap<SessionId, AttemptNumber> = BTreeMap::new();
-        for (id, _) in self.nodes.values().flat_map(unclaimed) {
+        let nodes = self.nodes_with_foreign();
+        for (id, _) in nodes.flat_map(|(_, entry)| unclaimed(entry)) {
             let Some(entry) = self.sessions.get(&id.session) else {
                 continue;
             };
@@ -261,14 +263,14 @@ impl Site {
     ) -> BTreeMap<MemberId, (NodeId, Foreign)> {
         let asked = self.sessions[&session].record.spec.members;
         let mut members: BTreeMap<MemberId, (NodeId, Foreign)> = BTreeMap::new();
-        for (node, entry) in &self.nodes {
+        for (node, entry) in self.nodes_with_foreign() {
             let of_it = unclaimed(entry)
                 .filter(|(id, _)| id.session == session && id.attempt == attempt)
                 .filter(|(id, _)| id.index < asked);
             for (id, found) in of_it {
                 let known = members.get(id);
                 if known.is_none_or(|(_, known)| !known.state.occupies()) {
-                    members.insert(*id, (*node, found.clone()));
+                    members.insert(*id, (node, found.clone()));
                 }
             }
         }
@@ -306,6 +308,7 @@ impl Site {
                 entry.foreign.remove(&id);
                 condemned = entry.condemned.remove(&id).or(condemned);
                 (member.node, member.state, member.pause) = (node, foreign.state, foreign.pause);
+                self.index_foreign(node);
                 self.out.dirty_nodes.insert(node);
                 self.out.unclaimed.insert(node);
             }

@@ -4,8 +4,9 @@ use super::arrays::{ArrayEntry, ArrayIndex};
 use super::deadlines::Timer;
 use super::desired::Told;
 use super::images::Catalogue;
+use super::occupancy::{Occupancy, Place};
 use super::unclaimed::Condemned;
-use super::waiting::Waiting;
+use super::waiting::{Stand, Waiting};
 use super::{Answer, Effects, Event, EventKind, Holder, RequestToken};
 use crate::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent, SiteRow};
 use domain::{
@@ -36,6 +37,8 @@ pub struct Site {
     pub(super) living: BTreeSet<SessionId>,
     /// Sessions that are not placed, by what they wait for.
     pub(super) waiting: Waiting,
+    /// Who is on which node.
+    pub(super) occupancy: Occupancy,
     /// Arrays of which an element is in memory.
     pub(super) arrays: BTreeMap<ArrayId, ArrayEntry>,
     pub(super) nodes: BTreeMap<NodeId, NodeEntry>,
@@ -63,8 +66,10 @@ pub(super) struct Entry {
     pub(super) told: BTreeMap<MemberId, Told>,
     /// The retention of its files on nodes is over.
     pub(super) purge: bool,
-    /// Where it stands among those whose next attempt waits.
-    pub(super) paused_at: Option<Timestamp>,
+    /// Where it stands among those that wait.
+    pub(super) stand: Option<Stand>,
+    /// Where its members are, as far as the indexes know.
+    pub(super) places: Vec<Place>,
 }
 
 impl Entry {
@@ -74,7 +79,8 @@ impl Entry {
             timer: None,
             told: BTreeMap::new(),
             purge: false,
-            paused_at: None,
+            stand: None,
+            places: Vec::new(),
         }
     }
 }
@@ -163,6 +169,7 @@ impl Site {
             held: BTreeSet::new(),
             living: BTreeSet::new(),
             waiting: Waiting::default(),
+            occupancy: Occupancy::default(),
             arrays: BTreeMap::new(),
             nodes: BTreeMap::new(),
             removed: BTreeMap::new(),
@@ -193,6 +200,7 @@ impl Site {
             let mut entry = NodeEntry::new(node);
             entry.unheard = true;
             site.nodes.insert(id, entry);
+            site.index_node(id);
         }
         for array in loaded.arrays {
             site.remember_array(array);
@@ -235,6 +243,7 @@ impl Site {
             self.ended.insert(ended_key(&record));
         }
         self.sessions.insert(id, Entry::new(record));
+        self.mark_foreign_of(id);
         self.reindex(id);
     }
 
@@ -359,6 +368,7 @@ impl Site {
             self.compare_wants(session);
         }
         let desired = self.tell_nodes();
+        debug_assert!(self.is_indexed(), "the indexes say what is so");
         self.effects(desired)
     }
 

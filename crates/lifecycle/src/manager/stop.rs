@@ -93,10 +93,9 @@ impl Site {
         let record = &entry.record;
         let wanted = matches!(record.intention, Intention::Remove { .. });
         let left = |state: &MemberState| *state != MemberState::Gone;
-        let older = self.nodes.values().any(|node| {
-            node.foreign
-                .iter()
-                .any(|(id, foreign)| id.session == session && left(&foreign.state))
+        let older = self.nodes_with_foreign().any(|(_, node)| {
+            let mut foreign = node.foreign.iter();
+            foreign.any(|(id, foreign)| id.session == session && left(&foreign.state))
         });
         let has_left = |member: &MemberRecord| self.has_left(member);
         if !wanted || older || record.all_members().any(has_left) {

@@ -64,11 +64,11 @@ impl Site {
             Want::Stop { signal, grace_ms }
         };
         let has = |entry: &NodeEntry| entry.foreign.get(&member).is_some_and(is_unclaimed);
-        let mut nodes = self.nodes.iter_mut();
-        let Some((node, entry)) = nodes.find(|(_, entry)| has(entry)) else {
+        let has_it = |(node, entry)| has(entry).then_some(node);
+        let Some(node) = self.nodes_with_foreign().find_map(has_it) else {
             return Err(Refusal::NotUnclaimed { member });
         };
-        let node = *node;
+        let entry = self.nodes.get_mut(&node).expect("it was found there");
         let known = entry.condemned.get(&member);
         let is_purged = known.is_some_and(|known| matches!(known.want, Want::Purge { .. }));
         let spec = known.map(|known| known.spec.clone());

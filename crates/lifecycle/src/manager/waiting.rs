@@ -1,6 +1,7 @@
 //! Which sessions could be placed, which have members on nodes, and which wait for something else:
 //! indexes over what records say, so that no step walks thousands of sessions that merely wait.
 
+use super::placement::shape_of;
 use super::restored::{next_attempt, unheard_nodes};
 use super::site::Site;
 use super::view::View;
@@ -8,19 +9,37 @@ use domain::{
     ArrayId, DependencyState, DependencyTarget, Intention, MemberRecord, MemberState, SessionId,
     SessionRecord, SessionState, Timestamp,
 };
+use scheduler::Shape;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-/// Sessions that are not placed, by what they wait for.
+/// Sessions that are not placed, by what they wait for; and of arrays those that are.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    /// Those that wait for a place only and are no elements.
-    pub(super) alone: BTreeSet<SessionId>,
+    /// Those that wait for a place only and are no elements, oldest first, by what they ask for:
+    /// where one does not fit none of the same shape does.
+    pub(super) alone: BTreeMap<Arc<Shape>, BTreeSet<(Timestamp, SessionId)>>,
     /// Elements that wait for a place, or for their array's throttle.
     pub(super) elements: BTreeMap<ArrayId, BTreeSet<SessionId>>,
     /// Those whose next attempt may not begin before a time.
     pub(super) paused: BTreeSet<(Timestamp, SessionId)>,
     /// Those that wait for the end of something.
     pub(super) dependents: BTreeMap<DependencyTarget, BTreeSet<SessionId>>,
+    /// Elements that are placed, run or stop.
+    placed: BTreeMap<ArrayId, BTreeSet<SessionId>>,
+}
+
+/// Where a session stands among those that wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stand {
+    /// Its next attempt may not begin before this.
+    Paused(Timestamp),
+    /// Something has to end first.
+    HeldBack,
+    /// It waits for a place, or for its array's throttle.
+    Element(ArrayId),
+    /// It waits for a place.
+    Alone(Arc<Shape>),
 }
 
 /// What holds a session back before any node is asked.
@@ -55,44 +74,73 @@ pub enum Hold {
 }
 
 impl Waiting {
-    /// `paused_at` is the place that it had among those that pause.
-    fn remove(&mut self, record: &SessionRecord, paused_at: Option<Timestamp>) {
+    fn remove(&mut self, record: &SessionRecord, stand: &Stand) {
         let id = record.id;
-        if let Some(at) = paused_at {
-            self.paused.remove(&(at, id));
-        }
-        self.alone.remove(&id);
-        if let Some((array, _)) = record.array {
-            remove_from(&mut self.elements, array, id);
-        }
-        for dependency in &record.after {
-            remove_from(&mut self.dependents, dependency.on, id);
+        match stand {
+            Stand::Paused(at) => {
+                self.paused.remove(&(*at, id));
+            }
+            Stand::HeldBack => {
+                for dependency in &record.after {
+                    remove_from(&mut self.dependents, &dependency.on, &id);
+                }
+            }
+            Stand::Element(array) => remove_from(&mut self.elements, array, &id),
+            Stand::Alone(shape) => {
+                remove_from(&mut self.alone, shape, &(record.created_at, id));
+            }
         }
     }
 
-    fn put(&mut self, record: &SessionRecord) {
+    fn put(&mut self, record: &SessionRecord, stand: &Stand) {
         let id = record.id;
-        if let Some(at) = record.retry.at {
-            self.paused.insert((at, id));
-        } else if record.is_held_back() {
-            let undecided = record.after.iter();
-            let undecided = undecided.filter(|other| other.state == DependencyState::Waiting);
-            for dependency in undecided {
-                self.dependents.entry(dependency.on).or_default().insert(id);
+        match stand {
+            Stand::Paused(at) => {
+                self.paused.insert((*at, id));
             }
-        } else if let Some((array, _)) = record.array {
-            self.elements.entry(array).or_default().insert(id);
-        } else {
-            self.alone.insert(id);
+            Stand::HeldBack => {
+                let undecided = record.after.iter();
+                let undecided = undecided.filter(|other| other.state == DependencyState::Waiting);
+                for dependency in undecided {
+                    self.dependents.entry(dependency.on).or_default().insert(id);
+                }
+            }
+            Stand::Element(array) => {
+                self.elements.entry(*array).or_default().insert(id);
+            }
+            Stand::Alone(shape) => {
+                let alone = self.alone.entry(Arc::clone(shape)).or_default();
+                alone.insert((record.created_at, id));
+            }
         }
+    }
+
+    /// Where a session that waits stands; `known`: where it stood before.
+    fn stand_of(&self, record: &SessionRecord, known: Option<&Stand>) -> Stand {
+        if let Some(at) = record.retry.at {
+            return Stand::Paused(at);
+        }
+        if record.is_held_back() {
+            return Stand::HeldBack;
+        }
+        if let Some((array, _)) = record.array {
+            return Stand::Element(array);
+        }
+        // What a session asks for never changes.
+        if let Some(stand @ Stand::Alone(_)) = known {
+            return stand.clone();
+        }
+        let shape = shape_of(&record.spec);
+        let known = self.alone.get_key_value(&shape);
+        Stand::Alone(known.map_or_else(|| Arc::new(shape), |(shape, _)| Arc::clone(shape)))
     }
 }
 
-fn remove_from<K: Ord>(map: &mut BTreeMap<K, BTreeSet<SessionId>>, key: K, id: SessionId) {
-    if let Some(set) = map.get_mut(&key) {
-        set.remove(&id);
+fn remove_from<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
+    if let Some(set) = map.get_mut(key) {
+        set.remove(value);
         if set.is_empty() {
-            map.remove(&key);
+            map.remove(key);
         }
     }
 }
@@ -111,10 +159,23 @@ impl Site {
             return;
         };
         let record = &entry.record;
-        self.waiting.remove(record, entry.paused_at);
-        let waits = waits(record);
-        if waits {
-            self.waiting.put(record);
+        let stand = waits(record).then(|| self.waiting.stand_of(record, entry.stand.as_ref()));
+        // Of what a session waits for one end after the other is decided.
+        let moves = stand != entry.stand || stand == Some(Stand::HeldBack);
+        if moves {
+            if let Some(before) = &entry.stand {
+                self.waiting.remove(record, before);
+            }
+            if let Some(stand) = &stand {
+                self.waiting.put(record, stand);
+            }
+        }
+        if let Some((array, _)) = record.array {
+            if is_placed_element(record) {
+                self.waiting.placed.entry(array).or_default().insert(id);
+            } else {
+                remove_from(&mut self.waiting.placed, &array, &id);
+            }
         }
         let is_left = |member: &MemberRecord| member.state != MemberState::Gone;
         if self.active.contains(&id) && record.all_members().any(is_left) {
@@ -122,10 +183,10 @@ impl Site {
         } else {
             self.held.remove(&id);
         }
-        let paused_at = record.retry.at.filter(|_| waits);
-        if paused_at != entry.paused_at {
-            self.entry_mut(id).paused_at = paused_at;
+        if moves {
+            self.entry_mut(id).stand = stand;
         }
+        self.index_places(id);
     }
 
     /// Takes a session out of them.
@@ -133,14 +194,24 @@ impl Site {
         let Some(entry) = self.sessions.get(&id) else {
             return;
         };
-        self.waiting.remove(&entry.record, entry.paused_at);
+        if let Some(stand) = &entry.stand {
+            self.waiting.remove(&entry.record, stand);
+        }
+        if let Some((array, _)) = entry.record.array {
+            remove_from(&mut self.waiting.placed, &array, &id);
+        }
         self.held.remove(&id);
     }
 
-    /// Elements of each array that are placed, run or stop: derived from those that have members.
-    pub(super) fn placed_elements(&self) -> BTreeMap<ArrayId, u32> {
-        placed_elements(self.held().map(|entry| &entry.record))
+    /// How many elements of an array are placed, run or stop.
+    pub(super) fn placed_of(&self, array: ArrayId) -> u32 {
+        let placed = self.waiting.placed.get(&array).map_or(0, BTreeSet::len);
+        u32::try_from(placed).unwrap_or(u32::MAX)
     }
+}
+
+fn is_placed_element(record: &SessionRecord) -> bool {
+    record.array.is_some() && record.state.is_living() && !record.members.is_empty()
 }
 
 pub(super) fn placed_elements<'a>(
@@ -149,8 +220,7 @@ pub(super) fn placed_elements<'a>(
     let mut placed: BTreeMap<ArrayId, u32> = BTreeMap::new();
     for record in records {
         if let Some((array, _)) = record.array
-            && record.state.is_living()
-            && !record.members.is_empty()
+            && is_placed_element(record)
         {
             *placed.entry(array).or_default() += 1;
         }

@@ -107,10 +107,9 @@ fn check_indexed(site: &Site, record: &SessionRecord) {
         waiting.dependents.values().any(|set| set.contains(&id)),
         held_back
     );
-    assert_eq!(
-        waiting.alone.contains(&id),
-        placeable && record.array.is_none()
-    );
+    let mut alone = waiting.alone.values().flatten();
+    let is_alone = alone.any(|(_, other)| *other == id);
+    assert_eq!(is_alone, placeable && record.array.is_none());
     let in_array = waiting
         .elements
         .values()
