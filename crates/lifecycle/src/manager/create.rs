@@ -15,7 +15,7 @@ use scheduler::{Node, Request, largest, most_members};
 /// The limits that every session has, by their rows of the capability table.
 pub const LIMIT_ROWS: [&str; 3] = ["limit.cpu", "limit.memory", "limit.pids"];
 /// Most sessions that have not ended.
-pub const LIVING_LIMIT: usize = 20_000;
+pub const LIVING_LIMIT: usize = 100_000;
 
 /// The rows of the capability table that a node must have for a specification, in the order of
 /// the table. Limits are required where they were asked for, and may be waived by `best_effort`;
