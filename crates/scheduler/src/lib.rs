@@ -8,9 +8,11 @@
 //!
 //! * [`situation`]: what is looked at. * [`plan()`]: who starts where, by a walk over all nodes: it
 //!   says what is right. * [`index`] and [`pass`]: the same with what is kept between decisions, so
-//!   that none of them looks at every node. * [`reasons`]: why one does not start. * [`limits`]: the
-//!   most that could ever start. * [`planted`]: mistakes made on purpose, in tests of the tests.
+//!   that none of them looks at every node. * [`devices`]: parts of several devices of one node.
+//! * [`reasons`]: why one does not start. * [`limits`]: the most that could ever start.
+//! * [`planted`]: mistakes made on purpose, in tests of the tests.
 
+pub mod devices;
 pub mod index;
 pub mod limits;
 pub mod pass;
