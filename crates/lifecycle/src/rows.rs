@@ -7,6 +7,7 @@ use domain::{
     SiteId, Timestamp, UploadId,
 };
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// One change of a stored row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,8 +20,8 @@ pub enum RowChange {
     },
     /// Inserts or replaces a session.
     PutSession {
-        /// All of it.
-        session: Box<SessionRecord>,
+        /// All of it; the view keeps the same.
+        session: Arc<SessionRecord>,
     },
     /// Deletes a session and its events, and its array if it was the last element.
     DeleteSession {

@@ -4,7 +4,7 @@
 //! session is a creation that the core takes, places in the same step, and lets out once its rows
 //! are on the disk: the session's, its members', two events', and those of the nodes that are told.
 //! Checkpoints of the log are SQLite's own, within the time that is measured. The output is one
-//! JSON object. With `--growth` a placement on 500 nodes is compared with one on 50,000, in turns.
+//! JSON object on one line; of several rounds it names the medians first. With `--growth` a placement on 500 nodes is compared with one on 50,000, in turns.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bench::placements::{Settings, Shape, Times, Work, check, drive};
@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// The sizes that `--growth` compares.
 const GROWTH: [u64; 2] = [500, 50_000];
+/// How often it does, if nobody says.
+const GROWTH_ROUNDS: u32 = 3;
 
 #[derive(Debug, Parser)]
 struct Options {
@@ -37,12 +39,13 @@ struct Options {
     /// Where the store lies; a new directory in the system's place for those, if absent.
     #[arg(long)]
     directory: Option<PathBuf>,
-    /// How often; each time with a new store.
-    #[arg(long, default_value_t = 1)]
-    rounds: u32,
-    /// The core waits for each commit, as it does where one thread does both.
+    /// How often, each time with a new store; once, or three times each for `--growth`.
     #[arg(long)]
-    in_turns: bool,
+    rounds: Option<u32>,
+    /// The core steps through the next batch while one is committed. The leader does not do that
+    /// yet: it waits for each commit.
+    #[arg(long)]
+    overlap: bool,
     /// Compares 500 nodes with 50,000.
     #[arg(long)]
     growth: bool,
@@ -52,7 +55,7 @@ fn main() -> Result<()> {
     let options = Options::parse();
     let shape = Shape::named(&options.shape);
     let shape = shape.with_context(|| format!("no shape is called {}", options.shape))?;
-    ensure!(options.rounds > 0, "nothing is measured in no round");
+    ensure!(options.rounds != Some(0), "nothing is measured in no round");
     if let Some(core) = options.core {
         bind(core)?;
     }
@@ -62,7 +65,7 @@ fn main() -> Result<()> {
         rounds(&options, shape)?
     };
     let mut output = std::io::stdout().lock();
-    writeln!(output, "{found:#}")?;
+    writeln!(output, "{found}")?;
     Ok(())
 }
 
@@ -82,45 +85,58 @@ fn rounds(options: &Options, shape: Shape) -> Result<Value> {
         nodes: options.nodes,
         sessions: options.sessions,
         shape,
+        per_node: options.sessions.div_ceil(options.nodes.max(1)),
     };
-    let mut rounds = Vec::new();
-    for _ in 0..options.rounds {
-        rounds.push(figures(work, &run(options, work)?));
+    let mut all = Vec::new();
+    for _ in 0..options.rounds.unwrap_or(1) {
+        all.push(run(options, work)?);
     }
-    Ok(json!({ "settings": settings(options, shape), "load": load(), "rounds": rounds }))
+    let median =
+        |of: &dyn Fn(&Times) -> f64| spread(all.iter().map(of).collect())["median"].clone();
+    Ok(json!({
+        "placements_per_second": median(&|times| per_second(work, times)),
+        "p50_ms": median(&|times| quantile_ms(times, 50)),
+        "p99_ms": median(&|times| quantile_ms(times, 99)),
+        "settings": settings(options, shape), "load": load(),
+        "rounds": all.iter().map(|times| figures(work, times)).collect::<Vec<_>>(),
+    }))
 }
 
+/// The sites take turns, so that what else the machine does meets both.
 fn growth(options: &Options, shape: Shape) -> Result<Value> {
     let mut rounds = Vec::new();
-    let mut ratios = Vec::new();
-    for _ in 0..options.rounds {
-        let mut costs = Vec::new();
-        for nodes in GROWTH {
-            let sessions = options.sessions;
+    let (mut by_clock, mut by_processor) = (Vec::new(), Vec::new());
+    for _ in 0..options.rounds.unwrap_or(GROWTH_ROUNDS) {
+        let [mut clock, mut processor] = [[0.0; 2]; 2];
+        for (size, nodes) in GROWTH.into_iter().enumerate() {
             let work = Work {
                 nodes,
-                sessions,
+                sessions: options.sessions,
                 shape,
+                // The same nodes in both: the few have to hold all.
+                per_node: options.sessions.div_ceil(GROWTH[0]),
             };
             let times = run(options, work)?;
-            costs.push((
-                micros_each(times.whole, work),
-                micros_each(times.stepped, work),
-            ));
+            clock[size] = micros_each(times.whole, work);
+            processor[size] = micros_each(times.core_cpu + times.store_cpu, work);
         }
-        let [few, many] = [costs[0], costs[1]];
-        ratios.push(many.0 / few.0);
-        rounds.push(json!({
-            "micros_at_500": few.0, "micros_at_50000": many.0, "ratio": many.0 / few.0,
-            "core_micros_at_500": few.1, "core_micros_at_50000": many.1,
-            "core_ratio": many.1 / few.1,
-        }));
+        by_clock.push(clock[1] / clock[0]);
+        by_processor.push(processor[1] / processor[0]);
+        rounds.push(json!({ "micros_each": clock, "processor_micros_each": processor }));
     }
-    ratios.sort_by(f64::total_cmp);
+    let (by_clock, by_processor) = (spread(by_clock), spread(by_processor));
     Ok(json!({
-        "settings": settings(options, shape), "load": load(), "rounds": rounds,
-        "ratio": { "least": ratios[0], "median": ratios[ratios.len() / 2], "most": ratios.last() },
+        "growth": by_clock["median"], "by_clock": by_clock, "by_processor": by_processor,
+        "nodes": GROWTH, "settings": settings(options, shape), "load": load(), "rounds": rounds,
     }))
+}
+
+/// The least, the middle one and the most.
+fn spread(mut values: Vec<f64>) -> Value {
+    values.sort_by(f64::total_cmp);
+    json!({
+        "least": values.first(), "median": values.get(values.len() / 2), "most": values.last(),
+    })
 }
 
 fn run(options: &Options, work: Work) -> Result<Times> {
@@ -132,7 +148,7 @@ fn run(options: &Options, work: Work) -> Result<Times> {
     let path: &Path = &place.path().join("site.db");
     let settings = Settings {
         rate: options.rate,
-        overlaps: !options.in_turns,
+        overlaps: options.overlap,
     };
     let times = drive(path, work, settings)?;
     check(path, work)?;
@@ -142,21 +158,27 @@ fn run(options: &Options, work: Work) -> Result<Times> {
 fn settings(options: &Options, shape: Shape) -> Value {
     json!({
         "nodes": options.nodes, "sessions": options.sessions, "shape": shape.name(),
-        "rate": options.rate, "core": options.core, "in_turns": options.in_turns,
+        "rate": options.rate, "core": options.core, "overlap": options.overlap,
     })
 }
 
 fn figures(work: Work, times: &Times) -> Value {
     json!({
-        "placements_per_s": 1e6 / micros_each(times.whole, work),
+        "placements_per_second": per_second(work, times),
         "p50_ms": quantile_ms(times, 50), "p99_ms": quantile_ms(times, 99),
         "most_ms": quantile_ms(times, 100),
         "micros_each": {
             "whole": micros_each(times.whole, work), "core": micros_each(times.stepped, work),
             "store": micros_each(times.committed, work), "view": micros_each(times.applied, work),
+            "core_cpu": micros_each(times.core_cpu, work),
+            "store_cpu": micros_each(times.store_cpu, work),
         },
         "batches": times.batches, "rows": times.rows, "sets_told": times.desired,
     })
+}
+
+fn per_second(work: Work, times: &Times) -> f64 {
+    1e6 / micros_each(times.whole, work)
 }
 
 fn micros_each(time: Duration, work: Work) -> f64 {

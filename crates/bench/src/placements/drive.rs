@@ -1,9 +1,9 @@
 //! One run: the core on the calling thread, the store on a thread of its own.
 //!
 //! As in the leader a batch is what has come, of 512 commands at most; all its rows are committed
-//! in one transaction, then the view takes them in, and only then anything is let out. While one
-//! batch is being committed the core may step through the next, if it is told to: if a commit
-//! failed, both would be dropped, as the leader drops its core then.
+//! in one transaction, then the view takes them in, and only then anything is let out. If it is told
+//! to, the core steps through the next batch while one is being committed, which the leader does not
+//! do yet: if the commit failed, both would be dropped, as the leader drops its core then.
 
 use crate::placements::work::Work;
 use anyhow::{Context as _, Result, bail, ensure};
@@ -41,6 +41,10 @@ pub struct Times {
     pub stepped: Duration,
     /// In the store, on its thread.
     pub committed: Duration,
+    /// What the core's thread had of its processor, for all it does.
+    pub core_cpu: Duration,
+    /// What the store's thread had.
+    pub store_cpu: Duration,
     /// In the view.
     pub applied: Duration,
     /// Batches.
@@ -62,6 +66,8 @@ struct Batch {
 struct Committed {
     batch: Batch,
     took: Duration,
+    /// Of the processor.
+    cpu: Duration,
 }
 
 struct Run {
@@ -90,14 +96,12 @@ pub fn drive(path: &Path, work: Work, settings: Settings) -> Result<Times> {
     let (results, from_store) = sync_channel(1);
     let committing = std::thread::spawn(move || {
         for batch in batches {
-            let began = Instant::now();
+            let (began, cpu) = (Instant::now(), thread_cpu());
             let result = store.commit(&batch.effects.rows);
-            let took = began.elapsed();
+            let (took, cpu) = (began.elapsed(), thread_cpu().saturating_sub(cpu));
             let result = result.context("a commit failed");
-            if results
-                .send(result.map(|_| Committed { batch, took }))
-                .is_err()
-            {
+            let committed = Committed { batch, took, cpu };
+            if results.send(result.map(|_| committed)).is_err() {
                 break;
             }
         }
@@ -154,6 +158,7 @@ fn prepared(store: &mut SqliteStore, work: Work) -> Result<(Site, View)> {
 
 impl Run {
     fn all(&mut self) -> Result<()> {
+        let cpu = thread_cpu();
         loop {
             let mut arrivals = Vec::new();
             let mut events = Vec::new();
@@ -188,6 +193,7 @@ impl Run {
             }
         }
         self.times.whole = self.began.elapsed();
+        self.times.core_cpu = thread_cpu().saturating_sub(cpu);
         Ok(())
     }
 
@@ -240,12 +246,13 @@ impl Run {
                 Err(TryRecvError::Disconnected) => bail!("the store's thread has ended"),
             }
         };
-        let Committed { batch, took } = committed?;
+        let Committed { batch, took, cpu } = committed?;
         self.in_flight = false;
         let began = Instant::now();
         self.view.apply(&batch.effects);
         self.times.applied += began.elapsed();
         self.times.committed += took;
+        self.times.store_cpu += cpu;
         let rows = u64::try_from(batch.effects.rows.len()).expect("a count");
         let desired = u64::try_from(batch.effects.desired.len()).expect("a count");
         self.times.rows += rows;
@@ -274,6 +281,13 @@ fn event(number: u64, request: CreateRequest) -> Event {
         now: now(),
         kind: EventKind::Create { token, request },
     }
+}
+
+/// What this thread has had of processors so far.
+fn thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Both clocks; the monotonic one begins with the first look.

@@ -54,7 +54,12 @@ pub struct Work {
     pub sessions: u64,
     /// What they ask for.
     pub shape: Shape,
+    /// So many sessions fit on a node, and about half as many more.
+    pub per_node: u64,
 }
+
+/// Sessions for which the smallest node is large enough.
+const FEW: u64 = 10;
 
 impl Work {
     /// What each node says of itself.
@@ -88,10 +93,11 @@ impl Work {
             Shape::Plain => (32, 128),
             Shape::FractionalGangs => (64, 512),
         };
-        let mut slots = Slots::of(cpus * WHOLE, memory * GIB);
+        let times = self.per_node.div_ceil(FEW).max(1);
+        let mut slots = Slots::of(times * cpus * WHOLE, times * memory * GIB);
         if self.shape == Shape::FractionalGangs {
             let name = SlotName("cuda.shares".to_owned());
-            slots.0.insert(name, DEVICES * WHOLE);
+            slots.0.insert(name, times * DEVICES * WHOLE);
         }
         slots
     }

@@ -115,12 +115,15 @@ fn put_session(database: &dyn Database, session: &SessionRecord) -> Result<(), S
             write_document(&record).map_err(error())?,
         ],
     )?;
-    run(
-        database,
-        "set former members aside",
-        "UPDATE members SET is_current = 0 WHERE session_id = ?1 AND is_current = 1",
-        values![id],
-    )?;
+    // A first attempt that has its members has no others: most sessions have no more than that.
+    if session.attempt != 1 || session.members.is_empty() {
+        run(
+            database,
+            "set former members aside",
+            "UPDATE members SET is_current = 0 WHERE session_id = ?1 AND is_current = 1",
+            values![id],
+        )?;
+    }
     let former = session.former.iter().map(|member| (member, false));
     let current = session.members.iter().map(|member| (member, true));
     former

@@ -111,7 +111,7 @@ pub(crate) fn ended(number: u32) -> SessionRecord {
 
 pub(crate) fn put(session: SessionRecord) -> RowChange {
     RowChange::PutSession {
-        session: Box::new(session),
+        session: session.into(),
     }
 }
 

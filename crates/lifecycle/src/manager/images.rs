@@ -3,7 +3,7 @@
 //! That a removal is refused while an image is in use, and that a session is only made on an image
 //! that is there, is decided here in one step, so the two can never cross.
 
-use super::site::Site;
+use super::site::{NodeEntry, Site};
 use super::{Answer, ImageTarget, Refusal, RequestToken};
 use crate::rows::{ImageNameRow, ImageRecord, RowChange};
 use domain::{
@@ -270,15 +270,17 @@ impl Site {
             return Err(Refusal::NoSuchImage { image });
         }
         let row = architecture_row(&used.architecture);
+        let runs =
+            |node: &NodeEntry| row.is_some_and(|row| node.record.capabilities.contains_key(row));
+        // Mostly the first node does; only a refusal looks at all.
+        if self.nodes.is_empty() || self.nodes.values().any(runs) {
+            return Ok(());
+        }
         let rows = self.nodes.values().flat_map(|node| {
             let rows = node.record.capabilities.keys();
             rows.filter_map(|row| row.strip_prefix(ARCHITECTURE_ROWS))
         });
         let nodes: BTreeSet<&str> = rows.collect();
-        let runs = row.is_some() && nodes.contains(used.architecture.as_str());
-        if runs || self.nodes.is_empty() {
-            return Ok(());
-        }
         Err(Refusal::OtherArchitecture {
             image: spec.image.clone(),
             architecture: used.architecture.clone(),

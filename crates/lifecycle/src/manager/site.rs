@@ -15,6 +15,7 @@ use domain::{
 };
 use node_api::{Desired, MemberSpec};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Most tries of one session; after the last, a lost node ends it.
 pub const ATTEMPT_LIMIT: usize = 10;
@@ -399,7 +400,7 @@ impl Site {
         rows.extend(out.images);
         for id in &out.changed {
             if let Some(entry) = self.sessions.get(id) {
-                let session = Box::new(entry.record.clone());
+                let session = Arc::new(entry.record.clone());
                 rows.push(RowChange::PutSession { session });
             }
         }

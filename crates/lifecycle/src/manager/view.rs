@@ -58,7 +58,7 @@ impl View {
             view.put_array(array);
         }
         for session in &loaded.sessions {
-            view.put(session);
+            view.put(&Arc::new(session.clone()));
         }
         for node in &loaded.nodes {
             view.nodes.insert(node.id, node.clone());
@@ -116,7 +116,7 @@ impl View {
         }
     }
 
-    fn put(&mut self, session: &SessionRecord) {
+    fn put(&mut self, session: &Arc<SessionRecord>) {
         if let Some(before) = self.sessions.get(&session.id)
             && before.name != session.name
         {
@@ -138,7 +138,7 @@ impl View {
             self.living.remove(&session.id);
             self.free_name(session);
         }
-        self.sessions.insert(session.id, Arc::new(session.clone()));
+        self.sessions.insert(session.id, Arc::clone(session));
     }
 
     /// Gives a name back that belonged to `session`, or to its array if no element lives.

@@ -61,7 +61,7 @@ impl Rows {
                     self.arrays.insert(array.id, *array);
                 }
                 RowChange::PutSession { session } => {
-                    self.sessions.insert(session.id, *session);
+                    self.sessions.insert(session.id, session.as_ref().clone());
                 }
                 RowChange::DeleteSession { session } => {
                     self.sessions.remove(&session);
