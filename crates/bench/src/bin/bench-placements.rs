@@ -6,7 +6,7 @@
 //! Checkpoints of the log are SQLite's own, within the time that is measured. The output is one
 //! JSON object on one line; of several rounds it names the medians first. With `--growth` a placement on 500 nodes is compared with one on 50,000, in turns.
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use bench::placements::{Settings, Shape, Times, Work, check, drive};
 use clap::Parser;
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ struct Options {
     /// Arrivals in a second, evenly; 0: all are queued.
     #[arg(long, default_value_t = 0)]
     rate: u64,
-    /// The processor that the core's thread is bound to.
+    /// The processor that is the core's alone; SQLite's thread has the others.
     #[arg(long)]
     core: Option<usize>,
     /// Where the store lies; a new directory in the system's place for those, if absent.
@@ -56,9 +56,6 @@ fn main() -> Result<()> {
     let shape = Shape::named(&options.shape);
     let shape = shape.with_context(|| format!("no shape is called {}", options.shape))?;
     ensure!(options.rounds != Some(0), "nothing is measured in no round");
-    if let Some(core) = options.core {
-        bind(core)?;
-    }
     let found = if options.growth {
         growth(&options, shape)?
     } else {
@@ -67,17 +64,6 @@ fn main() -> Result<()> {
     let mut output = std::io::stdout().lock();
     writeln!(output, "{found}")?;
     Ok(())
-}
-
-/// Binds this thread to one processor.
-fn bind(core: usize) -> Result<()> {
-    let mut processors = rustix::thread::CpuSet::new();
-    if core >= rustix::thread::CpuSet::MAX_CPU {
-        bail!("there is no processor {core}");
-    }
-    processors.set(core);
-    rustix::thread::sched_setaffinity(None, &processors)
-        .with_context(|| format!("cannot bind the core's thread to processor {core}"))
 }
 
 fn rounds(options: &Options, shape: Shape) -> Result<Value> {
@@ -149,6 +135,7 @@ fn run(options: &Options, work: Work) -> Result<Times> {
     let settings = Settings {
         rate: options.rate,
         overlaps: options.overlap,
+        core: options.core,
     };
     let times = drive(path, work, settings)?;
     check(path, work)?;

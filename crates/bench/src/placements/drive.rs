@@ -12,6 +12,7 @@ use domain::{Monotonic, Now, SessionState, SiteId, Timestamp};
 use lifecycle::manager::{
     Answer, CreateRequest, Effects, Event, EventKind, RequestToken, Site, View,
 };
+use rustix::thread::CpuSet;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -28,6 +29,8 @@ pub struct Settings {
     pub rate: u64,
     /// Whether the core steps through a batch while the one before is committed.
     pub overlaps: bool,
+    /// The processor that is the core's alone: the store's thread has the others.
+    pub core: Option<usize>,
 }
 
 /// What a run took.
@@ -94,7 +97,15 @@ pub fn drive(path: &Path, work: Work, settings: Settings) -> Result<Times> {
     let (site, view) = prepared(&mut store, work)?;
     let (to_store, batches) = sync_channel::<Batch>(1);
     let (results, from_store) = sync_channel(1);
+    let processors = Processors::of(settings.core)?;
+    let others = processors.others;
     let committing = std::thread::spawn(move || {
+        let bound = others.map_or(Ok(()), |others| bind(&others));
+        if let Err(error) = bound {
+            // Whoever waits for a commit is told why there is none.
+            let _told = results.send(Err(error));
+            return;
+        }
         for batch in batches {
             let (began, cpu) = (Instant::now(), thread_cpu());
             let result = store.commit(&batch.effects.rows);
@@ -107,6 +118,9 @@ pub fn drive(path: &Path, work: Work, settings: Settings) -> Result<Times> {
         }
     });
     let requests: Vec<CreateRequest> = work.requests().collect();
+    if let Some(own) = &processors.own {
+        bind(own)?;
+    }
     let mut run = Run {
         site,
         view,
@@ -119,7 +133,9 @@ pub fn drive(path: &Path, work: Work, settings: Settings) -> Result<Times> {
         from_store,
         times: Times::default(),
     };
-    run.all()?;
+    let all = run.all();
+    bind(&processors.all)?;
+    all?;
     let mut times = run.times;
     drop((run.to_store, run.from_store));
     if committing.join().is_err() {
@@ -127,6 +143,47 @@ pub fn drive(path: &Path, work: Work, settings: Settings) -> Result<Times> {
     }
     times.waits.sort_unstable();
     Ok(times)
+}
+
+/// Which processors threads may use.
+struct Processors {
+    all: CpuSet,
+    /// The core's.
+    own: Option<CpuSet>,
+    /// The store's, where the core has its own.
+    others: Option<CpuSet>,
+}
+
+impl Processors {
+    fn of(core: Option<usize>) -> Result<Self> {
+        let all = rustix::thread::sched_getaffinity(None)?;
+        let Some(core) = core else {
+            let (own, others) = (None, None);
+            return Ok(Self { all, own, others });
+        };
+        ensure!(
+            core < CpuSet::MAX_CPU && all.is_set(core),
+            "there is no processor {core}"
+        );
+        let (mut own, mut others) = (CpuSet::new(), all);
+        own.set(core);
+        others.unset(core);
+        ensure!(
+            others.count() > 0,
+            "the store has no processor beside {core}"
+        );
+        Ok(Self {
+            all,
+            own: Some(own),
+            others: Some(others),
+        })
+    }
+}
+
+/// Binds this thread to some processors. A thread that it makes later inherits them.
+fn bind(processors: &CpuSet) -> Result<()> {
+    rustix::thread::sched_setaffinity(None, processors)
+        .context("cannot bind a thread to its processors")
 }
 
 /// A site whose nodes are connected and have told that they have nothing.
