@@ -126,7 +126,7 @@ impl Agent {
             files: Mutex::new(BTreeMap::new()),
             stdin: StdinConnections::default(),
             images: opened.images,
-            image: tokio::sync::Mutex::new(()),
+            image: tokio::sync::Mutex::new(None),
         });
         let found = recovery::recover(&shared).await?;
         claim_images(&shared, &found);

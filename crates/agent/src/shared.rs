@@ -13,8 +13,12 @@ use process::FileLock;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tasks::TaskRunner;
 use tokio::sync::{mpsc, watch};
+
+/// For so long the image `host` is taken to be what it was when it was last looked at.
+const HOST_IMAGE_AGE: Duration = Duration::from_secs(1);
 
 /// Shared by all tasks; no decision is made from it but by the owner.
 #[derive(Debug)]
@@ -43,8 +47,9 @@ pub(crate) struct Shared {
     pub(crate) stdin: StdinConnections,
     /// Imported images.
     pub(crate) images: NodeImages,
-    /// Held while the image is prepared: the first time takes long, and once is enough.
-    pub(crate) image: tokio::sync::Mutex<()>,
+    /// The image `host` and when it was looked at. Held while it is prepared: the first time takes
+    /// long, and once is enough.
+    pub(crate) image: tokio::sync::Mutex<Option<(Instant, HostImage)>>,
 }
 
 impl Shared {
@@ -73,15 +78,24 @@ impl Shared {
         self.runtime_directory.join(format!("{member}.sock"))
     }
 
-    /// The image `host` as it is now. The first time it is made, which may take a second.
+    /// The image `host` as it is, or was a moment ago: to look takes hundreds of calls. The first
+    /// time it is made, which may take a second.
     pub(crate) async fn host_image(&self) -> Result<HostImage, String> {
-        let _one_at_a_time = self.image.lock().await;
+        let mut image = self.image.lock().await;
+        if let Some((looked_at, known)) = image.as_ref()
+            && looked_at.elapsed() < HOST_IMAGE_AGE
+        {
+            return Ok(known.clone());
+        }
+        let now = Instant::now();
         let images = self.directory.images();
         let preparing = tokio::task::spawn_blocking(move || ::images::host::prepare(&images));
-        match preparing.await {
-            Ok(prepared) => prepared.map_err(|error| chain(&error)),
-            Err(error) => Err(chain(&error)),
-        }
+        let prepared = match preparing.await {
+            Ok(prepared) => prepared.map_err(|error| chain(&error))?,
+            Err(error) => return Err(chain(&error)),
+        };
+        *image = Some((now, prepared.clone()));
+        Ok(prepared)
     }
 
     /// Whether the lock that a living guest holds is free. An engine without lock files (the

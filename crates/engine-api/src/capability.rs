@@ -24,7 +24,8 @@ pub const CAPABILITIES: &[CapabilityRow] = &[
     row(
         "limit.disk",
         "a container does not keep more on disk than its limit: it has a file system of that size \
-         (`disk.own`), or is measured about every 10 seconds (large trees less often) and ended",
+         (`disk.own`), or is measured about every 10 seconds (every 30 where \
+         nothing changed, large trees less often) and ended",
     ),
     row(
         "disk.own",

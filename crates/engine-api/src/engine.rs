@@ -35,7 +35,7 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// command go through the guest's socket instead. An absent container is success.
     async fn signal(&self, member: MemberId, signal: i32) -> Result<(), EngineError>;
 
-    /// Ends the container if it lives and removes everything of the engine's: cgroups, socket, the
+    /// Ends the container if it lives and removes everything of the engine's but empty directories: cgroups, socket, the
     /// writable layer and home in `directory`. Work, logs and record stay; they are the agent's.
     /// An absent container is success.
     async fn remove(&self, member: MemberId, directory: &Path)

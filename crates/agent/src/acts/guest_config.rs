@@ -18,13 +18,23 @@ const COMMAND_OOM_SCORE_ADJ: i32 = 500;
 /// Open files of the command.
 const OPEN_FILES_LIMIT: u64 = 16_384;
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/usr/games";
-/// Variables by which numerical libraries choose their number of threads. They ask the machine,
-/// not the container, so they are told.
-const THREAD_VARIABLES: [&str; 4] = [
+/// Variables by which libraries and languages choose their number of threads. Some of them count
+/// the machine's CPUs in ways that nothing covers, so they are told.
+const THREAD_VARIABLES: [&str; 14] = [
+    "BLIS_NUM_THREADS",
+    "DOTNET_PROCESSOR_COUNT",
+    "GOMAXPROCS",
+    "JULIA_NUM_THREADS",
+    "LOKY_MAX_CPU_COUNT",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+    "PYTHON_CPU_COUNT",
+    "RAYON_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
 ];
 
 pub(super) fn guest_config(member: MemberId, spec: &MemberSpec, identity: Identity) -> GuestConfig {

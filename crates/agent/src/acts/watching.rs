@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How often the lock is looked at beside the engine's own word.
-const LOCK_CHECK: Duration = Duration::from_secs(10);
+const LOCK_CHECK: Duration = Duration::from_secs(30);
 /// After an engine could not wait.
 const WAIT_PAUSE: Duration = Duration::from_secs(1);
 

@@ -15,6 +15,8 @@ use tokio::time::Instant;
 
 /// How often a member is measured, at most, while there is room.
 const MEASURE_EVERY: Duration = Duration::from_secs(10);
+/// The same for one that has as much as when it was measured before.
+const MEASURE_UNCHANGED_EVERY: Duration = Duration::from_secs(30);
 /// A tree that takes long to walk is walked less often: this many times what it took.
 const REST_FACTOR: u32 = 50;
 /// Entries of one tree that are looked at when it has to be quick: some 20 ms.
@@ -276,7 +278,12 @@ impl Plan {
             } else {
                 self.truncated.remove(&member);
             }
-            let rest = now.elapsed().saturating_mul(REST_FACTOR).max(MEASURE_EVERY);
+            let least = if shared.disk_bytes_of(member) == Some(bytes) {
+                MEASURE_UNCHANGED_EVERY
+            } else {
+                MEASURE_EVERY
+            };
+            let rest = now.elapsed().saturating_mul(REST_FACTOR).max(least);
             self.due.insert(member, Instant::now() + rest);
             shared.set_disk_bytes(member, bytes);
         }

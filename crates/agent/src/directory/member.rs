@@ -214,7 +214,8 @@ impl MemberDirectory {
         fs::symlink_metadata(self.entry(DAMAGED_FINAL)).is_ok()
     }
 
-    /// Writes the decided record, once.
+    /// Writes the decided record, once. It outlives processes; after a loss of power, which ends all
+    /// members, what is decided anew is told to a manager that keeps what it has committed.
     pub(crate) fn save_final(&self, record: &ExitRecord) -> Result<(), DirectoryError> {
         if self.final_record()?.is_some() {
             return Ok(());
@@ -224,7 +225,12 @@ impl MemberDirectory {
             record: record.clone(),
         };
         let bytes = serde_json::to_vec(&file).expect("a record becomes JSON");
-        write_file_atomic(&self.entry("final.json"), &bytes, 0o600, Durability::Power)?;
+        write_file_atomic(
+            &self.entry("final.json"),
+            &bytes,
+            0o600,
+            Durability::Process,
+        )?;
         Ok(())
     }
 
@@ -262,11 +268,13 @@ impl MemberDirectory {
             || has_entries(layout::LOGS)
     }
 
-    /// The engine's writable parts are gone.
+    /// The engine's writable parts are gone, or hold nothing.
     pub(crate) fn is_cleaned(&self) -> bool {
-        [layout::UPPER, layout::HOME]
-            .iter()
-            .all(|name| fs::symlink_metadata(self.entry(name)).is_err())
+        let holds_nothing = |name: &&str| match fs::read_dir(self.entry(name)) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        [layout::UPPER, layout::HOME].iter().all(holds_nothing)
     }
 
     /// Bytes of `stream` from its first to the last on disk.

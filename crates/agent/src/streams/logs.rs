@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// Largest part of output handed on, in bytes.
 const CHUNK_LIMIT: usize = 256 << 10;
-/// Between two tries to reach a guest that should live.
+/// Between two tries to reach a guest that should live, at most.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a follower waits for its member to become known.
 const UNKNOWN_WAIT: Duration = Duration::from_secs(2);
@@ -155,9 +155,28 @@ impl LogReader {
             }
             Err(error) => {
                 tracing::debug!(member.id = %self.request.member, "{}", chain(&error));
-                tokio::time::sleep(RECONNECT_PAUSE).await;
+                self.pause().await;
             }
         }
+    }
+
+    /// A guest that does not answer has most often just ended, which the next report tells.
+    async fn pause(&self) {
+        let member = self.request.member;
+        let mut report = self.shared.report.clone();
+        let lives = |report: &Arc<Report>| {
+            matches!(
+                stage_in(report, member),
+                Some(Stage::Running | Stage::Stopping)
+            )
+        };
+        let over = async {
+            if report.wait_for(|report| !lives(report)).await.is_err() {
+                // Nobody tells any more.
+                std::future::pending::<()>().await;
+            }
+        };
+        let _either = tokio::time::timeout(RECONNECT_PAUSE, over).await;
     }
 
     async fn read_disk(&mut self) -> Result<(), NodeError> {
@@ -194,7 +213,7 @@ impl LogReader {
             Err(error) => {
                 tracing::debug!(member.id = %self.request.member, "{}", chain(&error));
                 self.source = Source::Undecided;
-                tokio::time::sleep(RECONNECT_PAUSE).await;
+                self.pause().await;
             }
         }
         Ok(())
