@@ -1,0 +1,1 @@
+"""What every benchmark needs: figures, processes, files, the machine."""

@@ -1,0 +1,68 @@
+"""A site of Insula with a home of its own, taken down whatever happens."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from harness.context import Context, say
+from harness.files import remove_tree
+from harness.processes import children, clean_environment, run
+
+# A session that is just starting may outlive the first.
+_TRIES = 3
+
+
+class Site:
+    """`with Site(context, "run") as site:` has a daemon that answers."""
+
+    def __init__(self, context: Context, name: str) -> None:
+        self.insula = context.executable("insula")
+        self.home = context.place(f"home-{name}")
+        self.environment = clean_environment(INSULA_HOME=str(self.home))
+        self.pid = 0
+
+    def __enter__(self) -> Site:
+        try:
+            self.pid = int(json.loads(self.call("up", "--json"))["pid"])
+            # The first session prepares the image; no later one does.
+            self.call("run", "--no-env", "--", "true")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for _attempt in range(_TRIES):
+            try:
+                self.call("down", "--stop")
+                remove_tree(self.home)
+                return
+            except (RuntimeError, subprocess.TimeoutExpired, OSError) as error:
+                say(f"the site at {self.home} is not gone: {error}")
+
+    def command(self, *words: str | Path) -> list[str | Path]:
+        """The executable with these words."""
+        return [self.insula, *words]
+
+    def call(self, *words: str | Path, limit_s: float = 300) -> str:
+        """What a verb prints."""
+        return run(self.command(*words), self.environment, limit_s).stdout
+
+    def show(self, name: str) -> dict[str, Any]:
+        """The record of a session."""
+        return dict(json.loads(self.call("show", name, "--json")))
+
+    def sessions(self, *flags: str) -> list[dict[str, Any]]:
+        """The records of sessions."""
+        return list(json.loads(self.call("ls", "--json", *flags))["sessions"])
+
+    def launchers(self) -> list[int]:
+        """What the daemon started: the process that starts containers."""
+        return children(self.pid)
+
+    def guests(self) -> list[int]:
+        """The first process of each container."""
+        return [guest for launcher in self.launchers() for guest in children(launcher)]

@@ -1,0 +1,1 @@
+"""What Insula is measured beside: each module installs, starts, and takes away one peer."""
