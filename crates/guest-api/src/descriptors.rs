@@ -19,5 +19,13 @@ pub const GO: i32 = 8;
 /// set-up is done and it waits for *go*.
 pub const READY_PIPE: i32 = 9;
 
+/// The directory of [`crate::picture`]. Not every engine has one.
+pub const PICTURE: i32 = 10;
+/// Where the kernel asks for the answers of some system calls that processes of the session make
+/// (seccomp_unotify(2)): `sysinfo`, and `sched_getaffinity` where the session is not kept to the
+/// CPUs that it is shown. The guest must make neither itself, but with
+/// [`crate::picture::AFFINITY_BYTES`]. Not every engine has it.
+pub const NOTIFICATIONS: i32 = 11;
+
 /// What the guest writes to [`READY_PIPE`].
 pub const READY: u8 = b'R';

@@ -13,11 +13,13 @@ pub mod descriptors;
 pub mod files;
 pub mod frame;
 pub mod fuzzing;
+pub mod picture;
 pub mod protocol;
 pub mod users;
 
 pub use config::{GuestConfig, RunAs};
 pub use frame::{FRAME_LIMIT, FrameError, FrameKind, HEADER_BYTES, decode_header, encode_frame};
+pub use picture::Picture;
 pub use protocol::{
     FileEntry, FileKind, GuestState, GuestStats, LogFrame, Open, PROTOCOL_VERSION, Reply, Request,
     Stream,

@@ -9,6 +9,7 @@ use crate::logs::StreamLog;
 use crate::logs::hold::Hold;
 use crate::logs::stream::{PIPE_READ, Taken};
 use crate::memory_files::MemoryFiles;
+use crate::picture::Shown;
 use crate::processes::{NoChild, Reach, how, reap};
 use crate::stdin::Stdin;
 use crate::time::{after, monotonic, until, wall};
@@ -67,6 +68,8 @@ pub(crate) struct Guest {
     pub(crate) connections: Vec<Connection>,
     pub(crate) helpers: Helpers,
     pub(crate) memory_files: MemoryFiles,
+    /// What the session sees of its machine.
+    shown: Shown,
     pub(crate) buffer: Vec<u8>,
     accept_from: Monotonic,
 }
@@ -96,6 +99,10 @@ pub(crate) struct Ended {
 #[derive(Clone, Copy, Debug)]
 enum Token {
     Signals,
+    /// Somebody opens a file that is ours to write.
+    Opened,
+    /// Somebody asks what is ours to answer.
+    Asked,
     Listener,
     Output(Stream),
     Stdin,
@@ -106,7 +113,12 @@ enum Token {
 
 impl Guest {
     /// A guest that was told to go: it starts the command.
-    pub(crate) fn new(config: GuestConfig, inherited: Inherited, reach: Reach) -> Self {
+    pub(crate) fn new(
+        config: GuestConfig,
+        inherited: Inherited,
+        reach: Reach,
+        shown: Shown,
+    ) -> Self {
         let now = monotonic();
         let log = |stream| {
             let hold = Hold::new(now, config.follower_hold_ms);
@@ -128,6 +140,7 @@ impl Guest {
             connections: Vec::new(),
             helpers: Helpers::default(),
             memory_files: MemoryFiles::find(),
+            shown,
             buffer: vec![0; READ_BYTES],
             accept_from: now,
         };
@@ -150,6 +163,7 @@ impl Guest {
             }
             let now = monotonic();
             self.obey_clocks(now);
+            self.shown.obey_clock(now);
             self.memory_files.look_now_and_then(now);
             self.serve();
         }
@@ -226,6 +240,14 @@ impl Guest {
             Token::Signals,
             PollFd::new(&self.inherited.signals, PollFlags::IN),
         )];
+        let shown = [
+            (Token::Opened, self.shown.signals()),
+            (Token::Asked, self.shown.notifications()),
+        ];
+        for (token, descriptor) in shown {
+            let polled = descriptor.map(|one| PollFd::from_borrowed_fd(one, PollFlags::IN));
+            all.extend(polled.map(|polled| (token, polled)));
+        }
         if now >= self.accept_from {
             let listener = PollFd::new(&self.inherited.listener, PollFlags::IN);
             all.push((Token::Listener, listener));
@@ -268,7 +290,14 @@ impl Guest {
         };
         let accept = (now < self.accept_from).then_some(self.accept_from);
         let connections = self.connections.iter().filter_map(Connection::deadline);
-        let own = [drain, accept, self.ending.next(), self.executions.next()];
+        let shown = self.shown.next();
+        let own = [
+            drain,
+            accept,
+            shown,
+            self.ending.next(),
+            self.executions.next(),
+        ];
         let all = own.into_iter().chain(holds).flatten();
         all.chain(connections).min()
     }
@@ -281,6 +310,8 @@ impl Guest {
                 let _ = retry_on_intr(|| read(&self.inherited.signals, &mut record));
                 self.reap();
             }
+            Token::Opened => self.shown.opened(),
+            Token::Asked => self.shown.asked(),
             Token::Listener => self.accept(),
             Token::Output(stream) => {
                 self.take_output(stream);

@@ -40,6 +40,7 @@ mod input;
 mod connection;
 mod file_streams;
 mod memory_files;
+mod picture;
 mod time;
 mod users;
 

@@ -12,11 +12,26 @@ pub(crate) const LAST_SIGNAL: i32 = 64;
 /// Blocks SIGCHLD and returns a descriptor that is readable when one is pending; ignores the
 /// signals that a write could raise.
 pub(crate) fn child_signals() -> io::Result<OwnedFd> {
+    let descriptor = descriptor_of(libc::SIGCHLD)?;
+    for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
+        // SAFETY: ignoring a signal installs no handler.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+    Ok(descriptor)
+}
+
+/// The same for the signal that tells that a file is opened of which this process holds a lease.
+pub(crate) fn lease_signals() -> io::Result<OwnedFd> {
+    descriptor_of(libc::SIGIO)
+}
+
+/// Blocks `signal` and returns a descriptor that is readable when one is pending.
+fn descriptor_of(signal: i32) -> io::Result<OwnedFd> {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: `set` is initialised by sigemptyset before it is used, and lives through the calls.
     let descriptor = unsafe {
         libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);
+        libc::sigaddset(set.as_mut_ptr(), signal);
         if libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), null_mut()) != 0 {
             return Err(io::Error::last_os_error());
         }
@@ -24,10 +39,6 @@ pub(crate) fn child_signals() -> io::Result<OwnedFd> {
     };
     if descriptor < 0 {
         return Err(io::Error::last_os_error());
-    }
-    for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
-        // SAFETY: ignoring a signal installs no handler.
-        unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
     // SAFETY: signalfd returned a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })

@@ -2,6 +2,7 @@
 
 use crate::guest::{Guest, Inherited};
 use crate::inheritance::{FIRST, close_all_on_exec, is_open};
+use crate::picture::Shown;
 use crate::processes::Reach;
 use crate::signals::child_signals;
 use guest_api::{GuestConfig, PROTOCOL_VERSION, descriptors};
@@ -68,11 +69,14 @@ pub(crate) fn start() -> Result<Option<Guest>, StartError> {
     let lock = inherit(descriptors::LOCK, "lock")?;
     let go = inherit(descriptors::GO, "go")?;
     let ready = inherit(descriptors::READY_PIPE, "ready")?;
+    let place = inherit(descriptors::PICTURE, "picture").ok();
+    let notifications = inherit(descriptors::NOTIFICATIONS, "notifications").ok();
     let config = decode_config(&read_config(&config)?)?;
     ioctl_fionbio(&listener, true)
         .map_err(|error| set_up("unblocking the listener")(error.into()))?;
     let reach = Reach::establish();
     let signals = child_signals().map_err(set_up("receiving signals"))?;
+    let shown = Shown::take(place, notifications);
     // A launcher that does not read this any more has closed *go* too.
     let _ = retry_on_intr(|| write(&ready, &[descriptors::READY]));
     drop(ready);
@@ -88,7 +92,7 @@ pub(crate) fn start() -> Result<Option<Guest>, StartError> {
         _lock: lock,
         signals,
     };
-    Ok(Some(Guest::new(config, inherited, reach)))
+    Ok(Some(Guest::new(config, inherited, reach, shown)))
 }
 
 /// Tells whoever started the guest why it did not; afterwards there is nobody to tell.

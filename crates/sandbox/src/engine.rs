@@ -5,6 +5,7 @@ mod directory;
 mod fingerprint;
 mod footing;
 mod launcher_process;
+mod listing;
 mod locks;
 mod orders;
 mod processes;
@@ -12,14 +13,15 @@ mod way_out;
 
 use crate::cgroup::{GroupError, Hierarchy};
 use crate::chain::chain;
+use crate::cpus::Cpus;
 use crate::disk::{self, DiskTrial};
 use crate::identity::Identity;
 use crate::launcher::{BINDS_LIMIT, LAYERS_LIMIT};
 use crate::message::{Failure, GroupPaths, Order, Outcome, Start};
-use crate::network::{EgressSettings, NetworkError, SiteNetwork};
+use crate::network::{EgressSettings, KEEPER_NOTE, SiteNetwork};
 use alive::Guest;
 use async_trait::async_trait;
-use directory::{NOTE, prepare_directory, remove_parts, remove_parts_on_disk, socket_member};
+use directory::{NOTE, prepare_directory, remove_parts, remove_parts_on_disk};
 use domain::{Capability, MemberId, Network};
 use engine_api::{
     ContainerSpec, Engine, EngineError, Fingerprint, Found, Pause, RemoveReport, StartError,
@@ -29,16 +31,17 @@ use footing::{Footing, remove_inside};
 use launcher_process::LauncherProcess;
 use locks::MemberLocks;
 use process::{FileLock, crash_point, remove_tree};
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::spawn_blocking;
 use way_out::users_obstacle;
 
 /// Longest path of a Unix socket.
 const SOCKET_PATH_LIMIT: usize = 107;
+/// What the name of a socket ends with, if with anything.
+const SOCKET: &str = "sock";
 /// Longest host name.
 const HOSTNAME_LIMIT: usize = 63;
 /// How long a start waits for another one of the same member, or its remains, to come to an end.
@@ -59,8 +62,8 @@ const OWN_DISK_WITHOUT_ROOT: &str = "only root may make a file system of a sessi
 pub struct SandboxSettings {
     /// Name of our control group, one per home: `insula-` and 8 hexadecimal digits of its digest.
     pub cgroup_group: String,
-    /// Where guests' sockets are; a file there is named after its member. It may be lost while
-    /// they live: what cleans up `/tmp`, or the end of a login, takes it.
+    /// Where guests' sockets are, each named after its member, perhaps with the ending `sock`. It
+    /// may be lost while they live: what cleans up `/tmp`, or the end of a login, takes it.
     pub runtime_directory: PathBuf,
     /// Where it is noted who the guests are and what was changed for them, so that they can be
     /// ended and it can be taken back. It is made when it is needed, and outlives a boot.
@@ -92,6 +95,7 @@ struct Inner {
     network: Arc<SiteNetwork>,
     launcher: LauncherProcess,
     locks: MemberLocks,
+    cpus: Mutex<Cpus>,
     disk_trial: DiskTrial,
 }
 
@@ -114,6 +118,7 @@ impl Sandbox {
                 network,
                 launcher,
                 locks: MemberLocks::default(),
+                cpus: Mutex::new(Cpus::find()),
                 disk_trial: DiskTrial::default(),
             }),
             footing: Footing::default(),
@@ -152,8 +157,10 @@ impl Sandbox {
         let directory = &container.directory;
         while is_locked(directory)? {
             if let Some(guest) = Guest::read(directory)? {
+                let pid = guest.pid();
                 let ended = tokio::time::timeout(STILLBORN, guest.ended()).await;
                 if ended.is_err() {
+                    self.inner.find_cpus(container.member, pid);
                     return Ok(true);
                 }
             }
@@ -226,7 +233,7 @@ impl Engine for Sandbox {
             match self.begin(container).await? {
                 Outcome::Started => return Ok(Started { already: false }),
                 // Somebody took the lock in between; wait for what becomes of it.
-                Outcome::Locked => {}
+                Outcome::Locked => self.inner.cpus().release(container.member),
                 Outcome::Done => return Err(EngineError::LauncherGone.into()),
                 Outcome::Failed(Failure::Act { act, reason }) => {
                     return Err(StartError::Act { act, reason });
@@ -372,10 +379,12 @@ impl Inner {
             .inspect(|_| crash_point("clone.groups-made"))
             .and_then(|groups| {
                 let note = (groups == GroupPaths::default()).then(|| self.note(member));
+                let share = self.cpus().choose(member, container.limits.cpu);
                 self.launcher.ask(Order::Start(Box::new(Start {
                     container,
                     groups,
                     identity,
+                    share,
                     note,
                     way_out: ways.root,
                     user_way: ways.user,
@@ -385,6 +394,10 @@ impl Inner {
             self.clean(member, &socket);
             error.into()
         })
+    }
+
+    fn cpus(&self) -> MutexGuard<'_, Cpus> {
+        self.cpus.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where it is noted who the guest of a member is that has no group.
@@ -401,6 +414,7 @@ impl Inner {
 
     /// Removes what a failed start left. Its directory stays for the next one, or for `remove`.
     fn clean(&self, member: MemberId, socket: &Path) {
+        self.cpus().release(member);
         self.groups.kill(member);
         if let Err(error) = self.groups.remove(member) {
             tracing::warn!(member.id = %member, "a failed start left its groups: {error}");
@@ -415,60 +429,6 @@ impl Inner {
         for path in [socket, &self.note(member)] {
             let _ = std::fs::remove_file(path);
         }
-    }
-
-    /// Groups, sockets, notes and network devices that are there; a group with living processes in it lives.
-    fn list(&self) -> Result<Vec<Found>, EngineError> {
-        if let Err(error) = self.network.recover() {
-            tracing::warn!(
-                "the containers' network is not as it should be: {}",
-                chain(&error)
-            );
-        }
-        let mut found = BTreeMap::new();
-        for member in self.groups.list() {
-            let processes = self.groups.processes(member);
-            found.insert(member, Guest::any_alive(&processes));
-        }
-        for (member, path) in self.files()? {
-            let alive = found.entry(member).or_insert(false);
-            let is_note = path.extension().is_some_and(|ending| ending == NOTE);
-            *alive = *alive || (is_note && Guest::noted(&path)?.is_some_and(|one| one.is_alive()));
-        }
-        let network = |error: NetworkError| act("list network devices", chain(&error));
-        for member in self.network.members().map_err(network)? {
-            found.entry(member).or_insert(false);
-        }
-        let found = found.into_iter();
-        Ok(found
-            .map(|(member, alive)| Found {
-                member,
-                alive,
-                pause: self.groups.pause_of(member),
-            })
-            .collect())
-    }
-
-    /// Sockets and notes, each with the member it is named after.
-    fn files(&self) -> Result<Vec<(MemberId, PathBuf)>, EngineError> {
-        let SandboxSettings {
-            runtime_directory,
-            state_directory,
-            ..
-        } = &self.settings;
-        let mut files = Vec::new();
-        for directory in [runtime_directory, state_directory] {
-            let entries = match std::fs::read_dir(directory) {
-                Ok(entries) => entries,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(act("list the guests' sockets and notes", error)),
-            };
-            files.extend(entries.flatten().filter_map(|entry| {
-                let member = socket_member(entry.file_name().to_str()?)?;
-                Some((member, entry.path()))
-            }));
-        }
-        Ok(files)
     }
 
     /// By its group; without one, by its processes.
@@ -507,12 +467,16 @@ impl Inner {
             // Its guest does not end before its processes do, which stand still.
             self.groups.kill(member);
         }
+        let mut is_known = false;
         loop {
-            if let Some(guest) = Guest::read(directory)? {
+            let noted = Guest::noted(&self.note(member))?;
+            for guest in Guest::read(directory)?.into_iter().chain(noted) {
                 guest.kill(LOCK_LIMIT);
+                // With the first process of a namespace all others in it have ended.
+                is_known = true;
             }
-            if let Some(guest) = Guest::noted(&self.note(member))? {
-                guest.kill(LOCK_LIMIT);
+            if is_known && !is_locked(directory)? {
+                break;
             }
             // A child that was starting is not remembered, but may be in its groups.
             self.groups.kill(member);
@@ -531,20 +495,27 @@ impl Inner {
             .remove(member)
             .map_err(|error| act("remove the container's control groups", error))?;
         crash_point("remove.groups-gone");
+        self.cpus().release(member);
         self.network
             .disconnect(member)
             .map_err(|error| act("remove the container's network", chain(&error)))?;
         self.end_keeper(member)?;
         crash_point("remove.network-gone");
-        for (owner, path) in self.files()? {
-            if owner == member {
-                match std::fs::remove_file(&path) {
-                    // A keeper takes its note along when its container ends.
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    removed => {
-                        removed
-                            .map_err(|error| act(&format!("remove {}", path.display()), error))?;
-                    }
+        let SandboxSettings {
+            runtime_directory,
+            state_directory,
+            ..
+        } = &self.settings;
+        let sockets = [format!("{member}.{SOCKET}"), member.to_string()];
+        let sockets = sockets.map(|name| runtime_directory.join(name));
+        let notes = [NOTE, KEEPER_NOTE].map(|ending| format!("{member}.{ending}"));
+        let notes = notes.map(|name| state_directory.join(name));
+        for path in sockets.into_iter().chain(notes) {
+            match std::fs::remove_file(&path) {
+                // A keeper takes its note along when its container ends.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                removed => {
+                    removed.map_err(|error| act(&format!("remove {}", path.display()), error))?;
                 }
             }
         }

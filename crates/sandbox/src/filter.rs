@@ -1,13 +1,14 @@
 //! Which system calls a container may make.
 //!
-//! Two filters are installed one above the other. The first ([`numbers`]) knows every call: it lets
-//! through what is allowed, answers `EPERM` to what is known and forbidden, and `ENOSYS` to other
-//! numbers, so that a C library of tomorrow falls back to what it did before. The second looks at
-//! arguments of a few calls that the first lets through, and answers `EPERM`; a third one answers
-//! for protocols that are not there what a kernel without them does. The kernel takes the sterner
-//! answer. Where a directory of the node can be written, another one ([`set_id`]) refuses
-//! set-user-id bits; where guest and command are one user, yet another refuses limits on others.
-//! One answers that all is well and does nothing: see [`limits_of_dumps`].
+//! A filter is made of several, each of which hands on what it lets through ([`in_a_row`]): to
+//! install one takes the kernel a while, however short it is. The first ([`numbers`]) knows every
+//! call: it lets through what is allowed, answers `EPERM` to what is known and forbidden, and
+//! `ENOSYS` to other numbers, so that a C library of tomorrow falls back to what it did before. The
+//! second looks at arguments of a few calls that the first lets through, and answers `EPERM`; a
+//! third one answers for protocols that are not there what a kernel without them does. Where a
+//! directory of the node can be written, another one ([`set_id`]) refuses set-user-id bits; where
+//! guest and command are one user, yet another refuses limits on others. One answers that all is
+//! well and does nothing: see [`limits_of_dumps`]. The last has the guest answer some calls.
 
 mod numbers;
 mod set_id;
@@ -17,7 +18,7 @@ use engine_api::UidRange;
 use rustix::io::Errno;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
+    SeccompRule, TargetArch, sock_filter,
 };
 use std::collections::BTreeMap;
 
@@ -62,15 +63,37 @@ const ID_ARGUMENTS: &[(i64, &[u8])] = &[
     (libc::SYS_setuid, &[0]),
 ];
 
-/// The programs.
+/// The filters that one is made of.
 #[derive(Debug)]
 pub(crate) struct Filters {
-    /// For every container, in the order they are installed.
-    pub(crate) always: [BpfProgram; 4],
+    /// For every container.
+    always: [BpfProgram; 4],
     /// For one that can write to a directory of the node.
-    pub(crate) set_id: BpfProgram,
+    set_id: BpfProgram,
     /// For one whose guest is the same user as its command.
-    pub(crate) others: BpfProgram,
+    others: BpfProgram,
+}
+
+/// What a container's filter depends on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Needs {
+    /// It can write to a directory of the node.
+    pub(crate) refuse_set_id: bool,
+    /// Its guest is the same user as its command.
+    pub(crate) one_user: bool,
+    /// The guest answers what tells of memory.
+    pub(crate) answers_memory: bool,
+    /// The guest answers which CPUs may be run on.
+    pub(crate) answers_affinity: bool,
+}
+
+/// A container's filter.
+#[derive(Debug)]
+pub(crate) struct Filter {
+    /// Where nobody can be asked.
+    pub(crate) plain: BpfProgram,
+    /// The same, and the guest is asked for some answers.
+    pub(crate) asking: Option<BpfProgram>,
 }
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
@@ -89,6 +112,45 @@ impl Filters {
             others: refuse(limits_of_others()?, Errno::PERM)?,
         })
     }
+
+    pub(crate) fn choose(&self, needs: Needs) -> Filter {
+        let set_id = needs.refuse_set_id.then_some(&self.set_id);
+        let others = needs.one_user.then_some(&self.others);
+        let parts: Vec<&BpfProgram> = self.always.iter().chain(set_id).chain(others).collect();
+        let asks = needs.answers_memory || needs.answers_affinity;
+        let asking = asks.then(|| {
+            let last = numbers::asking(needs.answers_memory, needs.answers_affinity);
+            in_a_row(parts.iter().copied().chain([&last]))
+        });
+        Filter {
+            plain: in_a_row(parts),
+            asking,
+        }
+    }
+}
+
+/// One program of several: what one lets through is looked at by the next. What one does not is
+/// decided, so no two of them may decide of the same.
+fn in_a_row<'a>(programs: impl IntoIterator<Item = &'a BpfProgram>) -> BpfProgram {
+    let mut row = BpfProgram::new();
+    for program in programs {
+        let hand_on = |(place, step): (usize, &sock_filter)| {
+            let left = program.len() - 1 - place;
+            let is_let_through = (step.code, step.k) == (numbers::RETURN, numbers::VERDICT_ALLOW);
+            match u32::try_from(left) {
+                Ok(left) if is_let_through => numbers::instruction(numbers::JUMP, 0, 0, left),
+                Ok(_) | Err(_) => step.clone(),
+            }
+        };
+        row.extend(program.iter().enumerate().map(hand_on));
+    }
+    row.push(numbers::instruction(
+        numbers::RETURN,
+        0,
+        0,
+        numbers::VERDICT_ALLOW,
+    ));
+    row
 }
 
 /// A program that answers `errno` where a rule matches.
@@ -204,7 +266,9 @@ fn all(conditions: &[(u8, SeccompCmpOp, u64)]) -> Result<SeccompRule, seccompile
 #[cfg(test)]
 mod tests {
     use super::table::{ALLOWED, FORBIDDEN};
-    use super::{Filters, forbidden_arguments};
+    use super::{Filters, Needs, forbidden_arguments};
+    use proptest::prelude::*;
+    use seccompiler::sock_filter;
 
     #[test]
     fn no_call_is_both_allowed_and_forbidden() {
@@ -223,16 +287,105 @@ mod tests {
         }
     }
 
+    fn all_needs() -> impl Iterator<Item = Needs> {
+        (0..16).map(|bits| Needs {
+            refuse_set_id: bits & 1 != 0,
+            one_user: bits & 2 != 0,
+            answers_memory: bits & 4 != 0,
+            answers_affinity: bits & 8 != 0,
+        })
+    }
+
     #[test]
     fn the_programs_are_short_enough_for_the_kernel() {
         const PROGRAM_LIMIT: usize = 4096;
         let filters = Filters::compile().expect("compiled");
-        for program in filters
-            .always
-            .iter()
-            .chain([&filters.set_id, &filters.others])
-        {
-            assert!(program.len() < PROGRAM_LIMIT, "{}", program.len());
+        for filter in all_needs().map(|needs| filters.choose(needs)) {
+            for program in [Some(filter.plain), filter.asking].into_iter().flatten() {
+                assert!(program.len() < PROGRAM_LIMIT, "{}", program.len());
+            }
+        }
+    }
+
+    proptest! {
+        /// The kernel takes the sternest answer of several filters, whose numbers are lower as they
+        /// are sterner; one in a row with the others has to answer the same.
+        #[test]
+        fn filters_in_a_row_answer_as_each_by_itself(
+            known in prop::sample::select(ALLOWED.to_vec()),
+            other in 0..600_i64,
+            is_known in prop::bool::weighted(0.9),
+            arguments in prop::array::uniform6(prop_oneof![
+                Just(0_u64), Just(1), Just(16), Just(4), Just(9), Just(16_877), Just(0o4755), Just(65_535),
+                Just(u64::from(libc::CLONE_NEWUSER.cast_unsigned())), Just(libc::TIOCSTI),
+                0..0x1_0000_0000_u64, any::<u64>(),
+            ]),
+        ) {
+            let number = if is_known { known } else { other };
+            let filters = Filters::compile().expect("compiled");
+            for needs in all_needs() {
+                let set_id = needs.refuse_set_id.then_some(&filters.set_id);
+                let others = needs.one_user.then_some(&filters.others);
+                let parts = filters.always.iter().chain(set_id).chain(others);
+                let answers = parts.map(|part| run(part, number, &arguments));
+                let expected = answers.min().expect("several");
+                let filter = filters.choose(needs);
+                prop_assert_eq!(run(&filter.plain, number, &arguments), expected);
+                let Some(asking) = &filter.asking else { continue };
+                let asks = match number {
+                    libc::SYS_sysinfo => needs.answers_memory,
+                    libc::SYS_sched_getaffinity => needs.answers_affinity
+                        && low(arguments[0]) != 1 && low(arguments[1]) != 8_200,
+                    _ => false,
+                };
+                let expected = if asks { NOTIFY } else { expected };
+                prop_assert_eq!(run(asking, number, &arguments), expected);
+            }
+        }
+    }
+
+    const NOTIFY: u32 = 0x7fc0_0000;
+
+    fn low(argument: u64) -> u32 {
+        u32::try_from(argument & u64::from(u32::MAX)).expect("32 bits")
+    }
+
+    /// What the kernel does with a program: the instructions that ours have.
+    fn run(program: &[sock_filter], number: i64, arguments: &[u64; 6]) -> u32 {
+        let mut data = vec![
+            u32::try_from(number).expect("small"),
+            super::numbers::ARCHITECTURE,
+            0,
+            0,
+        ];
+        for argument in arguments {
+            data.extend([low(*argument), low(argument >> 32)]);
+        }
+        let (mut place, mut loaded) = (0, 0_u32);
+        loop {
+            let step = &program[place];
+            place += 1;
+            let distance = usize::try_from(step.k).expect("it fits");
+            let holds = match step.code {
+                0x20 => {
+                    loaded = data[distance / 4];
+                    continue;
+                }
+                0x05 => {
+                    place += distance;
+                    continue;
+                }
+                0x54 => {
+                    loaded &= step.k;
+                    continue;
+                }
+                0x06 => return step.k,
+                0x15 => loaded == step.k,
+                0x25 => loaded > step.k,
+                0x35 => loaded >= step.k,
+                other => panic!("unknown instruction {other:#x}"),
+            };
+            place += usize::from(if holds { step.jt } else { step.jf });
         }
     }
 }

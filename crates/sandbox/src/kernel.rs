@@ -5,12 +5,16 @@ use rustix::io::Errno;
 use std::ffi::{CStr, c_char, c_long};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
+/// From here on a child's descriptors are in nobody's way.
+pub(crate) const HIGH: RawFd = 32;
 /// A mount cannot be written through.
 pub(crate) const MOUNT_READ_ONLY: u64 = 0x1;
 /// Set-user-id bits on it do nothing.
 pub(crate) const MOUNT_NO_SUID: u64 = 0x2;
 /// Device nodes on it cannot be opened.
 pub(crate) const MOUNT_NO_DEVICES: u64 = 0x4;
+/// Programs on it cannot be run.
+pub(crate) const MOUNT_NO_EXEC: u64 = 0x8;
 /// Ids are translated by a user namespace.
 const MOUNT_IDMAP: u64 = 0x10_0000;
 /// The mount and all below it.
@@ -166,6 +170,52 @@ pub(crate) fn install_filter(program: &[seccompiler::sock_filter]) -> Result<(),
         )
     };
     check(result).map(drop)
+}
+
+/// The same with a filter whose answers for some calls come from whoever reads the descriptor.
+/// Calls that were taken up wait for their answer also when a signal comes, where the kernel can
+/// (Linux 5.19): programs would not expect to be interrupted there.
+pub(crate) fn install_notifier(program: &[seccompiler::sock_filter]) -> Result<OwnedFd, Errno> {
+    const NEW_LISTENER: c_long = 1 << 3;
+    const WAIT_KILLABLE: c_long = 1 << 5;
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| Errno::INVAL)?,
+        filter: program.as_ptr().cast_mut().cast(),
+    };
+    let install = |flags: c_long| {
+        // SAFETY: the program is as long as its length says; the kernel copies it.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_seccomp,
+                SECCOMP_SET_MODE_FILTER,
+                flags,
+                &raw const program,
+            )
+        };
+        check(result)
+    };
+    let descriptor = install(NEW_LISTENER | WAIT_KILLABLE).or_else(|_| install(NEW_LISTENER))?;
+    let descriptor = RawFd::try_from(descriptor).map_err(|_| Errno::RANGE)?;
+    // SAFETY: the kernel gave us a new descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// The mask of CPUs that a process may run on (0: this one), as bytes: of machines whose lowest byte
+/// comes first, which all are that this is made for.
+pub(crate) fn affinity(process: i32) -> Result<Vec<u8>, Errno> {
+    let mut mask = vec![0; guest_api::picture::AFFINITY_BYTES];
+    // SAFETY: the mask is as long as is said.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_sched_getaffinity,
+            process,
+            mask.len(),
+            mask.as_mut_ptr(),
+        )
+    };
+    let length = usize::try_from(check(result)?).map_err(|_| Errno::RANGE)?;
+    mask.truncate(length);
+    Ok(mask)
 }
 
 /// Runs `program` with one argument, its name, and no environment. Returns only if that failed.

@@ -11,6 +11,7 @@ mod keeper_rights;
 mod maps;
 mod network;
 mod owner;
+mod picture;
 mod plan;
 mod prepare;
 mod start;
@@ -19,6 +20,7 @@ use crate::filter::Filters;
 use crate::kernel::{child_signals, leave_keyring, reserve_low_descriptors};
 use crate::message::{Failure, Order, Outcome, Reply, Request, Start, encode, take};
 use helper::Helper;
+use picture::Node;
 use prepare::{Refusal, prepare};
 use process::crash_point;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -59,6 +61,7 @@ struct Launcher {
     signals: OwnedFd,
     guest: OwnedFd,
     filters: Filters,
+    node: Node,
     input: Vec<u8>,
     starting: Vec<Starting>,
     helpers: Vec<Helper>,
@@ -78,6 +81,7 @@ impl Launcher {
             signals: child_signals()?,
             guest: guest_file()?,
             filters: Filters::compile().map_err(io::Error::other)?,
+            node: Node::read(),
             input: Vec::new(),
             starting: Vec::new(),
             helpers: Vec::new(),
@@ -217,7 +221,7 @@ impl Launcher {
     }
 
     fn begin_start(&mut self, id: u64, order: &Start) -> Option<Outcome> {
-        let prepared = match prepare(order, &self.guest) {
+        let prepared = match prepare(order, &self.guest, &self.node, &self.filters) {
             Ok(prepared) => prepared,
             Err(Refusal::Locked) => return Some(Outcome::Locked),
             Err(Refusal::Failed(failure)) => {
@@ -225,7 +229,7 @@ impl Launcher {
             }
         };
         crash_point("clone.prepared");
-        match start(id, order, prepared, &self.filters) {
+        match start(id, order, prepared) {
             Ok(starting) => {
                 self.starting.push(starting);
                 None

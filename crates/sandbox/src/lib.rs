@@ -22,6 +22,7 @@
 
 mod cgroup;
 mod chain;
+mod cpus;
 mod disk;
 mod engine;
 mod filter;

@@ -1,5 +1,6 @@
 //! What the engine and its launcher say to each other: MessagePack behind a length.
 
+use crate::cpus::Share;
 use crate::identity::Identity;
 use crate::network::{UserWay, WayOut};
 use engine_api::ContainerSpec;
@@ -57,6 +58,8 @@ pub(crate) struct Start {
     pub(crate) groups: GroupPaths,
     /// Whose ids it has.
     pub(crate) identity: Identity,
+    /// Its CPUs.
+    pub(crate) share: Share,
     /// Where else to write who the guest is, if there are no groups to find it by.
     pub(crate) note: Option<PathBuf>,
     /// How it gets out, with the network `egress`.
@@ -77,6 +80,20 @@ pub(crate) struct GroupPaths {
     /// The file and the value that limit CPU time once the guest is ready: setting up is not the
     /// session's fault, and would take seconds at 1 % of a CPU.
     pub(crate) cpu_quota: Option<(PathBuf, u64)>,
+    /// What limits its memory.
+    pub(crate) limits_memory: bool,
+    /// How the groups can be shown inside.
+    pub(crate) shown: Option<ShownGroups>,
+}
+
+/// Hierarchies of control groups, as they are mounted inside: what is seen there is the
+/// container's own group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ShownGroups {
+    /// One for each of these directories, with its controllers.
+    V1(Vec<(String, Vec<String>)>),
+    /// One for all.
+    V2,
 }
 
 /// The answer to one request.

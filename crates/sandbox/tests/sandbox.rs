@@ -3,10 +3,7 @@
 //! As root they make a fresh ordinary user and run once more as that (`as_a_user`), with a range of
 //! ids lent to it and without. What needs root, or limits that a user cannot enforce, says that it
 //! is skipped there. Each test needs a process of its own, as nextest gives it.
-#![allow(
-    clippy::print_stdout,
-    reason = "a test that cannot run says why, and the price is printed"
-)]
+#![allow(clippy::print_stdout, reason = "a test that cannot run says why")]
 
 #[path = "sandbox/as_a_user.rs"]
 mod as_a_user;
@@ -33,10 +30,10 @@ mod ordinary_user;
 mod outside;
 #[path = "sandbox/pauses.rs"]
 mod pauses;
-#[path = "sandbox/price.rs"]
-mod price;
 #[path = "sandbox/system_calls.rs"]
 mod system_calls;
+#[path = "sandbox/truth.rs"]
+mod truth;
 #[path = "sandbox/user.rs"]
 mod user;
 #[path = "sandbox/users_egress.rs"]

@@ -31,6 +31,7 @@ const GUEST: &str = "sandbox with control groups of version 2, in a virtual mach
 /// The same for attacks, with controls that no machine to be kept could bear.
 const ATTACKS: &str = "attacks on sessions, in a virtual machine";
 /// What unpacks layers, on a file system that few kernels can mount.
+const MANY_CPUS: &str = "what sessions are told of a machine with 52 CPUs";
 const FOLDING: &str = "layers on a file system that folds case, in a virtual machine";
 /// The executable where the service manager divides the control groups.
 const SERVICE_MANAGER: &str = "the executable under systemd, in a virtual machine";
@@ -78,6 +79,9 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
             })?;
             step(ATTACKS, || {
                 guest_v2::run(root, &prepared, &guest_v2::Wanted::attacks())
+            })?;
+            step(MANY_CPUS, || {
+                guest_v2::run(root, &prepared, &guest_v2::Wanted::many_cpus())
             })?;
             step(FOLDING, || {
                 guest_v2::run(root, &prepared, &guest_v2::Wanted::folding())

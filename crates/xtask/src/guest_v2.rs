@@ -33,6 +33,10 @@ pub(crate) use service_manager::run as run_with_service_manager;
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 /// How long one of its tests may take.
 const TEST_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// CPUs of the machine.
+const CPUS: u32 = 2;
+/// CPUs of a machine that has many.
+const MANY_CPUS: u32 = 52;
 /// How many times longer the tests wait in it for what must come.
 const SLOWNESS: u32 = 6;
 /// Below this tests write reports, from the workspace's root.
@@ -47,6 +51,8 @@ pub(crate) struct Wanted {
     pub(crate) filter: String,
     /// This command of a shell instead of the tests.
     pub(crate) command: Option<String>,
+    /// How many CPUs the machine has.
+    pub(crate) cpus: u32,
     /// With `/dev/kvm`, instead of an emulated processor.
     pub(crate) with_kvm: bool,
     /// What the tests report is written into the documents.
@@ -60,6 +66,7 @@ impl Default for Wanted {
             package: "sandbox".to_owned(),
             filter: String::new(),
             command: None,
+            cpus: CPUS,
             with_kvm: false,
             update: std::env::var_os("INSULA_UPDATE").is_some(),
         }
@@ -72,6 +79,15 @@ impl Wanted {
         Self {
             package: "insula".to_owned(),
             filter: "attacks_get_through".to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// What sessions are told of a machine with many CPUs.
+    pub(crate) fn many_cpus() -> Self {
+        Self {
+            filter: " truth::(a_process|every_probe_tells_the_containers_cpus|whole)".to_owned(),
+            cpus: MANY_CPUS,
             ..Self::default()
         }
     }
@@ -128,6 +144,7 @@ pub(crate) fn run(root: &Path, prepared: &Prepared, wanted: &Wanted) -> anyhow::
         disk: &disk,
         limit: LIMIT,
         with_kvm: wanted.with_kvm,
+        cpus: wanted.cpus,
     };
     let ended = machine.run()?;
     println!("the guest ended after {:.0?}", began.elapsed());

@@ -44,7 +44,7 @@ usage: cargo xtask COMMAND
   fuzz [TARGET] [--seconds N]
                      runs the targets of fuzz/, or one of them, guided by coverage, for a minute or
                      N seconds each
-  guest-v2 [--kvm] [--package NAME] [FILTER | -- COMMAND]
+  guest-v2 [--kvm] [--cpus N] [--package NAME] [FILTER | -- COMMAND]
                      runs the tests of a package (the sandbox's; those that match FILTER, a regular
                      expression) or a command of a shell, as root in a virtual machine with
                      control groups of version 2
@@ -168,6 +168,10 @@ fn guest(root: &Path, words: &[&str]) -> anyhow::Result<()> {
         match words {
             ["--kvm", rest @ ..] => {
                 wanted.with_kvm = true;
+                words = rest;
+            }
+            ["--cpus", cpus, rest @ ..] => {
+                wanted.cpus = cpus.parse().context("--cpus takes a number")?;
                 words = rest;
             }
             ["--package", package, rest @ ..] => {

@@ -106,7 +106,13 @@ impl Peer<'_> {
 
     fn read_file(&mut self, path: &str) -> Result<(), Failure> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let opened = open(path, flags, Mode::empty());
+        let opened = match open(path, flags, Mode::empty()) {
+            // It is leased, as what tells of the machine is: its holder is waited for.
+            Err(Errno::AGAIN) if std::fs::metadata(path).is_ok_and(|facts| facts.is_file()) => {
+                open(path, flags - OFlags::NONBLOCK, Mode::empty())
+            }
+            opened => opened,
+        };
         let file = opened.map_err(|errno| refused("opening", path, errno))?;
         let stat = fstat(&file).map_err(|errno| refused("reading", path, errno))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {

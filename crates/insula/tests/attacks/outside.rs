@@ -86,9 +86,17 @@ fn strange_to_guests(site: &Site) -> Vec<String> {
 }
 
 /// Whether a guest has such a descriptor: nothing, what it made itself, its own log, record and
-/// lock, and the memory file systems that it measures.
+/// lock, the memory file systems that it measures, what it shows of the machine (three files that
+/// were made for it), and where it is asked about that.
 fn is_a_guests(target: &str) -> bool {
-    let own = ["socket:[", "pipe:[", "anon_inode:[", "/memfd:insula-"];
+    let own = [
+        "socket:[",
+        "pipe:[",
+        "anon_inode:[",
+        "anon_inode:seccomp notify",
+        "/memfd:insula-",
+        "/picture/",
+    ];
     let is_log = target.contains("/logs") || target.ends_with("/record");
     let is_known = ["/dev/null", "/dev/shm", "/tmp"].contains(&target);
     is_known

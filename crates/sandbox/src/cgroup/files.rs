@@ -201,6 +201,17 @@ pub(super) fn kill_all(
     }
 }
 
+/// Removes `groups`, the first of which tells by its refusal that processes or groups are in all of
+/// them. How many are left.
+pub(super) fn removed_at_once(groups: &[PathBuf]) -> usize {
+    let is_removed = |group: &PathBuf| match fs::remove_dir(group) {
+        Ok(()) => true,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    let removed = groups.iter().take_while(|group| is_removed(group)).count();
+    groups.len() - removed
+}
+
 /// Removes a group and the groups in it. One whose last process has just ended is busy for a
 /// moment.
 pub(super) fn remove_group(group: &Path, deadline: Instant) -> Result<(), GroupError> {
@@ -208,19 +219,23 @@ pub(super) fn remove_group(group: &Path, deadline: Instant) -> Result<(), GroupE
 }
 
 fn remove_to_depth(group: &Path, deadline: Instant, depth: u32) -> Result<(), GroupError> {
-    if depth > 1 {
-        for child in children(group) {
-            remove_to_depth(&child, deadline, depth - 1)?;
-        }
-    }
+    let mut parts_removed = depth <= 1;
     loop {
         match fs::remove_dir(group) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // It has parts, or its last process has just ended.
             Err(error)
                 if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline =>
             {
-                std::thread::sleep(KILL_PAUSE.0);
+                if parts_removed {
+                    std::thread::sleep(KILL_PAUSE.0);
+                    continue;
+                }
+                for child in children(group) {
+                    remove_to_depth(&child, deadline, depth - 1)?;
+                }
+                parts_removed = true;
             }
             Err(source) => {
                 return Err(GroupError::Act {

@@ -6,18 +6,20 @@
 use super::GroupError;
 use super::files::{
     CPU_PERIOD_MICROS, MAKE_TRIES, cpu_quota, kill_all, kill_each, limit_all_processes, make,
-    measures_pressure, members, pressure, processes, read_keyed, read_number, remove_group, write,
+    measures_pressure, members, pressure, processes, read_keyed, read_number, remove_group,
+    removed_at_once, write,
 };
 use super::freezer::FREEZER_V1;
 use super::mounts::GroupMounts;
-use crate::message::GroupPaths;
+use crate::message::{GroupPaths, ShownGroups};
 use domain::{MemberId, OomEvidence};
 use engine_api::{Limits, Pause, RemoveReport, Usage};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::sync::{Mutex, Once, PoisonError};
 
 /// The character devices that can be opened: null, zero, full, random, urandom, tty, ptmx, pts.
 const DEVICES: &[&str] = &[
@@ -31,6 +33,9 @@ const DEVICES: &[&str] = &[
     "c 136:* rw",
 ];
 
+/// Controllers whose files a container sees: where programs look for their limits.
+/// Not `cpuset`: nothing is limited by it, so it tells of the node.
+const SHOWN: [&str; 3] = ["cpu", "cpuacct", "memory"];
 const PRESSURE_V1: &str = "control groups of version 1 do not measure what is waited for: boot with version 2, or have it \
      mounted beside version 1";
 /// A kill while this much was free below the limit, in bytes, was not for the limit. How often that
@@ -51,6 +56,8 @@ pub(crate) struct V1 {
     mounts: GroupMounts,
     group: String,
     counting: Once,
+    /// Our own groups are as they should be.
+    settled: Mutex<bool>,
 }
 
 impl V1 {
@@ -60,6 +67,7 @@ impl V1 {
             mounts,
             group,
             counting,
+            settled: Mutex::new(false),
         }
     }
 
@@ -89,14 +97,10 @@ impl V1 {
         member: MemberId,
         limits: &Limits,
     ) -> Result<GroupPaths, GroupError> {
-        let cpuset = self
-            .mounts
-            .v1
-            .get("cpuset")
-            .map(|point| point.join(&self.group));
-        for own in self.own_groups() {
-            let is_cpuset = Some(&own) == cpuset.as_ref();
-            make_both(&own, &own.join(member.to_string()), is_cpuset)?;
+        let own_groups = self.own_groups();
+        self.settle_once(&own_groups)?;
+        for own in own_groups {
+            self.make_both(&own, &own.join(member.to_string()))?;
         }
         self.counting.call_once(|| self.count_block_bytes());
         self.limit(member, limits)?;
@@ -113,7 +117,25 @@ impl V1 {
             cpu_quota: self
                 .path("cpu", member)
                 .map(|group| (group.join("cpu.cfs_quota_us"), quota)),
+            limits_memory: self.has("memory"),
+            shown: Some(self.shown()),
         })
+    }
+
+    /// Those that programs look for, each under the name that it has on the node.
+    fn shown(&self) -> ShownGroups {
+        let mut shown: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let points = SHOWN.iter().filter_map(|name| self.mounts.v1.get(*name));
+        for point in points {
+            let Some(name) = point.file_name().and_then(OsStr::to_str) else {
+                continue;
+            };
+            // A hierarchy is mounted with all of its controllers.
+            let of_it = self.mounts.v1.iter().filter(|(_, other)| *other == point);
+            let controllers = of_it.map(|(controller, _)| controller.clone());
+            shown.insert(name.to_owned(), controllers.collect());
+        }
+        ShownGroups::V1(shown.into_iter().collect())
     }
 
     fn limit(&self, member: MemberId, limits: &Limits) -> Result<(), GroupError> {
@@ -127,18 +149,57 @@ impl V1 {
             write(&group.join("memory.swappiness"), "0")?;
         }
         if let Some(group) = self.path("pids", member) {
-            group.parent().map_or(Ok(()), limit_all_processes)?;
             write(&group.join("pids.max"), &limits.pids.to_string())?;
         }
         if let Some(group) = self.path("cpu", member) {
             let period = CPU_PERIOD_MICROS.to_string();
             write(&group.join("cpu.cfs_period_us"), &period)?;
         }
-        if let Some(group) = self.path("devices", member) {
-            write(&group.join("devices.deny"), "a")?;
-            for device in DEVICES {
-                write(&group.join("devices.allow"), device)?;
+        match self.path("devices", member) {
+            Some(group) if !allows_devices_only(&group) => limit_devices(&group),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Makes our own group, if it is missing, and a member's in it. An older process of this site
+    /// that is just ending may remove ours, while it is empty, between the two.
+    fn make_both(&self, own: &Path, member: &Path) -> Result<(), GroupError> {
+        for _ in 0..MAKE_TRIES {
+            match make(member) {
+                Err(GroupError::Act { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    self.settle(own)?;
+                }
+                result => return result,
             }
+        }
+        make(member)
+    }
+
+    fn settle_once(&self, own_groups: &BTreeSet<PathBuf>) -> Result<(), GroupError> {
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*settled {
+            own_groups.iter().try_for_each(|own| self.settle(own))?;
+            *settled = true;
+        }
+        Ok(())
+    }
+
+    /// Makes our own group, and what the members' groups have from it as they are made.
+    fn settle(&self, own: &Path) -> Result<(), GroupError> {
+        make(own)?;
+        let of = |controller: &str| {
+            let point = self.mounts.v1.get(controller);
+            point.is_some_and(|point| own.starts_with(point))
+        };
+        if of("cpuset") {
+            adopt_cpuset(own)?;
+        }
+        if of("pids") {
+            limit_all_processes(own)?;
+        }
+        if of("devices") && !allows_devices_only(own) {
+            // Refused while there are groups in it, which were limited each by itself then.
+            let _ = limit_devices(own);
         }
         Ok(())
     }
@@ -271,13 +332,26 @@ impl V1 {
     }
 
     pub(super) fn remove(&self, member: MemberId) -> Result<RemoveReport, GroupError> {
-        let deadline = kill_all(|| self.processes(member), || self.kill(member))?;
-        let report = RemoveReport {
+        let report = || RemoveReport {
             out_of_memory: self.evidence(member),
             usage: self.usage(member).ok(),
         };
-        for own in self.own_groups() {
-            remove_group(&own.join(member.to_string()), deadline)?;
+        let own = self.own_groups().into_iter();
+        let groups: Vec<PathBuf> = own.map(|own| own.join(member.to_string())).collect();
+        let at_once = report();
+        let left = removed_at_once(&groups);
+        if left == 0 {
+            return Ok(at_once);
+        }
+        let deadline = kill_all(|| self.processes(member), || self.kill(member))?;
+        // What was removed can tell no more.
+        let report = if left == groups.len() {
+            report()
+        } else {
+            at_once
+        };
+        for group in groups {
+            remove_group(&group, deadline)?;
         }
         Ok(report)
     }
@@ -290,20 +364,16 @@ impl V1 {
     }
 }
 
-/// Makes our own group and a member's in it. An older process of this site that is just ending may
-/// remove ours, while it is empty, between the two.
-fn make_both(own: &Path, member: &Path, is_cpuset: bool) -> Result<(), GroupError> {
-    for _ in 0..MAKE_TRIES {
-        make(own)?;
-        if is_cpuset {
-            adopt_cpuset(own)?;
-        }
-        match make(member) {
-            Err(GroupError::Act { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            result => return result,
-        }
-    }
-    make(member)
+/// Only these devices can be opened by who is in the group.
+fn allows_devices_only(group: &Path) -> bool {
+    let list = fs::read_to_string(group.join("devices.list")).unwrap_or_default();
+    list.lines().eq(DEVICES.iter().copied())
+}
+
+fn limit_devices(group: &Path) -> Result<(), GroupError> {
+    write(&group.join("devices.deny"), "a")?;
+    let allow = group.join("devices.allow");
+    DEVICES.iter().try_for_each(|device| write(&allow, device))
 }
 
 /// A new cpuset has no CPUs and no memory nodes, and nobody can join it. Ours takes its parent's,

@@ -9,12 +9,13 @@
 use super::GroupError;
 use super::files::{
     CPU_PERIOD_MICROS, MAKE_TRIES, cpu_quota, kill_all, kill_each, limit_all_processes, make,
-    measures_pressure, members, pressure, processes, read_keyed, read_number, remove_group, write,
+    measures_pressure, members, pressure, processes, read_keyed, read_number, remove_group,
+    removed_at_once, write,
 };
 use super::freezer::FREEZER_V2;
 use super::mounts::UnifiedMount;
 use super::place::{DAEMON, Place, has_word, sites};
-use crate::message::GroupPaths;
+use crate::message::{GroupPaths, ShownGroups};
 use domain::{AskedLimits, MemberId, OomEvidence};
 use engine_api::{Limits, Pause, RemoveReport, Usage};
 use std::fs;
@@ -82,6 +83,8 @@ impl V2 {
         Ok(GroupPaths {
             tasks: Vec::new(),
             cpu_quota: quota.exists().then(|| (quota, cpu_quota(limits.cpu))),
+            limits_memory: group.join("memory.max").exists(),
+            shown: Some(ShownGroups::V2),
             unified: Some(group),
         })
     }
@@ -198,12 +201,17 @@ impl V2 {
     }
 
     pub(super) fn remove(&self, member: MemberId) -> Result<RemoveReport, GroupError> {
-        let deadline = kill_all(|| self.processes(member), || self.kill(member))?;
         let group = self.group(member);
-        let report = RemoveReport {
+        let report = || RemoveReport {
             out_of_memory: evidence(&group),
             usage: self.usage(member).ok(),
         };
+        let at_once = report();
+        if removed_at_once(std::slice::from_ref(&group)) == 0 {
+            return Ok(at_once);
+        }
+        let deadline = kill_all(|| self.processes(member), || self.kill(member))?;
+        let report = report();
         remove_group(&group, deadline)?;
         Ok(report)
     }

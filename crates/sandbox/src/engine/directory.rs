@@ -67,14 +67,15 @@ pub(super) fn prepare_directory(
     Ok(())
 }
 
-/// Removes the writable layer and the home directory. Work, logs and record stay.
+/// Removes the writable layer and the home directory, but for what is empty anyway: to remove a
+/// directory costs more than all else that is done here. Work, logs and record stay.
 pub(super) fn remove_parts(
     directory: &Path,
     remove: impl Fn(&Path) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
-    REMOVED
-        .iter()
-        .try_for_each(|name| remove(&directory.join(name)))
+    let paths = REMOVED.iter().map(|name| directory.join(name));
+    let mut full = paths.filter(|path| !is_empty(path));
+    full.try_for_each(|path| remove(&path))
 }
 
 /// The same on the container's own file system, if it has one and they are there still. What cannot
@@ -97,6 +98,11 @@ pub(super) fn remove_parts_on_disk(directory: &Path) {
             tracing::warn!("{} is not tidied: {}", directory.display(), chain(&error));
         }
     }
+}
+
+/// It is a directory, can be read, and has nothing in it.
+fn is_empty(path: &Path) -> bool {
+    std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// The ending of the file in the engine's directory that tells who a member's guest is, where no

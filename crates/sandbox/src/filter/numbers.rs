@@ -5,16 +5,23 @@
 //! in a row cost a start 1 ms, eight cost next to nothing. Later calls cost the same either way.
 
 use super::table::{ALLOWED, FORBIDDEN};
+use guest_api::picture::AFFINITY_BYTES;
 use rustix::io::Errno;
 use seccompiler::{BpfProgram, sock_filter};
 
 /// `struct seccomp_data`: the number of the call, and the architecture it was made for.
 const NUMBER_OFFSET: u32 = 0;
 const ARCHITECTURE_OFFSET: u32 = 4;
+/// The lower half of the first and of the second argument.
+const FIRST_ARGUMENT_OFFSET: u32 = 16;
+const SECOND_ARGUMENT_OFFSET: u32 = 24;
 #[cfg(target_arch = "x86_64")]
-const ARCHITECTURE: u32 = 0xc000_003e;
+pub(super) const ARCHITECTURE: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
-const ARCHITECTURE: u32 = 0xc000_00b7;
+pub(super) const ARCHITECTURE: u32 = 0xc000_00b7;
+
+/// The guest's number.
+const GUEST: u32 = 1;
 
 /// Load a word of the data.
 const LOAD: u16 = 0x20;
@@ -22,9 +29,12 @@ const LOAD: u16 = 0x20;
 const JUMP_EQUAL: u16 = 0x15;
 const JUMP_NOT_LESS: u16 = 0x35;
 /// Return a constant.
-const RETURN: u16 = 0x06;
+pub(super) const RETURN: u16 = 0x06;
+/// Jump over so many instructions.
+pub(super) const JUMP: u16 = 0x05;
 
-const VERDICT_ALLOW: u32 = 0x7fff_0000;
+pub(super) const VERDICT_ALLOW: u32 = 0x7fff_0000;
+const VERDICT_NOTIFY: u32 = 0x7fc0_0000;
 const VERDICT_ERROR: u32 = 0x0005_0000;
 const VERDICT_KILL_PROCESS: u32 = 0x8000_0000;
 
@@ -48,7 +58,34 @@ pub(super) fn program() -> BpfProgram {
     program
 }
 
-fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
+/// A program by which the guest is asked for the answer of `sysinfo` (`memory`), and of
+/// `sched_getaffinity` (`affinity`), unless that is asked about the guest (as its own C library
+/// does when it starts), or the mask has the length that the guest itself asks with.
+pub(super) fn asking(memory: bool, affinity: bool) -> BpfProgram {
+    let number = |call: i64| u32::try_from(call).expect("numbers of calls are small");
+    let own = u32::try_from(AFFINITY_BYTES).expect("it is short");
+    let mut program = vec![instruction(LOAD, 0, 0, NUMBER_OFFSET)];
+    if memory {
+        program.extend([
+            instruction(JUMP_EQUAL, 0, 1, number(libc::SYS_sysinfo)),
+            instruction(RETURN, 0, 0, VERDICT_NOTIFY),
+        ]);
+    }
+    if affinity {
+        program.extend([
+            instruction(JUMP_EQUAL, 0, 5, number(libc::SYS_sched_getaffinity)),
+            instruction(LOAD, 0, 0, FIRST_ARGUMENT_OFFSET),
+            instruction(JUMP_EQUAL, 3, 0, GUEST),
+            instruction(LOAD, 0, 0, SECOND_ARGUMENT_OFFSET),
+            instruction(JUMP_EQUAL, 1, 0, own),
+            instruction(RETURN, 0, 0, VERDICT_NOTIFY),
+        ]);
+    }
+    program.push(instruction(RETURN, 0, 0, VERDICT_ALLOW));
+    program
+}
+
+pub(super) fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
     sock_filter { code, jt, jf, k }
 }
 

@@ -7,10 +7,11 @@
 
 mod credentials;
 mod mounts;
+mod picture;
 
-use super::plan::{Act, FIRST_INHERITED, Failed, Ids, Plan};
-use crate::filter::Filters;
+use super::plan::{Act, FIRST_INHERITED, Failed, Plan};
 use crate::kernel;
+use guest_api::descriptors;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
@@ -44,8 +45,8 @@ impl<T> During<T> for Result<T, Errno> {
 }
 
 /// Becomes the guest, or tells why not and ends.
-pub(super) fn run(mut plan: Plan, kept: &[u32], filters: &Filters) -> ! {
-    let failed = match become_guest(&mut plan, kept, filters) {
+pub(super) fn run(mut plan: Plan, kept: &[u32]) -> ! {
+    let failed = match become_guest(&mut plan, kept) {
         Ok(never) => match never {},
         Err(failed) => failed,
     };
@@ -54,7 +55,7 @@ pub(super) fn run(mut plan: Plan, kept: &[u32], filters: &Filters) -> ! {
     kernel::exit_now(1)
 }
 
-fn become_guest(plan: &mut Plan, kept: &[u32], filters: &Filters) -> Result<Infallible, Failed> {
+fn become_guest(plan: &mut Plan, kept: &[u32]) -> Result<Infallible, Failed> {
     kernel::reset_signals();
     close_others(kept);
     for (index, group) in plan.groups.iter().enumerate() {
@@ -64,6 +65,7 @@ fn become_guest(plan: &mut Plan, kept: &[u32], filters: &Filters) -> Result<Infa
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWCGROUP) }.during(Act::HideGroups)?;
     // As the user still, whose way to these may lead by a group that is left in a moment.
     mounts::open_sources(&mut plan.mounts)?;
+    picture::begin_time(&plan.picture);
     wait_for_launcher(plan)?;
     credentials::become_root(plan.ids).during(Act::BecomeRoot)?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
@@ -71,7 +73,7 @@ fn become_guest(plan: &mut Plan, kept: &[u32], filters: &Filters) -> Result<Infa
     if plan.own_network {
         kernel::loopback_up().during(Act::RaiseLoopback)?;
     }
-    mounts::build(&plan.mounts, plan.ids)?;
+    let shown = mounts::build(&plan.mounts, &plan.picture, plan.ids)?;
     for (number, descriptor) in (FIRST_INHERITED..).zip(&plan.inherited) {
         kernel::duplicate(descriptor, number).during(Act::PassDescriptors)?;
     }
@@ -80,15 +82,12 @@ fn become_guest(plan: &mut Plan, kept: &[u32], filters: &Filters) -> Result<Infa
     let null = unsafe { BorrowedFd::borrow_raw(0) };
     kernel::duplicate(null, 2).during(Act::PassDescriptors)?;
     kernel::close_on_exec_from(FIRST_CLOSED).during(Act::PassDescriptors)?;
+    kernel::duplicate(&shown, descriptors::PICTURE).during(Act::PassDescriptors)?;
     credentials::become_guest(plan.ids).during(Act::GiveUpPrivileges)?;
     if plan.close_abstract_sockets {
         kernel::close_abstract_sockets().during(Act::CloseSockets)?;
     }
-    let set_id = plan.refuse_set_id.then_some(&filters.set_id);
-    let others = (plan.ids == Ids::One).then_some(&filters.others);
-    for filter in filters.always.iter().chain(set_id).chain(others) {
-        kernel::install_filter(filter).during(Act::FilterCalls)?;
-    }
+    picture::install(&plan.filter).during(Act::FilterCalls)?;
     Err(kernel::execute(&plan.guest, GUEST_NAME)).during(Act::RunGuest)
 }
 

@@ -1,5 +1,6 @@
 //! Everything the child of a start needs, made before it exists: it allocates nothing.
 
+use crate::filter::Filter;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
@@ -60,14 +61,16 @@ pub(super) struct Plan {
     pub(super) error: OwnedFd,
     /// What is mounted.
     pub(super) mounts: MountPlan,
+    /// What it sees of the node.
+    pub(super) picture: PicturePlan,
     /// Name of the host inside.
     pub(super) hostname: String,
     /// How it gets its ids.
     pub(super) ids: Ids,
     /// A network namespace of its own, whose loopback device has to be brought up.
     pub(super) own_network: bool,
-    /// A directory of the node can be written: set-id bits would be real there.
-    pub(super) refuse_set_id: bool,
+    /// Which system calls it may make.
+    pub(super) filter: Filter,
     /// On the node's network as a user of the node: abstract sockets of the user's other programs
     /// would take it for the user.
     pub(super) close_abstract_sockets: bool,
@@ -109,6 +112,43 @@ pub(super) struct MountPlan {
     pub(super) tmpfs_inodes: CString,
     /// `/etc/hosts` and its kin.
     pub(super) small_files: Vec<SmallFile>,
+}
+
+/// What a container sees of its node: see `launcher::picture`.
+#[derive(Debug)]
+pub(super) struct PicturePlan {
+    /// The guest's `Picture`.
+    pub(super) content: Vec<u8>,
+    /// A limit of memory holds.
+    pub(super) memory: bool,
+    /// Its CPUs, if they are not all.
+    pub(super) cpus: Option<CpuDirectory>,
+    /// Its control groups.
+    pub(super) groups: Option<GroupsPlan>,
+    /// What begins its clock since boot.
+    pub(super) boot_offset: Vec<u8>,
+}
+
+/// The shown CPUs.
+#[derive(Debug)]
+pub(super) struct CpuDirectory {
+    /// Content of /proc/cpuinfo.
+    pub(super) cpuinfo: Vec<u8>,
+    /// Which they are, as a line.
+    pub(super) list: Vec<u8>,
+    /// The highest number, as a line.
+    pub(super) last: Vec<u8>,
+    /// The name of each in /sys/devices/system/cpu.
+    pub(super) names: Vec<CString>,
+}
+
+/// Control groups that are mounted inside.
+#[derive(Debug)]
+pub(super) enum GroupsPlan {
+    /// A directory for each hierarchy, and its controllers.
+    V1(Vec<(CString, Vec<CString>)>),
+    /// The one.
+    V2,
 }
 
 /// A writable layer above the others.
@@ -200,6 +240,7 @@ pub(super) enum Act {
     MakeMountPoint,
     MountProc,
     HideProc,
+    ShowShare,
     MountSys,
     MountDevices,
     MountTmp,
@@ -234,6 +275,7 @@ const ACTS: &[(Act, &str)] = &[
     (Act::MakeMountPoint, "make the mount point"),
     (Act::MountProc, "mount /proc"),
     (Act::HideProc, "hide a part of /proc"),
+    (Act::ShowShare, "show the container's share of the node"),
     (Act::MountSys, "mount /sys"),
     (Act::MountDevices, "mount /dev"),
     (Act::MountTmp, "mount /tmp"),

@@ -2,11 +2,13 @@
 
 mod sources;
 
+use super::picture::Node;
 use super::plan::{
     BindPlan, Ids, MountPlan, Overlay, Plan, SmallFile, Source, Target, WRITABLE_NUMBERS,
 };
 use crate::chain::chain;
 use crate::disk::{self, DiskError};
+use crate::filter::{Filters, Needs};
 use crate::identity::Identity;
 use crate::kernel::can_close_abstract_sockets;
 use crate::message::{Failure, Start};
@@ -118,7 +120,12 @@ fn failed(act: &str, path: &Path) -> impl FnOnce(Errno) -> Failure {
     move |error| Failure::act(act, io::Error::from(error))
 }
 
-pub(super) fn prepare(request: &Start, guest: &OwnedFd) -> Result<Prepared, Refusal> {
+pub(super) fn prepare(
+    request: &Start,
+    guest: &OwnedFd,
+    node: &Node,
+    filters: &Filters,
+) -> Result<Prepared, Refusal> {
     let container = &request.container;
     let lock = lock(&container.directory.join(layout::LOCK))?;
     refuse_second_life(container)?;
@@ -149,12 +156,13 @@ pub(super) fn prepare(request: &Start, guest: &OwnedFd) -> Result<Prepared, Refu
             Identity::Range | Identity::Lent(_) => Ids::Many,
             Identity::Single => Ids::One,
         },
+        picture: node.picture(request)?,
         hostname: container.hostname.clone(),
         own_network,
         close_abstract_sockets: request.identity != Identity::Range
             && !own_network
             && can_close_abstract_sockets(),
-        refuse_set_id: container.binds.iter().any(|bind| !bind.read_only),
+        filter: filters.choose(needs(request)),
         inherited,
         guest: guest
             .try_clone()
@@ -183,6 +191,18 @@ pub(super) fn prepare(request: &Start, guest: &OwnedFd) -> Result<Prepared, Refu
         unified: unified.transpose()?,
         own_network,
     })
+}
+
+/// What its filter depends on.
+fn needs(request: &Start) -> Needs {
+    let (share, groups) = (&request.share, &request.groups);
+    Needs {
+        // Set-id bits would be real there.
+        refuse_set_id: request.container.binds.iter().any(|bind| !bind.read_only),
+        one_user: request.identity == Identity::Single,
+        answers_memory: groups.limits_memory && groups.shown.is_some(),
+        answers_affinity: share.hides && !share.kept,
+    }
 }
 
 fn directory_flags() -> OFlags {
@@ -469,7 +489,7 @@ fn target(path: &Path, directory: bool) -> Result<Target, Failure> {
     })
 }
 
-fn text(bytes: impl Into<Vec<u8>>) -> Result<CString, Failure> {
+pub(super) fn text(bytes: impl Into<Vec<u8>>) -> Result<CString, Failure> {
     CString::new(bytes).map_err(|error| Failure::act("use a path with a zero byte", error))
 }
 

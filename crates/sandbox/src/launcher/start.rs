@@ -4,10 +4,11 @@ use super::child;
 use super::keeper::{self, Kept};
 use super::maps::{write_maps, write_own, write_range};
 use super::owner::Owner;
+use super::picture::keep_to_cpus;
 use super::plan::{Act, FAILURE_BYTES, Failed, MountPlan};
 use super::prepare::{Held, Idmap, MountPlace, NOT_IDMAPPED, Prepared};
 use crate::chain::chain;
-use crate::filter::Filters;
+use crate::cpus::Share;
 use crate::identity::{Command, Identity};
 use crate::kernel::{Cloned, RECURSIVE, clone_process, close_range, exit_now, mount_idmap};
 use crate::message::{Failure, Start};
@@ -51,6 +52,7 @@ pub(super) struct Starting {
     keeper: Option<OwnedFd>,
     /// What the indices of a failed act stand for.
     names: Names,
+    share: Share,
 }
 
 /// The things of which a start has several.
@@ -64,12 +66,7 @@ struct Names {
 }
 
 /// Clones the child and does the launcher's part for it. `id` comes back in the answer.
-pub(super) fn start(
-    id: u64,
-    request: &Start,
-    prepared: Prepared,
-    filters: &Filters,
-) -> Result<Starting, Failure> {
+pub(super) fn start(id: u64, request: &Start, prepared: Prepared) -> Result<Starting, Failure> {
     let Prepared {
         plan,
         held,
@@ -92,7 +89,7 @@ pub(super) fn start(
     }
     let cloned = cloned.map_err(|e| Failure::act("clone the container", io::Error::from(e)))?;
     let Some(Cloned { pid, pidfd }) = cloned else {
-        child::run(plan, &kept, filters)
+        child::run(plan, &kept)
     };
     crash_point("clone.cloned");
     let container = &request.container;
@@ -108,12 +105,14 @@ pub(super) fn start(
         note: request.note.clone(),
         keeper: None,
         names: Names::of(container),
+        share: request.share.clone(),
     };
     let connected = request.way_out.as_ref().map_or(Ok(()), |way_out| {
         super::network::connect(pid, container.member, way_out)
     });
     let served = connected.and_then(|()| serve_child(pid, request, &idmaps, &plan.mounts));
     crash_point("clone.served");
+    keep_to_cpus(pid, &request.share);
     match served.and_then(|()| starting.let_go_on(request)) {
         Ok(()) => {
             crash_point("clone.let-go-on");
@@ -284,6 +283,8 @@ impl Starting {
                 .map_err(|error| Failure::act("remember the guest", chain(&error)))?;
         }
         crash_point("go.noted");
+        // Again: kernels before 6.2 give whoever joins a cpuset all CPUs of it.
+        keep_to_cpus(self.pid, &self.share);
         if let Some((file, quota)) = &self.held.quota {
             rustix::io::write(file, quota.to_string().as_bytes())
                 .map_err(|e| Failure::act("limit the CPU time", io::Error::from(e)))?;

@@ -17,7 +17,6 @@ const ALIVE: &str = "@alive";
 /// Lines that may wait to be printed.
 const LINES: usize = 1_000;
 const MEMORY: &str = "2048";
-const CPUS: &str = "2";
 /// What the guest's kernel is told. Only our own attacks are tried in it, so it need not guard
 /// itself, and knows the calls of x32.
 const ARGUMENTS: &str = "console=ttyS0 loglevel=3 panic=-1 mitigations=off syscall.x32=y";
@@ -31,6 +30,7 @@ pub(super) struct Machine<'a> {
     pub(super) limit: Duration,
     /// Whether this machine's processor runs it, instead of an emulated one.
     pub(super) with_kvm: bool,
+    pub(super) cpus: u32,
 }
 
 /// What the guest said for us.
@@ -90,7 +90,8 @@ impl Machine<'_> {
         command
             .args(["-no-user-config", "-nodefaults", "-no-reboot"])
             .args(["-display", "none", "-serial", "stdio", "-machine", "q35"])
-            .args(["-cpu", "max", "-smp", CPUS, "-m", MEMORY]);
+            .args(["-cpu", "max", "-m", MEMORY, "-smp"])
+            .arg(self.cpus.to_string());
         let accelerator = if self.with_kvm {
             "kvm"
         } else {

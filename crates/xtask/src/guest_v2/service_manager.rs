@@ -67,6 +67,7 @@ pub(crate) fn run(workspace: &Path, prepared: &Prepared, with_kvm: bool) -> anyh
         disk: &disk,
         limit: LIMIT,
         with_kvm,
+        cpus: super::CPUS,
     };
     match machine.run()? {
         Ended {

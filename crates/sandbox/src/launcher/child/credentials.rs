@@ -10,7 +10,8 @@ use rustix::thread::{
     set_thread_res_uid,
 };
 
-/// What the guest needs to start a command as its user, to end it, and to serve its files.
+/// What the guest needs to start a command as its user, to end it, to serve its files, and to put
+/// its answers to system calls where they were asked for.
 const GUEST: CapabilitySet = CapabilitySet::KILL
     .union(CapabilitySet::SETUID)
     .union(CapabilitySet::SETGID)
@@ -18,7 +19,8 @@ const GUEST: CapabilitySet = CapabilitySet::KILL
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::DAC_READ_SEARCH)
     .union(CapabilitySet::CHOWN)
-    .union(CapabilitySet::FOWNER);
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::SYS_PTRACE);
 /// What a command may have that runs as root of its namespace (design §6), beside those above.
 const COMMAND: CapabilitySet = CapabilitySet::FSETID
     .union(CapabilitySet::SETFCAP)

@@ -5,16 +5,17 @@
 //! mount point is opened beneath the root without following links, and mounted on by descriptor.
 
 use super::super::plan::{
-    Act, Failed, Ids, MountPlan, SmallFile, Source, SourcePath, Target, WRITABLE_NUMBERS,
+    Act, Failed, Ids, MountPlan, PicturePlan, SmallFile, Source, SourcePath, Target,
+    WRITABLE_NUMBERS,
 };
-use super::During;
+use super::{During, picture};
 use crate::kernel::{
     self, MOUNT_NO_DEVICES, MOUNT_NO_SUID, MOUNT_READ_ONLY, RECURSIVE, mount_setattr,
 };
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2, unlinkat,
 };
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
@@ -147,6 +148,8 @@ fn open_source(source: &mut Source) -> Result<(), Errno> {
     flags.set(OpenTreeFlags::AT_RECURSIVE, *recursive);
     flags.set(OpenTreeFlags::AT_SYMLINK_NOFOLLOW, *no_follow);
     let mount = open_tree(CWD, path.as_c_str(), flags)?;
+    // Out of the way of numbers that are given later.
+    let mount = fcntl_dupfd_cloexec(&mount, kernel::HIGH)?;
     let reach = if *recursive { RECURSIVE } else { 0 };
     mount_setattr(&mount, reach, *attributes)?;
     *source = Source::Made(mount);
@@ -178,8 +181,9 @@ pub(super) fn attempt() -> Result<(), (&'static str, Errno)> {
     Ok(())
 }
 
-/// Builds everything of `plan` and makes it this process's root.
-pub(super) fn build(plan: &MountPlan, ids: Ids) -> Result<(), Failed> {
+/// Builds everything of the plan and makes it this process's root. The answer is the guest's
+/// directory of what is shown of the node.
+pub(super) fn build(plan: &MountPlan, picture: &PicturePlan, ids: Ids) -> Result<OwnedFd, Failed> {
     detach_all().during(Act::DetachMounts)?;
     stage().during(Act::MakeStaging)?;
     if let Some(disk) = &plan.disk {
@@ -196,6 +200,7 @@ pub(super) fn build(plan: &MountPlan, ids: Ids) -> Result<(), Failed> {
     let root = root.as_fd();
     mount_proc(root)?;
     mount_sys(root, plan)?;
+    let shown = picture::show(root, picture, ids)?;
     mount_devices(root, plan, ids)?;
     mount_tmp(root, plan).during(Act::MountTmp)?;
     for (index, bind) in plan.binds.iter().enumerate() {
@@ -211,7 +216,8 @@ pub(super) fn build(plan: &MountPlan, ids: Ids) -> Result<(), Failed> {
     if plan.read_only {
         mount_setattr(root, 0, MOUNT_READ_ONLY).during(Act::CloseRoot)?;
     }
-    change_root(root).during(Act::ChangeRoot)
+    change_root(root).during(Act::ChangeRoot)?;
+    Ok(shown)
 }
 
 /// A small file system for names that are needed until the root changes; it becomes the working
@@ -223,7 +229,7 @@ fn stage() -> Result<(), Errno> {
         STAGING,
         c"tmpfs",
         flags,
-        Some(c"mode=0700,size=256k"),
+        Some(c"mode=0700,size=2m"),
     )?;
     rustix::process::chdir(STAGING)?;
     for name in [c"disk", c"empty", c"member", c"root"] {
@@ -261,7 +267,7 @@ fn mount_root(plan: &MountPlan) -> Result<(), Failed> {
 }
 
 /// A new file system of `kind`, attached nowhere.
-fn create(
+pub(super) fn create(
     kind: &CStr,
     options: &[(&CStr, &CStr)],
     attributes: MountAttrFlags,
@@ -279,7 +285,7 @@ fn create(
 }
 
 /// Attaches a detached mount to an opened mount point.
-fn attach(mount: impl AsFd, target: impl AsFd) -> Result<(), Errno> {
+pub(super) fn attach(mount: impl AsFd, target: impl AsFd) -> Result<(), Errno> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, c"", target, c"", flags)
 }
@@ -294,12 +300,12 @@ fn attach_source(source: &Source, target: impl AsFd) -> Result<(), Errno> {
     attach(copy_of(disk, name)?, target)
 }
 
-fn copy_of(directory: impl AsFd, path: &CStr) -> Result<OwnedFd, Errno> {
+pub(super) fn copy_of(directory: impl AsFd, path: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     open_tree(directory, path, flags)
 }
 
-fn beneath(directory: impl AsFd, path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+pub(super) fn beneath(directory: impl AsFd, path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
     let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     openat2(directory, path, flags, Mode::empty(), resolve)
