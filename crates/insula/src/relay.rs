@@ -68,6 +68,8 @@ pub(crate) struct Relay {
     input: Option<mpsc::Receiver<Bytes>>,
     /// A piece of it that is to be sent next.
     held: Option<Bytes>,
+    /// What was typed while a connection was at its end: sent first on the next one.
+    unsent: Vec<u8>,
     stdout: Sink,
     stderr: Sink,
     broken: [Option<oneshot::Receiver<io::Error>>; 2],
@@ -91,6 +93,7 @@ impl Relay {
             impatience: INTERRUPTS,
             input: with_input.then(read_on_a_thread),
             held: None,
+            unsent: Vec::new(),
             stdout,
             stderr,
             broken: [Some(stdout_broken), Some(stderr_broken)],
@@ -151,6 +154,7 @@ impl Relay {
             impatience: self.impatience,
             input: &mut self.input,
             held: &mut self.held,
+            unsent: &mut self.unsent,
             broken: &mut self.broken,
             resized: &mut self.resized,
             interrupt: &mut self.interrupt,
@@ -244,6 +248,7 @@ struct Send<'a> {
     impatience: usize,
     input: &'a mut Option<mpsc::Receiver<Bytes>>,
     held: &'a mut Option<Bytes>,
+    unsent: &'a mut Vec<u8>,
     broken: &'a mut [Option<oneshot::Receiver<io::Error>>; 2],
     resized: &'a mut Signal,
     interrupt: &'a mut Option<Signal>,
@@ -262,14 +267,24 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    async fn send(&mut self, message: ClientMessage) {
+    /// Whether it went.
+    async fn send(&mut self, message: ClientMessage) -> bool {
         if !self.is_cut {
             self.is_cut = self.writer.send(message).await.is_err();
+        }
+        !self.is_cut
+    }
+
+    /// Sends input, or keeps it for the next connection, as far as one may wait for the site at all.
+    async fn input(&mut self, piece: Bytes, unsent: &mut Vec<u8>) {
+        let sent = self.send(ClientMessage::Input(piece.clone())).await;
+        if !sent && unsent.len() + piece.len() <= INPUT_WINDOW_BYTES {
+            unsent.extend_from_slice(&piece);
         }
     }
 
     async fn control(&mut self, control: ProcessControl) {
-        self.send(ClientMessage::Control(control)).await;
+        let _went = self.send(ClientMessage::Control(control)).await;
     }
 
     async fn ping(&mut self) {
@@ -287,9 +302,14 @@ impl Send<'_> {
         let [stdout_broken, stderr_broken] = &mut *self.broken;
         let mut unread = std::pin::pin!(when_broken(stdout_broken, stderr_broken));
         let mut is_unread = false;
+        if !self.unsent.is_empty() {
+            let piece = Bytes::from(std::mem::take(self.unsent));
+            self.sent += piece.len() as u64;
+            self.way.input(piece, self.unsent).await;
+        }
         loop {
             let raw = self.keys != Keys::Plain;
-            // Of what cannot be sent only the keys to leave matter: the rest is for the next
+            // What cannot be sent is looked through for the keys to leave, and kept for the next
             // connection.
             let takes_input = !self.way.is_cut || self.keys == Keys::RawWithDetach;
             tokio::select! {
@@ -299,9 +319,9 @@ impl Send<'_> {
                             Keys::RawWithDetach => self.detach.pass(&piece),
                             Keys::Raw | Keys::Plain => (piece.into(), false),
                         };
-                        if !piece.is_empty() && !self.way.is_cut {
+                        if !piece.is_empty() {
                             self.sent += piece.len() as u64;
-                            self.way.send(ClientMessage::Input(piece.into())).await;
+                            self.way.input(Bytes::from(piece), self.unsent).await;
                         }
                         if left {
                             return Relayed::Detached;

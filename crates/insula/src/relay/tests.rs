@@ -63,6 +63,7 @@ fn unread_relay(input: mpsc::Receiver<Bytes>) -> (Relay, PipeReader) {
         impatience: super::INTERRUPTS,
         input: Some(input),
         held: None,
+        unsent: Vec::new(),
         stdout,
         stderr,
         broken: [Some(stdout_broken), Some(stderr_broken)],
@@ -126,4 +127,37 @@ async fn what_is_typed_when_the_site_has_gone_is_kept_for_the_next_connection() 
         .take()
         .or_else(|| relay.input.as_mut()?.try_recv().ok());
     assert_eq!(kept.as_deref(), Some(&b"ls\n"[..]));
+}
+
+#[tokio::test]
+async fn keys_that_are_looked_through_while_the_site_is_gone_are_kept_too() {
+    let messages = vec![ServerMessage::Stdout(Bytes::from(vec![7; PIECE])); PIECES];
+    let connection = gone_site(messages).await;
+    let (sender, input) = mpsc::channel(1);
+    let (mut relay, mut reader) = unread_relay(input);
+    relay.keys = Keys::RawWithDetach;
+    let printer = Printer::new(ColorChoice::Never, true, false);
+    let late = sender.try_send(Bytes::from_static(b"ls\n"));
+    late.expect("it has room");
+    // Looked at second: by then the relay has tried to send.
+    let slow = async {
+        std::thread::spawn(move || {
+            let mut read = Vec::new();
+            reader.read_to_end(&mut read).expect("a pipe");
+        })
+    };
+    let (relayed, read) = tokio::join!(biased; relay.carry(&printer, connection), slow);
+    assert!(matches!(relayed, Ok(Relayed::Closed)), "{relayed:?}");
+    let mut kept = std::mem::take(&mut relay.unsent);
+    kept.extend(relay.held.take().unwrap_or_default());
+    kept.extend(
+        relay
+            .input
+            .as_mut()
+            .and_then(|input| input.try_recv().ok())
+            .unwrap_or_default(),
+    );
+    assert_eq!(kept, b"ls\n");
+    drop(relay);
+    read.join().expect("it reads");
 }
