@@ -89,7 +89,9 @@ impl Answers {
         loop {
             let mut set = [PollFd::new(&self.notifications, PollFlags::IN)];
             match poll(&mut set, None) {
-                Ok(_) | Err(Errno::INTR) => {}
+                Ok(_) => {}
+                // It was stopped, and goes on.
+                Err(Errno::INTR) => continue,
                 Err(_) => return,
             }
             if !set[0].revents().contains(PollFlags::IN) {
