@@ -2,6 +2,7 @@
 //! core has at most one act of a member running, so acts never race for a directory.
 
 mod container;
+mod expecting;
 mod guest_config;
 mod making;
 mod pausing;
@@ -179,7 +180,8 @@ fn begin_start(acts: &mut Acts, shared: &Arc<Shared>, core: &NodeCore, member: M
     let (spec, slot) = core
         .specification(member)
         .expect("a member is started from its directory");
-    let starting = starting::start(Arc::clone(shared), member, spec.clone(), slot);
+    let slots = (slot, core.next_slot());
+    let starting = starting::start(Arc::clone(shared), member, spec.clone(), slots);
     finishing(shared, Arc::clone(&acts.starts), starting);
 }
 

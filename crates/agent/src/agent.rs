@@ -1,7 +1,7 @@
 //! The agent as a whole: start, connect, close.
 
 use crate::background::{connection, disk, images};
-use crate::directory::{DirectoryError, GoneLog, NodeDirectory, make_private};
+use crate::directory::{Ahead, DirectoryError, GoneLog, NodeDirectory, make_private};
 use crate::images::NodeImages;
 use crate::node_service::NodeService;
 use crate::owner::{EVENTS_LIMIT, Owner};
@@ -110,6 +110,7 @@ impl Agent {
         let core = NodeCore::new(opened.node);
         let (report_sender, report) = watch::channel(Arc::new(core.report(0)));
         let shared = Arc::new(Shared {
+            ahead: Ahead::new(opened.directory.ahead()),
             node: opened.node,
             directory: opened.directory,
             runtime_directory: settings.runtime_directory.clone(),
@@ -164,6 +165,9 @@ impl Agent {
         let goodbye = self.shared.manager.goodbye(self.shared.node);
         // The manager sees the end of the connection by itself.
         let _ = tokio::time::timeout(GOODBYE_LIMIT, goodbye).await;
+        if let Err(error) = self.shared.ahead.remove() {
+            tracing::warn!("{}", chain(&error));
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! DIRECTORY/generation               the last generation of that leader, written in place
 //! DIRECTORY/gone                     ids of purged members, one line each, the oldest first
 //! DIRECTORY/images/                  prepared roots
+//! DIRECTORY/ahead/                   a member's directory for whoever comes next; made anew by each process
 //! DIRECTORY/members/.new-ID/         being made: removed by the next process
 //! DIRECTORY/members/ID/              a member, see `engine_api::layout`, and
 //!                      member.json   what it is; written before anything else, never changed
@@ -24,12 +25,14 @@
 //! A member's directory and its final record survive a loss of power. The markers between need
 //! not: a member that was not over when the machine went down is never started again.
 
+mod ahead;
 mod gone;
 mod identity;
 mod member;
 mod member_files;
 mod obeyed;
 
+pub(crate) use ahead::Ahead;
 pub(crate) use gone::GoneLog;
 pub use identity::{IdentityFileError, node_identity};
 pub(crate) use member::{Marker, MemberDirectory, MemberFile, make_open, own};
@@ -133,6 +136,11 @@ impl NodeDirectory {
 
     pub(crate) fn images(&self) -> PathBuf {
         self.root.join("images")
+    }
+
+    /// The directory of whoever comes next.
+    pub(crate) fn ahead(&self) -> PathBuf {
+        self.root.join("ahead")
     }
 
     pub(crate) fn members(&self) -> PathBuf {

@@ -1,6 +1,6 @@
 //! What every part of the agent uses.
 
-use crate::directory::{GoneLog, MemberDirectory, MemberFiles, NodeDirectory};
+use crate::directory::{Ahead, GoneLog, MemberDirectory, MemberFiles, NodeDirectory};
 use crate::images::NodeImages;
 use crate::owner::OwnerEvent;
 use crate::streams::StdinConnections;
@@ -25,6 +25,8 @@ const HOST_IMAGE_AGE: Duration = Duration::from_secs(1);
 pub(crate) struct Shared {
     pub(crate) node: NodeId,
     pub(crate) directory: NodeDirectory,
+    /// The directory of whoever comes next.
+    pub(crate) ahead: Ahead,
     pub(crate) runtime_directory: PathBuf,
     pub(crate) uid_base: u32,
     pub(crate) boot_id: String,

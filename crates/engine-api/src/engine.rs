@@ -27,6 +27,14 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// exists, a start fails and changes nothing.
     async fn start(&self, container: &ContainerSpec) -> Result<Started, StartError>;
 
+    /// A container like this one may be asked for soon: an engine may make ready what takes time, and
+    /// make use of it for a start that asks for just the same. Member, host name, directory and guest
+    /// are not known yet and mean nothing. Nothing depends on it, so nothing is told of a failure. The
+    /// answer is whether now is the time for such things: not while other containers are started.
+    async fn expect(&self, _expected: &ContainerSpec) -> bool {
+        true
+    }
+
     /// All containers of this site's agent that exist in any part: a live guest, a cgroup, a
     /// socket. For recovery, and to find what was left behind.
     async fn list(&self) -> Result<Vec<Found>, EngineError>;

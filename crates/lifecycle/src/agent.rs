@@ -100,6 +100,12 @@ impl NodeCore {
         self.members.get(&member).map(|found| &found.state)
     }
 
+    /// The range of user ids that the next member gets, if nothing changes before.
+    pub fn next_slot(&self) -> Option<u32> {
+        let used = self.used_slots();
+        (0..SLOT_LIMIT).find(|slot| !used.contains(slot))
+    }
+
     /// What a member is and its range of user ids, where it has a directory.
     pub fn specification(&self, member: MemberId) -> Option<(&MemberSpec, u32)> {
         let found = self.members.get(&member)?;
@@ -295,19 +301,25 @@ impl NodeCore {
     /// What the node has for members that begin: slots are derived from what is there.
     /// They are looked up only if some member `begins`, for there may be thousands of members.
     fn room(&self, now: Now, begins: bool) -> member::Room {
-        let members = self.members.values().filter_map(|found| found.slot);
-        let leftovers = self.leftovers.values().filter_map(|leftover| leftover.slot);
-        let leftovers = leftovers.filter(|_| !planted(Planted::IdsOfLeftoverAreFree));
+        let used_slots = if begins {
+            self.used_slots()
+        } else {
+            BTreeSet::new()
+        };
         member::Room {
             generation: self.obeyed.as_ref().map_or(0, |obeyed| obeyed.generation),
             wall: now.wall,
-            used_slots: members
-                .chain(leftovers)
-                .chain(self.reserved_slots.iter().copied())
-                .filter(|_| begins)
-                .collect(),
+            used_slots,
             next_slot: 0,
         }
+    }
+
+    fn used_slots(&self) -> BTreeSet<u32> {
+        let members = self.members.values().filter_map(|found| found.slot);
+        let leftovers = self.leftovers.values().filter_map(|leftover| leftover.slot);
+        let leftovers = leftovers.filter(|_| !planted(Planted::IdsOfLeftoverAreFree));
+        let used = members.chain(leftovers);
+        used.chain(self.reserved_slots.iter().copied()).collect()
     }
 
     fn purged(&mut self, member: MemberId, out: &mut Vec<AgentEffect>) {

@@ -45,13 +45,9 @@ pub fn write_file_atomic(
     mode: u32,
     durability: Durability,
 ) -> Result<(), WriteFileError> {
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+    let (Some(directory), Some(temporary)) = (path.parent(), temporary_of(path)) else {
         return Err(WriteFileError::NoName { path: path.into() });
     };
-    let mut temporary_name = std::ffi::OsString::from(".");
-    temporary_name.push(name);
-    temporary_name.push(".new");
-    let temporary = directory.join(temporary_name);
     let failed = |act, path: &Path| {
         let path = path.to_path_buf();
         move |error: io::Error| WriteFileError::Act {
@@ -74,6 +70,15 @@ pub fn write_file_atomic(
             .map_err(|error| failed("sync", directory)(error.into()))?;
     }
     Ok(())
+}
+
+/// Where [`write_file_atomic`] writes what gets the name `path` at last. A file that is there is
+/// used: where making one takes long, it can be made ahead.
+pub fn temporary_of(path: &Path) -> Option<PathBuf> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name()?);
+    name.push(".new");
+    Some(path.with_file_name(name))
 }
 
 fn write_temporary(

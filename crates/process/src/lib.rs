@@ -16,7 +16,7 @@ mod keep_free;
 mod lock;
 mod remove;
 
-pub use atomic::{Durability, WriteFileError, write_file_atomic};
+pub use atomic::{Durability, WriteFileError, temporary_of, write_file_atomic};
 pub use command::command;
 pub use crash_point::{crash_point, hand_on_crash_points};
 pub use identity::{

@@ -5,7 +5,8 @@
 //! every answer. Of either version only what can be written counts, so an ordinary user has what
 //! was handed over to them.
 //!
-//! A member has one group in each hierarchy, named after it, which has its limits and counts its
+//! A member has one group in each hierarchy, named after it (or, where it was made before its member
+//! was known, after nobody: [`names`]), which has its limits and counts its
 //! usage, and whose processes are those of that group and of all groups in it. What stands in it is
 //! the guest and everything it starts; it may be divided further by whom it wants to treat apart
 //! (on version 2 without controllers, so that processes may stand on both levels), and is removed
@@ -14,6 +15,7 @@
 mod files;
 mod freezer;
 mod mounts;
+mod names;
 mod place;
 mod v1;
 mod v2;
@@ -22,6 +24,7 @@ use crate::message::GroupPaths;
 use domain::{Capability, MemberId};
 use engine_api::{Limits, Pause, RemoveReport, Usage};
 use mounts::GroupMounts;
+use names::Names;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use std::collections::BTreeMap;
 use std::io;
@@ -166,6 +169,15 @@ impl Hierarchy {
         }
     }
 
+    /// Which groups bear another name than their member's; `None` where there are no groups.
+    pub(crate) fn names(&self) -> Option<&Names> {
+        match self {
+            Self::V1(v1) => Some(&v1.names),
+            Self::V2(v2) => Some(&v2.names),
+            Self::Unsupported { .. } => None,
+        }
+    }
+
     /// Whether `controller` can limit here.
     pub(crate) fn has(&self, controller: &str) -> Capability {
         let answer = match self {
@@ -202,7 +214,7 @@ impl Hierarchy {
         }
     }
 
-    /// The members that have a group.
+    /// The members that have a group, and the names of groups that have no member.
     pub(crate) fn list(&self) -> Vec<MemberId> {
         match self {
             Self::V1(v1) => v1.list(),

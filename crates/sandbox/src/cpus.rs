@@ -8,8 +8,8 @@
 //!
 //! The lowest number is given last: it is where most nodes serve their devices.
 
-use domain::MemberId;
 use domain::amounts::WHOLE;
+use domain::{MemberId, SessionId};
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
@@ -20,6 +20,13 @@ use std::fs;
 const NODES: &str = "/sys/devices/system/node";
 /// Where it tells of all that there could be.
 const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
+
+/// Whom a share is looked for that nobody gets.
+const NOBODY: MemberId = MemberId {
+    session: SessionId(0),
+    attempt: 0,
+    index: 0,
+};
 
 /// CPUs of one container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +108,36 @@ impl Cpus {
         };
         self.held.insert(member, share.clone());
         share
+    }
+
+    /// What a next one would get for so much, if it would not have to share with others what it
+    /// could have for itself.
+    pub(crate) fn likely(&self, cpu: u64) -> Option<Share> {
+        let mut after = Self {
+            groups: self.groups.clone(),
+            others: self.others,
+            held: self.held.clone(),
+        };
+        let share = after.choose(NOBODY, cpu);
+        (share.kept || !share.hides || !cpu.is_multiple_of(WHOLE)).then_some(share)
+    }
+
+    /// Gives `member` this share, which was likely once, if that is still as good as any.
+    pub(crate) fn take(&mut self, member: MemberId, cpu: u64, share: &Share) -> bool {
+        let Some(likely) = self.likely(cpu) else {
+            return false;
+        };
+        let others = self.held.iter().filter(|(other, _)| **other != member);
+        let mut kept = others.filter(|(_, other)| other.kept && share.kept);
+        let taken = kept.any(|(_, other)| other.cpus.iter().any(|cpu| share.cpus.contains(cpu)));
+        let alike = |other: &Share| (other.cpus.len(), other.kept, other.hides);
+        if taken || alike(&likely) != alike(share) {
+            return false;
+        }
+        if share.hides && share.cpus.len() < self.all().len() {
+            self.held.insert(member, share.clone());
+        }
+        true
     }
 
     /// So many that nobody is kept to, close to each other if there are: of the groups with enough
@@ -280,6 +317,25 @@ mod tests {
         assert_eq!(cpus.choose(member(3), 40_000), kept(&[0, 1, 2, 3]));
         let mut cpus = node(&[&[0, 1], &[2, 3]]);
         assert_eq!(cpus.choose(member(1), 30_000), kept(&[1, 2, 3]), "no group");
+    }
+
+    #[test]
+    fn what_was_likely_is_given_while_nobody_has_it() {
+        let mut cpus = node(&[&[0, 1]]);
+        let share = cpus.likely(10_000).expect("there are two");
+        assert_eq!(share, kept(&[1]));
+        assert!(cpus.take(member(1), 10_000, &share));
+        assert!(!cpus.take(member(2), 10_000, &share), "somebody has it");
+        assert_eq!(cpus.likely(10_000), Some(kept(&[0])));
+        assert!(cpus.take(member(3), 10_000, &kept(&[0])));
+        assert_eq!(cpus.likely(10_000), None, "all have somebody");
+        let part = cpus.likely(5_000).expect("parts are shared");
+        assert!(!part.kept && cpus.take(member(4), 5_000, &part));
+        cpus.release(member(1));
+        assert!(!cpus.take(member(5), 10_000, &part), "it can have its own");
+        let all = cpus.likely(20_000).expect("all of them");
+        assert!(cpus.take(member(6), 20_000, &all));
+        assert!(!cpus.held.contains_key(&member(6)), "as if it was chosen");
     }
 
     #[test]

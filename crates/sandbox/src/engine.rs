@@ -9,6 +9,8 @@ mod listing;
 mod locks;
 mod orders;
 mod processes;
+mod removal;
+mod spares;
 mod way_out;
 
 use crate::cgroup::{GroupError, Hierarchy};
@@ -18,19 +20,20 @@ use crate::disk::{self, DiskTrial};
 use crate::identity::Identity;
 use crate::launcher::{BINDS_LIMIT, LAYERS_LIMIT};
 use crate::message::{Failure, GroupPaths, Order, Outcome, Start};
-use crate::network::{EgressSettings, KEEPER_NOTE, SiteNetwork};
+use crate::network::{EgressSettings, SiteNetwork};
 use alive::Guest;
 use async_trait::async_trait;
-use directory::{NOTE, prepare_directory, remove_parts, remove_parts_on_disk};
+use directory::{NOTE, prepare_directory};
 use domain::{Capability, MemberId, Network};
 use engine_api::{
-    ContainerSpec, Engine, EngineError, Fingerprint, Found, Pause, RemoveReport, StartError,
-    Started, Usage, layout,
+    ContainerSpec, Engine, EngineError, Fingerprint, Found, RemoveReport, StartError, Started,
+    Usage, layout,
 };
-use footing::{Footing, remove_inside};
+use footing::Footing;
 use launcher_process::LauncherProcess;
 use locks::MemberLocks;
-use process::{FileLock, crash_point, remove_tree};
+use process::{FileLock, crash_point};
+use spares::Spares;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -97,6 +100,7 @@ struct Inner {
     locks: MemberLocks,
     cpus: Mutex<Cpus>,
     disk_trial: DiskTrial,
+    spares: Spares,
 }
 
 impl Sandbox {
@@ -111,16 +115,19 @@ impl Sandbox {
         let network = Arc::new(network);
         let groups = Hierarchy::find(&settings.cgroup_group);
         let launcher = LauncherProcess::new(settings.launcher.clone());
+        let inner = Inner {
+            settings,
+            groups,
+            network,
+            launcher,
+            locks: MemberLocks::default(),
+            cpus: Mutex::new(Cpus::find()),
+            disk_trial: DiskTrial::default(),
+            spares: Spares::default(),
+        };
+        inner.read_group_files();
         Self {
-            inner: Arc::new(Inner {
-                settings,
-                groups,
-                network,
-                launcher,
-                locks: MemberLocks::default(),
-                cpus: Mutex::new(Cpus::find()),
-                disk_trial: DiskTrial::default(),
-            }),
+            inner: Arc::new(inner),
             footing: Footing::default(),
         }
     }
@@ -178,7 +185,7 @@ impl Sandbox {
         let _connecting = egress.then(|| self.inner.network.connecting());
         let copy = container.clone();
         let identity = self.identity().await?;
-        let answer = self
+        let (answer, took_over) = self
             .blocking(move |inner| inner.begin(copy, identity))
             .await??;
         crash_point("clone.asked");
@@ -189,11 +196,19 @@ impl Sandbox {
                 Err(EngineError::LauncherGone)
             }
         };
-        if !matches!(outcome, Ok(Outcome::Started | Outcome::Locked)) {
-            let member = container.member;
-            let socket = container.guest.socket.clone();
-            self.blocking(move |inner| inner.clean(member, &socket))
-                .await?;
+        let member = container.member;
+        match outcome {
+            Ok(Outcome::Started) => {}
+            Ok(Outcome::Locked | Outcome::NotPrepared) if took_over => {
+                self.blocking(move |inner| inner.give_up_taken(member))
+                    .await?;
+            }
+            Ok(Outcome::Locked) => {}
+            _ => {
+                let socket = container.guest.socket.clone();
+                self.blocking(move |inner| inner.clean(member, &socket))
+                    .await?;
+            }
         }
         Ok(outcome?)
     }
@@ -226,6 +241,7 @@ impl Engine for Sandbox {
     async fn start(&self, container: &ContainerSpec) -> Result<Started, StartError> {
         self.inner.check(container)?;
         let _alone = self.inner.locks.take(container.member).await;
+        let _under_way = self.inner.spares.under_way();
         loop {
             if self.other_start(container).await? {
                 return Ok(Started { already: true });
@@ -234,6 +250,8 @@ impl Engine for Sandbox {
                 Outcome::Started => return Ok(Started { already: false }),
                 // Somebody took the lock in between; wait for what becomes of it.
                 Outcome::Locked => self.inner.cpus().release(container.member),
+                // What it was to take over had ended meanwhile; now it is made as if there was none.
+                Outcome::NotPrepared => {}
                 Outcome::Done => return Err(EngineError::LauncherGone.into()),
                 Outcome::Failed(Failure::Act { act, reason }) => {
                     return Err(StartError::Act { act, reason });
@@ -243,6 +261,21 @@ impl Engine for Sandbox {
                 }
             }
         }
+    }
+
+    async fn expect(&self, expected: &ContainerSpec) -> bool {
+        tokio::time::sleep(self.inner.spares.pause()).await;
+        let (expected, Ok(identity)) = (expected.clone(), self.identity().await) else {
+            return false;
+        };
+        if self.inner.spares.is_busy() {
+            return false;
+        }
+        let made = self.blocking(move |inner| inner.make_spare(&expected, &identity));
+        if let Err(error) = made.await.and_then(|made| made) {
+            tracing::warn!("no container was made ahead: {error}");
+        }
+        true
     }
 
     async fn list(&self) -> Result<Vec<Found>, EngineError> {
@@ -363,24 +396,31 @@ impl Inner {
         Ok(())
     }
 
-    /// Makes groups and hands the start to the launcher.
+    /// Makes groups, or takes over what was made ahead, which is told by `true`, and hands the start
+    /// to the launcher.
     fn begin(
         &self,
         container: ContainerSpec,
         identity: Identity,
-    ) -> Result<tokio::sync::oneshot::Receiver<Outcome>, StartError> {
+    ) -> Result<(tokio::sync::oneshot::Receiver<Outcome>, bool), StartError> {
         let (member, socket) = (container.member, container.guest.socket.clone());
         let ways = self.ways(&container, &identity)?;
         std::fs::create_dir_all(&self.settings.state_directory)
             .map_err(|error| act("make the engine's directory", error))?;
         let begun = prepare_directory(&container, &identity)
             .inspect(|()| crash_point("clone.directory-given"))
-            .and_then(|()| self.make_groups(&container))
+            .and_then(|()| match self.take_spare(&container, &identity) {
+                Some(spare) => Ok((spare.groups, spare.share, Some(spare.name))),
+                None => {
+                    let groups = self.make_groups(&container)?;
+                    let share = self.cpus().choose(member, container.limits.cpu);
+                    Ok((groups, share, None))
+                }
+            })
             .inspect(|_| crash_point("clone.groups-made"))
-            .and_then(|groups| {
+            .and_then(|(groups, share, prepared)| {
                 let note = (groups == GroupPaths::default()).then(|| self.note(member));
-                let share = self.cpus().choose(member, container.limits.cpu);
-                self.launcher.ask(Order::Start(Box::new(Start {
+                let answer = self.launcher.ask(Order::Start(Box::new(Start {
                     container,
                     groups,
                     identity,
@@ -388,7 +428,9 @@ impl Inner {
                     note,
                     way_out: ways.root,
                     user_way: ways.user,
-                })))
+                    prepared,
+                })))?;
+                Ok((answer, prepared.is_some()))
             });
         begun.map_err(|error| {
             self.clean(member, &socket);
@@ -419,6 +461,9 @@ impl Inner {
         if let Err(error) = self.groups.remove(member) {
             tracing::warn!(member.id = %member, "a failed start left its groups: {error}");
         }
+        if let Err(error) = self.forget_group(member) {
+            tracing::warn!(member.id = %member, "a failed start left a note: {error}");
+        }
         if let Err(error) = self.network.disconnect(member) {
             let told = chain(&error);
             tracing::warn!(member.id = %member, "a failed start left its network: {told}");
@@ -442,87 +487,6 @@ impl Inner {
             }
             Err(error) => Err(act("read the container's usage", error)),
         }
-    }
-
-    /// Removes a tree, inside a user namespace where this process's user may not.
-    fn remove_tree(&self, path: &Path, remover: &Identity) -> Result<(), EngineError> {
-        match remove_tree(path) {
-            Ok(()) => Ok(()),
-            Err(error) if *remover == Identity::Range => {
-                Err(act(&format!("remove {}", path.display()), chain(&error)))
-            }
-            Err(_) => remove_inside(&self.launcher, remover, path),
-        }
-    }
-
-    fn remove(
-        &self,
-        member: MemberId,
-        directory: &Path,
-        remover: &Identity,
-    ) -> Result<RemoveReport, EngineError> {
-        let deadline = Instant::now() + LOCK_LIMIT;
-        self.groups.unthrottle(member);
-        if self.groups.pause_of(member) == Pause::Now {
-            // Its guest does not end before its processes do, which stand still.
-            self.groups.kill(member);
-        }
-        let mut is_known = false;
-        loop {
-            let noted = Guest::noted(&self.note(member))?;
-            for guest in Guest::read(directory)?.into_iter().chain(noted) {
-                guest.kill(LOCK_LIMIT);
-                // With the first process of a namespace all others in it have ended.
-                is_known = true;
-            }
-            if is_known && !is_locked(directory)? {
-                break;
-            }
-            // A child that was starting is not remembered, but may be in its groups.
-            self.groups.kill(member);
-            if !is_locked(directory)? {
-                break;
-            }
-            if Instant::now() > deadline {
-                let reason = "its lock stays held by a process that cannot be found";
-                return Err(act("end the container", reason));
-            }
-            std::thread::sleep(PAUSE);
-        }
-        crash_point("remove.guest-gone");
-        let report = self
-            .groups
-            .remove(member)
-            .map_err(|error| act("remove the container's control groups", error))?;
-        crash_point("remove.groups-gone");
-        self.cpus().release(member);
-        self.network
-            .disconnect(member)
-            .map_err(|error| act("remove the container's network", chain(&error)))?;
-        self.end_keeper(member)?;
-        crash_point("remove.network-gone");
-        let SandboxSettings {
-            runtime_directory,
-            state_directory,
-            ..
-        } = &self.settings;
-        let sockets = [format!("{member}.{SOCKET}"), member.to_string()];
-        let sockets = sockets.map(|name| runtime_directory.join(name));
-        let notes = [NOTE, KEEPER_NOTE].map(|ending| format!("{member}.{ending}"));
-        let notes = notes.map(|name| state_directory.join(name));
-        for path in sockets.into_iter().chain(notes) {
-            match std::fs::remove_file(&path) {
-                // A keeper takes its note along when its container ends.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                removed => {
-                    removed.map_err(|error| act(&format!("remove {}", path.display()), error))?;
-                }
-            }
-        }
-        crash_point("remove.sockets-gone");
-        remove_parts_on_disk(directory);
-        remove_parts(directory, |path| self.remove_tree(path, remover))?;
-        Ok(report)
     }
 }
 
@@ -551,6 +515,7 @@ impl Inner {
     }
 
     fn close(&self) {
+        self.discard_spares();
         self.groups.remove_own_group();
         if let Err(error) = self.network.close() {
             tracing::warn!(

@@ -14,24 +14,29 @@ mod owner;
 mod picture;
 mod plan;
 mod prepare;
+mod spare;
 mod start;
+mod teardown;
 
 use crate::filter::Filters;
 use crate::kernel::{child_signals, leave_keyring, reserve_low_descriptors};
 use crate::message::{Failure, Order, Outcome, Reply, Request, Start, encode, take};
+use domain::MemberId;
 use helper::Helper;
 use picture::Node;
-use prepare::{Refusal, prepare};
+use prepare::{Means, Refusal, prepare};
 use process::crash_point;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, WaitOptions, WaitStatus, getrlimit, setrlimit};
+use spare::Spare;
 use start::{Starting, start};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
+use teardown::Namespaces;
 
 pub(crate) use prepare::{BINDS_LIMIT, LAYERS_LIMIT};
 
@@ -64,6 +69,8 @@ struct Launcher {
     node: Node,
     input: Vec<u8>,
     starting: Vec<Starting>,
+    spares: Vec<Spare>,
+    namespaces: Namespaces,
     helpers: Vec<Helper>,
 }
 
@@ -84,6 +91,8 @@ impl Launcher {
             node: Node::read(),
             input: Vec::new(),
             starting: Vec::new(),
+            spares: Vec::new(),
+            namespaces: Namespaces::default(),
             helpers: Vec::new(),
         })
     }
@@ -96,6 +105,7 @@ impl Launcher {
                 self.reap()?;
             }
             self.settle()?;
+            self.namespaces.let_go(Instant::now());
             if ready.control && !self.read_requests()? {
                 for starting in &self.starting {
                     starting.give_up();
@@ -108,7 +118,7 @@ impl Launcher {
     fn wait(&self) -> io::Result<Ready> {
         let starts = self.starting.iter().map(|starting| starting.deadline);
         let helpers = self.helpers.iter().filter_map(|helper| helper.deadline);
-        let next = starts.chain(helpers).min();
+        let next = starts.chain(helpers).chain(self.namespaces.due()).min();
         let timeout = next.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
         let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
         let mut set = vec![
@@ -137,6 +147,8 @@ impl Launcher {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => {
                     let pid = pid.as_raw_nonzero().get();
+                    self.spares.retain(|spare| spare.pid() != pid);
+                    self.namespaces.ended(pid, Instant::now());
                     let child = self.starting.iter_mut().find(|child| child.pid == pid);
                     if let Some(child) = child {
                         child.ended = Some(ending(status));
@@ -157,8 +169,10 @@ impl Launcher {
             let Some(outcome) = outcome(child, now) else {
                 continue;
             };
-            if !matches!(outcome, Outcome::Started) {
-                child.give_up();
+            match outcome {
+                Outcome::Started if child.shows_nobodys => self.namespaces.hold(child.pid),
+                Outcome::Started => {}
+                _ => child.give_up(),
             }
             let reply = Reply {
                 id: child.id,
@@ -207,6 +221,7 @@ impl Launcher {
         let id = request.id;
         let helper = match &request.order {
             Order::Start(order) => return self.begin_start(id, order),
+            Order::Prepare(order) => return Some(self.begin_spare(order)),
             Order::Try { identity } => Helper::trial(id, identity),
             Order::Remove { identity, path } => Helper::removal(id, identity, path),
             Order::TryWayOut { identity, way } => Helper::connection(id, identity, way),
@@ -221,20 +236,48 @@ impl Launcher {
     }
 
     fn begin_start(&mut self, id: u64, order: &Start) -> Option<Outcome> {
-        let prepared = match prepare(order, &self.guest, &self.node, &self.filters) {
-            Ok(prepared) => prepared,
-            Err(Refusal::Locked) => return Some(Outcome::Locked),
-            Err(Refusal::Failed(failure)) => {
-                return Some(Outcome::Failed(failure));
-            }
+        let begun = match order.prepared {
+            Some(name) => match self.take_spare(name) {
+                Some(spare) => spare.give(id, order),
+                None => return Some(Outcome::NotPrepared),
+            },
+            None => prepare(order, self.means(), None)
+                .inspect(|_| crash_point("clone.prepared"))
+                .and_then(|prepared| Ok(start(id, order, prepared)?)),
         };
-        crash_point("clone.prepared");
-        match start(id, order, prepared) {
+        match begun {
             Ok(starting) => {
                 self.starting.push(starting);
                 None
             }
-            Err(failure) => Some(Outcome::Failed(failure)),
+            Err(Refusal::Locked) => Some(Outcome::Locked),
+            Err(Refusal::Failed(failure)) => Some(Outcome::Failed(failure)),
+        }
+    }
+
+    fn begin_spare(&mut self, order: &Start) -> Outcome {
+        if let Some(same) = self.take_spare(order.container.member) {
+            same.discard();
+        }
+        match Spare::begin(order, self.means()) {
+            Ok(spare) => {
+                self.spares.push(spare);
+                Outcome::Done
+            }
+            Err(failure) => Outcome::Failed(failure),
+        }
+    }
+
+    fn take_spare(&mut self, name: MemberId) -> Option<Spare> {
+        let place = self.spares.iter().position(|spare| spare.name == name)?;
+        Some(self.spares.swap_remove(place))
+    }
+
+    fn means(&self) -> Means<'_> {
+        Means {
+            guest: &self.guest,
+            node: &self.node,
+            filters: &self.filters,
         }
     }
 

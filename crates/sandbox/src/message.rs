@@ -3,6 +3,7 @@
 use crate::cpus::Share;
 use crate::identity::Identity;
 use crate::network::{UserWay, WayOut};
+use domain::MemberId;
 use engine_api::ContainerSpec;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,9 @@ pub(crate) struct Request {
 pub(crate) enum Order {
     /// Starts a container.
     Start(Box<Start>),
+    /// Makes as much of a container as can be made before it is known whose it will be. What is only
+    /// the member's (its directory, host name, socket and guest's configuration) means nothing.
+    Prepare(Box<Start>),
     /// Tries whether containers can be made.
     Try {
         /// For whom.
@@ -68,10 +72,13 @@ pub(crate) struct Start {
     /// The same without root, and where to note who keeps it.
     #[serde(default)]
     pub(crate) user_way: Option<(UserWay, PathBuf)>,
+    /// It takes over what was prepared for the member of this name, who is nobody.
+    #[serde(default)]
+    pub(crate) prepared: Option<MemberId>,
 }
 
 /// Where a container's groups are.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GroupPaths {
     /// `tasks` files of the version 1 groups.
     pub(crate) tasks: Vec<PathBuf>,
@@ -114,6 +121,8 @@ pub(crate) enum Outcome {
     Locked,
     /// What was asked for besides a start is done.
     Done,
+    /// What it was to take over is not there any more.
+    NotPrepared,
     /// It failed; nothing runs.
     Failed(Failure),
 }

@@ -57,10 +57,12 @@ struct Root {
     group: String,
     image: images::HostImage,
     directory: tempfile::TempDir,
+    /// Every container is expected before it is started.
+    ahead: bool,
 }
 
 impl Root {
-    fn new() -> Self {
+    fn new(ahead: bool) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).expect("closed");
@@ -75,6 +77,7 @@ impl Root {
             group,
             image,
             directory,
+            ahead,
         }
     }
 
@@ -265,7 +268,7 @@ impl Harness for Root {
             Work::OpenDevices => make_device(&directory),
             _ => {}
         }
-        ContainerSpec {
+        let container = ContainerSpec {
             member: plan.member,
             hostname: "case".to_owned(),
             directory,
@@ -285,7 +288,11 @@ impl Harness for Root {
                 config: config(plan),
                 socket: sockets.join(format!("{}.sock", plan.member)),
             },
+        };
+        if self.ahead {
+            self.sandbox.expect(&container).await;
         }
+        container
     }
 
     async fn start_and_die(&self, container: &ContainerSpec) {
@@ -448,6 +455,20 @@ fn a_user_conforms() {
 
 #[test]
 fn the_sandbox_conforms() {
+    its_report(false);
+}
+
+/// Whatever can be made before its member is known is.
+#[test]
+fn the_sandbox_conforms_with_containers_made_ahead() {
+    if is_root() {
+        its_report(true);
+    } else {
+        println!("skipped: this user is not root, who alone makes them");
+    }
+}
+
+fn its_report(ahead: bool) {
     let (name, title) = match kind() {
         Ok(kind) => kind,
         Err(reason) => {
@@ -465,7 +486,7 @@ fn the_sandbox_conforms() {
             .enable_all()
             .build()
             .expect("a runtime");
-        runtime.block_on(conforms(title))
+        runtime.block_on(conforms(title, ahead))
     };
     let report = std::thread::scope(|scope| scope.spawn(in_own_network).join());
     let report = report.expect("it conforms");
@@ -512,8 +533,8 @@ fn leave_network() {
     unsafe { rustix::thread::unshare_unsafe(network) }.expect("a network namespace");
 }
 
-async fn conforms(title: &str) -> Report {
-    let harness = Root::new();
+async fn conforms(title: &str, ahead: bool) -> Report {
+    let harness = Root::new(ahead);
     let (report, violations) = Report::make(title, &harness).await;
     let left = harness.sandbox.list().await.expect("listed");
     for found in &left {

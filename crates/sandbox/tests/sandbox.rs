@@ -5,6 +5,8 @@
 //! is skipped there. Each test needs a process of its own, as nextest gives it.
 #![allow(clippy::print_stdout, reason = "a test that cannot run says why")]
 
+#[path = "sandbox/ahead.rs"]
+mod ahead;
 #[path = "sandbox/as_a_user.rs"]
 mod as_a_user;
 #[path = "sandbox/attacked.rs"]

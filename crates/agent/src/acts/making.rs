@@ -29,8 +29,9 @@ pub(super) async fn make(
     let uids = shared.uids(slot);
     let engine = Arc::clone(&shared.engine);
     let limit = file.spec.session.disk_limit;
+    let context = Arc::clone(&shared);
     let making = move || {
-        directory.make(&file, uids, |aside| match limit {
+        directory.make(&file, uids, &context.ahead, |aside| match limit {
             // Where there can be none, what it has on disk is measured.
             Some(bytes) => match engine.make_disk(aside, bytes)? {
                 true => MemberDirectory::new(aside.to_path_buf()).mark(Marker::OwnDisk),

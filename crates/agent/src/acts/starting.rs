@@ -2,6 +2,7 @@
 
 use super::blocking;
 use super::container::{Place, container};
+use super::expecting::expect;
 use super::preparing::root_of;
 use crate::background::disk::promised;
 use crate::clock;
@@ -9,7 +10,7 @@ use crate::directory::{Marker, MemberDirectory};
 use crate::files::measure;
 use crate::shared::{Shared, chain};
 use domain::MemberId;
-use engine_api::{EngineError, StartError};
+use engine_api::{ContainerSpec, EngineError, StartError};
 use lifecycle::agent::{AgentEventKind, DiskBegan, StartDoubt, disk_unpromised};
 use node_api::MemberSpec;
 use process::crash_point;
@@ -31,11 +32,15 @@ pub(super) async fn start(
     shared: Arc<Shared>,
     member: MemberId,
     spec: MemberSpec,
-    slot: u32,
+    (slot, next): (u32, Option<u32>),
 ) -> AgentEventKind {
     match try_start(&shared, member, spec, slot).await {
-        Ok(()) => {
+        Ok(container) => {
             crash_point("go.known");
+            if let Some(next) = next {
+                let expecting = expect(Arc::clone(&shared), container, next);
+                shared.tasks.spawn_cancellable("expect", expecting);
+            }
             let at = clock::wall();
             let directory = shared.member(member);
             // Only the time would be lost.
@@ -62,7 +67,7 @@ async fn try_start(
     member: MemberId,
     spec: MemberSpec,
     slot: u32,
-) -> Result<(), (String, StartDoubt)> {
+) -> Result<ContainerSpec, (String, StartDoubt)> {
     let never = |reason| (reason, StartDoubt::NeverRan);
     let directory = shared.member(member);
     let root = root_of(shared, member, &spec).await;
@@ -81,7 +86,7 @@ async fn try_start(
     crash_point("clone.marked");
     let started = tokio::time::timeout(START_LIMIT, shared.engine.start(&container)).await;
     match started {
-        Ok(Ok(_started)) => Ok(()),
+        Ok(Ok(_started)) => Ok(container),
         Ok(Err(error)) => Err((chain(&error), doubt_after(&error))),
         Err(_elapsed) => {
             let reason = format!("the engine took longer than {} s", START_LIMIT.as_secs());

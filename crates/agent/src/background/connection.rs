@@ -3,8 +3,8 @@
 use crate::agent::AgentSettings;
 use crate::owner::OwnerEvent;
 use crate::shared::{Shared, chain, failed};
-use domain::{Capability, architecture_of, architecture_row};
-use node_api::{Desired, Hello, NodeError, Obeyed, Report};
+use domain::{Capability, MemberState, architecture_of, architecture_row};
+use node_api::{Desired, Hello, NodeError, Obeyed, Report, ReportedMember};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -19,6 +19,9 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// A report is sent at most this often: each tells everything, and one session alone changes
 /// several times in a moment.
 const REPORT_PAUSE: Duration = Duration::from_millis(20);
+/// One that tells of an end is waited for by somebody. It comes as soon as the last report is this
+/// many times as old as it took, so that the most part of the time is for other things.
+const END_PAUSES: u32 = 3;
 const TASK: &str = "connects the agent";
 
 /// Goes on for ever; every state of it may be dropped.
@@ -124,14 +127,34 @@ async fn report(shared: &Shared, sequence: &mut u64) -> NodeError {
                 ..(**report).clone()
             }
         };
+        let ended = ended(&current);
         if let Err(error) = shared.manager.report(current).await {
             return error;
         }
+        let took = sent_at.elapsed();
         match tokio::time::timeout(REPORT_EVERY, latest.changed()).await {
-            // What changes until then goes with it.
-            Ok(Ok(())) => tokio::time::sleep_until(sent_at + REPORT_PAUSE).await,
-            Err(_) => {}
+            Ok(Ok(())) => {}
+            Err(_) => continue,
             Ok(Err(_closed)) => return NodeError::Disconnected,
         }
+        // What changes until then goes with it.
+        let pause = tokio::time::sleep_until(sent_at + REPORT_PAUSE);
+        tokio::pin!(pause);
+        while self::ended(&latest.borrow_and_update()) <= ended {
+            tokio::select! {
+                () = &mut pause => break,
+                changed = latest.changed() => if changed.is_err() {
+                    return NodeError::Disconnected;
+                },
+            }
+        }
+        let soon = sent_at + (took * END_PAUSES).min(REPORT_PAUSE);
+        tokio::time::sleep_until(soon).await;
     }
+}
+
+/// Members whose end is known.
+fn ended(report: &Report) -> usize {
+    let ended = |member: &&ReportedMember| matches!(member.state, MemberState::Exited { .. });
+    report.members.iter().filter(ended).count()
 }

@@ -1,10 +1,11 @@
 //! One member's directory.
 
+use super::ahead::{Ahead, made_ahead};
 use super::{DirectoryError, FORMAT, failed, read_json, read_small, sync_directory};
 use domain::{ExitRecord, MemberId, Timestamp};
 use engine_api::{UidRange, layout};
 use guest_api::Stream;
-use guest_api::files::{RECORD, RecordFile, parse_segment_name};
+use guest_api::files::{RECORD, RECORD_TEMPORARY, RecordFile, parse_segment_name};
 use node_api::MemberSpec;
 use process::{Durability, crash_point, remove_tree, write_file_atomic};
 use rustix::fs::{Gid, Uid, chown};
@@ -89,6 +90,7 @@ impl MemberDirectory {
         &self,
         file: &MemberFile,
         uids: UidRange,
+        ahead: &Ahead,
         complete: impl FnOnce(&Path) -> Result<(), DirectoryError>,
     ) -> Result<(), DirectoryError> {
         if fs::symlink_metadata(&self.path).is_ok() {
@@ -97,8 +99,14 @@ impl MemberDirectory {
         let members = self.path.parent().expect("below the agent's directory");
         let aside = members.join(format!(".new-{}", file.member));
         remove_tree(&aside).map_err(|error| failed("remove", &aside)(io::Error::other(error)))?;
-        make_open(&aside)?;
-        let made = fill(&aside, file, uids)
+        let filled = if ahead.take(&aside, uids) {
+            Ok(())
+        } else {
+            make_open(&aside)?;
+            fill(&aside, uids)
+        };
+        let made = filled
+            .and_then(|()| specify(&aside, file))
             .and_then(|()| complete(&aside))
             .inspect(|()| crash_point("place.directory-filled"))
             .and_then(|()| fs::rename(&aside, &self.path).map_err(failed("rename to", &self.path)));
@@ -153,9 +161,11 @@ impl MemberDirectory {
 
     pub(crate) fn mark(&self, marker: Marker) -> Result<(), DirectoryError> {
         let path = self.entry(marker.name());
-        File::create(&path)
-            .map(drop)
-            .map_err(failed("create", &path))
+        let marked = match made_ahead(&path) {
+            Some(ahead) => fs::rename(ahead, &path),
+            None => File::create(&path).map(drop),
+        };
+        marked.map_err(failed("create", &path))
     }
 
     pub(crate) fn is_marked(&self, marker: Marker) -> bool {
@@ -261,8 +271,15 @@ impl MemberDirectory {
     /// Something of a guest is there: it may have been told *go*. The engine writes its own note
     /// before it tells it.
     pub(crate) fn has_traces_of_guest(&self) -> bool {
-        let has_entries =
-            |name| fs::read_dir(self.entry(name)).is_ok_and(|mut entries| entries.next().is_some());
+        // An engine may make the record's file ahead, with nothing in it.
+        let is_trace = |entry: &fs::DirEntry| {
+            let ahead = entry.file_name() == RECORD_TEMPORARY;
+            !ahead || entry.metadata().is_ok_and(|facts| facts.len() > 0)
+        };
+        let has_entries = |name| {
+            let entries = fs::read_dir(self.entry(name)).into_iter().flatten();
+            entries.flatten().any(|entry| is_trace(&entry))
+        };
         fs::symlink_metadata(self.entry(layout::GUEST)).is_ok()
             || has_entries(layout::RECORD)
             || has_entries(layout::LOGS)
@@ -307,7 +324,8 @@ impl MemberDirectory {
     }
 }
 
-fn fill(aside: &Path, file: &MemberFile, uids: UidRange) -> Result<(), DirectoryError> {
+/// What is in every member's directory.
+pub(super) fn fill(aside: &Path, uids: UidRange) -> Result<(), DirectoryError> {
     let command = uids.shifted(UidRange::COMMAND);
     let guest = uids.shifted(UidRange::GUEST);
     for (name, owner) in [
@@ -322,6 +340,11 @@ fn fill(aside: &Path, file: &MemberFile, uids: UidRange) -> Result<(), Directory
         make_open(&path)?;
         own(&path, owner)?;
     }
+    Ok(())
+}
+
+/// What makes it a member's.
+fn specify(aside: &Path, file: &MemberFile) -> Result<(), DirectoryError> {
     let bytes = serde_json::to_vec(file).expect("a specification becomes JSON");
     let path = aside.join(layout::SPECIFICATION);
     write_file_atomic(&path, &bytes, 0o600, Durability::Process)?;
@@ -357,7 +380,7 @@ impl MemberDirectory {
 
 #[cfg(test)]
 mod tests {
-    use super::{FORMAT, Marker, MemberDirectory, MemberFile};
+    use super::{Ahead, FORMAT, Marker, MemberDirectory, MemberFile};
     use domain::{
         MemberId, Network, NodeLostPolicy, Owner, SessionId, SessionSpec, Slots, StdinMode,
         Timestamp,
@@ -426,13 +449,24 @@ mod tests {
             base: 2_000_000_000,
         };
         for slot in [3, 5] {
-            directory.make(&file(slot), uids, |_| Ok(())).expect("made");
+            directory
+                .make(
+                    &file(slot),
+                    uids,
+                    &Ahead::new("/nowhere".into()),
+                    |_| Ok(()),
+                )
+                .expect("made");
             let found = directory.file().expect("read").expect("there");
             assert_eq!((found.slot, found.spec), (slot, file(slot).spec));
         }
         assert_eq!(std::fs::read_dir(kept.path()).expect("listed").count(), 1);
         directory.mark(Marker::Starting).expect("marked");
-        assert!(directory.make(&file(5), uids, |_| Ok(())).is_err());
+        assert!(
+            directory
+                .make(&file(5), uids, &Ahead::new("/nowhere".into()), |_| Ok(()))
+                .is_err()
+        );
     }
 
     #[test]
@@ -441,7 +475,12 @@ mod tests {
         let directory = MemberDirectory::new(kept.path().join("member"));
         assert!(directory.save_disk_limit(7).is_err(), "it is not there");
         directory
-            .make(&file(0), UidRange { base: 0 }, |_| Ok(()))
+            .make(
+                &file(0),
+                UidRange { base: 0 },
+                &Ahead::new("/nowhere".into()),
+                |_| Ok(()),
+            )
             .expect("made");
         assert_eq!(directory.disk_limit(), None);
         for bytes in [7, u64::MAX] {
@@ -455,7 +494,12 @@ mod tests {
         let kept = tempfile::tempdir().expect("a directory");
         let directory = MemberDirectory::new(kept.path().join("member"));
         directory
-            .make(&file(0), UidRange { base: 0 }, |_| Ok(()))
+            .make(
+                &file(0),
+                UidRange { base: 0 },
+                &Ahead::new("/nowhere".into()),
+                |_| Ok(()),
+            )
             .expect("made");
         assert_eq!(directory.dropped_bytes(Stream::Stdout, 0), 0);
         for (start, text) in [(10, "abcde"), (15, "fgh"), (30, "xyz")] {
@@ -478,7 +522,9 @@ mod tests {
             ..file(0)
         };
         let uids = UidRange { base: 0 };
-        directory.make(&newer, uids, |_| Ok(())).expect("made");
+        directory
+            .make(&newer, uids, &Ahead::new("/nowhere".into()), |_| Ok(()))
+            .expect("made");
         let error = directory.file().expect_err("refused");
         assert!(error.to_string().contains("has format 2"), "{error}");
     }

@@ -16,8 +16,11 @@ use std::fs;
 use std::io::{BufRead as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
+/// The first argument: the next container is told to the engine when one runs, as an agent does.
+const AHEAD: &str = "--ahead";
 /// Makes this process the launcher.
 const LAUNCHER: &str = "__launcher";
 /// Ranges of user ids begin here, far from those of a site.
@@ -30,6 +33,10 @@ fn main() -> Result<()> {
     if arguments.first().is_some_and(|first| first == LAUNCHER) {
         sandbox::run_launcher();
     }
+    let ahead = arguments.first().is_some_and(|first| first == AHEAD);
+    if ahead {
+        arguments.remove(0);
+    }
     if arguments.is_empty() {
         arguments.push("/bin/true".to_owned());
     }
@@ -37,10 +44,10 @@ fn main() -> Result<()> {
         .worker_threads(2)
         .enable_all()
         .build()?;
-    runtime.block_on(serve(&arguments))
+    runtime.block_on(serve(&arguments, ahead))
 }
 
-async fn serve(command: &[String]) -> Result<()> {
+async fn serve(command: &[String], ahead: bool) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let path = directory.path();
     fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
@@ -48,7 +55,7 @@ async fn serve(command: &[String]) -> Result<()> {
         fs::create_dir(path.join(name))?;
     }
     let image = images::host::prepare(&path.join("images"))?;
-    let sandbox = Sandbox::new(SandboxSettings {
+    let sandbox = Arc::new(Sandbox::new(SandboxSettings {
         cgroup_group: format!("insula-bench-{}", std::process::id()),
         runtime_directory: path.join("sockets"),
         state_directory: path.join("state"),
@@ -56,12 +63,16 @@ async fn serve(command: &[String]) -> Result<()> {
             executable: std::env::current_exe()?,
             arguments: vec![LAUNCHER.to_owned()],
         },
-    });
+    }));
     let mut output = std::io::stdout().lock();
     for (number, line) in (0..).zip(std::io::stdin().lock().lines()) {
         line?;
         let container = container(path, &image, number, command)?;
-        let times = run(&sandbox, &container).await?;
+        let next = ahead.then(|| ContainerSpec {
+            uids: uids(number + 1),
+            ..container.clone()
+        });
+        let times = run(&sandbox, &container, next).await?;
         writeln!(output, "{times}")?;
         output.flush()?;
         fs::remove_dir_all(&container.directory)?;
@@ -70,11 +81,24 @@ async fn serve(command: &[String]) -> Result<()> {
     Ok(())
 }
 
-async fn run(sandbox: &Sandbox, container: &ContainerSpec) -> Result<serde_json::Value> {
+async fn run(
+    sandbox: &Arc<Sandbox>,
+    container: &ContainerSpec,
+    next: Option<ContainerSpec>,
+) -> Result<serde_json::Value> {
     let began = Instant::now();
     let micros = || u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     sandbox.start(container).await?;
     let started_us = micros();
+    if let Some(next) = next {
+        // As an agent does: meanwhile, and nobody waits for it.
+        let sandbox = Arc::clone(sandbox);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it is joined by the engine, which ends what it made ahead"
+        )]
+        tokio::spawn(async move { sandbox.expect(&next).await });
+    }
     sandbox.wait(container.member, &container.directory).await?;
     let ended_us = micros();
     sandbox
@@ -121,9 +145,7 @@ fn container(
         directory,
         root: image.root.clone(),
         binds: image.binds.clone(),
-        uids: UidRange {
-            base: FIRST_BASE + number % 1_000 * UidRange::LENGTH,
-        },
+        uids: uids(number),
         limits: Limits {
             cpu: 10_000,
             memory_bytes: 256 << 20,
@@ -138,6 +160,12 @@ fn container(
             socket: place.join("sockets").join(format!("{member}.sock")),
         },
     })
+}
+
+fn uids(number: u32) -> UidRange {
+    UidRange {
+        base: FIRST_BASE + number % 1_000 * UidRange::LENGTH,
+    }
 }
 
 fn config(member: MemberId, command: &[String]) -> GuestConfig {

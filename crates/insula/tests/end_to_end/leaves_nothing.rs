@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 /// What there is of the site beside its home: processes, control groups, sockets.
 fn traces(site: &Site) -> Vec<String> {
-    let processes = site.processes().into_iter().map(|pid| pid.to_string());
-    let paths = site.cgroups().into_iter().chain(site.runtime());
+    let processes = site.all_processes().into_iter();
+    let processes = processes.map(|pid| pid.to_string());
+    let paths = site.all_cgroups().into_iter().chain(site.runtime());
     processes
         .chain(paths.map(|path| path.display().to_string()))
         .collect()

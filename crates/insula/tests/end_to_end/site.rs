@@ -147,6 +147,30 @@ impl Site {
 
     /// Directories of this site's members in any cgroup hierarchy.
     pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
+        let mut groups = self.all_cgroups();
+        let taken = self.taken();
+        groups.retain(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            !is_made_ahead(&name) || taken.contains(&*name)
+        });
+        groups
+    }
+
+    /// Names of groups that were made ahead and have become a member's. To be asked last: a group is
+    /// noted as a member's before that one's processes are in it.
+    fn taken(&self) -> BTreeSet<String> {
+        let notes = entries(&self.home().join("node/engine")).into_iter();
+        let of_members = notes.filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.ends_with(".group") && !is_made_ahead(&name)
+        });
+        of_members
+            .filter_map(|path| fs::read_to_string(path).ok())
+            .collect()
+    }
+
+    /// The same, and those of nobody.
+    pub(crate) fn all_cgroups(&self) -> Vec<PathBuf> {
         let below = self
             .own_groups()
             .into_iter()
@@ -169,17 +193,35 @@ impl Site {
             .collect()
     }
 
-    /// Processes in this site's cgroups.
+    /// Processes in the cgroups of this site's members.
     pub(crate) fn processes(&self) -> Vec<i32> {
+        let found = self.processes_and_groups();
+        let taken = self.taken();
+        let own = format!("/{}/", self.group());
+        let is_members = |groups: &str| {
+            let names = groups.lines().filter_map(|line| line.split_once(&own));
+            let mut names = names.filter_map(|(_, below)| below.split('/').next());
+            names.any(|name| !is_made_ahead(name) || taken.contains(name))
+        };
+        let members = found.into_iter().filter(|(_, groups)| is_members(groups));
+        members.map(|(pid, _)| pid).collect()
+    }
+
+    /// Processes in this site's cgroups.
+    pub(crate) fn all_processes(&self) -> Vec<i32> {
+        let found = self.processes_and_groups().into_iter();
+        found.map(|(pid, _)| pid).collect()
+    }
+
+    fn processes_and_groups(&self) -> Vec<(i32, String)> {
         let group = self.group();
-        entries(Path::new("/proc"))
-            .into_iter()
-            .filter_map(|path| path.file_name()?.to_str()?.parse().ok())
-            .filter(|pid| {
-                let path = format!("/proc/{pid}/cgroup");
-                fs::read_to_string(path).is_ok_and(|groups| groups.contains(&group))
-            })
-            .collect()
+        let processes = entries(Path::new("/proc")).into_iter();
+        let found = processes.filter_map(|path| {
+            let pid: i32 = path.file_name()?.to_str()?.parse().ok()?;
+            let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+            groups.contains(&group).then_some((pid, groups))
+        });
+        found.collect()
     }
 
     /// Directories of members on disk.
@@ -290,6 +332,11 @@ pub(crate) fn finish_within(limit: Duration, mut child: Child) -> Output {
         stdout: collect(stdout),
         stderr: collect(stderr),
     }
+}
+
+/// Whether a group, or a note, of this name is no member's: no member has an attempt 0.
+fn is_made_ahead(name: &str) -> bool {
+    name.split('.').nth(1) == Some("0")
 }
 
 fn read_all(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {

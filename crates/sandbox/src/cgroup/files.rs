@@ -1,6 +1,7 @@
 //! Acts on groups that are the same in both versions.
 
 use super::GroupError;
+use super::names::Names;
 use domain::{MemberId, Pressure};
 use process::{ProcessIdentity, send_signal};
 use rustix::process::Signal;
@@ -125,11 +126,12 @@ pub(super) fn measures_pressure(group: &Path) -> Result<(), String> {
     Err(reason.to_owned())
 }
 
-/// The members that have a group in one of `sites`.
-pub(super) fn members(sites: impl IntoIterator<Item = PathBuf>) -> Vec<MemberId> {
+/// The members that have a group in one of `sites`, and what groups without a member are named after.
+pub(super) fn members(sites: impl IntoIterator<Item = PathBuf>, given: &Names) -> Vec<MemberId> {
     let entries = sites.into_iter().flat_map(fs::read_dir).flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let members: BTreeSet<MemberId> = names.filter_map(|name| name.parse().ok()).collect();
+    let names = names.filter_map(|name| name.parse().ok());
+    let members: BTreeSet<MemberId> = names.map(|name| given.owner(name)).collect();
     members.into_iter().collect()
 }
 

@@ -11,6 +11,7 @@ use super::files::{
 };
 use super::freezer::FREEZER_V1;
 use super::mounts::GroupMounts;
+use super::names::Names;
 use crate::message::{GroupPaths, ShownGroups};
 use domain::{MemberId, OomEvidence};
 use engine_api::{Limits, Pause, RemoveReport, Usage};
@@ -58,6 +59,7 @@ pub(crate) struct V1 {
     counting: Once,
     /// Our own groups are as they should be.
     settled: Mutex<bool>,
+    pub(super) names: Names,
 }
 
 impl V1 {
@@ -68,6 +70,7 @@ impl V1 {
             group,
             counting,
             settled: Mutex::new(false),
+            names: Names::default(),
         }
     }
 
@@ -82,14 +85,19 @@ impl V1 {
         points.map(|point| point.join(&self.group)).collect()
     }
 
+    /// The name of the member's group.
+    fn name(&self, member: MemberId) -> String {
+        self.names.of(member).to_string()
+    }
+
     fn path(&self, controller: &str, member: MemberId) -> Option<PathBuf> {
         let point = self.mounts.v1.get(controller)?;
-        Some(point.join(&self.group).join(member.to_string()))
+        Some(point.join(&self.group).join(self.name(member)))
     }
 
     fn unified(&self, member: MemberId) -> Option<PathBuf> {
         let point = &self.mounts.v2.as_ref()?.point;
-        Some(point.join(&self.group).join(member.to_string()))
+        Some(point.join(&self.group).join(self.name(member)))
     }
 
     pub(super) fn create(
@@ -100,7 +108,7 @@ impl V1 {
         let own_groups = self.own_groups();
         self.settle_once(&own_groups)?;
         for own in own_groups {
-            self.make_both(&own, &own.join(member.to_string()))?;
+            self.make_both(&own, &own.join(self.name(member)))?;
         }
         self.counting.call_once(|| self.count_block_bytes());
         self.limit(member, limits)?;
@@ -235,13 +243,13 @@ impl V1 {
     }
 
     pub(super) fn list(&self) -> Vec<MemberId> {
-        members(self.own_groups())
+        members(self.own_groups(), &self.names)
     }
 
     /// Every hierarchy is asked: a child that was starting may have joined some only.
     pub(super) fn processes(&self, member: MemberId) -> Vec<i32> {
-        let own = self.own_groups();
-        processes(own.iter().map(|own| own.join(member.to_string())))
+        let (own, name) = (self.own_groups(), self.name(member));
+        processes(own.iter().map(|own| own.join(&name)))
     }
 
     pub(super) fn usage(&self, member: MemberId) -> Result<Usage, GroupError> {
@@ -337,7 +345,8 @@ impl V1 {
             usage: self.usage(member).ok(),
         };
         let own = self.own_groups().into_iter();
-        let groups: Vec<PathBuf> = own.map(|own| own.join(member.to_string())).collect();
+        let name = self.name(member);
+        let groups: Vec<PathBuf> = own.map(|own| own.join(&name)).collect();
         let at_once = report();
         let left = removed_at_once(&groups);
         if left == 0 {

@@ -14,6 +14,7 @@ use super::files::{
 };
 use super::freezer::FREEZER_V2;
 use super::mounts::UnifiedMount;
+use super::names::Names;
 use super::place::{DAEMON, Place, has_word, sites};
 use crate::message::{GroupPaths, ShownGroups};
 use domain::{AskedLimits, MemberId, OomEvidence};
@@ -31,6 +32,7 @@ pub(crate) struct V2 {
     place: Place,
     /// Our own groups in other places, left by daemons that were started there.
     others: Vec<PathBuf>,
+    pub(super) names: Names,
 }
 
 impl V2 {
@@ -39,7 +41,11 @@ impl V2 {
         let place = Place::find(mount, group)?;
         let mut others = sites(&mount.point, group);
         others.retain(|site| *site != place.site);
-        Ok(Self { place, others })
+        Ok(Self {
+            place,
+            others,
+            names: Names::default(),
+        })
     }
 
     pub(super) fn place(&self) -> &Path {
@@ -56,7 +62,7 @@ impl V2 {
 
     /// The member's group: where it is, or where it would be made.
     fn group(&self, member: MemberId) -> PathBuf {
-        let name = member.to_string();
+        let name = self.names.of(member).to_string();
         let mut groups = self.sites().map(|site| site.join(&name));
         let there = groups.find(|group| group.exists());
         there.unwrap_or_else(|| self.place.site.join(name))
@@ -159,7 +165,7 @@ impl V2 {
     }
 
     pub(super) fn list(&self) -> Vec<MemberId> {
-        members(self.sites().cloned())
+        members(self.sites().cloned(), &self.names)
     }
 
     pub(super) fn processes(&self, member: MemberId) -> Vec<i32> {

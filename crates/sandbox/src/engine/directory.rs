@@ -6,7 +6,7 @@ use crate::identity::{Command, Identity};
 use domain::MemberId;
 use engine_api::{ContainerSpec, EngineError, UidRange, layout};
 use process::remove_tree;
-use rustix::fs::{Mode, OFlags, fchmod, fchown, openat};
+use rustix::fs::{Mode, OFlags, fchmod, fchown, fstat, openat};
 use rustix::process::{Gid, Uid};
 use std::io;
 use std::path::Path;
@@ -57,12 +57,20 @@ pub(super) fn prepare_directory(
                 };
                 let user = Uid::from_raw(container.uids.shifted(user));
                 let group = Gid::from_raw(container.uids.shifted(group));
-                fchown(&entry, Some(user), Some(group)).map_err(failed(name))?;
+                // What is right already is not written again.
+                let has = fstat(&entry).map_err(failed(name))?;
+                if (has.st_uid, has.st_gid) != (user.as_raw(), group.as_raw()) {
+                    fchown(&entry, Some(user), Some(group)).map_err(failed(name))?;
+                }
             }
             Identity::Lent(_) if *inside == UidRange::GUEST => mode |= KEEP_GROUP,
             Identity::Lent(_) | Identity::Single => {}
         }
-        fchmod(&entry, Mode::from_raw_mode(mode)).map_err(failed(name))?;
+        let mode = Mode::from_raw_mode(mode);
+        let has = fstat(&entry).map_err(failed(name))?;
+        if Mode::from_raw_mode(has.st_mode) != mode {
+            fchmod(&entry, mode).map_err(failed(name))?;
+        }
     }
     Ok(())
 }

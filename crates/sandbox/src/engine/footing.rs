@@ -110,6 +110,8 @@ fn done(outcome: Outcome) -> Result<(), String> {
         Outcome::Done => Ok(()),
         Outcome::Failed(Failure::Act { act, reason }) => Err(format!("to {act} failed: {reason}")),
         Outcome::Failed(Failure::Bind { path, reason }) => Err(format!("{path}: {reason}")),
-        Outcome::Started | Outcome::Locked => Err("the launcher answered otherwise".to_owned()),
+        Outcome::Started | Outcome::Locked | Outcome::NotPrepared => {
+            Err("the launcher answered otherwise".to_owned())
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::alive::Guest;
 use super::directory::{NOTE, socket_member};
+use super::spares::is_nobody;
 use super::{Inner, SandboxSettings, act};
 use crate::chain::chain;
 use crate::cpus::affinity;
@@ -22,7 +23,11 @@ impl Inner {
             );
         }
         let mut found = BTreeMap::new();
-        for member in self.groups.list() {
+        let groups = self.groups.list();
+        let files = self.files()?;
+        let named = files.iter().map(|(member, _)| *member);
+        self.recover_spares(groups.iter().copied().chain(named));
+        for member in groups.into_iter().filter(|name| !is_nobody(*name)) {
             let processes = self.groups.processes(member);
             let mut guests = processes.iter().map(|pid| Guest::first_of_namespace(*pid));
             if let Some(guest) = guests.find_map(|guest| guest) {
@@ -30,7 +35,7 @@ impl Inner {
             }
             found.insert(member, Guest::any_alive(&processes));
         }
-        for (member, path) in self.files()? {
+        for (member, path) in files.into_iter().filter(|(member, _)| !is_nobody(*member)) {
             let alive = found.entry(member).or_insert(false);
             let is_note = path.extension().is_some_and(|ending| ending == NOTE);
             let noted = is_note.then(|| Guest::noted(&path)).transpose()?.flatten();

@@ -6,10 +6,11 @@
 //! privileges go last but for the filters, which need no-new-privileges and little else.
 
 mod credentials;
+mod late;
 mod mounts;
 mod picture;
 
-use super::plan::{Act, FIRST_INHERITED, Failed, Plan};
+use super::plan::{Act, FIRST_INHERITED, Failed, Inherited, Plan};
 use crate::kernel;
 use guest_api::descriptors;
 use rustix::fs::Mode;
@@ -65,16 +66,32 @@ fn become_guest(plan: &mut Plan, kept: &[u32]) -> Result<Infallible, Failed> {
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWCGROUP) }.during(Act::HideGroups)?;
     // As the user still, whose way to these may lead by a group that is left in a moment.
     mounts::open_sources(&mut plan.mounts)?;
-    picture::begin_time(&plan.picture);
+    // As long as the node's /proc is there.
+    let clock = picture::open_clock();
     wait_for_launcher(plan)?;
     credentials::become_root(plan.ids).during(Act::BecomeRoot)?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    rustix::system::sethostname(plan.hostname.as_bytes()).during(Act::SetHostname)?;
     if plan.own_network {
         kernel::loopback_up().during(Act::RaiseLoopback)?;
     }
-    let shown = mounts::build(&plan.mounts, &plan.picture, plan.ids)?;
-    for (number, descriptor) in (FIRST_INHERITED..).zip(&plan.inherited) {
+    let built = mounts::build(&plan.mounts, &plan.picture, plan.ids)?;
+    let late;
+    let (hostname, boot_offset, of_member) = match &plan.inherited {
+        Inherited::Known(descriptors) => {
+            let (name, offset) = (&plan.hostname, &plan.picture.boot_offset);
+            (name.as_bytes(), offset.as_slice(), descriptors)
+        }
+        Inherited::Awaited(socket) => {
+            late = late::receive(socket)?;
+            mounts::attach_own(&built, &plan.mounts, &late.mounts)?;
+            (late.hostname(), late.boot_offset(), &late.descriptors)
+        }
+    };
+    let begins = clock.is_some_and(|clock| picture::begin_time(&clock, boot_offset));
+    built.begin(begins).during(Act::ShowShare)?;
+    rustix::system::sethostname(hostname).during(Act::SetHostname)?;
+    built.write_hostname(hostname).during(Act::WriteSmallFile)?;
+    for (number, descriptor) in (FIRST_INHERITED..).zip(of_member.iter().chain(&plan.pipes)) {
         kernel::duplicate(descriptor, number).during(Act::PassDescriptors)?;
     }
     // Standard input and output are /dev/null already; the launcher's messages are not for it.
@@ -82,7 +99,7 @@ fn become_guest(plan: &mut Plan, kept: &[u32]) -> Result<Infallible, Failed> {
     let null = unsafe { BorrowedFd::borrow_raw(0) };
     kernel::duplicate(null, 2).during(Act::PassDescriptors)?;
     kernel::close_on_exec_from(FIRST_CLOSED).during(Act::PassDescriptors)?;
-    kernel::duplicate(&shown, descriptors::PICTURE).during(Act::PassDescriptors)?;
+    kernel::duplicate(&built.shown, descriptors::PICTURE).during(Act::PassDescriptors)?;
     credentials::become_guest(plan.ids).during(Act::GiveUpPrivileges)?;
     if plan.close_abstract_sockets {
         kernel::close_abstract_sockets().during(Act::CloseSockets)?;

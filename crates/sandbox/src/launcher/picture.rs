@@ -139,7 +139,7 @@ fn cpuinfo_of(cpuinfo: &str, cpus: &[u32]) -> String {
 
 /// What makes the clock since boot begin now, as the kernel takes it: `boottime SECONDS NANOSECONDS`,
 /// of which only the seconds can be negative.
-fn boot_offset() -> Vec<u8> {
+pub(super) fn boot_offset() -> Vec<u8> {
     let now = clock_gettime(ClockId::Boottime);
     let (seconds, nanos) = match now.tv_nsec {
         0 => (-now.tv_sec, 0),

@@ -17,6 +17,8 @@ pub(super) enum Source {
     /// A directory of the container's own file system, which the child attaches before: of a mount
     /// that is attached nowhere no part can be mounted.
     OnDisk(CString),
+    /// It comes when the container gets its member: see [`super::spare`].
+    Awaited,
 }
 
 /// Where the child finds a file system, and what it makes of it.
@@ -36,7 +38,7 @@ impl Source {
     pub(super) fn made(&self) -> Option<&OwnedFd> {
         match self {
             Self::Made(mount) => Some(mount),
-            Self::Path(_) | Self::OnDisk(_) => None,
+            Self::Path(_) | Self::OnDisk(_) | Self::Awaited => None,
         }
     }
 }
@@ -74,10 +76,26 @@ pub(super) struct Plan {
     /// On the node's network as a user of the node: abstract sockets of the user's other programs
     /// would take it for the user.
     pub(super) close_abstract_sockets: bool,
-    /// What the guest inherits, in the order of its numbers from [`FIRST_INHERITED`] on.
-    pub(super) inherited: Vec<OwnedFd>,
+    /// What the guest inherits of its member, in the order of its numbers from [`FIRST_INHERITED`]
+    /// on.
+    pub(super) inherited: Inherited,
+    /// What it inherits behind that: *go* and *ready*.
+    pub(super) pipes: [OwnedFd; 2],
     /// The guest's program.
     pub(super) guest: OwnedFd,
+}
+
+/// What a guest has of its member: configuration, listener, the directories of the record and of
+/// the log, lock.
+pub(super) const OF_MEMBER: usize = 5;
+
+/// A member's descriptors.
+#[derive(Debug)]
+pub(super) enum Inherited {
+    /// They are there.
+    Known([OwnedFd; OF_MEMBER]),
+    /// They come through this socket when the container gets its member.
+    Awaited(OwnedFd),
 }
 
 /// The number of the first descriptor that the guest inherits.
@@ -189,6 +207,8 @@ pub(super) struct SmallFile {
     pub(super) content: Vec<u8>,
     /// Where the root has a writable layer it is made if it is missing, also in place of a link.
     pub(super) make: bool,
+    /// A line with the host's name follows behind these words.
+    pub(super) named: Option<&'static str>,
 }
 
 impl Plan {
@@ -197,11 +217,16 @@ impl Plan {
     pub(super) fn kept(&self) -> Vec<u32> {
         let mounts = &self.mounts;
         let one = [&self.sync, &self.error, &self.guest];
+        let of_member = match &self.inherited {
+            Inherited::Known(descriptors) => descriptors.as_slice(),
+            Inherited::Awaited(socket) => std::slice::from_ref(socket),
+        };
         let overlay = mounts.overlay.iter();
         let mut kept: Vec<u32> = one
             .into_iter()
             .chain(&self.groups)
-            .chain(&self.inherited)
+            .chain(of_member)
+            .chain(&self.pipes)
             .chain(overlay.flat_map(|overlay| {
                 let writable = overlay.writable.iter().flatten();
                 let member = overlay.member.iter();

@@ -4,7 +4,8 @@ mod sources;
 
 use super::picture::Node;
 use super::plan::{
-    BindPlan, Ids, MountPlan, Overlay, Plan, SmallFile, Source, Target, WRITABLE_NUMBERS,
+    BindPlan, Ids, Inherited, MountPlan, OF_MEMBER, Overlay, Plan, SmallFile, Source, Target,
+    WRITABLE_NUMBERS,
 };
 use crate::chain::chain;
 use crate::disk::{self, DiskError};
@@ -46,6 +47,8 @@ const BYTES_PER_INODE: u64 = 4096;
 const LOCK_TRIES: u32 = 20;
 /// Pause between two tries.
 const LOCK_PAUSE: Duration = Duration::from_micros(500);
+/// Directories of a member, and where they are shown inside.
+const OWN: [(&str, &str); 2] = [(layout::WORK, "/work"), (layout::HOME, "/home/user")];
 /// What a start says of a mount that belongs to another user, where nothing can be translated.
 const NOT_OWN: &str = "without root only directories of the user who runs this site can be shown \
      as the command's own";
@@ -53,7 +56,7 @@ const NOT_OWN: &str = "without root only directories of the user who runs this s
 pub(super) const NOT_IDMAPPED: &str = "files on its file system cannot be shown under another \
      owner (no idmapped mounts); copy them in with --upload instead";
 
-/// A start just before its clone. Dropped, it leaves nothing but the socket's name.
+/// A start just before its clone. Dropped, it leaves nothing but the socket's name, if it has one.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) plan: Plan,
@@ -120,51 +123,54 @@ fn failed(act: &str, path: &Path) -> impl FnOnce(Errno) -> Failure {
     move |error| Failure::act(act, io::Error::from(error))
 }
 
+/// What a start has of the launcher's, and of nobody.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Means<'a> {
+    pub(super) guest: &'a OwnedFd,
+    pub(super) node: &'a Node,
+    pub(super) filters: &'a Filters,
+}
+
+/// Everything before the clone. A start that waits for its member gets what is that one's later,
+/// from the other end of `awaited`.
 pub(super) fn prepare(
     request: &Start,
-    guest: &OwnedFd,
-    node: &Node,
-    filters: &Filters,
+    means: Means<'_>,
+    awaited: Option<OwnedFd>,
 ) -> Result<Prepared, Refusal> {
     let container = &request.container;
-    let lock = lock(&container.directory.join(layout::LOCK))?;
-    refuse_second_life(container)?;
-    let member = open(&container.directory, directory_flags(), Mode::empty())
-        .map_err(failed("open", &container.directory))?;
+    let ahead = awaited.is_some();
+    let inherited = match awaited {
+        Some(socket) => Inherited::Awaited(socket),
+        None => Inherited::Known(of_member(container, None)?),
+    };
     let pipe = || {
         pipe_with(PipeFlags::CLOEXEC).map_err(|e| Failure::act("make a pipe", io::Error::from(e)))
     };
     let ((go_read, go), (ready, ready_write)) = (pipe()?, pipe()?);
     let ((sync, sync_write), (error, error_write)) = (pipe()?, pipe()?);
-    let inherited = vec![
-        config_file(&container.guest.config)?,
-        listen(&container.guest.socket)?,
-        subdirectory(&member, layout::RECORD, &container.directory)?,
-        subdirectory(&member, layout::LOGS, &container.directory)?,
-        lock.into_fd(),
-        go_read,
-        ready_write,
-    ];
     let own_network = container.network != Network::Host;
     let mut idmaps = Vec::new();
     let plan = Plan {
         groups: open_groups(&request.groups.tasks)?,
         sync,
         error: error_write,
-        mounts: mount_plan(request, Sources::of(&request.identity), &mut idmaps)?,
+        mounts: mount_plan(request, ahead, &mut idmaps)?,
         ids: match request.identity {
             Identity::Range | Identity::Lent(_) => Ids::Many,
             Identity::Single => Ids::One,
         },
-        picture: node.picture(request)?,
+        picture: means.node.picture(request)?,
         hostname: container.hostname.clone(),
         own_network,
         close_abstract_sockets: request.identity != Identity::Range
             && !own_network
             && can_close_abstract_sockets(),
-        filter: filters.choose(needs(request)),
+        filter: means.filters.choose(needs(request)),
         inherited,
-        guest: guest
+        pipes: [go_read, ready_write],
+        guest: means
+            .guest
             .try_clone()
             .map_err(|error| Failure::act("copy a descriptor", error))?,
     };
@@ -191,6 +197,48 @@ pub(super) fn prepare(
         unified: unified.transpose()?,
         own_network,
     })
+}
+
+/// What the guest has of its member, who is locked from here on. A socket that listens already gets
+/// its name.
+pub(super) fn of_member(
+    container: &ContainerSpec,
+    listening: Option<(OwnedFd, &Path)>,
+) -> Result<[OwnedFd; OF_MEMBER], Refusal> {
+    let lock = lock(&container.directory.join(layout::LOCK))?;
+    refuse_second_life(container)?;
+    let member = open(&container.directory, directory_flags(), Mode::empty())
+        .map_err(failed("open", &container.directory))?;
+    let socket = &container.guest.socket;
+    let listener = match listening {
+        Some((listener, name)) => {
+            rustix::fs::rename(name, socket).map_err(failed("name the socket", socket))?;
+            listener
+        }
+        None => listen(socket)?,
+    };
+    Ok([
+        config_file(&container.guest.config)?,
+        listener,
+        subdirectory(&member, layout::RECORD, &container.directory)?,
+        subdirectory(&member, layout::LOGS, &container.directory)?,
+        lock.into_fd(),
+    ])
+}
+
+/// The member's own directories, as they are shown inside, made by root.
+pub(super) fn own_mounts(container: &ContainerSpec) -> Result<[OwnedFd; 2], Failure> {
+    let mount = |name: &str| {
+        let path = container.directory.join(name);
+        match Sources::ByLauncher.own_directory(&path)? {
+            Source::Made(mount) => Ok(mount),
+            Source::Path(_) | Source::OnDisk(_) | Source::Awaited => Err(Failure::act(
+                "show the member's directories",
+                "only root makes them",
+            )),
+        }
+    };
+    Ok([mount(OWN[0].0)?, mount(OWN[1].0)?])
 }
 
 /// What its filter depends on.
@@ -248,7 +296,7 @@ fn config_file(config: &[u8]) -> Result<OwnedFd, Failure> {
 }
 
 /// The socket is closed to everybody but its owner from the first moment on.
-fn listen(path: &Path) -> Result<OwnedFd, Failure> {
+pub(super) fn listen(path: &Path) -> Result<OwnedFd, Failure> {
     let listening = || -> Result<OwnedFd, Errno> {
         let flags = SocketFlags::CLOEXEC;
         let socket =
@@ -276,21 +324,22 @@ fn open_groups(tasks: &[PathBuf]) -> Result<Vec<OwnedFd>, Failure> {
         .collect()
 }
 
-fn mount_plan(
-    request: &Start,
-    sources: Sources,
-    idmaps: &mut Vec<Idmap>,
-) -> Result<MountPlan, Failure> {
+fn mount_plan(request: &Start, ahead: bool, idmaps: &mut Vec<Idmap>) -> Result<MountPlan, Failure> {
+    let sources = Sources::of(&request.identity);
     let container = &request.container;
     let own_network = container.network != Network::Host;
     let disk = match sources {
-        Sources::ByLauncher => disk::open(&container.directory).map_err(disk_failed)?,
-        Sources::ByChild => None,
+        Sources::ByLauncher if !ahead => disk::open(&container.directory).map_err(disk_failed)?,
+        Sources::ByLauncher | Sources::ByChild => None,
     };
     let layers = layers(container, sources, idmaps)?;
-    let binds = binds(container, sources, disk.is_some(), idmaps)?;
+    let own = own_binds(container, sources, disk.is_some(), ahead)?;
+    let binds = binds(container, sources, own, idmaps)?;
     let overlay = if is_root_itself(container, &binds) {
         None
+    } else if ahead {
+        let reason = "its root has a writable layer in its member's directory";
+        return Err(Failure::act("make the container ahead", reason));
     } else {
         Some(overlay(container, sources, disk.as_ref(), &layers)?)
     };
@@ -406,23 +455,35 @@ fn layers(
     Ok(layers)
 }
 
-fn binds(
+/// The member's own directories.
+fn own_binds(
     container: &ContainerSpec,
     sources: Sources,
     has_disk: bool,
-    idmaps: &mut Vec<Idmap>,
+    ahead: bool,
 ) -> Result<Vec<BindPlan>, Failure> {
-    let mut plans = Vec::new();
-    let own = [(layout::WORK, "/work"), (layout::HOME, "/home/user")];
-    for (name, inside) in own {
-        let mount = if has_disk {
-            Source::OnDisk(text(name)?)
+    let plans = OWN.iter().map(|(name, inside)| {
+        let mount = if ahead {
+            Source::Awaited
+        } else if has_disk {
+            Source::OnDisk(text(*name)?)
         } else {
             sources.own_directory(&container.directory.join(name))?
         };
         let target = target(Path::new(inside), true)?;
-        plans.push(BindPlan { mount, target });
-    }
+        Ok(BindPlan { mount, target })
+    });
+    plans.collect()
+}
+
+/// `own`, and what was asked for behind.
+fn binds(
+    container: &ContainerSpec,
+    sources: Sources,
+    own: Vec<BindPlan>,
+    idmaps: &mut Vec<Idmap>,
+) -> Result<Vec<BindPlan>, Failure> {
+    let mut plans = own;
     for bind in &container.binds {
         let refused = |reason: String| Failure::Bind {
             path: bind.source.display().to_string(),
@@ -496,7 +557,6 @@ pub(super) fn text(bytes: impl Into<Vec<u8>>) -> Result<CString, Failure> {
 /// A program that looks up its own host's name finds it, also without a network. With the node's
 /// network the names are the node's.
 fn small_files(request: &Start, own_network: bool) -> Result<Vec<SmallFile>, Failure> {
-    let hostname = &request.container.hostname;
     const HOSTS_LIMIT: usize = 64 << 10;
     let mut hosts = if own_network {
         Vec::new()
@@ -509,25 +569,28 @@ fn small_files(request: &Start, own_network: bool) -> Result<Vec<SmallFile>, Fai
     if hosts.last() != Some(&b'\n') {
         hosts.push(b'\n');
     }
-    hosts.extend(format!("127.0.1.1\t{hostname}\n").bytes());
-    let file = |name: &str, content: Vec<u8>, make| {
+    let file = |name: &str, content: Vec<u8>, named| {
         Ok(SmallFile {
             name: text(name)?,
             target: text(format!("etc/{name}"))?,
             content,
-            make,
+            make: false,
+            named,
         })
     };
     let mut files = vec![
-        file("hosts", hosts, false)?,
-        file("hostname", format!("{hostname}\n").into_bytes(), false)?,
+        file("hosts", hosts, Some("127.0.1.1\t"))?,
+        file("hostname", Vec::new(), Some(""))?,
     ];
     let roots = request.way_out.as_ref().map(|way| &way.resolv_conf);
     let users = request.user_way.as_ref().map(|(way, _)| &way.resolv_conf);
     if let Some(content) = roots.or(users) {
         // Images come without it, or with a link to what a system of their own would write.
         let content = content.clone().into_bytes();
-        files.push(file("resolv.conf", content, true)?);
+        files.push(SmallFile {
+            make: true,
+            ..file("resolv.conf", content, None)?
+        });
     }
     Ok(files)
 }

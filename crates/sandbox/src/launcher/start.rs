@@ -5,14 +5,14 @@ use super::keeper::{self, Kept};
 use super::maps::{write_maps, write_own, write_range};
 use super::owner::Owner;
 use super::picture::keep_to_cpus;
-use super::plan::{Act, FAILURE_BYTES, Failed, MountPlan};
+use super::plan::{Act, FAILURE_BYTES, Failed, Inherited, MountPlan};
 use super::prepare::{Held, Idmap, MountPlace, NOT_IDMAPPED, Prepared};
 use crate::chain::chain;
 use crate::cpus::Share;
 use crate::identity::{Command, Identity};
 use crate::kernel::{Cloned, RECURSIVE, clone_process, close_range, exit_now, mount_idmap};
 use crate::message::{Failure, Start};
-use engine_api::{ContainerSpec, UidRange, layout};
+use engine_api::{BindOwner, ContainerSpec, UidRange, layout};
 use process::{Durability, ProcessIdentity, crash_point, send_signal, write_file_atomic};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -50,6 +50,8 @@ pub(super) struct Starting {
     note: Option<PathBuf>,
     /// What the keeper of its network tells, if it has one.
     keeper: Option<OwnedFd>,
+    /// No files of somebody's are shown inside but the member's, which lie on no disk of its own.
+    pub(super) shows_nobodys: bool,
     /// What the indices of a failed act stand for.
     names: Names,
     share: Share,
@@ -104,6 +106,7 @@ pub(super) fn start(id: u64, request: &Start, prepared: Prepared) -> Result<Star
         socket: container.guest.socket.clone(),
         note: request.note.clone(),
         keeper: None,
+        shows_nobodys: plan.mounts.disk.is_none() && shows_nobodys(container),
         names: Names::of(container),
         share: request.share.clone(),
     };
@@ -119,7 +122,10 @@ pub(super) fn start(id: u64, request: &Start, prepared: Prepared) -> Result<Star
             Ok(starting)
         }
         Err(failure) => {
-            starting.give_up();
+            match plan.inherited {
+                Inherited::Known(_) => starting.give_up(),
+                Inherited::Awaited(_) => starting.kill(),
+            }
             Err(failure)
         }
     }
@@ -138,6 +144,11 @@ impl Names {
             sources: own.iter().cloned().chain(sources).collect(),
         }
     }
+}
+
+fn shows_nobodys(container: &ContainerSpec) -> bool {
+    let of_the_system = |owner| matches!(owner, BindOwner::System);
+    container.binds.iter().all(|bind| of_the_system(bind.owner))
 }
 
 /// Why a container was not connected.
@@ -331,6 +342,26 @@ impl Starting {
         Failure::act(format!("{} {name}", failed.words()), reason)
     }
 
+    /// The same child, which has got its member.
+    pub(super) fn of(self, id: u64, request: &Start) -> Self {
+        let container = &request.container;
+        Self {
+            id,
+            deadline: Instant::now() + START_LIMIT,
+            directory: container.directory.clone(),
+            socket: container.guest.socket.clone(),
+            note: request.note.clone(),
+            names: Names::of(container),
+            share: request.share.clone(),
+            ..self
+        }
+    }
+
+    /// Kills the child, which nothing names yet.
+    pub(super) fn kill(&self) {
+        let _ = send_signal(&self.pidfd, Signal::KILL);
+    }
+
     /// Kills the child, which dies with all it started, and removes what names it. Its *go* was
     /// not sent, so the member may be started again.
     pub(super) fn give_up(&self) {
@@ -340,6 +371,6 @@ impl Starting {
         if let Some(note) = &self.note {
             let _ = rustix::fs::unlink(note);
         }
-        let _ = send_signal(&self.pidfd, Signal::KILL);
+        self.kill();
     }
 }

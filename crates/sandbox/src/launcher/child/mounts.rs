@@ -8,6 +8,7 @@ use super::super::plan::{
     Act, Failed, Ids, MountPlan, PicturePlan, SmallFile, Source, SourcePath, Target,
     WRITABLE_NUMBERS,
 };
+use super::picture::FirstProcess;
 use super::{During, picture};
 use crate::kernel::{
     self, MOUNT_NO_DEVICES, MOUNT_NO_SUID, MOUNT_READ_ONLY, RECURSIVE, mount_setattr,
@@ -27,6 +28,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// Entries of a member's directory: see [`engine_api::layout`].
 const UPPER: &str = engine_api::layout::UPPER;
 const OVERLAY_WORK: &str = engine_api::layout::OVERLAY_WORK;
+/// Small files with the host's name in them: /etc/hosts and /etc/hostname.
+const NAMED_FILES: usize = 2;
 /// Where the staging file system goes: a directory that every system has.
 const STAGING: &CStr = c"/tmp";
 /// Parts of /proc that are hidden: files show nothing, directories are empty.
@@ -181,9 +184,53 @@ pub(super) fn attempt() -> Result<(), (&'static str, Errno)> {
     Ok(())
 }
 
-/// Builds everything of the plan and makes it this process's root. The answer is the guest's
-/// directory of what is shown of the node.
-pub(super) fn build(plan: &MountPlan, picture: &PicturePlan, ids: Ids) -> Result<OwnedFd, Failed> {
+/// A container's file systems.
+#[derive(Debug)]
+pub(super) struct Built {
+    /// The guest's directory of what is shown of the node.
+    pub(super) shown: OwnedFd,
+    /// The root, which is this process's.
+    root: OwnedFd,
+    /// Files that the host's name belongs behind, with the words before it.
+    named: [Option<(OwnedFd, &'static str)>; NAMED_FILES],
+    /// Of a container that waits for its member.
+    first: Option<FirstProcess>,
+}
+
+impl Built {
+    /// The clock since boot has begun, or does not.
+    pub(super) fn begin(&self, begins: bool) -> Result<(), Errno> {
+        let first = self.first.as_ref();
+        first.map_or(Ok(()), |first| first.begin(begins))
+    }
+
+    /// Writes the host's name where it belongs.
+    pub(super) fn write_hostname(&self, hostname: &[u8]) -> Result<(), Errno> {
+        for (file, words) in self.named.iter().flatten() {
+            for part in [words.as_bytes(), hostname, b"\n"] {
+                picture::write_all(file, part)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Attaches a member's own directories to a container that was made before its member was known.
+pub(super) fn attach_own(
+    built: &Built,
+    plan: &MountPlan,
+    mounts: &[OwnedFd],
+) -> Result<(), Failed> {
+    for (index, (bind, mount)) in plan.binds.iter().zip(mounts).enumerate() {
+        let target = target(built.root.as_fd(), &bind.target);
+        let target = target.during_each(Act::MakeMountPoint, index)?;
+        attach(mount, &target).during_each(Act::AttachBind, index)?;
+    }
+    Ok(())
+}
+
+/// Builds everything of the plan and makes it this process's root.
+pub(super) fn build(plan: &MountPlan, picture: &PicturePlan, ids: Ids) -> Result<Built, Failed> {
     detach_all().during(Act::DetachMounts)?;
     stage().during(Act::MakeStaging)?;
     if let Some(disk) = &plan.disk {
@@ -191,33 +238,55 @@ pub(super) fn build(plan: &MountPlan, picture: &PicturePlan, ids: Ids) -> Result
         move_mount(disk, c"", CWD, c"disk", attached).during(Act::AttachDisk)?;
     }
     mount_root(plan)?;
-    let root = open(
+    let opened = open(
         c"root",
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
-    )
-    .during(Act::MountRoot)?;
-    let root = root.as_fd();
+    );
+    let opened = opened.and_then(|root| fcntl_dupfd_cloexec(&root, kernel::HIGH));
+    let opened = opened.during(Act::MountRoot)?;
+    let root = opened.as_fd();
     mount_proc(root)?;
     mount_sys(root, plan)?;
     let shown = picture::show(root, picture, ids)?;
+    let waits = plan
+        .binds
+        .iter()
+        .any(|bind| matches!(bind.mount, Source::Awaited));
+    let first = waits.then(|| FirstProcess::cover(root)).transpose();
+    let first = first.during(Act::ShowShare)?;
     mount_devices(root, plan, ids)?;
     mount_tmp(root, plan).during(Act::MountTmp)?;
     for (index, bind) in plan.binds.iter().enumerate() {
+        if matches!(bind.mount, Source::Awaited) {
+            continue;
+        }
         let target = target(root, &bind.target).during_each(Act::MakeMountPoint, index)?;
         attach_source(&bind.mount, &target).during_each(Act::AttachBind, index)?;
     }
+    let mut named = [const { None }; NAMED_FILES];
+    let mut places = named.iter_mut();
     for file in &plan.small_files {
         if file.make && plan.overlay.is_some() {
             make_file(root, &file.name).during(Act::WriteSmallFile)?;
         }
-        cover_file(root, file).during(Act::WriteSmallFile)?;
+        let written = cover_file(root, file).during(Act::WriteSmallFile)?;
+        if let (Some(written), Some(words)) = (written, file.named)
+            && let Some(place) = places.next()
+        {
+            *place = Some((written, words));
+        }
     }
     if plan.read_only {
         mount_setattr(root, 0, MOUNT_READ_ONLY).during(Act::CloseRoot)?;
     }
     change_root(root).during(Act::ChangeRoot)?;
-    Ok(shown)
+    Ok(Built {
+        shown,
+        root: opened,
+        named,
+        first,
+    })
 }
 
 /// A small file system for names that are needed until the root changes; it becomes the working
@@ -485,22 +554,23 @@ fn mount_tmp(root: BorrowedFd<'_>, plan: &MountPlan) -> Result<(), Errno> {
     attach(scratch(plan)?, top(root, c"tmp")?)
 }
 
-/// Covers a file of the image with one of ours. An image without it (or with a link there) stays
-/// as it is.
-fn cover_file(root: BorrowedFd<'_>, file: &SmallFile) -> Result<(), Errno> {
+/// Covers a file of the image with one of ours, which is the answer. An image without it (or with a
+/// link there) stays as it is.
+fn cover_file(root: BorrowedFd<'_>, file: &SmallFile) -> Result<Option<OwnedFd>, Errno> {
     let Ok(place) = beneath(root, &file.target, OFlags::empty()) else {
-        return Ok(());
+        return Ok(None);
     };
     let facts = rustix::fs::fstat(&place)?;
     if FileType::from_raw_mode(facts.st_mode) != FileType::RegularFile {
-        return Ok(());
+        return Ok(None);
     }
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     let written = openat(CWD, file.name.as_c_str(), flags, Mode::from_raw_mode(0o644))?;
-    rustix::io::write(&written, &file.content)?;
+    picture::write_all(&written, &file.content)?;
     let copy = copy_of(CWD, &file.name)?;
     mount_setattr(&copy, 0, MOUNT_READ_ONLY | MOUNT_NO_SUID | MOUNT_NO_DEVICES)?;
-    attach(&copy, &place)
+    attach(&copy, &place)?;
+    fcntl_dupfd_cloexec(&written, kernel::HIGH).map(Some)
 }
 
 /// Puts an empty file into `/etc` where the image has none, or a link. An image without `/etc`

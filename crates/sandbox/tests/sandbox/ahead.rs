@@ -1,0 +1,299 @@
+//! Containers that were made before it was known whose they would be.
+
+use super::bench::{Bench, eventually, group, groups_left, launcher, roots_bench, sites};
+use domain::{MemberId, Network};
+use engine_api::{Bind, BindOwner, ContainerSpec, Engine as _, UidRange, layout};
+use process::send_signal;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use sandbox::{Sandbox, SandboxSettings};
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a session is told of itself, and what it was given.
+const LOOKS: &str = "hostname; cat /etc/hostname; tail -n 1 /etc/hosts; cut -d' ' -f1 /proc/uptime; \
+     cat /proc/self/uid_map; id -u; touch /work/a /home/user/b && echo written; \
+     cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; \
+     cut -d' ' -f1 /proc/1/stat; cut -d' ' -f22 /proc/1/task/1/stat; \
+     test $(cut -d' ' -f22 /proc/1/stat) -le $(cut -d' ' -f22 /proc/self/stat) && echo in order; \
+     readlink /proc/self/ns/net; head -c 1 /dev/zero | wc -c; touch /etc/x 2>/dev/null || echo closed";
+
+/// The groups that are nobody's, or were.
+fn nobodys() -> Vec<String> {
+    let mut left = groups_left();
+    left.retain(|name| name.parse::<MemberId>().is_ok_and(|name| name.attempt == 0));
+    left
+}
+
+/// The processes in these groups.
+fn processes(group: &str) -> Vec<Pid> {
+    let files = sites()
+        .into_iter()
+        .map(|site| site.join(group).join("cgroup.procs"));
+    let texts = files.filter_map(|file| fs::read_to_string(file).ok());
+    let mut all: Vec<i32> = texts
+        .flat_map(|text| {
+            text.lines()
+                .filter_map(|line| line.parse().ok())
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    all.into_iter().filter_map(Pid::from_raw).collect()
+}
+
+/// One for just this container waits, in groups of its own.
+async fn made(bench: &Bench, container: &ContainerSpec) -> String {
+    let before = nobodys();
+    assert!(
+        bench.sandbox.expect(container).await,
+        "nothing else is started"
+    );
+    let mut new = nobodys();
+    new.retain(|name| !before.contains(name));
+    assert_eq!(new.len(), 1, "{new:?}");
+    new.remove(0)
+}
+
+/// Files in the engine's directory.
+fn notes(bench: &Bench) -> Vec<String> {
+    let entries = fs::read_dir(bench.place("state"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+fn another_engine(bench: &Bench) -> Sandbox {
+    Sandbox::new(SandboxSettings {
+        cgroup_group: group(),
+        runtime_directory: bench.place("sockets"),
+        state_directory: bench.place("state"),
+        launcher: launcher(),
+    })
+}
+
+#[tokio::test]
+async fn one_is_as_any_other_and_leaves_nothing() {
+    let Some(bench) = roots_bench() else { return };
+    for (first, network) in [(0_u32, Network::None), (2, Network::Host)] {
+        let of = |number| ContainerSpec {
+            network,
+            ..bench.container(first + number, LOOKS)
+        };
+        let mut told = Vec::new();
+        for number in [0_u32, 1] {
+            let mut container = of(number);
+            let ahead = number == 1;
+            if ahead {
+                made(&bench, &container).await;
+                // Its clock begins with its member.
+                tokio::time::sleep(Duration::from_millis(1_200)).await;
+            }
+            container.hostname = "its-own".to_owned();
+            bench.start(&container).await.expect("it starts");
+            assert_eq!(nobodys().len(), usize::from(ahead), "taken over, or not");
+            assert!(
+                bench
+                    .sandbox
+                    .usage(container.member)
+                    .await
+                    .expect("used")
+                    .memory_bytes
+                    > 0
+            );
+            let finished = bench.finish(&container).await;
+            assert_eq!(finished.exit_code(), Some(0), "{finished:?}");
+            assert!(finished.report.usage.is_some());
+            assert_eq!((groups_left(), notes(&bench)), (Vec::new(), Vec::new()));
+            assert!(container.directory.join(layout::WORK).join("a").exists());
+            let base = container.uids.base.to_string();
+            let mut lines: Vec<String> = finished.output.lines().map(str::to_owned).collect();
+            let uptime: f64 = lines.remove(3).parse().expect("seconds");
+            assert!(uptime < 1.0, "ahead: {ahead}, {uptime}");
+            lines.retain(|line| network == Network::Host || !line.starts_with("net:"));
+            told.push(lines.join("\n").replace(&base, "BASE"));
+        }
+        assert!(
+            told[0].starts_with("its-own\nits-own\n127.0.1.1\tits-own\n"),
+            "{}",
+            told[0]
+        );
+        assert_eq!(told[0], told[1]);
+    }
+}
+
+#[tokio::test]
+async fn one_that_is_not_just_the_same_is_not_taken() {
+    let Some(bench) = roots_bench() else { return };
+    let other = |change: &dyn Fn(&mut ContainerSpec)| {
+        let mut container = bench.container(3, "echo mine");
+        change(&mut container);
+        container
+    };
+    let source = bench.place("shown");
+    fs::write(&source, "one").expect("written");
+    let shown = |target: &str| Bind {
+        source: source.clone(),
+        target: PathBuf::from(target),
+        read_only: true,
+        owner: BindOwner::System,
+    };
+    for (what, container) in [
+        ("memory", other(&|one| one.limits.memory_bytes /= 2)),
+        ("processes", other(&|one| one.limits.pids += 1)),
+        ("CPU", other(&|one| one.limits.cpu = 5_000)),
+        ("network", other(&|one| one.network = Network::Host)),
+        ("a mount", other(&|one| one.binds.push(shown("/shown")))),
+    ] {
+        let spare = made(&bench, &bench.container(3, "echo mine")).await;
+        let finished = bench.run(&container).await;
+        assert_eq!(finished.output, "mine\n", "{what}");
+        assert!(
+            processes(&spare).is_empty(),
+            "{what}: it ended, for its ids are another's"
+        );
+        assert_eq!(
+            (groups_left(), notes(&bench)),
+            (Vec::new(), Vec::new()),
+            "{what}"
+        );
+        fs::remove_dir_all(&container.directory).expect("removed");
+    }
+    // What it shows was replaced meanwhile, beside the control.
+    for replaced in [false, true] {
+        let container = bench.container(4, "cat /etc/hostname");
+        let spare = made(&bench, &container).await;
+        if replaced {
+            // The root's directory is another one of the same name.
+            let layer = &container.root.layers[0];
+            let aside = layer.with_extension("aside");
+            fs::rename(layer, &aside).expect("aside");
+            let copied = process::command("cp")
+                .arg("-a")
+                .args([&aside, layer])
+                .status();
+            assert!(copied.expect("it runs").success());
+        }
+        bench.start(&container).await.expect("it starts");
+        assert_eq!(nobodys().contains(&spare), !replaced);
+        assert_eq!(bench.finish(&container).await.output, "tester\n");
+        fs::remove_dir_all(&container.directory).expect("removed");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_made_ahead_that_depends_on_its_member() {
+    let Some(bench) = roots_bench() else { return };
+    let mut writable = bench.container(0, "true");
+    writable.root.read_only = false;
+    let mut mounted = bench.container(1, "true");
+    mounted.binds.push(Bind {
+        source: bench.place(""),
+        target: "/opt".into(),
+        read_only: false,
+        owner: BindOwner::User { uid: 0, gid: 0 },
+    });
+    let egress = ContainerSpec {
+        network: Network::Egress,
+        ..bench.container(2, "true")
+    };
+    for container in [writable, mounted, egress] {
+        assert!(bench.sandbox.expect(&container).await);
+        assert_eq!((nobodys(), notes(&bench)), (Vec::new(), Vec::new()));
+    }
+    made(&bench, &bench.container(3, "true")).await;
+}
+
+#[tokio::test]
+async fn there_are_few_and_they_end_with_the_engine() {
+    let Some(bench) = roots_bench() else { return };
+    let mut spares = Vec::new();
+    for number in 0..4 {
+        spares.push(made(&bench, &bench.container(number, "true")).await);
+    }
+    assert_eq!(nobodys(), spares[2..], "the oldest make room");
+    assert_eq!(processes(&spares[3]).len(), 1);
+    assert!(
+        bench.sandbox.list().await.expect("listed").is_empty(),
+        "they are nobody's"
+    );
+    assert_eq!(nobodys().len(), 2, "and stay");
+    bench.sandbox.close();
+    assert_eq!((groups_left(), notes(&bench)), (Vec::new(), Vec::new()));
+    assert_eq!(
+        fs::read_dir(bench.place("sockets"))
+            .expect("listed")
+            .count(),
+        0
+    );
+}
+
+#[tokio::test]
+async fn one_that_died_is_made_anew() {
+    let Some(bench) = roots_bench() else { return };
+    let container = bench.container(0, "echo mine");
+    let spare = made(&bench, &container).await;
+    let [process] = processes(&spare)[..] else {
+        panic!("one process waits");
+    };
+    let process = pidfd_open(process, PidfdFlags::empty()).expect("it lives");
+    send_signal(&process, Signal::KILL).expect("sent");
+    eventually("it is gone", || processes(&spare).is_empty()).await;
+    assert_eq!(bench.run(&container).await.output, "mine\n");
+    assert_eq!((groups_left(), notes(&bench)), (Vec::new(), Vec::new()));
+}
+
+#[tokio::test]
+async fn a_later_engine_knows_whose_they_became_and_ends_those_of_nobody() {
+    let Some(bench) = roots_bench() else { return };
+    let container = bench.container(0, "exec sleep 50");
+    let taken = made(&bench, &container).await;
+    bench.start(&container).await.expect("it starts");
+    let left = made(&bench, &bench.container(1, "true")).await;
+    let member = container.member;
+    let other = another_engine(&bench);
+    let found = other.list().await.expect("listed");
+    assert_eq!(
+        found
+            .iter()
+            .map(|one| (one.member, one.alive))
+            .collect::<Vec<_>>(),
+        [(member, true)]
+    );
+    assert!(other.usage(member).await.expect("used").pids > 0);
+    assert!(
+        processes(&left).is_empty(),
+        "an earlier process had it for nobody"
+    );
+    assert_eq!(nobodys(), [taken]);
+    other.pause(member).await.expect("paused");
+    other.resume(member).await.expect("resumed");
+    other
+        .remove(member, &container.directory)
+        .await
+        .expect("removed");
+    assert_eq!((groups_left(), notes(&bench)), (Vec::new(), Vec::new()));
+}
+
+/// Ids are given to one container at a time, whatever waits.
+#[tokio::test]
+async fn whoever_gets_the_ids_ends_what_waited_with_them() {
+    let Some(bench) = roots_bench() else { return };
+    let expected = bench.container(0, "true");
+    let spare = made(&bench, &expected).await;
+    let other = ContainerSpec {
+        network: Network::Host,
+        uids: UidRange { ..expected.uids },
+        ..bench.container(1, "exec sleep 50")
+    };
+    bench.start(&other).await.expect("it starts");
+    assert!(processes(&spare).is_empty());
+    assert_eq!(groups_left(), [other.member.to_string()]);
+    bench.remove(&other).await;
+}
