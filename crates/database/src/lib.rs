@@ -29,5 +29,5 @@ pub use rows::{ROW_VERSION, RowError};
 pub use sqlite::{DEFAULT_RESERVE_BYTES, OpenOptions, RESERVE_FILE, SqliteStore};
 pub use store::{
     ArrayHistoryQuery, ElementCount, ElementScope, EventScope, HistoryCursor, HistoryElements,
-    HistoryOwner, HistoryQuery, HistoryScope, PAGE_LIMIT, PruneReport, Retention, Room, Store,
+    HistoryOwner, HistoryQuery, PAGE_LIMIT, PruneReport, Retention, Room, Store,
 };

@@ -7,6 +7,7 @@
 pub(crate) mod arrays;
 pub(crate) mod history;
 pub(crate) mod images;
+mod many;
 pub(crate) mod migrations;
 pub(crate) mod prune;
 pub(crate) mod read;

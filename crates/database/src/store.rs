@@ -22,10 +22,11 @@ pub trait Store: Send + std::fmt::Debug {
 
     /// Writes a batch in one transaction and returns the commit's number, counted from 1. When it
     /// returns, the batch is on the disk. An empty batch writes nothing and returns the last
-    /// number.
+    /// number. Whose a session is, its array, its kind and when it was asked for never change.
     fn commit(&mut self, batch: &[RowChange]) -> Result<u64, CommitError>;
 
-    /// One page of sessions, newest first. A page shorter than its limit is the last one.
+    /// One page of sessions that have ended, newest first. A page shorter than its limit is the
+    /// last one. Those that live are in the leader's memory, all of them.
     fn history(&mut self, query: &HistoryQuery) -> Result<Vec<SessionRecord>, StoreError>;
 
     /// One session, however old.
@@ -48,7 +49,7 @@ pub trait Store: Send + std::fmt::Debug {
     /// How many elements of an array there are, by state and outcome.
     fn count_elements(&mut self, array: ArrayId) -> Result<Vec<ElementCount>, StoreError>;
 
-    /// The sessions of `owner` that have or had this name and are no elements, newest first.
+    /// The ended sessions of `owner` that had this name and are no elements, newest first.
     fn sessions_named(
         &mut self,
         owner: &Owner,
@@ -101,15 +102,13 @@ pub trait Store: Send + std::fmt::Debug {
     fn give_up(&mut self) {}
 }
 
-/// Which sessions a page of history holds.
+/// Which of the ended sessions a page of history holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistoryQuery {
     /// Whose.
     pub owner: HistoryOwner,
     /// Only those of this name.
     pub name: Option<SessionName>,
-    /// Living ones too, or only those that ended.
-    pub scope: HistoryScope,
     /// With elements of arrays or without.
     pub elements: HistoryElements,
     /// Only those older than this one: the last of the page before.
@@ -132,15 +131,6 @@ pub enum HistoryOwner {
     },
     /// Those of one user in one project.
     Owner(Owner),
-}
-
-/// Whether living sessions belong to a history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HistoryScope {
-    /// All sessions.
-    All,
-    /// Only those that ended.
-    Ended,
 }
 
 /// Whether elements of arrays belong to a history of sessions.

@@ -3,6 +3,7 @@
 mod arrays;
 mod commits;
 mod images;
+mod older;
 mod pages;
 mod pauses;
 mod retention;
@@ -54,11 +55,12 @@ cases! {
         an_array_goes_with_its_last_element;
     commits: a_deleted_session_takes_its_events_and_members_with_it,
         a_refused_batch_leaves_nothing_and_an_empty_one_counts_nothing,
-        a_row_in_an_unknown_form_is_named;
+        of_what_is_put_twice_in_a_batch_the_last_stays, a_row_in_an_unknown_form_is_named;
     images: images_and_names_come_back, a_name_of_no_image_is_refused_with_its_batch;
+    older: a_store_of_before_pages_of_what_ended_keeps_every_row;
     pages: pages_join_without_gap_or_double_even_where_times_are_equal, filters_hold_together,
         a_name_is_looked_up_within_its_owner_newest_first,
-        a_page_is_bounded_whatever_is_asked;
+        a_session_is_of_the_past_once_it_has_ended, a_page_is_bounded_whatever_is_asked;
     pauses: a_pause_comes_back_with_what_nodes_told_of_it;
     retention: only_what_is_old_goes_and_only_so_much_per_call,
         a_retention_of_zero_rows_deletes_nothing;

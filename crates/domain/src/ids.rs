@@ -21,12 +21,12 @@ pub struct ParseIdError {
 }
 
 fn write_base32(value: u64, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for place in (0..TEXT_LENGTH).rev() {
+    let mut text = [0; TEXT_LENGTH];
+    for (place, character) in (0..TEXT_LENGTH).rev().zip(&mut text) {
         let digit = (value >> (place * 5)) & 31;
-        let digit = usize::try_from(digit).expect("five bits fit");
-        fmt::Write::write_char(out, char::from(ALPHABET[digit]))?;
+        *character = ALPHABET[usize::try_from(digit).expect("five bits fit")];
     }
-    Ok(())
+    out.write_str(std::str::from_utf8(&text).expect("ASCII"))
 }
 
 fn parse_base32(text: &str) -> Result<u64, ParseIdError> {

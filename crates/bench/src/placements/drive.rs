@@ -99,7 +99,8 @@ pub fn drive(path: &Path, work: Work, settings: Settings) -> Result<Times> {
     let (results, from_store) = sync_channel(1);
     let processors = Processors::of(settings.core)?;
     let others = processors.others;
-    let committing = std::thread::spawn(move || {
+    let committing = std::thread::Builder::new().name("store".to_owned());
+    let committing = committing.spawn(move || {
         let bound = others.map_or(Ok(()), |others| bind(&others));
         if let Err(error) = bound {
             // Whoever waits for a commit is told why there is none.
@@ -116,7 +117,7 @@ pub fn drive(path: &Path, work: Work, settings: Settings) -> Result<Times> {
                 break;
             }
         }
-    });
+    })?;
     let requests: Vec<CreateRequest> = work.requests().collect();
     if let Some(own) = &processors.own {
         bind(own)?;

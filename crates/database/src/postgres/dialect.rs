@@ -27,6 +27,7 @@ pub(super) fn migration(sql: &str) -> String {
         let code = line.split("--").next().unwrap_or_default();
         let code = code
             .replace(") STRICT;", ");")
+            .replace(") STRICT, WITHOUT ROWID;", ");")
             .replace("INTEGER", "BIGINT")
             .replace("TEXT", "TEXT COLLATE \"C\"");
         all.push_str(&code);
@@ -50,8 +51,10 @@ mod tests {
 
     #[test]
     fn tables_have_wide_numbers_and_texts_by_bytes() {
-        let sql = "CREATE TABLE t ( -- of TEXT\n a INTEGER NOT NULL,\n b TEXT\n) STRICT;\n";
-        let expect = "CREATE TABLE t ( \n a BIGINT NOT NULL,\n b TEXT COLLATE \"C\"\n);\n";
+        let sql = "CREATE TABLE t ( -- of TEXT\n a INTEGER NOT NULL,\n b TEXT\n) STRICT;\n\
+                   CREATE TABLE u (\n c TEXT PRIMARY KEY\n) STRICT, WITHOUT ROWID;\n";
+        let expect = "CREATE TABLE t ( \n a BIGINT NOT NULL,\n b TEXT COLLATE \"C\"\n);\n\
+                      CREATE TABLE u (\n c TEXT COLLATE \"C\" PRIMARY KEY\n);\n";
         assert_eq!(migration(sql), expect);
     }
 }

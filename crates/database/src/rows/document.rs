@@ -6,9 +6,14 @@ use serde::de::DeserializeOwned;
 use std::fmt::Display;
 use std::str::FromStr;
 
+/// Bytes for which a document has room before it grows; most need no more.
+const USUAL_BYTES: usize = 384;
+
 /// A document as text.
 pub(crate) fn write_document<T: Serialize>(document: &T) -> Result<String, RowError> {
-    Ok(serde_json::to_string(document)?)
+    let mut text = Vec::with_capacity(USUAL_BYTES);
+    serde_json::to_writer(&mut text, document)?;
+    Ok(String::from_utf8(text).expect("JSON is UTF-8"))
 }
 
 /// A document from the text of a row of the form `version`.

@@ -1,16 +1,17 @@
 //! What a node offers and can do, as it stands in the column `record` of `nodes`.
 
-use super::specification::{read_slots, write_slots};
+use super::specification::SlotsDocument;
 use domain::{Capability, NodeRecord, NodeStatus, Slots};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// The parts of a node that have no column, form 1.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct NodeDocument {
-    offers: BTreeMap<String, u64>,
-    capabilities: BTreeMap<String, CapabilityDocument>,
+pub(crate) struct NodeDocument<'a> {
+    offers: SlotsDocument<'a>,
+    capabilities: BTreeMap<Cow<'a, str>, CapabilityDocument>,
     /// Absent in rows of before stores told that they were restored.
     #[serde(default)]
     heard_in: u64,
@@ -23,14 +24,14 @@ enum CapabilityDocument {
     No { reason: String },
 }
 
-impl NodeDocument {
+impl<'a> NodeDocument<'a> {
     /// The document of `node`.
-    pub(crate) fn of(node: &NodeRecord) -> Self {
+    pub(crate) fn of(node: &'a NodeRecord) -> Self {
         let capabilities = node.capabilities.iter();
         Self {
-            offers: write_slots(&node.offers),
+            offers: (&node.offers).into(),
             capabilities: capabilities
-                .map(|(row, has)| (row.clone(), has.into()))
+                .map(|(row, has)| (row.as_str().into(), has.into()))
                 .collect(),
             heard_in: node.heard_in,
         }
@@ -44,8 +45,8 @@ impl NodeDocument {
     /// What it says: offers and capabilities.
     pub(crate) fn into_parts(self) -> (Slots, BTreeMap<String, Capability>) {
         let capabilities = self.capabilities.into_iter();
-        let capabilities = capabilities.map(|(row, has)| (row, has.into())).collect();
-        (read_slots(self.offers), capabilities)
+        let capabilities = capabilities.map(|(row, has)| (row.into_owned(), has.into()));
+        (self.offers.into(), capabilities.collect())
     }
 }
 

@@ -6,40 +6,88 @@ use domain::{
     AskedLimits, CommandUser, ImportedImage, Mount, Network, NodeLostPolicy, SessionSpec, SlotName,
     Slots, Span, StdinMode, TerminalSize, UploadId,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// A specification, form 1.
+/// A specification, form 1. What nobody asked for, a limit or a mount, is left out: every row of a
+/// session has one of these.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct SpecDocument {
-    image: String,
-    command: Vec<String>,
-    env: BTreeMap<String, String>,
-    workdir: Option<String>,
-    slots: BTreeMap<String, u64>,
+pub(crate) struct SpecDocument<'a> {
+    image: Cow<'a, str>,
+    command: Cow<'a, [String]>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    env: Cow<'a, BTreeMap<String, String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    workdir: Option<Cow<'a, str>>,
+    slots: SlotsDocument<'a>,
     pids_limit: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     time_limit_ms: Option<u64>,
     network: NetworkWord,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     mounts: Vec<MountDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     upload: Option<UploadText>,
+    #[serde(default, skip_serializing_if = "is_false")]
     merge_output: bool,
     stdin: StdinWord,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     terminal: Option<TerminalDocument>,
+    #[serde(default, skip_serializing_if = "is_false")]
     follower_expected: bool,
     members: u32,
     node_lost: NodeLostWord,
+    #[serde(default, skip_serializing_if = "is_false")]
     best_effort: bool,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     disk_limit_bytes: Option<u64>,
     /// Absent in rows of before it was told: everything was held to be asked for then.
     #[serde(default)]
     asked: AskedDocument,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     imported: Option<ImportedDocument>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "UserDocument::is_ordinary")]
     user: UserDocument,
+}
+
+fn is_empty(env: &BTreeMap<String, String>) -> bool {
+    env.is_empty()
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// Amounts by the names of their slots.
+#[derive(Debug)]
+pub(crate) struct SlotsDocument<'a>(Cow<'a, Slots>);
+
+impl Serialize for SlotsDocument<'_> {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_map(self.0.0.iter().map(|(name, amount)| (&name.0, amount)))
+    }
+}
+
+impl<'de> Deserialize<'de> for SlotsDocument<'_> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let slots = BTreeMap::<String, u64>::deserialize(input)?.into_iter();
+        let slots = slots.map(|(name, amount)| (SlotName(name), amount));
+        Ok(Self(Cow::Owned(Slots(slots.collect()))))
+    }
+}
+
+impl<'a> From<&'a Slots> for SlotsDocument<'a> {
+    fn from(slots: &'a Slots) -> Self {
+        Self(Cow::Borrowed(slots))
+    }
+}
+
+impl From<SlotsDocument<'_>> for Slots {
+    fn from(row: SlotsDocument<'_>) -> Self {
+        row.0.into_owned()
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -73,7 +121,7 @@ impl From<AskedDocument> for AskedLimits {
     }
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "user", rename_all = "snake_case", deny_unknown_fields)]
 enum UserDocument {
     #[default]
@@ -84,6 +132,12 @@ enum UserDocument {
         asked: bool,
     },
     Root,
+}
+
+impl UserDocument {
+    fn is_ordinary(&self) -> bool {
+        *self == Self::Ordinary
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -127,8 +181,8 @@ enum NodeLostWord {
     Reschedule,
 }
 
-impl From<&SessionSpec> for SpecDocument {
-    fn from(spec: &SessionSpec) -> Self {
+impl<'a> From<&'a SessionSpec> for SpecDocument<'a> {
+    fn from(spec: &'a SessionSpec) -> Self {
         let SessionSpec {
             image,
             imported,
@@ -151,23 +205,23 @@ impl From<&SessionSpec> for SpecDocument {
             best_effort,
             asked,
             disk_limit,
-        } = spec.clone();
+        } = spec;
         Self {
-            image,
-            command,
-            env,
-            workdir,
-            slots: write_slots(&slots),
-            pids_limit,
+            image: image.as_str().into(),
+            command: command.as_slice().into(),
+            env: Cow::Borrowed(env),
+            workdir: workdir.as_deref().map(Cow::Borrowed),
+            slots: slots.into(),
+            pids_limit: *pids_limit,
             time_limit_ms: time_limit.map(|limit| limit.0),
             network: match network {
                 Network::None => NetworkWord::None,
                 Network::Host => NetworkWord::Host,
                 Network::Egress => NetworkWord::Egress,
             },
-            mounts: mounts.into_iter().map(MountDocument::from).collect(),
+            mounts: mounts.iter().cloned().map(MountDocument::from).collect(),
             upload: upload.map(UploadText),
-            merge_output,
+            merge_output: *merge_output,
             stdin: match stdin {
                 StdinMode::Null => StdinWord::Null,
                 StdinMode::Pipe => StdinWord::Pipe,
@@ -176,32 +230,32 @@ impl From<&SessionSpec> for SpecDocument {
                 columns: size.columns,
                 rows: size.rows,
             }),
-            follower_expected,
-            members,
+            follower_expected: *follower_expected,
+            members: *members,
             node_lost: match node_lost {
                 NodeLostPolicy::Wait => NodeLostWord::Wait,
                 NodeLostPolicy::Reschedule => NodeLostWord::Reschedule,
             },
-            best_effort,
-            asked: asked.into(),
-            disk_limit_bytes: disk_limit,
-            imported: imported.map(|image| ImportedDocument {
+            best_effort: *best_effort,
+            asked: (*asked).into(),
+            disk_limit_bytes: *disk_limit,
+            imported: imported.as_ref().map(|image| ImportedDocument {
                 id: image.id,
-                architecture: image.architecture,
+                architecture: image.architecture.clone(),
             }),
-            user: user.into(),
+            user: user.clone().into(),
         }
     }
 }
 
-impl From<SpecDocument> for SessionSpec {
-    fn from(row: SpecDocument) -> Self {
+impl From<SpecDocument<'_>> for SessionSpec {
+    fn from(row: SpecDocument<'_>) -> Self {
         Self {
-            image: row.image,
-            command: row.command,
-            env: row.env,
-            workdir: row.workdir,
-            slots: read_slots(row.slots),
+            image: row.image.into_owned(),
+            command: row.command.into_owned(),
+            env: row.env.into_owned(),
+            workdir: row.workdir.map(Cow::into_owned),
+            slots: row.slots.into(),
             pids_limit: row.pids_limit,
             time_limit: row.time_limit_ms.map(Span),
             network: match row.network {
@@ -281,21 +335,4 @@ impl From<MountDocument> for Mount {
             read_only: row.read_only,
         }
     }
-}
-
-pub(crate) fn write_slots(slots: &Slots) -> BTreeMap<String, u64> {
-    slots
-        .0
-        .iter()
-        .map(|(name, amount)| (name.0.clone(), *amount))
-        .collect()
-}
-
-pub(crate) fn read_slots(slots: BTreeMap<String, u64>) -> Slots {
-    Slots(
-        slots
-            .into_iter()
-            .map(|(name, amount)| (SlotName(name), amount))
-            .collect(),
-    )
 }

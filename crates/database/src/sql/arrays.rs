@@ -152,7 +152,7 @@ fn arrays(
 
 fn array_of(row: &dyn Columns) -> Result<ArrayRecord, RowError> {
     let version: u32 = row.get(9)?;
-    let spec: SpecDocument = read_document(version, &row.document(10)?)?;
+    let spec: SpecDocument<'_> = read_document(version, &row.document(10)?)?;
     let ArrayDocument {
         first_index,
         last_index,

@@ -1,16 +1,31 @@
-//! Pages of history: one statement for each combination of filters, so that each finds its index.
+//! Pages of what has ended: one statement for each combination of filters, so that each finds its
+//! index.
 
 use super::read::{self, session_columns};
 use crate::error::StoreError;
 use crate::sql::{Database, Value, values};
-use crate::store::{HistoryElements, HistoryOwner, HistoryQuery, HistoryScope, PAGE_LIMIT};
+use crate::store::{HistoryElements, HistoryOwner, HistoryQuery, PAGE_LIMIT};
 use domain::{Owner, SessionId, SessionName, SessionRecord, Timestamp};
 
 /// Newer than every session: where a history without a cursor begins.
 const NEWEST: (Timestamp, SessionId) = (Timestamp(i64::MAX), SessionId(u64::MAX));
 
-/// The statement of a page; `?1`, `?2` are the cursor, `?3` the limit, the rest the filters.
+/// The statement of a page; `?1`, `?2` are the cursor, `?3` the limit, the rest the filters. With
+/// elements of arrays it is made of two pages that are in order: an index has either the ones or
+/// the others.
 pub(crate) fn statement(query: &HistoryQuery) -> String {
+    let alone = part(query, ("ended_alone", "array_id IS NULL"));
+    let pages = match query.elements {
+        HistoryElements::LeftOut => alone,
+        HistoryElements::Included => {
+            let elements = part(query, ("ended_elements", "array_id IS NOT NULL"));
+            format!("{alone} UNION ALL {elements}")
+        }
+    };
+    format!("{pages} ORDER BY created_at DESC, id DESC LIMIT ?3")
+}
+
+fn part(query: &HistoryQuery, (indexes, which): (&str, &str)) -> String {
     let owner = match &query.owner {
         HistoryOwner::Everyone => "",
         HistoryOwner::Project { .. } => " AND domain = ?4 AND project = ?5",
@@ -22,15 +37,6 @@ pub(crate) fn statement(query: &HistoryQuery) -> String {
         (Some(_), HistoryOwner::Project { .. }) => " AND name = ?6",
         (Some(_), HistoryOwner::Owner(_)) => " AND name = ?7",
     };
-    let elements = match query.elements {
-        HistoryElements::Included => "",
-        HistoryElements::LeftOut => " AND array_id IS NULL",
-    };
-    let scope = match query.scope {
-        HistoryScope::All => "",
-        // The plus keeps SQLite from choosing the index by end, which has another order.
-        HistoryScope::Ended => " AND +state = 'ended'",
-    };
     // A name is the narrowest filter; next to it, the owner's index would be the wrong one.
     let index = match (&query.name, &query.owner) {
         (Some(_), _) => "by_name",
@@ -38,14 +44,9 @@ pub(crate) fn statement(query: &HistoryQuery) -> String {
         (None, HistoryOwner::Project { .. }) => "by_project",
         (None, HistoryOwner::Owner(_)) => "by_owner",
     };
-    let of = match query.elements {
-        HistoryElements::Included => "sessions",
-        HistoryElements::LeftOut => "sessions_alone",
-    };
     format!(
-        "SELECT {} FROM sessions INDEXED BY {of}_{index}
-         WHERE (created_at, id) < (?1, ?2){owner}{name}{elements}{scope}
-         ORDER BY created_at DESC, id DESC LIMIT ?3",
+        "SELECT {} FROM sessions INDEXED BY {indexes}_{index}
+         WHERE (created_at, id) < (?1, ?2){owner}{name} AND outcome IS NOT NULL AND {which}",
         session_columns!()
     )
 }
@@ -88,7 +89,6 @@ pub(crate) fn named(
     let query = HistoryQuery {
         owner: HistoryOwner::Owner(owner.clone()),
         name: Some(name.clone()),
-        scope: HistoryScope::All,
         elements: HistoryElements::LeftOut,
         before: None,
         limit,

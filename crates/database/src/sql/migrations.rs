@@ -52,6 +52,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "drained-and-removed-nodes",
         sql: include_str!("../../../../migrations/0007-drained-and-removed-nodes.sql"),
     },
+    Migration {
+        number: 8,
+        name: "history-of-what-ended",
+        sql: include_str!("../../../../migrations/0008-history-of-what-ended.sql"),
+    },
 ];
 
 /// The table that remembers what was applied.

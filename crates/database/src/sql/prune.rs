@@ -9,7 +9,7 @@ use domain::{SessionId, Span, Timestamp};
 
 /// A session that is being removed stays: its members' files are not gone yet.
 pub(crate) const OLD_SESSIONS: &str = "SELECT id FROM sessions
-     WHERE state = 'ended' AND ended_at < ?1 AND removing = 0 ORDER BY ended_at LIMIT ?2";
+     WHERE outcome IS NOT NULL AND ended_at < ?1 AND removing = 0 ORDER BY ended_at LIMIT ?2";
 
 pub(crate) const DELETE_EVENTS: &str = "DELETE FROM events WHERE number IN
      (SELECT number FROM events WHERE at < ?1 ORDER BY at LIMIT ?2)";

@@ -30,13 +30,13 @@ pub(crate) use session_columns;
 pub(crate) const LOAD_SESSIONS: &str = concat!(
     "SELECT ",
     session_columns!(),
-    " FROM sessions WHERE state <> 'ended'
+    " FROM sessions WHERE outcome IS NULL
       UNION ALL SELECT ",
     session_columns!(),
-    " FROM sessions WHERE removing = 1 AND +state = 'ended'
+    " FROM sessions WHERE removing = 1 AND +outcome IS NOT NULL
       UNION ALL SELECT ",
     session_columns!(),
-    " FROM sessions WHERE state = 'ended' AND ended_at >= ?1 AND removing = 0"
+    " FROM sessions WHERE outcome IS NOT NULL AND ended_at >= ?1 AND removing = 0"
 );
 
 pub(crate) const ONE_SESSION: &str = concat!(
@@ -320,7 +320,7 @@ fn session_of(row: &dyn Columns) -> Result<SessionRecord, RowError> {
     let array: Option<ArrayId> = id_or_none(row, 6)?;
     let array_index: Option<u32> = row.get(7)?;
     let version: u32 = row.get(12)?;
-    let spec: SpecDocument = read_document(version, &row.document(13)?)?;
+    let spec: SpecDocument<'_> = read_document(version, &row.document(13)?)?;
     let record: RecordDocument = read_document(version, &row.document(14)?)?;
     let RecordParts {
         intention,
@@ -373,7 +373,7 @@ fn member_of(row: &dyn Columns) -> Result<MemberRecord, RowError> {
 }
 
 fn node_of(row: &dyn Columns) -> Result<NodeRecord, RowError> {
-    let document: NodeDocument = read_document(row.get(5)?, &row.document(6)?)?;
+    let document: NodeDocument<'_> = read_document(row.get(5)?, &row.document(6)?)?;
     let heard_in = document.heard_in();
     let (offers, capabilities) = document.into_parts();
     Ok(NodeRecord {

@@ -25,6 +25,12 @@ impl Value<'_> {
     }
 }
 
+impl From<String> for Value<'_> {
+    fn from(text: String) -> Self {
+        Self::Text(Cow::Owned(text))
+    }
+}
+
 /// The values of a statement, in the order of their numbers.
 macro_rules! values {
     ($($value:expr),* $(,)?) => {

@@ -1,32 +1,45 @@
 //! Row changes as statements.
 
+mod sessions;
+
+use super::many::Insertion;
 use super::{images, read};
 use crate::error::StoreError;
 use crate::rows::{
-    ArrayDocument, MemberDocument, NodeDocument, ROW_VERSION, RecordDocument, RowError,
-    SpecDocument, kind_word, status_word, write_document,
+    ArrayDocument, NodeDocument, ROW_VERSION, RowError, SpecDocument, status_word, write_document,
 };
-use crate::sql::{Database, Value, values};
-use domain::{
-    ArrayRecord, Intention, MemberRecord, NodeRecord, SessionId, SessionRecord, SessionState,
-};
-use lifecycle::rows::{IdempotencyRow, RowChange, SiteEvent, SiteRow};
+use crate::sql::{AsValue, Database, Value, values};
+use domain::{ArrayRecord, NodeRecord, SessionId};
+use lifecycle::rows::{IdempotencyRow, RowChange, SiteRow};
+use std::mem::discriminant;
 
 /// Writes a batch and counts the commit; returns its number. Only inside a transaction.
 pub(crate) fn batch(database: &dyn Database, batch: &[RowChange]) -> Result<u64, StoreError> {
-    for one in batch {
-        change(database, one)?;
+    // Rows of a kind come together, as the core tells them.
+    for run in batch.chunk_by(|one, next| discriminant(one) == discriminant(next)) {
+        changes(database, run)?;
     }
     let sql = "UPDATE commits SET number = number + 1";
     run(database, "count the commit", sql, values![])?;
     read::last_commit(database)
 }
 
+/// Writes changes of one kind.
+fn changes(database: &dyn Database, run: &[RowChange]) -> Result<(), StoreError> {
+    match run {
+        [RowChange::PutSession { .. }, ..] => sessions::put(database, run),
+        [RowChange::AddEvent { .. }, ..] => add_events(database, run),
+        others => others.iter().try_for_each(|one| change(database, one)),
+    }
+}
+
 /// Writes one change: several statements.
 fn change(database: &dyn Database, change: &RowChange) -> Result<(), StoreError> {
     match change {
+        RowChange::PutSession { .. } | RowChange::AddEvent { .. } => {
+            changes(database, std::slice::from_ref(change))
+        }
         RowChange::PutArray { array } => put_array(database, array),
-        RowChange::PutSession { session } => put_session(database, session),
         RowChange::DeleteSession { session } => delete_session(database, *session),
         RowChange::PutNode { node } => put_node(database, node),
         RowChange::DeleteNode { node } => run(
@@ -35,7 +48,6 @@ fn change(database: &dyn Database, change: &RowChange) -> Result<(), StoreError>
             "DELETE FROM nodes WHERE id = ?1",
             values![node.to_string()],
         ),
-        RowChange::AddEvent { event } => add_event(database, event),
         RowChange::PutIdempotencyKey { key } => put_key(database, key),
         RowChange::PutSite { site } => put_site(database, site),
         RowChange::PutImage { image } => images::put_image(database, image),
@@ -59,106 +71,14 @@ pub(crate) fn unwritable(
     table: &'static str,
     key: impl ToString,
 ) -> impl FnOnce(RowError) -> StoreError {
-    let key = key.to_string();
-    move |source| StoreError::Change { table, key, source }
+    move |source| {
+        let key = key.to_string();
+        StoreError::Change { table, key, source }
+    }
 }
 
 pub(crate) fn signed(number: u64, column: &'static str) -> Result<i64, RowError> {
     i64::try_from(number).map_err(|_| RowError::Number { column })
-}
-
-fn put_session(database: &dyn Database, session: &SessionRecord) -> Result<(), StoreError> {
-    let id = session.id.to_string();
-    let error = || unwritable("sessions", session.id);
-    let outcome = match &session.state {
-        SessionState::Ended { outcome } => Some(outcome.word()),
-        SessionState::Pending
-        | SessionState::Placed
-        | SessionState::Preparing
-        | SessionState::Starting
-        | SessionState::Running
-        | SessionState::Stopping => None,
-    };
-    let record = RecordDocument::of(session);
-    run(
-        database,
-        "put a session",
-        "INSERT INTO sessions (id, name, domain, project, user_name, kind, array_id, array_index,
-             state, outcome, attempt, created_at, started_at, ended_at, removing, row_version,
-             spec, record)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
-         ON CONFLICT (id) DO UPDATE SET name = excluded.name, domain = excluded.domain,
-             project = excluded.project, user_name = excluded.user_name, kind = excluded.kind,
-             array_id = excluded.array_id, array_index = excluded.array_index,
-             state = excluded.state, outcome = excluded.outcome, attempt = excluded.attempt,
-             created_at = excluded.created_at, started_at = excluded.started_at,
-             ended_at = excluded.ended_at, removing = excluded.removing,
-             row_version = excluded.row_version, spec = excluded.spec, record = excluded.record",
-        values![
-            id,
-            session.name.as_str(),
-            session.owner.domain,
-            session.owner.project,
-            session.owner.user,
-            kind_word(session.kind),
-            session.array.map(|(array, _)| array.to_string()),
-            session.array.map(|(_, index)| index),
-            session.state.word(),
-            outcome,
-            session.attempt,
-            session.created_at.0,
-            session.started_at.map(|at| at.0),
-            session.ended_at.map(|at| at.0),
-            matches!(session.intention, Intention::Remove { .. }),
-            ROW_VERSION,
-            write_document(&SpecDocument::from(&session.spec)).map_err(error())?,
-            write_document(&record).map_err(error())?,
-        ],
-    )?;
-    // A first attempt that has its members has no others: most sessions have no more than that.
-    if session.attempt != 1 || session.members.is_empty() {
-        run(
-            database,
-            "set former members aside",
-            "UPDATE members SET is_current = 0 WHERE session_id = ?1 AND is_current = 1",
-            values![id],
-        )?;
-    }
-    let former = session.former.iter().map(|member| (member, false));
-    let current = session.members.iter().map(|member| (member, true));
-    former
-        .chain(current)
-        .try_for_each(|(member, is_current)| put_member(database, session.id, member, is_current))
-}
-
-fn put_member(
-    database: &dyn Database,
-    session: SessionId,
-    member: &MemberRecord,
-    is_current: bool,
-) -> Result<(), StoreError> {
-    let document = MemberDocument::of(member);
-    run(
-        database,
-        "put a member",
-        "INSERT INTO members (session_id, attempt, member_index, is_current, node_id, state,
-             row_version, record)
-         VALUES (?1, ?2, ?3, ?8, ?4, ?5, ?6, ?7)
-         ON CONFLICT (session_id, attempt, member_index) DO UPDATE SET
-             is_current = excluded.is_current, node_id = excluded.node_id,
-             state = excluded.state, row_version = excluded.row_version,
-             record = excluded.record",
-        values![
-            session.to_string(),
-            member.id.attempt,
-            member.id.index,
-            member.node.to_string(),
-            member.state.word(),
-            ROW_VERSION,
-            write_document(&document).map_err(unwritable("members", member.id))?,
-            is_current,
-        ],
-    )
 }
 
 fn put_array(database: &dyn Database, array: &ArrayRecord) -> Result<(), StoreError> {
@@ -191,7 +111,7 @@ fn put_array(database: &dyn Database, array: &ArrayRecord) -> Result<(), StoreEr
     )
 }
 
-/// Deletes a session with its members (by reference) and its events; with the last element of an
+/// Deletes a session with its members and its events; with the last element of an
 /// array the array and what happened to it.
 pub(crate) fn delete_session(database: &dyn Database, id: SessionId) -> Result<(), StoreError> {
     let id = id.to_string();
@@ -211,6 +131,12 @@ pub(crate) fn delete_session(database: &dyn Database, id: SessionId) -> Result<(
         "DELETE FROM arrays WHERE id = (SELECT array_id FROM sessions WHERE id = ?1)
              AND NOT EXISTS (SELECT 1 FROM sessions AS other
                  WHERE other.array_id = arrays.id AND other.id <> ?1)",
+        values![&id],
+    )?;
+    run(
+        database,
+        "delete a session's members",
+        "DELETE FROM members WHERE session_id = ?1",
         values![&id],
     )?;
     run(
@@ -260,24 +186,37 @@ fn put_node(database: &dyn Database, node: &NodeRecord) -> Result<(), StoreError
     )
 }
 
-fn add_event(database: &dyn Database, event: &SiteEvent) -> Result<(), StoreError> {
-    let number = signed(event.number, "number").map_err(unwritable("events", event.number))?;
-    run(
-        database,
-        "add an event",
-        "INSERT INTO events (number, at, project, session_id, node_id, code, message, array_id)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        values![
-            number,
-            event.at.0,
-            event.project,
-            event.session.map(|session| session.to_string()),
-            event.node.map(|node| node.to_string()),
-            event.code,
-            event.message,
-            event.array.map(|array| array.to_string()),
-        ],
-    )
+static EVENTS: Insertion = Insertion::new(
+    "add events",
+    "INSERT INTO events (number, at, project, session_id, node_id, code, message, array_id)",
+    8,
+    "",
+);
+
+fn add_events(database: &dyn Database, run: &[RowChange]) -> Result<(), StoreError> {
+    let mut rows = EVENTS.rows(database);
+    for change in run {
+        let RowChange::AddEvent { event } = change else {
+            continue;
+        };
+        let number = signed(event.number, "number").map_err(unwritable("events", event.number))?;
+        rows.add([
+            Value::Number(number),
+            Value::Number(event.at.0),
+            event.project.as_value(),
+            text_or_null(event.session),
+            text_or_null(event.node),
+            event.code.as_value(),
+            event.message.as_value(),
+            text_or_null(event.array),
+        ])?;
+    }
+    rows.finish()
+}
+
+/// An id, if there is one.
+fn text_or_null<'a>(id: Option<impl ToString>) -> Value<'a> {
+    id.map_or(Value::Null, |id| id.to_string().into())
 }
 
 fn put_key(database: &dyn Database, row: &IdempotencyRow) -> Result<(), StoreError> {

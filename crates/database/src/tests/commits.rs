@@ -1,7 +1,7 @@
 //! What a commit takes along, what it refuses, and rows that cannot be read.
 
 use super::Place;
-use super::sample::{self, commit, pending, put, running};
+use super::sample::{self, commit, ended, pending, put, running};
 use crate::store::EventScope;
 use domain::Timestamp;
 use lifecycle::rows::RowChange;
@@ -46,6 +46,23 @@ pub(crate) fn a_refused_batch_leaves_nothing_and_an_empty_one_counts_nothing(pla
     assert_eq!(store.commit(&[]).expect("nothing to do"), 1);
     assert_eq!(store.last_commit().expect("read"), 1);
     assert_eq!(commit(&mut store, put(pending(1))), 2);
+}
+
+/// Rows are written by the dozen: what is put twice stays as it was put last, at every place among
+/// the others.
+pub(crate) fn of_what_is_put_twice_in_a_batch_the_last_stays(place: &dyn Place) {
+    let mut store = place.open();
+    let mut batch: Vec<RowChange> = (0..40).map(|number| put(pending(number))).collect();
+    batch.extend((0..40).step_by(3).map(|number| put(running(number))));
+    batch.extend([put(running(39)), put(ended(39))]);
+    store.commit(&batch).expect("committed");
+    let loaded = store.load(ALWAYS, ALWAYS).expect("loaded").sessions;
+    let expect = (0..40).map(|number| match number {
+        39 => ended(number),
+        _ if number % 3 == 0 => running(number),
+        _ => pending(number),
+    });
+    assert!(loaded.into_iter().eq(expect));
 }
 
 pub(crate) fn a_row_in_an_unknown_form_is_named(place: &dyn Place) {

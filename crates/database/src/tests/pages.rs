@@ -1,17 +1,14 @@
 //! History by pages.
 
-use super::Place;
-use super::sample::{ended, owner, pending, put};
-use crate::store::{
-    HistoryCursor, HistoryElements, HistoryOwner, HistoryQuery, HistoryScope, PAGE_LIMIT,
-};
-use domain::{SessionRecord, Timestamp};
+use super::sample::{ended, owner, pending, put, running};
+use super::{Opened, Place};
+use crate::store::{HistoryCursor, HistoryElements, HistoryOwner, HistoryQuery, PAGE_LIMIT};
+use domain::{ArrayId, SessionRecord, Timestamp};
 
 fn everything() -> HistoryQuery {
     HistoryQuery {
         owner: HistoryOwner::Everyone,
         name: None,
-        scope: HistoryScope::All,
         elements: HistoryElements::Included,
         before: None,
         limit: 10,
@@ -28,26 +25,34 @@ fn project(name: &str) -> HistoryOwner {
 pub(crate) fn pages_join_without_gap_or_double_even_where_times_are_equal(place: &dyn Place) {
     let mut store = place.open();
     let mut all: Vec<SessionRecord> = (0..25)
-        .map(|number| {
-            let session = if number % 2 == 0 {
-                pending(number)
-            } else {
-                ended(number)
-            };
+        .map(|number| SessionRecord {
             // Threes share a time.
-            SessionRecord {
-                created_at: Timestamp(i64::from(number / 3)),
-                ..session
-            }
+            created_at: Timestamp(i64::from(number / 3)),
+            // Every second one is an element.
+            array: (number % 2 == 0).then_some((ArrayId(7), number)),
+            ..ended(number)
         })
         .collect();
-    let batch: Vec<_> = all.iter().cloned().map(put).collect();
+    let mut batch: Vec<_> = all.iter().cloned().map(put).collect();
+    // What lives is not of the past.
+    batch.extend((30..40).map(|number| put(pending(number))));
     store.commit(&batch).expect("committed");
     all.sort_by_key(|session| std::cmp::Reverse((session.created_at, session.id)));
+    join(&mut store, &everything(), &all);
+    let query = HistoryQuery {
+        elements: HistoryElements::LeftOut,
+        ..everything()
+    };
+    all.retain(|session| session.array.is_none());
+    join(&mut store, &query, &all);
+}
+
+/// Reads all pages of `query`, of several sizes, and compares them with `all`.
+fn join(store: &mut Opened, query: &HistoryQuery, all: &[SessionRecord]) {
     for limit in [1, 2, 7, 25, 100] {
         let mut query = HistoryQuery {
             limit,
-            ..everything()
+            ..query.clone()
         };
         let mut found = Vec::new();
         loop {
@@ -65,11 +70,12 @@ pub(crate) fn pages_join_without_gap_or_double_even_where_times_are_equal(place:
 
 pub(crate) fn filters_hold_together(place: &dyn Place) {
     let mut store = place.open();
-    let mut sessions = [pending(1), ended(2), pending(3), ended(4)];
+    let mut sessions = [ended(1), ended(2), ended(3), ended(4), pending(5)];
     sessions[2].owner = owner("bob");
     sessions[3].owner = owner("bob");
     sessions[3].owner.project = "other".into();
     sessions[3].name = sessions[0].name.clone();
+    sessions[4].name = sessions[0].name.clone();
     let batch: Vec<_> = sessions.iter().cloned().map(put).collect();
     store.commit(&batch).expect("committed");
     let name = Some(sessions[0].name.clone());
@@ -82,25 +88,19 @@ pub(crate) fn filters_hold_together(place: &dyn Place) {
         assert_eq!(found, expect, "{query:?}");
     };
     let ann = HistoryOwner::Owner(owner("ann"));
-    let query = |owner, name, scope| HistoryQuery {
+    let query = |owner, name| HistoryQuery {
         owner,
         name,
-        scope,
         ..everything()
     };
-    let (everyone, all, ended) = (
-        HistoryOwner::Everyone,
-        HistoryScope::All,
-        HistoryScope::Ended,
-    );
-    check(query(everyone.clone(), None, all), &[3, 2, 1, 0]);
-    check(query(everyone.clone(), None, ended), &[3, 1]);
-    check(query(project("default"), None, all), &[2, 1, 0]);
-    check(query(project("other"), None, all), &[3]);
-    check(query(ann.clone(), None, all), &[1, 0]);
-    check(query(everyone, name.clone(), all), &[3, 0]);
-    check(query(ann, name.clone(), all), &[0]);
-    check(query(project("other"), name, ended), &[3]);
+    let everyone = HistoryOwner::Everyone;
+    check(query(everyone.clone(), None), &[3, 2, 1, 0]);
+    check(query(project("default"), None), &[2, 1, 0]);
+    check(query(project("other"), None), &[3]);
+    check(query(ann.clone(), None), &[1, 0]);
+    check(query(everyone, name.clone()), &[3, 0]);
+    check(query(ann, name.clone()), &[0]);
+    check(query(project("other"), name), &[3]);
     let before = Some(HistoryCursor::of(&sessions[2]));
     check(
         HistoryQuery {
@@ -112,9 +112,37 @@ pub(crate) fn filters_hold_together(place: &dyn Place) {
     );
 }
 
+/// A row that has ended is in the indexes of history, and one that lives is not, whatever came
+/// first.
+pub(crate) fn a_session_is_of_the_past_once_it_has_ended(place: &dyn Place) {
+    let mut store = place.open();
+    let living = running(1);
+    store.commit(&[put(living.clone())]).expect("committed");
+    assert_eq!(store.history(&everything()).expect("read"), []);
+    store.commit(&[put(ended(1))]).expect("committed");
+    assert_eq!(store.history(&everything()).expect("read"), [ended(1)]);
+    let renamed = SessionRecord {
+        name: "else".parse().expect("a name"),
+        ..ended(1)
+    };
+    store.commit(&[put(renamed.clone())]).expect("committed");
+    let named = |name: &str| HistoryQuery {
+        name: Some(name.parse().expect("a name")),
+        ..everything()
+    };
+    assert_eq!(store.history(&named("job-1")).expect("read"), []);
+    assert_eq!(store.history(&named("else")).expect("read"), [renamed]);
+    // No outcome is taken back.
+    let error = store.commit(&[put(living)]).expect_err("it has ended");
+    assert!(
+        matches!(error, crate::CommitError::Refused { .. }),
+        "{error:?}"
+    );
+}
+
 pub(crate) fn a_name_is_looked_up_within_its_owner_newest_first(place: &dyn Place) {
     let mut store = place.open();
-    let mut sessions = vec![ended(1), ended(2), pending(3), pending(4)];
+    let mut sessions = vec![ended(1), ended(2), ended(3), ended(4), pending(5)];
     let name = sessions[0].name.clone();
     for session in &mut sessions {
         session.name = name.clone();
@@ -135,7 +163,7 @@ pub(crate) fn a_name_is_looked_up_within_its_owner_newest_first(place: &dyn Plac
 pub(crate) fn a_page_is_bounded_whatever_is_asked(place: &dyn Place) {
     let mut store = place.open();
     let batch: Vec<_> = (0..PAGE_LIMIT + 5)
-        .map(|number| put(pending(number)))
+        .map(|number| put(ended(number)))
         .collect();
     store.commit(&batch).expect("committed");
     let query = HistoryQuery {

@@ -5,7 +5,7 @@ use crate::app::arrays::parse_index;
 use crate::app::convert::{session_view, time_text};
 use crate::app::problems::field;
 use crate::app::resolve::{history_owner, may_see};
-use database::{ElementScope, HistoryCursor, HistoryElements, HistoryQuery, HistoryScope};
+use database::{ElementScope, HistoryCursor, HistoryElements, HistoryQuery};
 use domain::{ArrayId, ArrayRecord, SessionId, SessionName, SessionRecord, Timestamp};
 use public_api::{Caller, ListQuery, PAGE_LIMIT, Problem, SessionPage, SiteView};
 use std::sync::Arc;
@@ -91,11 +91,14 @@ impl SiteService {
         caller: &Caller,
         wanted: Wanted,
     ) -> Result<Vec<Arc<SessionRecord>>, Problem> {
-        if wanted.all {
-            self.stored(caller, wanted).await
-        } else {
-            Ok(self.living(caller, &wanted))
+        // What lives is looked at first: what ends meanwhile is then found twice, and not missed.
+        let living = self.living(caller, &wanted);
+        if !wanted.all {
+            return Ok(living);
         }
+        let limit = usize::try_from(wanted.limit).expect("a small limit");
+        let ended = self.ended(caller, wanted).await?;
+        Ok(joined(living, ended, limit))
     }
 
     /// Sessions that are no elements, and between them arrays: both pages are read as if there
@@ -188,8 +191,8 @@ impl SiteService {
         records
     }
 
-    /// A page of everything that was ever made and is still kept.
-    async fn stored(
+    /// A page of those that have ended and are still kept.
+    async fn ended(
         &self,
         caller: &Caller,
         wanted: Wanted,
@@ -197,7 +200,6 @@ impl SiteService {
         let query = HistoryQuery {
             owner: history_owner(caller),
             name: wanted.name,
-            scope: HistoryScope::All,
             elements: wanted.elements,
             before: wanted.before,
             limit: wanted.limit,
@@ -228,6 +230,22 @@ impl SiteService {
         records.truncate(usize::try_from(wanted.limit).expect("a small limit"));
         records
     }
+}
+
+/// One page of two that are in order, each made as if there were only the one kind. What is in both
+/// has ended between the two looks.
+fn joined(
+    living: Vec<Arc<SessionRecord>>,
+    ended: Vec<Arc<SessionRecord>>,
+    limit: usize,
+) -> Vec<Arc<SessionRecord>> {
+    let mut all = ended;
+    all.extend(living);
+    // It is stable: of one and the same, that which has ended stays in front.
+    all.sort_by_key(|record| std::cmp::Reverse(place(record)));
+    all.dedup_by_key(|record| record.id);
+    all.truncate(limit);
+    all
 }
 
 /// The last of a page after which there may be another.

@@ -135,6 +135,7 @@ impl Store for FakeStore {
             .sessions
             .values()
             .rev()
+            .filter(|session| !session.state.is_living())
             .cloned()
             .collect())
     }
@@ -181,7 +182,7 @@ impl Store for FakeStore {
         let rows = self.0.lock().expect("not poisoned");
         let found = rows.sessions.values().rev();
         Ok(found
-            .filter(|s| s.owner == *owner && s.name == *name)
+            .filter(|s| s.owner == *owner && s.name == *name && !s.state.is_living())
             .cloned()
             .collect())
     }

@@ -2,9 +2,7 @@
 
 use super::sample::open;
 use crate::sql::{arrays, history, prune, read};
-use crate::store::{
-    ArrayHistoryQuery, ElementScope, HistoryElements, HistoryOwner, HistoryQuery, HistoryScope,
-};
+use crate::store::{ArrayHistoryQuery, ElementScope, HistoryElements, HistoryOwner, HistoryQuery};
 use crate::tests::sample::owner;
 use rusqlite::Connection;
 
@@ -71,24 +69,21 @@ fn growing_tables_are_searched_by_index() {
     ];
     let mut queries: Vec<(String, String)> = Vec::new();
     for (whose, owner) in owners {
-        for (which, scope) in [("all", HistoryScope::All), ("ended", HistoryScope::Ended)] {
-            for (named, name) in [("", None), (" named", Some("job".parse().expect("a name")))] {
-                let of = [
-                    ("", HistoryElements::Included),
-                    (" alone", HistoryElements::LeftOut),
-                ];
-                for (alone, elements) in of {
-                    let query = HistoryQuery {
-                        owner: owner.clone(),
-                        name: name.clone(),
-                        scope,
-                        elements,
-                        before: None,
-                        limit: 1,
-                    };
-                    let title = format!("history of {whose}, {which}{named}{alone}");
-                    queries.push((title, history::statement(&query)));
-                }
+        for (named, name) in [("", None), (" named", Some("job".parse().expect("a name")))] {
+            let of = [
+                ("", HistoryElements::Included),
+                (" alone", HistoryElements::LeftOut),
+            ];
+            for (alone, elements) in of {
+                let query = HistoryQuery {
+                    owner: owner.clone(),
+                    name: name.clone(),
+                    elements,
+                    before: None,
+                    limit: 1,
+                };
+                let title = format!("history of {whose}{named}{alone}");
+                queries.push((title, history::statement(&query)));
             }
         }
         queries.extend(of_arrays(whose, &owner));
