@@ -10,6 +10,7 @@
 //! by the numbered files of `migrations/`.
 
 mod error;
+mod line;
 mod mark;
 mod postgres;
 mod rows;
@@ -20,6 +21,7 @@ mod store;
 mod tests;
 
 pub use error::{CommitError, DatabaseError, LeaderPlace, OpenError, Place, StoreError};
+pub use line::{BATCH_LIMIT, Batch, Line, LineError, Outcome};
 pub use mark::MARK_FILE;
 pub use postgres::{
     AddressError, LEASE, LeaseClock, PostgresAddress, PostgresOptions, PostgresProbe,

@@ -1,17 +1,24 @@
 //! The thread that leads: it alone owns the core and the store, and it alone changes anything.
 //!
-//! It takes what has queued up, steps the core through it, commits all rows at once, and only then
-//! lets anything out: the view, answers, what nodes are told, events. If a commit fails, or nobody
-//! knows whether it did, nothing is let out; the core is dropped and made anew from the store.
+//! It takes what has queued up, steps the core through it, has all rows committed at once, and only
+//! then lets anything out: the view, answers, what nodes are told, events. While a commit is made it
+//! steps on, and what it steps goes into the next one ([`database::Line`]): batches are let out in
+//! the order in which they were stepped. If a commit fails, or nobody knows whether it did, nothing
+//! of it is let out, nor of what was stepped behind it; the core is dropped and made anew from the
+//! store.
 
 mod batch;
 mod load;
+mod outcome;
 mod recall;
+#[cfg(test)]
+mod tests;
 
 use crate::nodes::Nodes;
 use crate::shared::{LeaderError, Shared, chain};
 use crate::uploads::Uploads;
-use database::Store;
+use batch::Stepped;
+use database::{BATCH_LIMIT, Line, LineError, Store};
 use domain::{ArrayId, ImageName, NodeId, Owner, PauseOrder, SessionId, SessionName, StopOrder};
 use lifecycle::manager::{
     Answer, CreateArrayRequest, CreateRequest, EventKind, ImageTarget, NodeOrder, Site,
@@ -28,8 +35,6 @@ pub(crate) use load::{Opened, open};
 
 /// Most commands that wait for the leader; a sender waits beyond it.
 const QUEUE_LIMIT: usize = 4_096;
-/// Most commands of one commit.
-const BATCH_LIMIT: usize = 512;
 
 /// A look at the store, done by the thread that owns it.
 type StoreRead = Box<dyn FnOnce(&mut dyn Store) + Send>;
@@ -50,6 +55,8 @@ pub(crate) enum Command {
     Note { event: EventKind },
     /// Looks at the store.
     Read { read: StoreRead },
+    /// Nothing: a commit has been made, or has failed.
+    Landed,
     /// Ends, after what came before.
     Close,
 }
@@ -144,8 +151,9 @@ const SEND_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The leader's own state.
 pub(crate) struct Leader {
-    store: Box<dyn Store>,
-    /// `None` after a failed commit, until the store could be loaded.
+    /// The store, and what is on its way there.
+    line: Line<Stepped>,
+    /// `None` after a failed commit, until the store could be loaded. Then nothing is in the line.
     site: Option<Site>,
     shared: Arc<Shared>,
     nodes: Arc<Nodes>,
@@ -170,10 +178,18 @@ impl Leader {
         shared: Arc<Shared>,
         nodes: Arc<Nodes>,
         uploads: Uploads,
-    ) -> (Self, LeaderHandle) {
+    ) -> Result<(Self, LeaderHandle), LineError> {
         let (sender, commands) = mpsc::channel(QUEUE_LIMIT);
+        // Not one that keeps the leader alive when nobody else can ask any more.
+        let wake = sender.downgrade();
+        let landed = move || {
+            if let Some(wake) = wake.upgrade() {
+                // A full queue wakes it as well.
+                let _sent = wake.try_send(Command::Landed);
+            }
+        };
         let leader = Self {
-            store: opened.store,
+            line: Line::new(opened.store, || (), landed)?,
             site: Some(opened.site),
             shared,
             nodes,
@@ -186,7 +202,7 @@ impl Leader {
                 full: None,
             },
         };
-        (leader, LeaderHandle { commands: sender })
+        Ok((leader, LeaderHandle { commands: sender }))
     }
 
     fn is_overtaken(&self) -> bool {
@@ -194,8 +210,12 @@ impl Leader {
     }
 
     /// Renews the lease when that is due; with a connection that was lost it loads the site anew.
+    /// While a commit is in flight, or something waits for one, that renews it.
     fn keep_lease(&mut self) {
-        let Err(error) = self.store.keep_lease() else {
+        let Some(store) = self.line.store() else {
+            return;
+        };
+        let Err(error) = store.keep_lease() else {
             return;
         };
         if error.is_overtaken() {
@@ -205,30 +225,68 @@ impl Leader {
         }
     }
 
-    /// Leads until it is told to close, another manager leads, or nobody can ask any more. Runs on a thread of its own.
+    /// Leads until it is told to close, another manager leads, or nobody can ask any more. Runs on a
+    /// thread of its own.
     pub(crate) fn lead(mut self) {
-        while let Some(first) = self.commands.blocking_recv() {
-            let mut batch = vec![first];
-            while batch.len() < BATCH_LIMIT {
-                match self.commands.try_recv() {
-                    Ok(next) => batch.push(next),
-                    Err(_) => break,
-                }
+        self.look_at_room();
+        let mut gathered = Vec::new();
+        let mut is_open = true;
+        while is_open && !self.is_overtaken() {
+            is_open = self.gather(&mut gathered);
+            if let Some(outcome) = self.line.landed() {
+                self.conclude(outcome);
             }
-            let closes = batch
-                .iter()
-                .any(|command| matches!(command, Command::Close));
-            self.keep_lease();
-            if self.is_overtaken() {
-                // Who waits for an answer is told that there is none.
-                break;
-            }
-            self.perform(batch);
-            if closes || self.is_overtaken() {
-                break;
+            if self.line.is_worth_a_step(gathered.len()) {
+                self.perform(std::mem::take(&mut gathered));
             }
         }
-        self.store.give_up();
+        if !self.is_overtaken() && !gathered.is_empty() {
+            self.perform(gathered);
+        }
+        // Who still waits for an answer of one that was overtaken is told that there is none.
+        if !self.is_overtaken() {
+            self.settle();
+        }
+        if let Some(store) = self.line.store() {
+            store.give_up();
+        }
         tracing::info!("the leader has ended");
+    }
+
+    /// Takes what has been asked, and waits where there is nothing to be done: until somebody asks,
+    /// or a commit has landed. False once it is told to close, or nobody can ask any more.
+    fn gather(&mut self, gathered: &mut Vec<Command>) -> bool {
+        let has_room = |gathered: &Vec<Command>| gathered.len() < BATCH_LIMIT;
+        if !has_room(gathered) && self.line.is_full() {
+            if let Some(outcome) = self.line.wait() {
+                self.conclude(outcome);
+            }
+            return true;
+        }
+        let mut next = if self.line.is_worth_a_step(gathered.len()) {
+            self.commands.try_recv().ok()
+        } else {
+            let first = self.commands.blocking_recv();
+            if first.is_none() {
+                return false;
+            }
+            first
+        };
+        while let Some(command) = next {
+            match command {
+                Command::Landed => {}
+                Command::Close => return false,
+                Command::Request { .. }
+                | Command::Hello { .. }
+                | Command::Note { .. }
+                | Command::Read { .. } => gathered.push(command),
+            }
+            next = if has_room(gathered) {
+                self.commands.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        true
     }
 }

@@ -152,9 +152,15 @@ impl Manager {
                         let lease = opened.store.lease();
                         let shared = Shared::new(opened.view.clone(), opened.commit, lease);
                         let shared = Arc::new(shared);
-                        let leader = Leader::new(opened, Arc::clone(&shared), nodes, uploads);
-                        if ready.send(Ok((shared, leader.1))).is_ok() {
-                            leader.0.lead();
+                        match Leader::new(opened, Arc::clone(&shared), nodes, uploads) {
+                            Err(error) => {
+                                let _sent = ready.send(Err(chain(&error)));
+                            }
+                            Ok((leader, handle)) => {
+                                if ready.send(Ok((shared, handle))).is_ok() {
+                                    leader.lead();
+                                }
+                            }
                         }
                     }
                 }

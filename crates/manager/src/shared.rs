@@ -103,26 +103,31 @@ impl Shared {
         tokio::time::timeout(limit, found).await.ok().flatten()
     }
 
-    /// Shows effects whose rows were committed. `commit` is `None` where there were no rows.
-    pub(crate) fn apply(&self, effects: &Effects, commit: Option<u64>) {
-        self.view
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .apply(effects);
+    /// Shows effects whose rows were committed, all at once. `commit` is `None` where there were no
+    /// rows.
+    pub(crate) fn apply<'a>(
+        &self,
+        effects: impl Iterator<Item = &'a Effects> + Clone,
+        commit: Option<u64>,
+    ) {
+        {
+            let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+            effects.clone().for_each(|effects| view.apply(effects));
+        }
         self.announce(effects, commit);
     }
 
     /// Shows a view that was loaded anew.
     pub(crate) fn replace(&self, view: View, effects: &Effects, commit: u64) {
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
-        self.announce(effects, Some(commit));
+        self.announce([effects].into_iter(), Some(commit));
     }
 
-    fn announce(&self, effects: &Effects, commit: Option<u64>) {
+    fn announce<'a>(&self, effects: impl Iterator<Item = &'a Effects>, commit: Option<u64>) {
         if let Some(commit) = commit {
             self.committed.send_replace(commit);
         }
-        for row in &effects.rows {
+        for row in effects.flat_map(|effects| &effects.rows) {
             if let RowChange::AddEvent { event } = row {
                 // Nobody may be watching.
                 let _receivers = self.events.send(Arc::new(event.clone()));

@@ -82,6 +82,8 @@ mistakes! {
     ViewAheadOfCommit,
     /// Leader's process: a commit of which nobody knows is taken for made.
     UnknownCommitIsMade,
+    /// Leader's process: what was stepped behind a commit that failed goes to the store all the same.
+    SteppedOutlivesFailure,
     /// Leader's process: a core that is made anew is not told which agents are connected.
     HellosForgotten,
 

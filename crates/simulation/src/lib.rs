@@ -6,6 +6,7 @@
 
 mod blame;
 mod clock;
+mod commits;
 mod faults;
 mod link;
 mod machine;

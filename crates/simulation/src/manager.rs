@@ -3,11 +3,12 @@
 //! One leads. Another may take over while the first is only stalled: then the store refuses what the
 //! first still wants to commit, and its process ends.
 
-use crate::clock::{Clocks, MILLI, Micros, SECOND};
+use crate::clock::{Clocks, Micros, SECOND};
+use crate::commits::{Commit, rows_of};
 use crate::random::Random;
 use crate::there::There;
 use crate::world::{Happening, World};
-use domain::{NodeId, Timestamp};
+use domain::NodeId;
 use lifecycle::manager::{Effects, Event, EventKind, RequestToken, Site, View};
 use lifecycle::planted::{Planted, planted};
 use node_api::{Desired, Hello, Report};
@@ -46,6 +47,19 @@ pub(crate) enum Command {
     Tick,
 }
 
+impl Command {
+    /// It may be about what memory has dropped.
+    fn may_recall(&self) -> bool {
+        let Self::Request { event, .. } = self else {
+            return false;
+        };
+        matches!(
+            event,
+            EventKind::Remove { .. } | EventKind::Rename { .. } | EventKind::RemoveArray { .. }
+        )
+    }
+}
+
 /// All processes of the manager, and the faults of their store.
 #[derive(Debug)]
 pub(crate) struct Managers {
@@ -54,7 +68,7 @@ pub(crate) struct Managers {
     pub(crate) leader: Option<ManagerId>,
     next: ManagerId,
     next_token: u64,
-    random: Random,
+    pub(crate) random: Random,
     pub(crate) failing_commits: u64,
     pub(crate) unknown_commit: Option<bool>,
     pub(crate) slow_until: Micros,
@@ -68,8 +82,11 @@ pub(crate) struct Manager {
     pub(crate) view: Option<View>,
     inbox: Vec<Command>,
     is_turning: bool,
-    committing: Option<Commit>,
-    serial: u64,
+    /// What is in flight to the store, as one transaction.
+    pub(crate) flying: Vec<Commit>,
+    /// What was stepped meanwhile, and goes into the next one.
+    pub(crate) stepped: Vec<Commit>,
+    pub(crate) serial: u64,
     /// Connections by node, and how the agents presented themselves.
     pub(crate) connections: BTreeMap<NodeId, u64>,
     pub(crate) hellos: BTreeMap<NodeId, Hello>,
@@ -86,14 +103,12 @@ pub(crate) struct Manager {
     pub(crate) jumped_at: Micros,
 }
 
-/// A batch between its step and its commit.
-#[derive(Debug)]
-struct Commit {
-    effects: Effects,
-    requests: BTreeMap<RequestToken, usize>,
-    greeted: Vec<(NodeId, u64)>,
-    /// When it was made, by the manager's wall clock and in truth.
-    made_at: (Timestamp, Micros),
+impl Manager {
+    /// What the store is asked for must not lag behind what was stepped.
+    fn waits_for_store(&self) -> bool {
+        let is_at_rest = self.flying.is_empty() && self.stepped.is_empty();
+        !is_at_rest && self.inbox.iter().any(Command::may_recall)
+    }
 }
 
 impl Managers {
@@ -143,7 +158,8 @@ impl World {
             view: None,
             inbox: Vec::new(),
             is_turning: false,
-            committing: None,
+            flying: Vec::new(),
+            stepped: Vec::new(),
             serial: 0,
             connections: BTreeMap::new(),
             hellos: BTreeMap::new(),
@@ -177,7 +193,7 @@ impl World {
     }
 
     /// A process ends. What it was committing may have been committed.
-    fn end_manager(&mut self, id: ManagerId, was_killed: bool) {
+    pub(crate) fn end_manager(&mut self, id: ManagerId, was_killed: bool) {
         let Some(manager) = self.managers.all.remove(&id) else {
             return;
         };
@@ -186,12 +202,13 @@ impl World {
             self.managers.leader = None;
             self.after(SECOND, Happening::ManagerStarts { takes_over: false });
         }
-        if let (Some(commit), Some(site)) = (&manager.committing, &manager.site)
+        let rows = rows_of(&manager.flying);
+        if let Some(site) = &manager.site
+            && !rows.is_empty()
             && was_killed
             && self.managers.random.chance(1, 2)
         {
             let epoch = site.row().epoch;
-            let rows = commit.effects.rows.clone();
             if let Ok(Err(violation)) = self.store.commit(epoch, false, &rows) {
                 self.break_with(violation);
             }
@@ -268,7 +285,7 @@ impl World {
     }
 
     /// Whether the process is there and not suspended; what it has not come to is kept for it.
-    fn can_go_on(&mut self, id: ManagerId, what: Happening) -> bool {
+    pub(crate) fn can_go_on(&mut self, id: ManagerId, what: Happening) -> bool {
         let Some(manager) = self.managers.all.get_mut(&id) else {
             return false;
         };
@@ -295,11 +312,17 @@ impl World {
         self.turn_soon(id);
     }
 
-    fn turn_soon(&mut self, id: ManagerId) {
+    /// The core is stepped soon, if there is something for it. While a commit is in flight what has
+    /// come is stepped behind it, or waits for more: how much is worth a step is a matter of time
+    /// only.
+    pub(crate) fn turn_soon(&mut self, id: ManagerId) {
         let Some(manager) = self.managers.all.get_mut(&id) else {
             return;
         };
-        if manager.is_turning || manager.committing.is_some() || manager.inbox.is_empty() {
+        if manager.is_turning || manager.inbox.is_empty() {
+            return;
+        }
+        if !manager.flying.is_empty() && self.managers.random.chance(1, 2) {
             return;
         }
         manager.is_turning = true;
@@ -315,7 +338,7 @@ impl World {
             return;
         };
         manager.is_turning = false;
-        if manager.committing.is_some() || !self.ensure_site(id) {
+        if manager.waits_for_store() || !self.ensure_site(id) {
             return;
         }
         let Some(manager) = self.managers.all.get_mut(&id) else {
@@ -377,141 +400,7 @@ impl World {
         for (node, connection) in &commit.greeted {
             self.greets(id, *node, *connection);
         }
-        self.put_on_its_way(id, commit);
-    }
-
-    fn put_on_its_way(&mut self, id: ManagerId, commit: Commit) {
-        let rows = commit.effects.rows.len();
-        let slow = self.now < self.managers.slow_until;
-        let delay = if slow {
-            self.managers.random.delay(SECOND, 8 * SECOND)
-        } else {
-            self.managers.random.delay(100, 5 * MILLI)
-        };
-        let Some(manager) = self.managers.all.get_mut(&id) else {
-            return;
-        };
-        manager.serial += 1;
-        let serial = manager.serial;
-        manager.committing = Some(commit);
-        if rows == 0 {
-            self.commits(id, serial);
-        } else {
-            self.after(
-                delay,
-                Happening::Commits {
-                    manager: id,
-                    serial,
-                },
-            );
-        }
-    }
-
-    /// The store has answered.
-    pub(crate) fn commits(&mut self, id: ManagerId, serial: u64) {
-        if !self.can_go_on(
-            id,
-            Happening::Commits {
-                manager: id,
-                serial,
-            },
-        ) {
-            return;
-        }
-        let manager = self.managers.all.get_mut(&id).expect("it can go on");
-        if manager.serial != serial {
-            return;
-        }
-        let Some(commit) = manager.committing.take() else {
-            return;
-        };
-        let Some(site) = &manager.site else { return };
-        let epoch = site.row().epoch;
-        let is_made = commit.effects.rows.is_empty() || self.store_takes(id, epoch, &commit);
-        if self.managers.all.contains_key(&id) {
-            if is_made {
-                self.release(id, commit);
-            } else if let Some(manager) = self.managers.all.get_mut(&id) {
-                // Memory is no longer known to be what the store holds.
-                manager.site = None;
-            }
-            self.turn_soon(id);
-        }
-    }
-
-    /// Whether a batch is committed, and known to be. The process of one that was fenced ends.
-    fn store_takes(&mut self, id: ManagerId, epoch: u64, commit: &Commit) -> bool {
-        if self.managers.failing_commits > 0 {
-            self.managers.failing_commits -= 1;
-            self.trace.line(self.now, format_args!("a commit fails"));
-            self.check_view();
-            return false;
-        }
-        let unknown = self.managers.unknown_commit.take();
-        if unknown == Some(false) {
-            return planted(Planted::UnknownCommitIsMade);
-        }
-        match self.store.commit(epoch, false, &commit.effects.rows) {
-            Err(_fenced) => {
-                self.trace
-                    .line(self.now, format_args!("manager {id} is fenced"));
-                self.end_manager(id, false);
-                false
-            }
-            Ok(Err(violation)) => {
-                self.break_with(violation);
-                false
-            }
-            Ok(Ok(())) => {
-                self.check_deleted(&commit.effects.rows);
-                self.check_blame(id, &commit.effects.rows, commit.made_at);
-                unknown.is_none() || planted(Planted::UnknownCommitIsMade)
-            }
-        }
-    }
-
-    /// Everything that a committed batch lets out.
-    fn release(&mut self, id: ManagerId, mut commit: Commit) {
-        self.trace_rows(&commit.effects);
-        let Some(manager) = self.managers.all.get_mut(&id) else {
-            return;
-        };
-        if let Some(view) = &mut manager.view {
-            view.apply(&commit.effects);
-        }
-        self.answer_all(id, &mut commit);
-        let Commit {
-            effects, greeted, ..
-        } = commit;
-        for (node, desired) in effects.desired {
-            self.check_desired(&desired, node);
-            let Some(manager) = self.managers.all.get_mut(&id) else {
-                return;
-            };
-            let Some(connection) = manager.connections.get(&node).copied() else {
-                continue;
-            };
-            let place = usize::try_from(node.0 - 1).expect("a node");
-            if greeted.contains(&(node, connection)) {
-                manager.outbox.remove(&node);
-                self.welcome(place, connection, desired);
-            } else {
-                let is_new = manager.outbox.insert(node, desired).is_none();
-                if is_new {
-                    self.tell_node(id, place, connection, 100 * MILLI);
-                }
-            }
-        }
-    }
-
-    /// The answers of a batch go out to their users.
-    fn answer_all(&mut self, id: ManagerId, commit: &mut Commit) {
-        for (token, answer) in std::mem::take(&mut commit.effects.answers) {
-            if let Some(request) = commit.requests.get(&token) {
-                let leads = self.managers.leader == Some(id);
-                self.answer_is_out(*request, answer, leads);
-            }
-        }
+        self.put_in_line(id, commit);
     }
 
     /// Makes the core from the store if it is not there; false if that failed.
@@ -572,19 +461,9 @@ impl World {
             greeted: Vec::new(),
             made_at: (now.wall, self.now),
         };
-        if is_empty {
-            return true;
+        if !is_empty {
+            manager.stepped.push(commit);
         }
-        self.put_on_its_way(id, commit);
-        false
-    }
-
-    fn trace_rows(&mut self, effects: &Effects) {
-        for row in &effects.rows {
-            if let lifecycle::rows::RowChange::AddEvent { event } = row {
-                let (code, message) = (&event.code, &event.message);
-                self.trace.line(self.now, format_args!("{code} {message}"));
-            }
-        }
+        true
     }
 }

@@ -42,10 +42,9 @@ struct Options {
     /// How often, each time with a new store; once, or three times each for `--growth`.
     #[arg(long)]
     rounds: Option<u32>,
-    /// The core steps through the next batch while one is committed. The leader does not do that
-    /// yet: it waits for each commit.
+    /// The core waits for each commit, instead of stepping on meanwhile as the leader does.
     #[arg(long)]
-    overlap: bool,
+    in_turns: bool,
     /// Compares 500 nodes with 50,000.
     #[arg(long)]
     growth: bool,
@@ -134,7 +133,7 @@ fn run(options: &Options, work: Work) -> Result<Times> {
     let path: &Path = &place.path().join("site.db");
     let settings = Settings {
         rate: options.rate,
-        overlaps: options.overlap,
+        in_turns: options.in_turns,
         core: options.core,
     };
     let times = drive(path, work, settings)?;
@@ -145,7 +144,7 @@ fn run(options: &Options, work: Work) -> Result<Times> {
 fn settings(options: &Options, shape: Shape) -> Value {
     json!({
         "nodes": options.nodes, "sessions": options.sessions, "shape": shape.name(),
-        "rate": options.rate, "core": options.core, "overlap": options.overlap,
+        "rate": options.rate, "core": options.core, "in_turns": options.in_turns,
     })
 }
 
@@ -160,7 +159,7 @@ fn figures(work: Work, times: &Times) -> Value {
             "core_cpu": micros_each(times.core_cpu, work),
             "store_cpu": micros_each(times.store_cpu, work),
         },
-        "batches": times.batches, "rows": times.rows, "sets_told": times.desired,
+        "batches": times.batches, "commits": times.commits, "rows": times.rows, "sets_told": times.desired,
     })
 }
 

@@ -1,24 +1,23 @@
 //! One run: the core on the calling thread, the store on a thread of its own.
 //!
-//! As in the leader a batch is what has come, of 512 commands at most; all its rows are committed
-//! in one transaction, then the view takes them in, and only then anything is let out. If it is told
-//! to, the core steps through the next batch while one is being committed, which the leader does not
-//! do yet: if the commit failed, both would be dropped, as the leader drops its core then.
+//! The line between them is the leader's own ([`Line`]), and so is what is asked of it: a batch is
+//! what has come; the core steps on while one is committed; what it steps meanwhile goes together
+//! into the next transaction; then the view takes it in, and only then anything is let out.
 
 use crate::placements::work::Work;
 use anyhow::{Context as _, Result, bail, ensure};
-use database::{OpenOptions, SqliteStore, Store};
+use database::{BATCH_LIMIT, Batch, Line, OpenOptions, Outcome, SqliteStore, Store};
 use domain::{Monotonic, Now, SessionState, SiteId, Timestamp};
 use lifecycle::manager::{
     Answer, CreateRequest, Effects, Event, EventKind, RequestToken, Site, View,
 };
+use lifecycle::rows::RowChange;
 use rustix::thread::CpuSet;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Most commands of one batch, as in the leader.
-const BATCH_LIMIT: usize = 512;
 /// A core that waits for less than this goes on looking.
 const SPIN: Duration = Duration::from_micros(200);
 
@@ -27,8 +26,8 @@ const SPIN: Duration = Duration::from_micros(200);
 pub struct Settings {
     /// Arrivals in a second, evenly; 0: all have come before the first is taken.
     pub rate: u64,
-    /// Whether the core steps through a batch while the one before is committed.
-    pub overlaps: bool,
+    /// The core waits for each commit, and steps nothing meanwhile.
+    pub in_turns: bool,
     /// The processor that is the core's alone: the store's thread has the others.
     pub core: Option<usize>,
 }
@@ -50,8 +49,10 @@ pub struct Times {
     pub store_cpu: Duration,
     /// In the view.
     pub applied: Duration,
-    /// Batches.
+    /// Batches that the core stepped through.
     pub batches: u64,
+    /// Transactions.
+    pub commits: u64,
     /// Rows of all batches.
     pub rows: u64,
     /// Sets that nodes were told.
@@ -59,18 +60,20 @@ pub struct Times {
 }
 
 /// A batch on its way to the disk.
-struct Batch {
+struct Placed {
     effects: Effects,
     /// When each of its sessions arrived.
     arrivals: Vec<Duration>,
 }
 
-/// What the store's thread does with it.
-struct Committed {
-    batch: Batch,
-    took: Duration,
-    /// Of the processor.
-    cpu: Duration,
+impl Batch for Placed {
+    fn rows(&mut self) -> &mut Vec<RowChange> {
+        &mut self.effects.rows
+    }
+
+    fn commands(&self) -> usize {
+        self.arrivals.len()
+    }
 }
 
 struct Run {
@@ -80,9 +83,7 @@ struct Run {
     settings: Settings,
     began: Instant,
     taken: u64,
-    in_flight: bool,
-    to_store: SyncSender<Batch>,
-    from_store: Receiver<Result<Committed>>,
+    line: Line<Placed>,
     times: Times,
 }
 
@@ -95,29 +96,19 @@ pub fn drive(path: &Path, work: Work, settings: Settings) -> Result<Times> {
     };
     let mut store = SqliteStore::open(path, options)?;
     let (site, view) = prepared(&mut store, work)?;
-    let (to_store, batches) = sync_channel::<Batch>(1);
-    let (results, from_store) = sync_channel(1);
     let processors = Processors::of(settings.core)?;
     let others = processors.others;
-    let committing = std::thread::Builder::new().name("store".to_owned());
-    let committing = committing.spawn(move || {
+    let bound = move || {
         let bound = others.map_or(Ok(()), |others| bind(&others));
-        if let Err(error) = bound {
-            // Whoever waits for a commit is told why there is none.
-            let _told = results.send(Err(error));
-            return;
-        }
-        for batch in batches {
-            let (began, cpu) = (Instant::now(), thread_cpu());
-            let result = store.commit(&batch.effects.rows);
-            let (took, cpu) = (began.elapsed(), thread_cpu().saturating_sub(cpu));
-            let result = result.context("a commit failed");
-            let committed = Committed { batch, took, cpu };
-            if results.send(result.map(|_| committed)).is_err() {
-                break;
-            }
-        }
-    })?;
+        // What was not said loudly would be a wrong number.
+        bound.expect("the store's thread is bound to its processors");
+    };
+    let store_cpu = Arc::new(AtomicU64::new(0));
+    let landed = {
+        let store_cpu = Arc::clone(&store_cpu);
+        move || store_cpu.store(nanos(thread_cpu()), Ordering::Relaxed)
+    };
+    let line = Line::new(Box::new(store), bound, landed)?;
     let requests: Vec<CreateRequest> = work.requests().collect();
     if let Some(own) = &processors.own {
         bind(own)?;
@@ -129,21 +120,21 @@ pub fn drive(path: &Path, work: Work, settings: Settings) -> Result<Times> {
         settings,
         began: Instant::now(),
         taken: 0,
-        in_flight: false,
-        to_store,
-        from_store,
+        line,
         times: Times::default(),
     };
     let all = run.all();
     bind(&processors.all)?;
     all?;
     let mut times = run.times;
-    drop((run.to_store, run.from_store));
-    if committing.join().is_err() {
-        bail!("the store's thread has panicked");
-    }
+    drop(run.line);
+    times.store_cpu = Duration::from_nanos(store_cpu.load(Ordering::Relaxed));
     times.waits.sort_unstable();
     Ok(times)
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Which processors threads may use.
@@ -217,42 +208,52 @@ fn prepared(store: &mut SqliteStore, work: Work) -> Result<(Site, View)> {
 impl Run {
     fn all(&mut self) -> Result<()> {
         let cpu = thread_cpu();
+        let mut gathered = Vec::new();
+        let mut arrivals = Vec::new();
         loop {
-            let mut arrivals = Vec::new();
-            let mut events = Vec::new();
-            while events.len() < BATCH_LIMIT
+            while gathered.len() < BATCH_LIMIT
                 && let Some(arrival) = self.arrived()
                 && let Some(request) = self.requests.next()
             {
                 arrivals.push(arrival);
-                events.push(event(self.taken, request));
+                gathered.push((self.taken, request));
                 self.taken += 1;
             }
-            if events.is_empty() {
-                if self.requests.peek().is_none() && !self.in_flight {
-                    break;
-                }
-                self.wait()?;
+            if let Some(outcome) = self.line.landed() {
+                self.let_out(outcome)?;
+            }
+            let is_turn = !self.settings.in_turns || !self.line.is_flying();
+            if is_turn && self.line.is_worth_a_step(gathered.len()) {
+                let arrivals = std::mem::take(&mut arrivals);
+                self.step(gathered.drain(..), arrivals)?;
                 continue;
             }
-            let began = Instant::now();
-            let effects = self.site.step_batch(events);
-            self.times.stepped += began.elapsed();
-            if self.in_flight {
-                self.let_out(true)?;
+            let is_last = self.requests.peek().is_none();
+            if is_last && gathered.is_empty() && self.line.is_at_rest() {
+                break;
             }
-            self.times.batches += 1;
-            self.to_store
-                .send(Batch { effects, arrivals })
-                .context("the store's thread has ended")?;
-            self.in_flight = true;
-            if !self.settings.overlaps {
-                self.let_out(true)?;
-            }
+            self.wait(is_last || gathered.len() == BATCH_LIMIT)?;
         }
         self.times.whole = self.began.elapsed();
         self.times.core_cpu = thread_cpu().saturating_sub(cpu);
         Ok(())
+    }
+
+    fn step(
+        &mut self,
+        gathered: impl Iterator<Item = (u64, CreateRequest)>,
+        arrivals: Vec<Duration>,
+    ) -> Result<()> {
+        let began = Instant::now();
+        let events = gathered.map(|(number, request)| event(number, request));
+        let effects = self.site.step_batch(events.collect());
+        self.times.stepped += began.elapsed();
+        self.times.batches += 1;
+        self.line.put(Placed { effects, arrivals });
+        match self.line.depart() {
+            Some(outcome) => self.let_out(outcome),
+            None => Ok(()),
+        }
     }
 
     /// When the next has arrived, if it has.
@@ -268,49 +269,46 @@ impl Run {
         }
     }
 
-    /// Until the next arrives or the store is done.
-    fn wait(&mut self) -> Result<()> {
-        if self.requests.peek().is_none() {
-            return self.let_out(true);
-        }
-        if self.in_flight {
-            return self.let_out(false);
-        }
+    /// Until the next arrives or the store is done; with nothing to come, until it is done.
+    fn wait(&mut self, for_store: bool) -> Result<()> {
         let left = self.arrival().saturating_sub(self.began.elapsed());
-        if left > SPIN {
+        let outcome = if for_store {
+            self.line.wait()
+        } else if left <= SPIN {
+            None
+        } else if self.line.is_flying() {
+            self.line.landed_within(left - SPIN)
+        } else {
             std::thread::sleep(left - SPIN);
-        }
-        Ok(())
+            None
+        };
+        outcome.map_or(Ok(()), |outcome| self.let_out(outcome))
     }
 
-    /// Lets a batch out whose commit is made; `waits`: however long that takes, else only until the
-    /// next session arrives.
-    fn let_out(&mut self, waits: bool) -> Result<()> {
-        let left = self.arrival().saturating_sub(self.began.elapsed());
-        let committed = if waits {
-            self.from_store
-                .recv()
-                .context("the store's thread has ended")?
-        } else if left > SPIN {
-            match self.from_store.recv_timeout(left - SPIN) {
-                Ok(committed) => committed,
-                Err(RecvTimeoutError::Timeout) => return Ok(()),
-                Err(RecvTimeoutError::Disconnected) => bail!("the store's thread has ended"),
-            }
-        } else {
-            match self.from_store.try_recv() {
-                Ok(committed) => committed,
-                Err(TryRecvError::Empty) => return Ok(()),
-                Err(TryRecvError::Disconnected) => bail!("the store's thread has ended"),
+    /// Lets out what was committed, and has the next committed meanwhile.
+    fn let_out(&mut self, outcome: Outcome<Placed>) -> Result<()> {
+        let (batches, took) = match outcome {
+            Outcome::Made { batches, took, .. } => (batches, took),
+            Outcome::Failed { error, .. } => {
+                return Err(anyhow::Error::new(error).context("a commit failed"));
             }
         };
-        let Committed { batch, took, cpu } = committed?;
-        self.in_flight = false;
+        let next = self.line.depart();
+        self.times.commits += 1;
+        self.times.committed += took;
+        for batch in batches {
+            self.let_one_out(batch)?;
+        }
+        match next {
+            Some(outcome) => self.let_out(outcome),
+            None => Ok(()),
+        }
+    }
+
+    fn let_one_out(&mut self, batch: Placed) -> Result<()> {
         let began = Instant::now();
         self.view.apply(&batch.effects);
         self.times.applied += began.elapsed();
-        self.times.committed += took;
-        self.times.store_cpu += cpu;
         let rows = u64::try_from(batch.effects.rows.len()).expect("a count");
         let desired = u64::try_from(batch.effects.desired.len()).expect("a count");
         self.times.rows += rows;

@@ -1,14 +1,13 @@
-//! One batch: step, commit, let out.
+//! One batch: taken in, stepped, and put in line for the disk.
 
 use crate::clock;
 use crate::leader::{Command, Leader, Request, StoreRead};
 use crate::shared::LeaderError;
-use database::Room as StoreRoom;
+use database::{Batch, Room as StoreRoom};
 use domain::NodeId;
 use lifecycle::manager::{Answer, Effects, Event, EventKind, RequestToken};
 use lifecycle::rows::RowChange;
 use node_api::Welcome;
-use process::crash_point;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -16,27 +15,110 @@ use tokio::sync::oneshot;
 /// How long an answer about room on the disk is believed.
 const ROOM_AGE_LIMIT: Duration = Duration::from_millis(500);
 
+/// A batch that was stepped, and of which nobody may see anything before it is committed.
+pub(super) struct Stepped {
+    pub(super) effects: Effects,
+    pub(super) waiting: Waiting,
+    commands: usize,
+}
+
+impl Stepped {
+    /// What the core did by itself.
+    pub(super) fn unasked(effects: Effects) -> Self {
+        Self {
+            effects,
+            waiting: Waiting::default(),
+            commands: 0,
+        }
+    }
+}
+
+impl Batch for Stepped {
+    fn rows(&mut self) -> &mut Vec<RowChange> {
+        &mut self.effects.rows
+    }
+
+    fn commands(&self) -> usize {
+        self.commands
+    }
+}
+
 /// Who waits for a batch.
 #[derive(Default)]
-struct Waiting {
-    answers: BTreeMap<RequestToken, oneshot::Sender<Result<Answer, LeaderError>>>,
-    welcomes: Vec<(NodeId, oneshot::Sender<Result<Welcome, LeaderError>>)>,
-    reads: Vec<StoreRead>,
+pub(super) struct Waiting {
+    pub(super) answers: BTreeMap<RequestToken, oneshot::Sender<Result<Answer, LeaderError>>>,
+    pub(super) welcomes: Vec<(NodeId, oneshot::Sender<Result<Welcome, LeaderError>>)>,
+    pub(super) reads: Vec<StoreRead>,
+}
+
+impl Waiting {
+    /// Answers everybody who waits, now that what they are told is durable.
+    pub(super) fn release(&mut self, effects: &mut Effects) {
+        // Whoever waited may have gone; what was asked is done all the same.
+        let mut answers = std::mem::take(&mut self.answers);
+        for (token, answer) in std::mem::take(&mut effects.answers) {
+            if let Some(reply) = answers.remove(&token) {
+                let _sent = reply.send(Ok(answer));
+            }
+        }
+        assert!(answers.is_empty(), "the core answers every request");
+        for (node, reply) in self.welcomes.drain(..) {
+            let told = effects.desired.iter().find(|(id, _)| *id == node);
+            // Nothing is told to a node whose goodbye came in the same batch.
+            let welcome = told.map(|(_, desired)| Welcome {
+                site: desired.site,
+                desired: desired.clone(),
+            });
+            let _sent = reply.send(welcome.ok_or(LeaderError::NodeLeft));
+        }
+    }
+
+    /// Tells everybody who waits that nothing of it is known to be durable.
+    pub(super) fn fail(&mut self, error: &LeaderError) {
+        for reply in std::mem::take(&mut self.answers).into_values() {
+            let _sent = reply.send(Err(error.clone()));
+        }
+        for (_, reply) in self.welcomes.drain(..) {
+            let _sent = reply.send(Err(error.clone()));
+        }
+    }
 }
 
 impl Leader {
-    pub(super) fn perform(&mut self, batch: Vec<Command>) {
+    /// Steps the core through some commands and puts what follows in line. At rest it is on its way
+    /// at once.
+    pub(super) fn perform(&mut self, commands: Vec<Command>) {
+        if self.line.is_at_rest() {
+            self.keep_lease();
+            if self.is_overtaken() {
+                return;
+            }
+        }
+        if commands.iter().any(|command| self.needs_store(command)) {
+            self.settle();
+        }
         let mut waiting = Waiting::default();
+        let count = commands.len();
         let ready = self.ensure_site();
         let mut events = Vec::new();
-        for command in batch {
+        for command in commands {
             self.take_in(command, &mut events, &mut waiting);
         }
-        let greeted: Vec<NodeId> = waiting.welcomes.iter().map(|(node, _)| *node).collect();
-        let result = ready.and_then(|()| self.step_and_publish(events, &greeted));
-        release(waiting.answers, waiting.welcomes, result);
-        for read in waiting.reads {
-            read(self.store.as_mut());
+        match (ready, self.site.as_mut()) {
+            (Ok(()), Some(site)) => {
+                self.line.put(Stepped {
+                    effects: site.step_batch(events),
+                    waiting,
+                    commands: count,
+                });
+                if let Some(outcome) = self.depart() {
+                    self.conclude(outcome);
+                }
+            }
+            (ready, _) => {
+                waiting.fail(&ready.err().unwrap_or(LeaderError::Closed));
+                self.read_all(waiting.reads);
+            }
         }
     }
 
@@ -93,89 +175,37 @@ impl Leader {
                 events.push(Event { now, kind: event });
             }
             Command::Read { read } => waiting.reads.push(read),
-            Command::Close => {}
+            Command::Landed | Command::Close => {}
         }
     }
 
-    /// Why no new work can be taken, if so; looked at twice a second at most.
+    /// Why no new work can be taken, if so; looked at twice a second at most, and not while a commit
+    /// is in flight.
     fn no_room(&mut self) -> Option<LeaderError> {
-        let fresh = self
-            .room
-            .looked_at
-            .is_some_and(|at| at.elapsed() < ROOM_AGE_LIMIT);
-        if !fresh {
-            self.room.looked_at = Some(Instant::now());
-            self.room.full = match self.store.room() {
-                Ok(StoreRoom::Enough { .. } | StoreRoom::Elsewhere) => None,
-                Ok(StoreRoom::Full {
-                    free_bytes,
-                    needed_bytes,
-                }) => Some(LeaderError::NoRoom {
-                    free_bytes,
-                    needed_bytes,
-                }),
-                Err(error) => Some(LeaderError::of_store(&error)),
-            };
-        }
+        self.look_at_room();
         self.room.full.clone()
     }
 
-    /// Steps the core through `events`, commits, and lets everything out but the answers, which
-    /// are returned. Nodes in `greeted` get what is wanted of them with their welcome.
-    pub(super) fn step_and_publish(
-        &mut self,
-        events: Vec<Event>,
-        greeted: &[NodeId],
-    ) -> Result<Effects, LeaderError> {
-        let site = self.site.as_mut().expect("made before anything is stepped");
-        let effects = site.step_batch(events);
-        if !effects.rows.is_empty() {
-            crash_point("commit.decided");
+    pub(super) fn look_at_room(&mut self) {
+        let looked_at = self.room.looked_at;
+        if looked_at.is_some_and(|at| at.elapsed() < ROOM_AGE_LIMIT) {
+            return;
         }
-        let commit = match self.commit(&effects.rows) {
-            Ok(commit) => commit,
-            Err(error) => {
-                // What memory holds is no longer known to be what the store holds.
-                self.site = None;
-                return Err(error);
-            }
+        let Some(store) = self.line.store() else {
+            return;
         };
-        if commit.is_some() {
-            crash_point("commit.made");
-        }
-        self.shared.apply(&effects, commit);
-        if commit.is_some() {
-            crash_point("commit.shown");
-        }
-        for (node, desired) in &effects.desired {
-            if !greeted.contains(node) {
-                self.nodes.tell(*node, desired.clone());
-                crash_point("place.told");
-            }
-        }
-        for upload in &effects.unneeded_uploads {
-            self.uploads.remove(*upload);
-            crash_point("upload.forgotten");
-        }
-        Ok(effects)
-    }
-
-    fn commit(&mut self, rows: &[RowChange]) -> Result<Option<u64>, LeaderError> {
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        self.store.commit(rows).map(Some).map_err(|error| {
-            if error.is_overtaken() {
-                self.shared.overtake(crate::shared::chain(&error));
-                return LeaderError::Closed;
-            }
-            tracing::error!(
-                error = %crate::shared::chain(&error),
-                rows = rows.len(),
-                "a commit failed, nothing of it is shown"
-            );
-            LeaderError::of_commit(&error)
-        })
+        self.room.looked_at = Some(Instant::now());
+        self.room.full = match store.room() {
+            Ok(StoreRoom::Enough { .. } | StoreRoom::Elsewhere) => None,
+            Ok(StoreRoom::Full {
+                free_bytes,
+                needed_bytes,
+            }) => Some(LeaderError::NoRoom {
+                free_bytes,
+                needed_bytes,
+            }),
+            Err(error) => Some(LeaderError::of_store(&error)),
+        };
     }
 }
 
@@ -238,56 +268,20 @@ fn event_of(request: Request, token: RequestToken) -> EventKind {
     }
 }
 
-/// Answers everybody who waits, now that what they are told is durable, or that it is not.
-fn release(
-    mut answers: BTreeMap<RequestToken, oneshot::Sender<Result<Answer, LeaderError>>>,
-    welcomes: Vec<(NodeId, oneshot::Sender<Result<Welcome, LeaderError>>)>,
-    result: Result<Effects, LeaderError>,
-) {
-    // Whoever waited may have gone; what was asked is done all the same.
-    match result {
-        Ok(effects) => {
-            for (token, answer) in effects.answers {
-                if let Some(reply) = answers.remove(&token) {
-                    let _sent = reply.send(Ok(answer));
-                }
-            }
-            assert!(answers.is_empty(), "the core answers every request");
-            for (node, reply) in welcomes {
-                let told = effects.desired.iter().find(|(id, _)| *id == node);
-                // Nothing is told to a node whose goodbye came in the same batch.
-                let welcome = told.map(|(_, desired)| Welcome {
-                    site: desired.site,
-                    desired: desired.clone(),
-                });
-                let _sent = reply.send(welcome.ok_or(LeaderError::NodeLeft));
-            }
-        }
-        Err(error) => {
-            for reply in answers.into_values() {
-                let _sent = reply.send(Err(error.clone()));
-            }
-            for (_, reply) in welcomes {
-                let _sent = reply.send(Err(error.clone()));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::release;
+    use super::Waiting;
     use crate::shared::LeaderError;
     use domain::NodeId;
     use lifecycle::manager::Effects;
-    use std::collections::BTreeMap;
     use tokio::sync::oneshot;
 
     #[test]
     fn a_node_that_left_in_the_batch_of_its_hello_is_told_so() {
         let (reply, mut answer) = oneshot::channel();
-        let welcomes = vec![(NodeId(1), reply)];
-        release(BTreeMap::new(), welcomes, Ok(Effects::default()));
+        let mut waiting = Waiting::default();
+        waiting.welcomes.push((NodeId(1), reply));
+        waiting.release(&mut Effects::default());
         let answer = answer.try_recv().expect("answered");
         assert_eq!(answer.map(|_| ()), Err(LeaderError::NodeLeft));
     }

@@ -2,10 +2,10 @@
 
 use crate::clock;
 use crate::leader::Leader;
+use crate::leader::batch::Stepped;
 use crate::shared::{LeaderError, before};
 use crate::uploads::Uploads;
 use database::{CommitError, Store, StoreError};
-use domain::NodeId;
 use lifecycle::manager::{
     Effects, Event, EventKind, KEY_RETENTION_MS, OUTPUT_RETENTION_MS, Site, View,
 };
@@ -86,7 +86,9 @@ impl Leader {
         if self.site.is_some() {
             return Ok(());
         }
-        let taken = take_over(self.store.as_mut(), &self.uploads).map_err(|error| {
+        let store = self.line.store();
+        let store = store.expect("without a core nothing is in flight");
+        let taken = take_over(store, &self.uploads).map_err(|error| {
             if error.is_overtaken() {
                 self.shared.overtake(crate::shared::chain(&error));
                 return LeaderError::Closed;
@@ -112,6 +114,8 @@ impl Leader {
             },
         });
         let events = events.collect();
-        self.step_and_publish(events, &[] as &[NodeId]).map(|_| ())
+        let site = self.site.as_mut().expect("it was just made");
+        self.line.put(Stepped::unasked(site.step_batch(events)));
+        Ok(())
     }
 }

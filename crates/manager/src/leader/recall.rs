@@ -1,7 +1,7 @@
 //! What memory has dropped, read from the store because a request is about it.
 
 use crate::clock;
-use crate::leader::Leader;
+use crate::leader::{Command, Leader, Request};
 use database::ElementScope;
 use domain::{ArrayId, Intention, SessionId, SessionRecord};
 use lifecycle::manager::{Event, EventKind};
@@ -10,13 +10,43 @@ use lifecycle::manager::{Event, EventKind};
 const PAGE: u32 = 500;
 
 impl Leader {
+    /// It may be about what memory has dropped. The store is asked only when everything that was
+    /// stepped is in it: what has just been deleted there must not come back.
+    pub(super) fn needs_store(&self, command: &Command) -> bool {
+        let Command::Request { request, .. } = command else {
+            return false;
+        };
+        match request {
+            Request::Remove(session, _) | Request::Rename(session, _) => {
+                let site = self.site.as_ref();
+                site.is_none_or(|site| site.session(*session).is_none())
+            }
+            Request::RemoveArray(..) => true,
+            Request::Create(_)
+            | Request::Stop(..)
+            | Request::EndRetries(_)
+            | Request::Pause(..)
+            | Request::Resume(..)
+            | Request::PauseArray(..)
+            | Request::ResumeArray(..)
+            | Request::EndUnclaimed(_)
+            | Request::CreateArray(_)
+            | Request::StopArray(..)
+            | Request::Throttle(..)
+            | Request::AddImage(..)
+            | Request::RemoveImage(..)
+            | Request::PruneImages(_)
+            | Request::OrderNode(..) => false,
+        }
+    }
+
     /// A session that is to be removed.
     pub(super) fn recall(&mut self, session: SessionId) -> Option<Event> {
         let site = self.site.as_ref()?;
         if site.session(session).is_some() {
             return None;
         }
-        let record = self.store.session(session).ok().flatten()?;
+        let record = self.line.store()?.session(session).ok().flatten()?;
         self.recalled(record)
     }
 
@@ -34,8 +64,9 @@ impl Leader {
         let mut after = None;
         loop {
             let scope = ElementScope::After(after);
-            let page = self.store.elements(array, scope, PAGE);
-            let page = page.unwrap_or_default();
+            let store = self.line.store();
+            let page = store.map(|store| store.elements(array, scope, PAGE));
+            let page = page.and_then(Result::ok).unwrap_or_default();
             let last = page.last().and_then(|record| record.array);
             let Some((_, index)) = last else {
                 return events;
@@ -60,9 +91,9 @@ impl Leader {
             Intention::Remove { .. } | Intention::Run => Intention::Run,
             other @ (Intention::Stop { .. } | Intention::Fail { .. }) => other,
         };
-        let array = record
-            .array
-            .and_then(|(array, _)| self.store.array(array).ok().flatten());
+        let store = self.line.store();
+        let array = record.array.zip(store);
+        let array = array.and_then(|((array, _), store)| store.array(array).ok().flatten());
         Some(Event {
             now: clock::now(),
             kind: EventKind::Recalled {

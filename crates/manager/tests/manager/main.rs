@@ -11,6 +11,7 @@ mod pauses;
 mod processes;
 mod site;
 mod standby;
+#[allow(dead_code, reason = "shared with the tests of the leader")]
 mod store;
 mod streams;
 mod work;

@@ -2,7 +2,7 @@
 
 use database::{
     ArrayHistoryQuery, CommitError, ElementCount, ElementScope, EventScope, HistoryQuery,
-    PruneReport, Retention, Room, Store, StoreError,
+    LeaderPlace, PruneReport, Retention, Room, Store, StoreError,
 };
 use domain::{
     ArrayId, ArrayRecord, NodeId, NodeRecord, Owner, SessionId, SessionName, SessionRecord, SiteId,
@@ -11,7 +11,7 @@ use domain::{
 use lifecycle::manager::Catalogue;
 use lifecycle::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent, SiteRow};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 /// How the next commit fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(crate) enum Failure {
     UnknownWritten,
     /// It is not written, and nobody knows.
     UnknownLost,
+    /// Another manager leads.
+    Overtaken,
 }
 
 #[derive(Debug, Default)]
@@ -37,14 +39,40 @@ pub(crate) struct Rows {
     pub(crate) fail: Option<Failure>,
     pub(crate) fail_loads: usize,
     pub(crate) full: bool,
+    /// Commits wait as long as it is set.
+    pub(crate) holds: bool,
+    /// A commit waits.
+    is_waiting: bool,
+    /// How often rows were to be written.
+    tries: usize,
+    /// How often the site was loaded.
+    loads: usize,
 }
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct FakeStore(pub(crate) Arc<Mutex<Rows>>);
+pub(crate) struct FakeStore(pub(crate) Arc<Mutex<Rows>>, Arc<Condvar>);
 
 impl FakeStore {
     pub(crate) fn order(&self, change: impl FnOnce(&mut Rows)) {
         change(&mut self.0.lock().expect("not poisoned"));
+        self.1.notify_all();
+    }
+
+    /// A commit is held up.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.0.lock().expect("not poisoned").is_waiting
+    }
+
+    pub(crate) fn tries(&self) -> usize {
+        self.0.lock().expect("not poisoned").tries
+    }
+
+    pub(crate) fn loads(&self) -> usize {
+        self.0.lock().expect("not poisoned").loads
+    }
+
+    pub(crate) fn events(&self) -> Vec<SiteEvent> {
+        self.0.lock().expect("not poisoned").events.clone()
     }
 
     pub(crate) fn sessions(&self) -> usize {
@@ -87,6 +115,7 @@ impl Rows {
 impl Store for FakeStore {
     fn load(&mut self, _: Timestamp, _: Timestamp) -> Result<Loaded, StoreError> {
         let mut rows = self.0.lock().expect("not poisoned");
+        rows.loads += 1;
         if rows.fail_loads > 0 {
             rows.fail_loads -= 1;
             return Err(StoreError::NoSite);
@@ -114,11 +143,22 @@ impl Store for FakeStore {
 
     fn commit(&mut self, batch: &[RowChange]) -> Result<u64, CommitError> {
         let mut rows = self.0.lock().expect("not poisoned");
+        rows.tries += 1;
+        while rows.holds {
+            rows.is_waiting = true;
+            rows = self.1.wait(rows).expect("not poisoned");
+        }
+        rows.is_waiting = false;
         let source = StoreError::NoSite;
         match rows.fail.take() {
             None => rows.write(batch),
             Some(Failure::Refused) => return Err(CommitError::Refused { source }),
             Some(Failure::UnknownLost) => return Err(CommitError::Unknown { source }),
+            Some(Failure::Overtaken) => {
+                let leader = LeaderPlace::default();
+                let source = StoreError::NotLeading { leader };
+                return Err(CommitError::Refused { source });
+            }
             Some(Failure::UnknownWritten) => {
                 rows.write(batch);
                 return Err(CommitError::Unknown { source });
