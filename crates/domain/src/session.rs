@@ -9,6 +9,7 @@ use crate::pause::{MemberPause, PauseOrder};
 use crate::specification::SessionSpec;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// What kind of session it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,8 +203,8 @@ pub struct SessionRecord {
     pub kind: SessionKind,
     /// The array it is an element of, and its index there.
     pub array: Option<(ArrayId, u32)>,
-    /// What was asked for.
-    pub spec: SessionSpec,
+    /// What was asked for. It never changes, so whoever has a copy of the record shares it.
+    pub spec: Arc<SessionSpec>,
     /// What should become of it.
     pub intention: Intention,
     /// Where it is.

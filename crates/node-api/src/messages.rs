@@ -6,6 +6,7 @@ use domain::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The full set of members that the manager wants on a node.
 ///
@@ -82,7 +83,7 @@ pub struct MemberSpec {
     #[serde(default)]
     pub array_size: Option<u32>,
     /// What the user asked for.
-    pub session: SessionSpec,
+    pub session: Arc<SessionSpec>,
 }
 
 impl MemberSpec {

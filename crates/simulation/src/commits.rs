@@ -41,8 +41,12 @@ impl World {
     /// All that was stepped is on its way to the store, as one transaction.
     fn depart(&mut self, id: ManagerId) {
         let slow = self.now < self.managers.slow_until;
+        let fails = self.managers.failing_commits > 0 || self.managers.unknown_commit.is_some();
         let delay = if slow {
             self.managers.random.delay(SECOND, 8 * SECOND)
+        } else if fails {
+            // A disk in trouble takes its time, in which the leader steps on.
+            self.managers.random.delay(100, SECOND)
         } else {
             self.managers.random.delay(100, 5 * MILLI)
         };

@@ -432,7 +432,7 @@ mod tests {
                 owner,
                 array_index: None,
                 array_size: None,
-                session,
+                session: session.into(),
             },
             slot,
             generation: 1,

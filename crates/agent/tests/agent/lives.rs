@@ -5,6 +5,7 @@ use crate::{PURGE, STOP, TestNode, archive, entries, id, spec};
 use domain::{ExitCause, ExitHow, LimitsReached, MemberState, Mount, UploadId};
 use node_api::{DownloadRequest, NodeError, Want};
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -106,9 +107,9 @@ async fn stopping_goes_through_the_guest_and_a_kill_leaves_a_record_all_the_same
 async fn what_cannot_start_says_why() {
     let node = TestNode::start().await;
     let mut image = spec();
-    image.session.image = "nowhere".into();
+    Arc::make_mut(&mut image.session).image = "nowhere".into();
     let mut mount = spec();
-    mount.session.mounts.push(Mount {
+    Arc::make_mut(&mut mount.session).mounts.push(Mount {
         source: "/does/not/exist".into(),
         target: "/data".into(),
         read_only: true,
@@ -169,7 +170,7 @@ async fn an_upload_is_unpacked_and_only_changes_come_back() {
     *node.manager.upload.lock().expect("not poisoned") = upload;
     node.manager.broken_fetches.store(1, Ordering::SeqCst);
     let mut spec = spec();
-    spec.session.upload = Some(UploadId(5));
+    Arc::make_mut(&mut spec.session).upload = Some(UploadId(5));
     node.running(1, spec).await;
     let work = node.engine.guest(id(1)).work();
     if rustix::process::geteuid().is_root() {
@@ -217,7 +218,7 @@ async fn a_preparation_can_be_stopped_while_the_upload_hangs() {
     *node.manager.upload.lock().expect("not poisoned") = archive(&[("a", "b")])[..700].to_vec();
     *node.manager.upload_hangs.lock().expect("not poisoned") = true;
     let mut spec = spec();
-    spec.session.upload = Some(UploadId(5));
+    Arc::make_mut(&mut spec.session).upload = Some(UploadId(5));
     node.want(&[(1, Want::Run, spec.clone())]).await;
     node.wait_for(1, "preparing").await;
     node.want(&[(1, STOP, spec)]).await;

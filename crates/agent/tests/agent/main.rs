@@ -198,7 +198,7 @@ pub(crate) fn spec() -> MemberSpec {
         },
         array_index: None,
         array_size: None,
-        session: SessionSpec {
+        session: Arc::new(SessionSpec {
             image: "host".into(),
             command: vec!["true".into()],
             env: BTreeMap::from([("OMP_NUM_THREADS".to_owned(), "7".to_owned())]),
@@ -220,7 +220,7 @@ pub(crate) fn spec() -> MemberSpec {
             disk_limit: None,
             imported: None,
             user: domain::CommandUser::Ordinary,
-        },
+        }),
     }
 }
 

@@ -4,6 +4,7 @@ use crate::{PATIENCE, TestNode, id, spec};
 use domain::{MemberPause, Span};
 use engine_api::Pause;
 use node_api::{MemberSpec, Want};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl TestNode {
@@ -40,7 +41,7 @@ fn is_failed(pause: &MemberPause) -> bool {
 
 fn with_limit() -> MemberSpec {
     let mut spec = spec();
-    spec.session.time_limit = Some(Span(60_000));
+    Arc::make_mut(&mut spec.session).time_limit = Some(Span(60_000));
     spec
 }
 

@@ -4,6 +4,7 @@ use crate::{TestNode, id, read_to_end, spec};
 use domain::{ExitCause, StdinMode};
 use futures::StreamExt as _;
 use node_api::{LogChunk, NodeError, SignalRequest, StdinReply, StdinRequest, Want};
+use std::sync::Arc;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_waits_follows_and_goes_on_from_disk() {
@@ -157,7 +158,7 @@ async fn input_after_a_restart_of_the_agent_is_taken_up_where_it_was() {
 async fn a_command_without_input_says_so() {
     let node = TestNode::start().await;
     let mut spec = spec();
-    spec.session.stdin = StdinMode::Null;
+    Arc::make_mut(&mut spec.session).stdin = StdinMode::Null;
     node.want(&[(1, Want::Run, spec)]).await;
     node.wait_for(1, "running").await;
     let reply = node

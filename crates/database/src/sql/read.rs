@@ -341,7 +341,7 @@ fn session_of(row: &dyn Columns) -> Result<SessionRecord, RowError> {
         },
         kind: parse_kind(&text(row, 5)?).ok_or(RowError::Word { column: "kind" })?,
         array: array.zip(array_index),
-        spec: SessionSpec::from(spec),
+        spec: SessionSpec::from(spec).into(),
         intention,
         state,
         pause,

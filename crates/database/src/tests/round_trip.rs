@@ -346,9 +346,9 @@ pub(crate) fn every_session_comes_back_as_it_was_put(place: &dyn Place) {
             session.kind = kinds[place % 3];
             session.array = place.is_multiple_of(2).then_some((ArrayId(9), number));
             session.spec = if place.is_multiple_of(2) {
-                rich_spec()
+                rich_spec().into()
             } else {
-                sample::spec()
+                sample::spec().into()
             };
             if place % 2 == 1 {
                 session.former = former(session.id);

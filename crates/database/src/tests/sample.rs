@@ -56,7 +56,7 @@ pub(crate) fn pending(number: u32) -> SessionRecord {
         owner: owner("ann"),
         kind: SessionKind::Batch,
         array: None,
-        spec: spec(),
+        spec: spec().into(),
         intention: Intention::Run,
         state: SessionState::Pending,
         pause: None,

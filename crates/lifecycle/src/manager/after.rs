@@ -9,6 +9,7 @@ use domain::{
     Dependency, DependencyState, DependencyTarget, Need, Now, Outcome, SessionId, SessionRecord,
     SessionState,
 };
+use std::sync::Arc;
 
 impl Site {
     /// Decides what can be decided when a session is asked for.
@@ -83,7 +84,7 @@ impl Site {
                 continue;
             }
             let record = if planted(Planted::DependencyNotStored) {
-                &mut self.entry_mut(dependent).record
+                Arc::make_mut(&mut self.entry_mut(dependent).record)
             } else {
                 self.out.touched.insert(dependent);
                 self.record_mut(dependent)

@@ -253,11 +253,9 @@ impl Site {
         };
         entry.index.living.remove(&session);
         if entry.index.living.is_empty() {
-            let name = (entry.record.owner.clone(), entry.record.name.clone());
             let message = format!("all elements of array {} have ended", entry.record.name);
-            if self.names.get(&name) == Some(&Holder::Array(array)) {
-                self.names.remove(&name);
-            }
+            let (owner, name) = (&entry.record.owner, &entry.record.name);
+            self.names.give_back(owner, name, Holder::Array(array));
             self.note_array(array, now, "array.ended", message);
         }
     }

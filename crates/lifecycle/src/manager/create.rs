@@ -11,6 +11,7 @@ use domain::{
     SessionKind, SessionName, SessionRecord, SessionSpec, SessionState, Span, architecture_row,
 };
 use scheduler::{Node, Request, largest, most_members};
+use std::sync::Arc;
 
 /// The limits that every session has, by their rows of the capability table.
 pub const LIMIT_ROWS: [&str; 3] = ["limit.cpu", "limit.memory", "limit.pids"];
@@ -161,11 +162,11 @@ impl Site {
         let Some(name) = given else {
             return Ok(self.free_name(owner, &stem(command), id));
         };
-        match self.names.get(&(owner.clone(), name.clone())) {
+        match self.names.get(owner, name) {
             None => Ok(name.clone()),
             Some(holder) => Err(Refusal::NameTaken {
                 name: name.clone(),
-                holder: *holder,
+                holder,
                 free: self.free_name(owner, name.as_str(), id),
             }),
         }
@@ -213,7 +214,7 @@ pub(super) fn new_session(
         },
         kind: SessionKind::Batch,
         array: None,
-        spec,
+        spec: Arc::new(spec),
         intention: Intention::Run,
         state: SessionState::Pending,
         pause: None,

@@ -10,6 +10,7 @@ use domain::{
     Intention, MemberRecord, MemberState, Now, Outcome, SessionId, SessionRecord, SessionState,
     Timestamp,
 };
+use std::sync::Arc;
 
 /// What follows from a session's intention and members.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,16 +147,13 @@ impl Site {
         record.ended_at = Some(ended_at(record, now.wall));
         record.started_at = record.started_at.or_else(|| main_started(&record.members));
         change_state(record, SessionState::Ended { outcome }, Requeue::No);
-        let (name, key) = (
-            (record.owner.clone(), record.name.clone()),
-            ended_key(record),
-        );
+        let key = ended_key(record);
         let upload = record.spec.upload;
         record.retry.at = None;
         self.entry_mut(id).timer = None;
-        if self.names.get(&name) == Some(&Holder::Session(id)) {
-            self.names.remove(&name);
-        }
+        let record = &self.sessions[&id].record;
+        let holder = Holder::Session(id);
+        self.names.give_back(&record.owner, &record.name, holder);
         self.living.remove(&id);
         self.ended.insert(key);
         self.out.place = true;
@@ -172,7 +170,7 @@ impl Site {
     /// A record that is about to change; its row is written at the end of the batch.
     pub(super) fn record_mut(&mut self, id: SessionId) -> &mut SessionRecord {
         self.out.changed.insert(id);
-        &mut self.entry_mut(id).record
+        Arc::make_mut(&mut self.entry_mut(id).record)
     }
 }
 

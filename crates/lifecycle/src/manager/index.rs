@@ -7,16 +7,19 @@ use domain::{Intention, MemberId, MemberState, NodeId, SessionId, SessionRecord}
 impl Site {
     /// Puts a session into the indexes where it belongs after it changed.
     pub(super) fn reindex(&mut self, id: SessionId) {
-        let Some(entry) = self.sessions.get(&id) else {
+        let Some(entry) = self.sessions.get_mut(&id) else {
             return;
         };
         let record = &entry.record;
         let removed = entry.purge || matches!(record.intention, Intention::Remove { .. });
         let active = removed || record.state.is_living();
-        if active {
-            self.active.insert(id);
-        } else {
-            self.active.remove(&id);
+        if active != entry.is_active {
+            entry.is_active = active;
+            if active {
+                self.active.insert(id);
+            } else {
+                self.active.remove(&id);
+            }
         }
         self.index_life(id);
         let entry = &self.sessions[&id];
@@ -70,7 +73,7 @@ impl Site {
 
     /// The records of [`Site::active`].
     pub(super) fn active_records(&self) -> impl Iterator<Item = &SessionRecord> {
-        self.active().map(|entry| &entry.record)
+        self.active().map(|entry| entry.record.as_ref())
     }
 
     /// Those of [`Site::active`] of which a node has, or should have, anything.

@@ -1,9 +1,10 @@
-//! Names that nobody gave, and other names for sessions that have one.
+//! Who has which name, names that nobody gave, and other names for sessions that have one.
 
 use super::site::Site;
 use super::{Answer, Holder, Refusal, RequestToken};
 use domain::names::{NAME_LIMIT, nearest_name};
 use domain::{Now, Owner, SessionId, SessionName};
+use std::collections::BTreeMap;
 
 /// Programs that run a script: a session is named after the script.
 const INTERPRETERS: [&str; 8] = [
@@ -11,6 +12,44 @@ const INTERPRETERS: [&str; 8] = [
 ];
 /// How many numbers are tried before the id is taken to tell a name apart.
 const SUFFIX_LIMIT: u32 = 99;
+
+/// Living sessions, and arrays with a living element, by name. Names come first and owners second:
+/// few names have several, so a look compares little and copies nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Names(BTreeMap<SessionName, Vec<(Owner, Holder)>>);
+
+impl Names {
+    /// Who has the name among what `owner` has.
+    pub(super) fn get(&self, owner: &Owner, name: &SessionName) -> Option<Holder> {
+        let mut all = self.0.get(name)?.iter();
+        let found = all.find(|(theirs, _)| theirs == owner);
+        found.map(|(_, holder)| *holder)
+    }
+
+    /// `holder` has it from now on.
+    pub(super) fn put(&mut self, owner: &Owner, name: &SessionName, holder: Holder) {
+        let Some(all) = self.0.get_mut(name) else {
+            let first = vec![(owner.clone(), holder)];
+            self.0.insert(name.clone(), first);
+            return;
+        };
+        match all.iter_mut().find(|(theirs, _)| theirs == owner) {
+            Some((_, known)) => *known = holder,
+            None => all.push((owner.clone(), holder)),
+        }
+    }
+
+    /// It is free, unless another one has it by now.
+    pub(super) fn give_back(&mut self, owner: &Owner, name: &SessionName, holder: Holder) {
+        let Some(all) = self.0.get_mut(name) else {
+            return;
+        };
+        all.retain(|(theirs, known)| theirs != owner || *known != holder);
+        if all.is_empty() {
+            self.0.remove(name);
+        }
+    }
+}
 
 /// A text to name a session after: the script that an interpreter runs, else the program.
 pub(super) fn stem(command: &[String]) -> String {
@@ -63,9 +102,9 @@ impl Site {
             return Ok(());
         }
         let owner = record.owner.clone();
-        if let Some(other) = self.names.get(&(owner.clone(), name.clone())) {
+        if let Some(holder) = self.names.get(&owner, &name) {
             return Err(Refusal::NameTaken {
-                holder: *other,
+                holder,
                 free: self.free_name(&owner, name.as_str(), session),
                 name,
             });
@@ -74,9 +113,9 @@ impl Site {
         let record = self.record_mut(session);
         let before = std::mem::replace(&mut record.name, name.clone());
         if living {
-            self.names.remove(&(owner.clone(), before.clone()));
-            self.names
-                .insert((owner, name.clone()), Holder::Session(session));
+            let holder = Holder::Session(session);
+            self.names.give_back(&owner, &before, holder);
+            self.names.put(&owner, &name, holder);
         }
         let message = format!("session {before} is now called {name}");
         self.note_session(session, now, "session.renamed", message);
@@ -98,7 +137,7 @@ impl Site {
                 let text = format!("{}{suffix}", head.trim_end_matches('-'));
                 text.parse::<SessionName>().ok()
             })
-            .find(|name| !self.names.contains_key(&(owner.clone(), name.clone())))
+            .find(|name| self.names.get(owner, name).is_none())
             .expect("the last suffix is an id, which no other session has")
     }
 }

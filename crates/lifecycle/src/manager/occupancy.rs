@@ -40,7 +40,7 @@ impl Site {
         let Some(entry) = self.sessions.get_mut(&id) else {
             return;
         };
-        let is_held = self.held.contains(&id);
+        let is_held = entry.is_held;
         if !is_held && entry.places.is_empty() {
             return;
         }
@@ -174,7 +174,7 @@ impl Site {
         });
         let heard = self.nodes.values().filter(|entry| !entry.unheard);
         let heard = heard.map(|entry| &entry.record);
-        let records = self.held().map(|entry| &entry.record);
+        let records = self.held().map(|entry| entry.record.as_ref());
         nodes_with_holdings(heard, records, further)
     }
 

@@ -97,7 +97,7 @@ impl Site {
     /// leaves.
     fn queues(&self) -> Vec<Queue<'_>> {
         let all_heard = self.are_all_heard();
-        let record = |id: &SessionId| &self.sessions[id].record;
+        let record = |id: &SessionId| self.sessions[id].record.as_ref();
         let may = move |record: &&SessionRecord| !self.is_in_doubt(record, all_heard);
         let alone = self.waiting.alone.values().map(|waiting| {
             let records = waiting.iter().map(move |(_, id)| record(id));

@@ -9,6 +9,7 @@ use domain::{
 };
 use node_api::{Hello, Obeyed, Report, ReportedMember, Want};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 impl Site {
     pub(super) fn node_connected(&mut self, hello: Hello, now: Now) {
@@ -233,7 +234,7 @@ impl Site {
 
     /// A member of a current attempt.
     pub(super) fn member_mut(&mut self, id: MemberId) -> &mut MemberRecord {
-        let record = &mut self.entry_mut(id.session).record;
+        let record = Arc::make_mut(&mut self.entry_mut(id.session).record);
         let members = record.former.iter_mut().chain(&mut record.members);
         let mut found = members.filter(|member| member.id == id);
         found.next().expect("the caller has found it")

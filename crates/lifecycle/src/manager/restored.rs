@@ -22,6 +22,7 @@ use domain::{
     MemberState, NodeId, NodeRecord, Now, SessionId, SessionRecord, SessionState,
 };
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Attempts that are begun after a store was restored are numbered from the next multiple for its
 /// incarnation. More than a session can have in one.
@@ -119,7 +120,8 @@ impl Site {
     /// Makes a session wait as it did before it was placed.
     fn take_back_place(&mut self, session: SessionId, now: Now) {
         let entry = self.entry_mut(session);
-        let members = std::mem::take(&mut entry.record.members);
+        let record = Arc::make_mut(&mut entry.record);
+        let members = std::mem::take(&mut record.members);
         for member in &members {
             entry.told.remove(&member.id);
         }

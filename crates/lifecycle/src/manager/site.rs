@@ -4,6 +4,7 @@ use super::arrays::{ArrayEntry, ArrayIndex};
 use super::deadlines::Timer;
 use super::desired::Told;
 use super::images::Catalogue;
+use super::names::Names;
 use super::occupancy::{Occupancy, Place};
 use super::unclaimed::Condemned;
 use super::waiting::{Stand, Waiting};
@@ -11,7 +12,7 @@ use super::{Answer, Effects, Event, EventKind, Holder, RequestToken};
 use crate::rows::{IdempotencyRow, Loaded, RowChange, SiteEvent, SiteRow};
 use domain::{
     ArrayId, ArrayRecord, MemberId, MemberPause, MemberState, Monotonic, NodeId, NodeRecord,
-    NodeStatus, Now, Owner, SessionId, SessionName, SessionRecord, Timestamp, UploadId,
+    NodeStatus, Now, SessionId, SessionRecord, Timestamp, UploadId,
 };
 use node_api::{Desired, MemberSpec};
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,7 +47,7 @@ pub struct Site {
     /// Nodes that operators have removed, to know them again.
     pub(super) removed: BTreeMap<NodeId, NodeRecord>,
     /// Living sessions, and arrays with a living element, by name.
-    pub(super) names: BTreeMap<(Owner, SessionName), Holder>,
+    pub(super) names: Names,
     /// Ended sessions by the time of their end, for retention.
     pub(super) ended: BTreeSet<(Timestamp, SessionId)>,
     /// By user and key.
@@ -60,7 +61,8 @@ pub struct Site {
 /// A session in memory.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) record: SessionRecord,
+    /// Shared with the rows and the view that were told of it, until it changes.
+    pub(super) record: Arc<SessionRecord>,
     /// The deadline of the state it is in, while it is counted.
     pub(super) timer: Option<Timer>,
     /// What the nodes were last told of its members, in this epoch.
@@ -71,17 +73,23 @@ pub(super) struct Entry {
     pub(super) stand: Option<Stand>,
     /// Where its members are, as far as the indexes know.
     pub(super) places: Vec<Place>,
+    /// It is in [`Site::active`].
+    pub(super) is_active: bool,
+    /// It is in [`Site::held`].
+    pub(super) is_held: bool,
 }
 
 impl Entry {
     pub(super) fn new(record: SessionRecord) -> Self {
         Self {
-            record,
+            record: Arc::new(record),
             timer: None,
             told: BTreeMap::new(),
             purge: false,
             stand: None,
             places: Vec::new(),
+            is_active: false,
+            is_held: false,
         }
     }
 }
@@ -174,7 +182,7 @@ impl Site {
             arrays: BTreeMap::new(),
             nodes: BTreeMap::new(),
             removed: BTreeMap::new(),
-            names: BTreeMap::new(),
+            names: Names::default(),
             ended: BTreeSet::new(),
             keys: BTreeMap::new(),
             catalogue: Catalogue::of(loaded.images, loaded.image_names),
@@ -237,8 +245,7 @@ impl Site {
             }
         }
         if record.state.is_living() {
-            let name = (record.owner.clone(), record.name.clone());
-            self.names.insert(name, holder);
+            self.names.put(&record.owner, &record.name, holder);
             self.living.insert(id);
         } else {
             self.ended.insert(ended_key(&record));
@@ -400,7 +407,7 @@ impl Site {
         rows.extend(out.images);
         for id in &out.changed {
             if let Some(entry) = self.sessions.get(id) {
-                let session = Arc::new(entry.record.clone());
+                let session = Arc::clone(&entry.record);
                 rows.push(RowChange::PutSession { session });
             }
         }
@@ -428,12 +435,12 @@ impl Site {
 
     /// A session in memory.
     pub fn session(&self, id: SessionId) -> Option<&SessionRecord> {
-        self.sessions.get(&id).map(|entry| &entry.record)
+        self.sessions.get(&id).map(|entry| entry.record.as_ref())
     }
 
     /// All sessions in memory, by id.
     pub fn sessions(&self) -> impl Iterator<Item = &SessionRecord> {
-        self.sessions.values().map(|entry| &entry.record)
+        self.sessions.values().map(|entry| entry.record.as_ref())
     }
 
     /// All nodes of the site, by id.

@@ -2,6 +2,7 @@
 
 use super::arrays::ArrayIndex;
 use super::images::Catalogue;
+use super::names::Names;
 use super::placement::{used_of, view_nodes};
 use super::{Effects, Holder};
 use crate::rows::{Loaded, RowChange, SiteRow};
@@ -32,7 +33,7 @@ pub struct View {
     /// Sessions that have not ended.
     living: BTreeSet<SessionId>,
     /// Living sessions, and arrays with a living element, by name.
-    names: BTreeMap<(Owner, SessionName), Holder>,
+    names: Names,
 }
 
 #[derive(Clone, Debug)]
@@ -52,7 +53,7 @@ impl View {
             arrays: BTreeMap::new(),
             living: BTreeSet::new(),
             catalogue: Catalogue::of(loaded.images.clone(), loaded.image_names.clone()),
-            names: BTreeMap::new(),
+            names: Names::default(),
         };
         for array in &loaded.arrays {
             view.put_array(array);
@@ -120,10 +121,8 @@ impl View {
         if let Some(before) = self.sessions.get(&session.id)
             && before.name != session.name
         {
-            let before = (before.owner.clone(), before.name.clone());
-            if self.names.get(&before) == Some(&holder_of(session)) {
-                self.names.remove(&before);
-            }
+            let holder = holder_of(session);
+            self.names.give_back(&before.owner, &before.name, holder);
         }
         if let Some((array, index)) = session.array
             && let Some(entry) = self.arrays.get_mut(&array)
@@ -131,8 +130,8 @@ impl View {
             entry.index.put(session, index);
         }
         if session.state.is_living() {
-            let name = (session.owner.clone(), session.name.clone());
-            self.names.insert(name, holder_of(session));
+            let holder = holder_of(session);
+            self.names.put(&session.owner, &session.name, holder);
             self.living.insert(session.id);
         } else {
             self.living.remove(&session.id);
@@ -149,10 +148,8 @@ impl View {
         {
             return;
         }
-        let name = (session.owner.clone(), session.name.clone());
-        if self.names.get(&name) == Some(&holder_of(session)) {
-            self.names.remove(&name);
-        }
+        let holder = holder_of(session);
+        self.names.give_back(&session.owner, &session.name, holder);
     }
 
     fn drop_session(&mut self, session: SessionId) {
@@ -176,8 +173,8 @@ impl View {
 
     /// The living session of `owner` that has a name.
     pub fn living_named(&self, owner: &Owner, name: &SessionName) -> Option<&Arc<SessionRecord>> {
-        match self.names.get(&(owner.clone(), name.clone()))? {
-            Holder::Session(id) => self.sessions.get(id),
+        match self.names.get(owner, name)? {
+            Holder::Session(id) => self.sessions.get(&id),
             Holder::Array(_) => None,
         }
     }
@@ -188,9 +185,9 @@ impl View {
         owner: &Owner,
         name: &SessionName,
     ) -> Option<&Arc<ArrayRecord>> {
-        match self.names.get(&(owner.clone(), name.clone()))? {
+        match self.names.get(owner, name)? {
             Holder::Session(_) => None,
-            Holder::Array(id) => self.array(*id),
+            Holder::Array(id) => self.array(id),
         }
     }
 

@@ -155,7 +155,7 @@ pub(super) fn waits(record: &SessionRecord) -> bool {
 impl Site {
     /// Puts a session into the indexes of waiting and of placed ones where it belongs.
     pub(super) fn index_life(&mut self, id: SessionId) {
-        let Some(entry) = self.sessions.get(&id) else {
+        let Some(entry) = self.sessions.get_mut(&id) else {
             return;
         };
         let record = &entry.record;
@@ -178,13 +178,17 @@ impl Site {
             }
         }
         let is_left = |member: &MemberRecord| member.state != MemberState::Gone;
-        if self.active.contains(&id) && record.all_members().any(is_left) {
-            self.held.insert(id);
-        } else {
-            self.held.remove(&id);
+        let is_held = entry.is_active && record.all_members().any(is_left);
+        if is_held != entry.is_held {
+            entry.is_held = is_held;
+            if is_held {
+                self.held.insert(id);
+            } else {
+                self.held.remove(&id);
+            }
         }
         if moves {
-            self.entry_mut(id).stand = stand;
+            entry.stand = stand;
         }
         self.index_places(id);
     }

@@ -121,7 +121,7 @@ impl FakeAgent {
             let paused = desired.members.iter().filter(|member| member.paused);
             state.paused = paused.map(|member| member.id).collect();
             for member in desired.members {
-                let command = member.spec.session.command;
+                let command = member.spec.session.command.clone();
                 let known = state.members.remove(&member.id);
                 if let Some(member) = after(member.id, known, &member.want, &command) {
                     state.members.insert(member.0, member.1);

@@ -112,7 +112,7 @@ fn row(session: &SessionRecord) -> Result<[Value<'_>; 18], StoreError> {
         | SessionState::Stopping => None,
     };
     let is_removing = matches!(session.intention, Intention::Remove { .. });
-    let spec = write_document(&SpecDocument::from(&session.spec)).map_err(error())?;
+    let spec = write_document(&SpecDocument::from(session.spec.as_ref())).map_err(error())?;
     let record = write_document(&RecordDocument::of(session)).map_err(error())?;
     let number_or_null = |number: Option<i64>| number.map_or(Value::Null, Value::Number);
     Ok([

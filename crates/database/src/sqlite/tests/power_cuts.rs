@@ -24,6 +24,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use tempfile::TempDir;
 use trace::Step;
 
@@ -113,10 +114,9 @@ fn change(store: &mut SqliteStore, number: u32) {
     let mut batch = Vec::new();
     for each in 0..=number % 4 {
         let mut session = pending(number * 10 + each);
-        session
-            .spec
-            .command
-            .push("x".repeat(700 * number as usize % 9_000));
+        let spec = Arc::make_mut(&mut session.spec);
+        let words = "x".repeat(700 * number as usize % 9_000);
+        spec.command.push(words);
         batch.push(put(session));
         batch.push(event(site.next_event, None));
         site.next_event += 1;

@@ -12,6 +12,7 @@ use super::{desired, how, node_with, record, state, words};
 use domain::{ExitCause, MemberId};
 use node_api::Want;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Measurements in MiB, of a disk of 1000 and members from 1.
 fn measured<const COUNT: usize>(free: u64, bytes: [u64; COUNT]) -> AgentEventKind {
@@ -96,7 +97,7 @@ fn each_above_its_own_limit_is_ended_however_empty_the_disk_is() {
     for member in &mut desired.members {
         // The fourth is the control: it has no limit.
         let limited = member.id != id(4);
-        member.spec.session.disk_limit = limited.then_some(100 << 20);
+        Arc::make_mut(&mut member.spec.session).disk_limit = limited.then_some(100 << 20);
     }
     node.tell(AgentEventKind::Desired { desired });
     node.settle();

@@ -11,6 +11,7 @@ use domain::{
 };
 use node_api::MemberSpec;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct FakeDirectory {
@@ -81,7 +82,7 @@ pub(super) fn spec() -> MemberSpec {
         },
         array_index: None,
         array_size: None,
-        session: SessionSpec {
+        session: Arc::new(SessionSpec {
             image: "host".into(),
             command: vec!["true".into()],
             env: BTreeMap::new(),
@@ -103,7 +104,7 @@ pub(super) fn spec() -> MemberSpec {
             disk_limit: None,
             imported: None,
             user: domain::CommandUser::Ordinary,
-        },
+        }),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What must hold of arrays, further attempts and waiting, whatever happened.
 
+use crate::manager::names::Names;
 use crate::manager::waiting::waits;
 use crate::manager::{Holder, RETRY_LIMIT, Site, View};
 use domain::{
@@ -21,14 +22,14 @@ pub(super) fn check_waiting(site: &Site, view: &View) {
         shown,
         "every change of an array is a row"
     );
-    let mut names = BTreeMap::new();
+    let mut names = Names::default();
     let living = site.sessions().filter(|record| record.state.is_living());
     for record in living {
         let holder = match record.array {
             Some((array, _)) => Holder::Array(array),
             None => Holder::Session(record.id),
         };
-        names.insert((record.owner.clone(), record.name.clone()), holder);
+        names.put(&record.owner, &record.name, holder);
     }
     assert_eq!(site.names, names, "names are those of what lives");
 }

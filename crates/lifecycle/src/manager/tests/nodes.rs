@@ -32,7 +32,7 @@ fn report_stranger(bench: &mut Bench, session: SessionSpec) {
                 owner: owner(),
                 array_index: None,
                 array_size: None,
-                session,
+                session: session.into(),
             }),
         }],
     };

@@ -5,6 +5,7 @@ use crate::manager::outcome;
 use domain::{
     Cause, ExitCause, ExitHow, ExitRecord, Intention, LimitsReached, MemberState, OomEvidence, Span,
 };
+use std::sync::Arc;
 
 fn never() -> ExitHow {
     ExitHow::NeverRan {
@@ -16,7 +17,7 @@ fn check(intention: &Intention, how: ExitHow, cause: ExitCause, kills: Option<u6
     let (bench, session, member) = Bench::with_running(spec());
     let mut record = bench.record(session).clone();
     record.started_at = None;
-    record.spec.time_limit = Some(Span(60_000));
+    Arc::make_mut(&mut record.spec).time_limit = Some(Span(60_000));
     record.intention = intention.clone();
     let out_of_memory = kills.map(|kills| OomEvidence {
         kills,
@@ -211,7 +212,7 @@ fn what_only_the_agent_knew_is_told() {
     );
     let told_with_limit = |limit: u64| {
         let mut record = bench.record(session).clone();
-        record.spec.disk_limit = Some(limit);
+        Arc::make_mut(&mut record.spec).disk_limit = Some(limit);
         let exit = large.clone();
         record.members[0].state = MemberState::Exited { record: exit };
         outcome(&record).to_string()

@@ -252,7 +252,7 @@ fn what_no_session_claims_holds_a_removal_up_too() {
                 owner: super::bench::owner(),
                 array_index: None,
                 array_size: None,
-                session: spec(),
+                session: spec().into(),
             }),
         }],
     };

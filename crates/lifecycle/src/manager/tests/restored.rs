@@ -52,7 +52,7 @@ fn unclaimed(id: MemberId, state: MemberState, session: SessionSpec) -> Reported
         owner: owner(),
         array_index: None,
         array_size: None,
-        session,
+        session: session.into(),
     };
     ReportedMember {
         id,
