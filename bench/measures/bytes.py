@@ -22,14 +22,12 @@ METHOD = (
     "the program waits for who follows. *logs -f*: the same of a detached session, followed "
     "before it begins; what the ring of 256 MiB drops for a slow follower is counted. Both "
     "from the first byte to the end of file. *upload* and *download*: the whole verb, start "
-    "of the session included; the upload is of 190 MB, since more is refused. The peer: "
+    "of the session included. The peer: "
     f"{socket_cat.FLAGS}, into a pipe or a file. Ratios are of throughputs. Peaks are the "
     "most that one process had resident at once, 50 ms apart; six rounds unless --rounds says "
     "otherwise."
 )
 GIGABYTE = 1_000_000_000
-# More is refused by Insula, with a hint to --mount.
-UPLOAD_MOST = 190_000_000
 MIB = 2**20
 FLAGS = ["--no-env", "--memory", "512MB"]
 
@@ -47,9 +45,6 @@ class Bench:
             directory.mkdir(exist_ok=True)
         self.source = self.data / "blob"
         _fill(self.source, self.size)
-        (self.place / "upload").mkdir(exist_ok=True)
-        self.smaller = self.place / "upload" / "blob"
-        _fill(self.smaller, min(self.size, UPLOAD_MOST))
         self.act = ""
         reset_peak(site.pid)
         for launcher in site.launchers():
@@ -98,13 +93,11 @@ def measure(context: Context) -> Result:
             for act, function in acts.items():
                 with bench.doing(act):
                     got, seconds = function(bench)
-                sent = bench.smaller if act == "upload" else bench.source
-                size = sent.stat().st_size
-                lost[act] = max(lost[act], size - got)
+                lost[act] = max(lost[act], bench.size - got)
                 ours[act].append(got / seconds / 1e6)
-                peer[act].append(size / _peer(bench, act, sent) / 1e6)
-        sizes = {act: bench.size for act in acts} | {"upload": bench.smaller.stat().st_size}
-    return Result("bytes", TITLE, METHOD, _figures(ours, peer, sizes), _notes(lost, peaks))
+                peer[act].append(bench.size / _peer(bench, act) / 1e6)
+        size = bench.size
+    return Result("bytes", TITLE, METHOD, _figures(ours, peer, size), _notes(lost, peaks))
 
 
 def _fill(path: Path, size: int) -> None:
@@ -173,12 +166,12 @@ def _logs(bench: Bench) -> tuple[int, float]:
 
 def _upload(bench: Bench) -> tuple[int, float]:
     began = time.monotonic()
-    words = ["run", *FLAGS, "--no-download", "--upload", str(bench.smaller), "--name", "upload"]
+    words = ["run", *FLAGS, "--no-download", "--upload", str(bench.source), "--name", "upload"]
     process = bench.client(*words, "--", "true", stdout=subprocess.DEVNULL)
     _finish(process)
     seconds = time.monotonic() - began
     bench.site.call("rm", "upload")
-    return bench.smaller.stat().st_size, seconds
+    return bench.source.stat().st_size, seconds
 
 
 def _download(bench: Bench) -> tuple[int, float]:
@@ -195,18 +188,18 @@ def _download(bench: Bench) -> tuple[int, float]:
     return got, seconds
 
 
-def _peer(bench: Bench, act: str, source: Path) -> float:
+def _peer(bench: Bench, act: str) -> float:
     if act in ("run", "logs -f"):
-        _, seconds = socket_cat.to_pipe(source)
+        _, seconds = socket_cat.to_pipe(bench.source)
         return seconds
     target = bench.place / "copy"
-    seconds = socket_cat.to_file(source, target)
+    seconds = socket_cat.to_file(bench.source, target)
     target.unlink()
     return seconds
 
 
 def _figures(
-    ours: dict[str, list[float]], peer: dict[str, list[float]], sizes: dict[str, int]
+    ours: dict[str, list[float]], peer: dict[str, list[float]], size: int
 ) -> list[Figure]:
     commands = {
         "run": "insula run --mount DATA:/data:ro -- cat /data/blob, into a pipe",
@@ -216,7 +209,7 @@ def _figures(
     }
     figures = []
     for act, command in commands.items():
-        side = Side(f"Insula, {act}", f"{command}; {sizes[act] / 1e6:.0f} MB", "MB/s", ours[act])
+        side = Side(f"Insula, {act}", f"{command}; {size / 1e6:.0f} MB", "MB/s", ours[act])
         other = Side(f"cat, beside {act}", socket_cat.FLAGS, "MB/s", peer[act])
         figures.append(ratio(f"{act}: throughput, Insula / cat", side, other, Goal(">=", 0.5)))
     return figures

@@ -7,6 +7,7 @@ mod stamp;
 
 pub(crate) use archive::write_archive;
 pub(crate) use plan::{
-    BYTES_LIMIT, FILES_LIMIT, Plan, Surroundings, is_version_control, plan_directory, plan_file,
+    BYTES_LIMIT, Chosen, FILES_LIMIT, Plan, Surroundings, is_version_control, plan_directory,
+    plan_file,
 };
 pub(crate) use stamp::{Manifest, Stamp};

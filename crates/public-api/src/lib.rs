@@ -72,8 +72,8 @@ pub const ARRAY_LIMIT: usize = 10_000;
 pub const RETRY_LIMIT: u32 = 20;
 /// Most sessions and arrays that one session may wait for.
 pub const AFTER_LIMIT: usize = 100;
-/// Largest upload, in bytes, before an operator raises it.
-pub const UPLOAD_LIMIT_BYTES: u64 = 4 << 30;
+/// Largest upload, in bytes. A site looks after its disk besides.
+pub const UPLOAD_LIMIT_BYTES: u64 = 64 << 30;
 /// Largest archive of an image, in bytes.
 pub const IMAGE_LIMIT_BYTES: u64 = 64 << 30;
 /// Largest piece of standard input in one request, in bytes.

@@ -137,7 +137,7 @@ pub(crate) struct RunArguments {
     /// Show a path of this machine inside; may be given more than once
     #[arg(long, value_name = "HOST:PATH[:ro]", value_parser = arguments::mount, action = ArgAction::Append, help_heading = "Files")]
     mount: Vec<MountView>,
-    /// Send this directory or file along [default for a script: its directory]
+    /// Send this directory or file along [default for a script: its directory, up to 200 MB]
     #[arg(long, value_name = "PATH", help_heading = "Files")]
     upload: Option<PathBuf>,
     /// Leave files that it makes or changes in the session

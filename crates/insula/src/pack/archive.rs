@@ -8,6 +8,11 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use tar::{Builder, EntryType, Header};
 
+/// Bytes of a file that are read at once.
+const COPY_BYTES: usize = 256 << 10;
+/// Bytes of a block of an archive; each file fills whole ones.
+const BLOCK_BYTES: u64 = 512;
+
 /// Writes what `plan` says and tells how each file looked when it was read: by that, a file that
 /// changes later is known. `progress` is told the bytes of each part.
 pub(crate) fn write_archive(
@@ -59,43 +64,50 @@ fn append(
             let metadata = file.metadata()?;
             header.set_entry_type(EntryType::Regular);
             header.set_size(metadata.len());
-            let body = Exactly {
-                file,
-                left: metadata.len(),
-                progress,
-            };
-            builder.append_data(&mut header, &entry.path, body)?;
+            // Only the head: the archive's own copying goes in small steps.
+            builder.append_data(&mut header, &entry.path, io::empty())?;
+            append_body(builder.get_mut(), file, metadata.len(), progress)?;
             return Ok(Stamp::of(&metadata));
         }
     }
     Ok(entry.stamp)
 }
 
-/// As many bytes as the header announced: a file that grows is cut, one that shrinks is an error.
-struct Exactly<'a, P: Fn(u64)> {
-    file: File,
-    left: u64,
-    progress: &'a P,
-}
-
-impl<P: Fn(u64)> Read for Exactly<'_, P> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = (&self.file).take(self.left).read(buffer)?;
-        if count == 0 && self.left > 0 && !buffer.is_empty() {
-            let message = "it became shorter while it was sent";
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
-        }
-        self.left -= count as u64;
-        (self.progress)(count as u64);
-        Ok(count)
+/// As many bytes as the head announced: a file that grows is cut, one that shrinks is an error.
+fn append_body(
+    out: &mut impl Write,
+    mut file: File,
+    size: u64,
+    progress: &impl Fn(u64),
+) -> io::Result<()> {
+    let part = |left: u64| usize::try_from(left).unwrap_or(COPY_BYTES).min(COPY_BYTES);
+    let mut buffer = vec![0; part(size)];
+    let mut left = size;
+    while left > 0 {
+        let count = match file.read(&mut buffer[..part(left)]) {
+            Ok(0) => {
+                let message = "it became shorter while it was sent";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+            }
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        out.write_all(&buffer[..count])?;
+        left -= count as u64;
+        progress(count as u64);
     }
+    let padding = size.next_multiple_of(BLOCK_BYTES) - size;
+    io::copy(&mut io::repeat(0).take(padding), out)?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::write_archive;
-    use crate::pack::{Surroundings, plan_directory};
+    use crate::pack::{Chosen, Surroundings, plan_directory};
     use std::fs;
+    use std::io::Read as _;
     use std::path::PathBuf;
 
     #[test]
@@ -105,8 +117,13 @@ mod tests {
         fs::create_dir(directory.path().join("sub")).expect("made");
         fs::write(directory.path().join("sub").join(&long), "body").expect("written");
         std::os::unix::fs::symlink("sub", directory.path().join("link")).expect("made");
-        let plan =
-            plan_directory(directory.path(), None, &Surroundings::default()).expect("planned");
+        let plan = plan_directory(
+            directory.path(),
+            None,
+            Chosen::Unasked,
+            &Surroundings::default(),
+        )
+        .expect("planned");
         let mut bytes = Vec::new();
         let manifest = write_archive(&plan, &mut bytes, |_| {}).expect("written");
         let long = PathBuf::from("sub").join(long);
@@ -121,11 +138,51 @@ mod tests {
     }
 
     #[test]
+    fn bodies_of_every_length_stay_within_their_blocks() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let lengths = [
+            0,
+            1,
+            511,
+            512,
+            513,
+            super::COPY_BYTES,
+            2 * super::COPY_BYTES + 7,
+        ];
+        let body = |length: usize| -> Vec<u8> { (0..=255).cycle().take(length).collect() };
+        for length in lengths {
+            fs::write(directory.path().join(format!("{length:07}")), body(length))
+                .expect("written");
+        }
+        let near = Surroundings::default();
+        let plan = plan_directory(directory.path(), None, Chosen::Unasked, &near).expect("planned");
+        let (mut bytes, told) = (Vec::new(), std::cell::Cell::new(0));
+        write_archive(&plan, &mut bytes, |count| told.set(told.get() + count)).expect("written");
+        assert_eq!(told.get(), plan.bytes);
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let mut found = Vec::new();
+        for entry in archive.entries().expect("read") {
+            let mut text = Vec::new();
+            entry
+                .expect("an entry")
+                .read_to_end(&mut text)
+                .expect("read");
+            found.push(text);
+        }
+        assert!(found == lengths.map(body), "what came is not what was sent");
+    }
+
+    #[test]
     fn a_file_that_is_gone_is_named() {
         let directory = tempfile::tempdir().expect("a directory");
         fs::write(directory.path().join("gone.txt"), "x").expect("written");
-        let plan =
-            plan_directory(directory.path(), None, &Surroundings::default()).expect("planned");
+        let plan = plan_directory(
+            directory.path(),
+            None,
+            Chosen::Unasked,
+            &Surroundings::default(),
+        )
+        .expect("planned");
         fs::remove_file(directory.path().join("gone.txt")).expect("removed");
         let error = write_archive(&plan, Vec::new(), |_| {}).expect_err("it is gone");
         assert!(error.to_string().starts_with("gone.txt: "), "{error}");

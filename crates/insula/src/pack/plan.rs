@@ -12,11 +12,15 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// Most bytes that go along.
+/// Most bytes that go along with a script unasked.
 pub(crate) const BYTES_LIMIT: u64 = 200_000_000;
-/// Most files that go along.
+/// Most files that go along with a script unasked.
 pub(crate) const FILES_LIMIT: usize = 10_000;
-/// Most entries that are looked at to name the largest.
+/// Most bytes of what the user named: with the heads of as many entries as there may be, no more
+/// than a site takes.
+const NAMED_BYTES_LIMIT: u64 = 64_000_000_000;
+/// Most entries that are looked at, to name the largest, and that go along when they are named:
+/// no more than a node unpacks.
 const LOOK_LIMIT: usize = 200_000;
 /// So many of the largest files are named.
 const NAMED: usize = 3;
@@ -57,6 +61,17 @@ pub(crate) struct Entry {
     pub(crate) mode: u32,
     /// How it looked when it was planned.
     pub(crate) stamp: Stamp,
+}
+
+/// Who chose what goes along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Chosen {
+    /// We did: it is the directory that a script is in. Much of it is a mistake more often than
+    /// not, and is refused early.
+    Unasked,
+    /// The user, by `--upload`: limited only by what a site takes, which looks after its disk
+    /// itself.
+    Named,
 }
 
 /// What goes along is one of these; sockets, pipes and devices stay.
@@ -101,6 +116,7 @@ impl Surroundings {
 pub(crate) fn plan_directory(
     directory: &Path,
     script: Option<&Path>,
+    chosen: Chosen,
     near: &Surroundings,
 ) -> Result<Plan, Failure> {
     let told = |error: std::io::Error| {
@@ -131,11 +147,11 @@ pub(crate) fn plan_directory(
         refuse_the_sites(&path, near)?;
         add(&mut plan, &path).map_err(told)?;
     }
-    check_limits(&plan)?;
+    check_limits(&plan, chosen)?;
     Ok(plan)
 }
 
-/// Plans a single file.
+/// Plans a single file, which only a user can have named.
 pub(crate) fn plan_file(file: &Path, near: &Surroundings) -> Result<Plan, Failure> {
     let told = |error: std::io::Error| {
         Failure::from(error).context(format!("cannot upload {}", shown(file)))
@@ -149,7 +165,7 @@ pub(crate) fn plan_file(file: &Path, near: &Surroundings) -> Result<Plan, Failur
         bytes: 0,
     };
     add(&mut plan, &file).map_err(told)?;
-    check_limits(&plan)?;
+    check_limits(&plan, Chosen::Named)?;
     Ok(plan)
 }
 
@@ -254,16 +270,21 @@ fn unreadable(root: &Path, error: &ignore::Error) -> Failure {
         ))
 }
 
-fn check_limits(plan: &Plan) -> Result<(), Failure> {
+fn check_limits(plan: &Plan, chosen: Chosen) -> Result<(), Failure> {
     let files = plan.files().count();
     let root = shown(&plan.root);
-    let message = if files > FILES_LIMIT {
+    let (most_bytes, most_entries, entries) = match chosen {
+        Chosen::Unasked => (BYTES_LIMIT, FILES_LIMIT, files),
+        // Directories are unpacked as well.
+        Chosen::Named => (NAMED_BYTES_LIMIT, LOOK_LIMIT, plan.entries.len()),
+    };
+    let message = if entries > most_entries {
         format!(
-            "{root} has {files} files, more than {FILES_LIMIT}; {}",
+            "{root} has {entries} files, more than {most_entries}; {}",
             most_files(plan)
         )
-    } else if plan.bytes > BYTES_LIMIT {
-        let (size, limit) = (show_bytes(plan.bytes.into()), BYTES_LIMIT / 1_000_000);
+    } else if plan.bytes > most_bytes {
+        let (size, limit) = (show_bytes(plan.bytes.into()), most_bytes / 1_000_000);
         format!(
             "{root} has {size}, more than {limit} MB; the largest: {}",
             largest(plan)
@@ -271,9 +292,11 @@ fn check_limits(plan: &Plan) -> Result<(), Failure> {
     } else {
         return Ok(());
     };
-    Err(Failure::new(message).hint(format!(
-        "name in {IGNORE_FILE} what does not have to go along, or show it with --mount"
-    )))
+    let ignored = format!("name in {IGNORE_FILE} what does not have to go along");
+    Err(Failure::new(message).hint(match chosen {
+        Chosen::Unasked => format!("{ignored}, or show it with --mount, or name it with --upload"),
+        Chosen::Named => format!("{ignored}, or show it with --mount"),
+    }))
 }
 
 fn largest(plan: &Plan) -> String {
@@ -308,7 +331,8 @@ fn most_files(plan: &Plan) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        BYTES_LIMIT, EntryKind, FILES_LIMIT, Plan, Surroundings, plan_directory, plan_file,
+        BYTES_LIMIT, Chosen, EntryKind, FILES_LIMIT, LOOK_LIMIT, NAMED_BYTES_LIMIT, Plan,
+        Surroundings, plan_directory, plan_file,
     };
     use std::fs;
     use std::path::Path;
@@ -348,8 +372,13 @@ mod tests {
             ("venv/pyvenv.cfg", ""),
             ("venv/bin/python", ""),
         ]);
-        let plan =
-            plan_directory(directory.path(), None, &Surroundings::default()).expect("planned");
+        let plan = plan_directory(
+            directory.path(),
+            None,
+            Chosen::Unasked,
+            &Surroundings::default(),
+        )
+        .expect("planned");
         let expected = [
             ".gitignore",
             ".hidden",
@@ -365,6 +394,7 @@ mod tests {
         let plan = plan_directory(
             directory.path(),
             Some(Path::new("a.log")),
+            Chosen::Unasked,
             &Surroundings::default(),
         );
         assert!(paths(&plan.expect("planned")).contains(&"a.log".to_owned()));
@@ -378,8 +408,13 @@ mod tests {
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0)
             .expect("made");
-        let plan =
-            plan_directory(directory.path(), None, &Surroundings::default()).expect("planned");
+        let plan = plan_directory(
+            directory.path(),
+            None,
+            Chosen::Unasked,
+            &Surroundings::default(),
+        )
+        .expect("planned");
         assert_eq!(paths(&plan), ["etc", "file"]);
         assert_eq!(plan.entries[0].kind, EntryKind::Link("/etc".into()));
     }
@@ -390,9 +425,15 @@ mod tests {
         let big = fs::File::options()
             .write(true)
             .open(directory.path().join("big.bin"));
-        big.expect("there").set_len(BYTES_LIMIT).expect("grown");
-        let failure = plan_directory(directory.path(), None, &Surroundings::default())
-            .expect_err("too large");
+        let big = big.expect("there");
+        big.set_len(BYTES_LIMIT).expect("grown");
+        let failure = plan_directory(
+            directory.path(),
+            None,
+            Chosen::Unasked,
+            &Surroundings::default(),
+        )
+        .expect_err("too large");
         assert!(
             failure.error.to_string().contains("big.bin (190.7 MiB)"),
             "{}",
@@ -410,7 +451,7 @@ mod tests {
                 path: format!("frames/{number}").into(),
                 ..entry.clone()
             }));
-        let failure = super::check_limits(&many).expect_err("too many");
+        let failure = super::check_limits(&many, Chosen::Unasked).expect_err("too many");
         assert!(
             failure.error.to_string().contains("frames (10001)"),
             "{}",
@@ -419,7 +460,7 @@ mod tests {
         for entry in &mut many.entries {
             entry.path = entry.path.file_name().expect("a name").into();
         }
-        let failure = super::check_limits(&many).expect_err("too many");
+        let failure = super::check_limits(&many, Chosen::Unasked).expect_err("too many");
         assert!(
             failure
                 .error
@@ -428,6 +469,42 @@ mod tests {
             "{}",
             failure.error
         );
+    }
+
+    #[test]
+    fn what_was_named_is_refused_only_where_a_site_would() {
+        let directory = tree(&[("data/small", "x"), ("data/big.bin", "")]);
+        let big = fs::File::options()
+            .write(true)
+            .open(directory.path().join("data/big.bin"))
+            .expect("there");
+        let near = Surroundings::default();
+        let all = |chosen| plan_directory(directory.path(), None, chosen, &near);
+        let alone = || plan_file(&directory.path().join("data/big.bin"), &near);
+        big.set_len(NAMED_BYTES_LIMIT - 1).expect("grown");
+        assert_eq!(
+            all(Chosen::Named).expect("planned").bytes,
+            NAMED_BYTES_LIMIT
+        );
+        alone().expect("planned");
+        all(Chosen::Unasked).expect_err("nobody asked for so much");
+        big.set_len(NAMED_BYTES_LIMIT + 1).expect("grown");
+        for failure in [all(Chosen::Named), alone()].map(|plan| plan.expect_err("too large")) {
+            assert!(
+                failure.error.to_string().contains("big.bin ("),
+                "{}",
+                failure.error
+            );
+            assert!(failure.hint.expect("a hint").ends_with("--mount"));
+        }
+
+        big.set_len(1).expect("shrunk");
+        let mut many = all(Chosen::Named).expect("planned");
+        let entry = many.entries[0].clone();
+        many.entries.resize(LOOK_LIMIT, entry.clone());
+        super::check_limits(&many, Chosen::Named).expect("as many as are unpacked");
+        many.entries.push(entry);
+        super::check_limits(&many, Chosen::Named).expect_err("one more");
     }
 
     #[test]
@@ -441,12 +518,20 @@ mod tests {
         for refused in ["home/user", "home", ""] {
             let path = directory.path().join(refused);
             assert!(
-                plan_directory(&path, None, &with_home).is_err(),
+                plan_directory(&path, None, Chosen::Named, &with_home).is_err(),
                 "{refused}"
             );
         }
-        assert!(plan_directory(Path::new("/"), None, &Surroundings::default()).is_err());
-        assert!(plan_directory(&home.join("project"), None, &with_home).is_ok());
+        assert!(
+            plan_directory(
+                Path::new("/"),
+                None,
+                Chosen::Named,
+                &Surroundings::default()
+            )
+            .is_err()
+        );
+        assert!(plan_directory(&home.join("project"), None, Chosen::Named, &with_home).is_ok());
     }
 
     #[test]
@@ -462,11 +547,11 @@ mod tests {
             user_home: None,
             site: vec![root.join("site")],
         };
-        let plan = plan_directory(&root, None, &near).expect("planned");
+        let plan = plan_directory(&root, None, Chosen::Named, &near).expect("planned");
         assert_eq!(paths(&plan), ["a.py"]);
         let key = Path::new("site/api.key");
-        assert!(plan_directory(&root, Some(key), &near).is_err());
-        assert!(plan_directory(&root.join("site/project"), None, &near).is_err());
+        assert!(plan_directory(&root, Some(key), Chosen::Named, &near).is_err());
+        assert!(plan_directory(&root.join("site/project"), None, Chosen::Named, &near).is_err());
         assert!(plan_file(&root.join(key), &near).is_err());
     }
 }

@@ -216,6 +216,40 @@ fn a_large_file_stays_in_the_session_and_is_named() {
 }
 
 #[test]
+fn what_is_named_goes_along_where_a_scripts_directory_would_be_refused() {
+    let Some(site) = site() else { return };
+    let work = site.work();
+    let data = work.join("data");
+    fs::create_dir_all(data.join("many")).expect("made");
+    let large = fs::File::create(data.join("large.bin")).expect("made");
+    large.set_len(300 << 20).expect("grown");
+    for number in 0..10_001 {
+        fs::File::create(data.join("many").join(number.to_string())).expect("made");
+    }
+    let script = "ls many | wc -l; wc -c < large.bin\n";
+    fs::write(data.join("count.sh"), script).expect("written");
+    let unasked = site.insula(&["run", "data/count.sh"]);
+    assert_eq!(unasked.status.code(), Some(125), "{}", told(&unasked));
+    let said = text(&unasked.stderr);
+    assert!(said.contains("more than 10000"), "{said}");
+    assert!(said.contains("--upload"), "{said}");
+    let expected = format!("10001\n{}\n", 300 << 20);
+    let named = ["run", "--no-download", "--upload", "data"];
+    let by_script = site.ok(&[&named[..], &["data/count.sh"]].concat());
+    assert_eq!(by_script, expected);
+    let alone = [
+        "run",
+        "--upload",
+        "data/large.bin",
+        "--",
+        "wc",
+        "-c",
+        "large.bin",
+    ];
+    assert_eq!(site.ok(&alone), format!("{} large.bin\n", 300 << 20));
+}
+
+#[test]
 fn an_interrupt_while_files_come_back_ends_that_and_leaves_nothing_half() {
     let Some(site) = site() else { return };
     for (number, code) in [(2, 130), (15, 143), (1, 129)] {

@@ -77,6 +77,7 @@ fn role_on_a_small_disk() {
         who_lost_files_did_not_succeed(&site);
         several_writers_go(&site);
         what_others_write_ends_nobody(&site);
+        an_upload_goes_where_there_is_room(&site);
         site.ok(&["stop", "quiet"]);
     }
     println!("{DONE}");
@@ -210,6 +211,43 @@ fn what_others_write_ends_nobody(site: &Site) {
         site.insula(&["run", "--", "true"]).status.success()
     });
     assert_eq!(site.state("quiet"), "running");
+}
+
+/// What a user names may be as large as the disk allows: beyond that it is refused, or its session
+/// fails, and nothing of it is left.
+fn an_upload_goes_where_there_is_room(site: &Site) {
+    let before = free(&site.home()).0;
+    let with = |megabytes: u64, name: &str| {
+        let file = File::create(site.work().join("large.bin")).expect("made");
+        file.set_len(megabytes << 20).expect("grown");
+        let file = ["--no-download", "--upload", "large.bin"];
+        let command = ["--", "wc", "-c", "large.bin"];
+        let watch = Watch::begin(&site.home());
+        let output = site.insula(&[&["run", "--name", name], &file[..], &command[..]].concat());
+        let (least, kept) = (watch.end(), free(&site.home()).1 / KEPT_FREE);
+        // It is looked every 4 MiB.
+        assert!(least + (4 << 20) >= kept, "{least} of {kept}");
+        output
+    };
+    let small = with(100, "small");
+    assert!(small.status.success(), "the control: {}", told(&small));
+    site.ok(&["rm", "small"]);
+    // There is room for it, and none for it once more.
+    let twice = with(450, "twice");
+    assert_eq!(twice.status.code(), Some(125), "{}", told(&twice));
+    let said = text(&twice.stderr);
+    assert!(said.contains("are kept free"), "{said}");
+    site.ok(&["rm", "twice"]);
+    let once = with(2_000, "once");
+    assert_eq!(once.status.code(), Some(125), "{}", told(&once));
+    let said = text(&once.stderr);
+    assert!(said.contains("does not fit on the site's disk"), "{said}");
+    assert!(said.contains("insula rm"), "{said}");
+    eventually("nothing of it is left", || {
+        free(&site.home()).0 + (32 << 20) > before
+    });
+    assert_eq!(site.state("quiet"), "running");
+    assert_eq!(site.ok(&["run", "--", "echo", "fine"]), "fine\n");
 }
 
 fn begin(site: &Site, name: &str, script: &str) {

@@ -3,7 +3,7 @@
 use super::RunArguments;
 use crate::failure::Failure;
 use crate::nearest::nearest;
-use crate::pack::{Plan, Surroundings, plan_directory, plan_file};
+use crate::pack::{Chosen, Plan, Surroundings, plan_directory, plan_file};
 use crate::printer::shown;
 use crate::settings::Settings;
 use std::fs::File;
@@ -161,7 +161,11 @@ fn script_job(
         interpreter(script, &inside).map_err(|failure| failure.unwrap_or_else(told))?;
     let fixed = command.len();
     command.extend(rest.iter().cloned());
-    let plan = plan_directory(&root, Some(&inside), near)?;
+    let chosen = match upload {
+        Some(_) => Chosen::Named,
+        None => Chosen::Unasked,
+    };
+    let plan = plan_directory(&root, Some(&inside), chosen, near)?;
     Ok(Job {
         command,
         fixed,
@@ -174,7 +178,7 @@ fn plan_any(path: &Path, near: &Surroundings) -> Result<Plan, Failure> {
     if path.is_file() {
         return plan_file(path, near);
     }
-    plan_directory(path, None, near)
+    plan_directory(path, None, Chosen::Named, near)
 }
 
 /// Why there is no interpreter: the file cannot be read, or says nothing about one.

@@ -11,7 +11,7 @@ use public_api::{UPLOAD_LIMIT_BYTES, UploadView};
 
 /// Stage an upload
 ///
-/// The body is a tar archive of at most 4 GiB. It is kept for a day unless a session names it.
+/// The body is a tar archive of at most 64 GiB. It is kept for a day unless a session names it.
 #[utoipa::path(
     post,
     path = "/api/v1/uploads",
