@@ -1,5 +1,6 @@
 //! Connections to a guest: one per stream, framed.
 
+use bytes::BufMut as _;
 use guest_api::{
     FrameError, FrameKind, HEADER_BYTES, Open, Reply, Request, decode_header, encode_frame,
 };
@@ -8,14 +9,15 @@ use serde::de::DeserializeOwned;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 /// Longest wait for a guest to take a connection, and to answer a question.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// Bytes read ahead of what is asked for.
-const READ_AHEAD: usize = 64 << 10;
+/// Bytes read ahead of what is asked for: heads and small frames. The rest of a large one is read
+/// to where it stays.
+const READ_AHEAD: usize = 16 << 10;
 
 /// A guest could not be spoken to.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +59,11 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 pub(crate) struct FrameReader {
     stream: BufReader<OwnedReadHalf>,
-    /// A frame of which only a part has been read: reading may be cancelled and taken up again.
-    partial: Vec<u8>,
+    /// The head of a frame of which only a part has been read: reading may be cancelled and taken
+    /// up again.
+    head: Vec<u8>,
+    /// What came of its body.
+    body: Vec<u8>,
 }
 
 /// The side of a connection that frames go to. Dropping it closes that side.
@@ -78,7 +83,8 @@ impl Connection {
             let mut connection = Self {
                 reader: FrameReader {
                     stream: BufReader::with_capacity(READ_AHEAD, read),
-                    partial: Vec::new(),
+                    head: Vec::with_capacity(HEADER_BYTES),
+                    body: Vec::new(),
                 },
                 writer: FrameWriter { stream: write },
             };
@@ -143,49 +149,49 @@ impl FrameWriter {
 impl FrameReader {
     /// The next frame; `None` at the end. Cancellation safe.
     pub(crate) async fn receive(&mut self) -> Result<Option<Frame>, GuestError> {
-        loop {
-            if let Some((kind, length)) = self.header()? {
-                let whole = HEADER_BYTES + length;
-                if self.partial.len() == whole {
-                    let body = self.partial.split_off(HEADER_BYTES);
-                    self.partial.clear();
-                    return Ok(Some(match kind {
-                        FrameKind::Control => Frame::Control(body),
-                        FrameKind::Data => Frame::Data(body),
-                        FrameKind::ErrorData => Frame::ErrorData(body),
-                    }));
-                }
-                self.fill(whole).await?;
-            } else if !self.fill(HEADER_BYTES).await? {
-                return Ok(None);
-            }
+        if !read_up_to(&mut self.stream, &mut self.head, HEADER_BYTES).await? {
+            return if self.head.is_empty() {
+                Ok(None)
+            } else {
+                Err(cut())
+            };
         }
+        let header = self.head.first_chunk().expect("as many were read");
+        let (kind, length) = decode_header(*header)?;
+        // At most what a frame may have.
+        self.body.reserve_exact(length - self.body.len());
+        if !read_up_to(&mut self.stream, &mut self.body, length).await? {
+            return Err(cut());
+        }
+        self.head.clear();
+        let body = std::mem::take(&mut self.body);
+        Ok(Some(match kind {
+            FrameKind::Control => Frame::Control(body),
+            FrameKind::Data => Frame::Data(body),
+            FrameKind::ErrorData => Frame::ErrorData(body),
+        }))
     }
+}
 
-    fn header(&self) -> Result<Option<(FrameKind, usize)>, GuestError> {
-        match self.partial.first_chunk::<HEADER_BYTES>() {
-            None => Ok(None),
-            Some(header) => Ok(Some(decode_header(*header)?)),
+/// Reads on until `into` has `length` bytes, never more; false if the stream ended before.
+/// Cancellation safe.
+async fn read_up_to(
+    stream: &mut BufReader<OwnedReadHalf>,
+    into: &mut Vec<u8>,
+    length: usize,
+) -> Result<bool, GuestError> {
+    while into.len() < length {
+        let left = length - into.len();
+        let read = stream.read_buf(&mut (&mut *into).limit(left)).await;
+        if read.map_err(GuestError::Broken)? == 0 {
+            return Ok(false);
         }
     }
+    Ok(true)
+}
 
-    /// Reads on until `partial` has `length` bytes, never more; false at a clean end.
-    async fn fill(&mut self, length: usize) -> Result<bool, GuestError> {
-        while self.partial.len() < length {
-            let ready = self.stream.fill_buf().await.map_err(GuestError::Broken)?;
-            if ready.is_empty() {
-                return if self.partial.is_empty() {
-                    Ok(false)
-                } else {
-                    Err(GuestError::Broken(io::ErrorKind::UnexpectedEof.into()))
-                };
-            }
-            let taken = ready.len().min(length - self.partial.len());
-            self.partial.extend_from_slice(&ready[..taken]);
-            self.stream.consume(taken);
-        }
-        Ok(true)
-    }
+fn cut() -> GuestError {
+    GuestError::Broken(io::ErrorKind::UnexpectedEof.into())
 }
 
 /// Asks a guest one thing on a connection of its own.
@@ -201,5 +207,65 @@ pub(crate) async fn ask(socket: &Path, request: &Request) -> Result<Reply, Guest
     match tokio::time::timeout(ANSWER_LIMIT, asking).await {
         Ok(answered) => answered,
         Err(_elapsed) => Err(GuestError::Late),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Frame, FrameReader, GuestError, READ_AHEAD};
+    use futures::FutureExt as _;
+    use guest_api::{FRAME_LIMIT, FrameKind, HEADER_BYTES, encode_frame};
+    use tokio::io::{AsyncWriteExt as _, BufReader};
+    use tokio::net::UnixStream;
+    use tokio::net::unix::OwnedWriteHalf;
+
+    fn pair() -> (FrameReader, OwnedWriteHalf) {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let reader = FrameReader {
+            stream: BufReader::with_capacity(READ_AHEAD, ours.into_split().0),
+            head: Vec::new(),
+            body: Vec::new(),
+        };
+        (reader, theirs.into_split().1)
+    }
+
+    #[tokio::test]
+    async fn frames_that_come_in_pieces_are_whole_also_where_reading_was_given_up() {
+        let large: Vec<u8> = (0..=250).cycle().take(FRAME_LIMIT).collect();
+        let bodies = [&b"first"[..], b"", &large, b"x", &large[..READ_AHEAD]];
+        let mut wire: Vec<u8> = Vec::new();
+        for body in bodies {
+            wire.extend(encode_frame(FrameKind::Data, body));
+        }
+        for step in [1_009, READ_AHEAD, 100_003] {
+            let (mut reader, mut writer) = pair();
+            let mut found = Vec::new();
+            for piece in wire.chunks(step) {
+                writer.write_all(piece).await.expect("sent");
+                // Given up whenever there is nothing, and taken up again.
+                for _ in 0..64 {
+                    match reader.receive().now_or_never() {
+                        Some(Ok(Some(Frame::Data(body)))) => found.push(body),
+                        Some(other) => panic!("{other:?}"),
+                        None => tokio::task::yield_now().await,
+                    }
+                }
+            }
+            drop(writer);
+            assert!(reader.receive().await.expect("a clean end").is_none());
+            assert!(found == bodies, "in steps of {step}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_within_a_frame_has_broken() {
+        let wire = encode_frame(FrameKind::Data, b"body");
+        for length in [1, HEADER_BYTES, wire.len() - 1] {
+            let (mut reader, mut writer) = pair();
+            writer.write_all(&wire[..length]).await.expect("sent");
+            drop(writer);
+            let error = reader.receive().await.expect_err("cut");
+            assert!(matches!(error, GuestError::Broken(_)), "{error:?}");
+        }
     }
 }

@@ -46,7 +46,7 @@ impl Reader {
                 Err(error) => return Err(broken(act, BrokenAnswer::Frames(error))),
             }
             match self.answer.response.chunk().await {
-                Ok(Some(bytes)) => self.decoder.feed(&bytes),
+                Ok(Some(bytes)) => self.decoder.feed(bytes),
                 Ok(None) => return Err(broken(act, BrokenAnswer::EndedEarly)),
                 Err(error) => {
                     let error = BrokenAnswer::Transport(error.without_url());

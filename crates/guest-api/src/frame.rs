@@ -48,21 +48,29 @@ pub enum FrameError {
 /// # Panics
 /// If the body is larger than [`FRAME_LIMIT`]: senders cut before.
 pub fn encode_frame(kind: FrameKind, body: &[u8]) -> Vec<u8> {
-    assert!(
-        body.len() <= FRAME_LIMIT,
-        "a frame of {} bytes was to be sent",
-        body.len()
-    );
-    let length = u32::try_from(body.len()).expect("below the limit");
     let mut out = Vec::with_capacity(HEADER_BYTES + body.len());
-    out.extend_from_slice(&length.to_le_bytes());
-    out.push(match kind {
+    out.extend_from_slice(&encode_header(kind, body.len()));
+    out.extend_from_slice(body);
+    out
+}
+
+/// The header of a frame whose body has `length` bytes.
+///
+/// # Panics
+/// If that is more than [`FRAME_LIMIT`]: senders cut before.
+pub fn encode_header(kind: FrameKind, length: usize) -> [u8; HEADER_BYTES] {
+    assert!(
+        length <= FRAME_LIMIT,
+        "a frame of {length} bytes was to be sent"
+    );
+    let length = u32::try_from(length).expect("below the limit");
+    let [a, b, c, d] = length.to_le_bytes();
+    let kind = match kind {
         FrameKind::Control => 0,
         FrameKind::Data => 1,
         FrameKind::ErrorData => 2,
-    });
-    out.extend_from_slice(body);
-    out
+    };
+    [a, b, c, d, kind]
 }
 
 /// Kind and body length from a header.

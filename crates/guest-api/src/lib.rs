@@ -18,7 +18,9 @@ pub mod protocol;
 pub mod users;
 
 pub use config::{GuestConfig, RunAs};
-pub use frame::{FRAME_LIMIT, FrameError, FrameKind, HEADER_BYTES, decode_header, encode_frame};
+pub use frame::{
+    FRAME_LIMIT, FrameError, FrameKind, HEADER_BYTES, decode_header, encode_frame, encode_header,
+};
 pub use picture::Picture;
 pub use protocol::{
     FileEntry, FileKind, GuestState, GuestStats, LogFrame, Open, PROTOCOL_VERSION, Reply, Request,

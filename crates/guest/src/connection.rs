@@ -8,10 +8,10 @@ use crate::time::after;
 use domain::Monotonic;
 use guest_api::decoder::Decoder;
 use guest_api::protocol::EXEC_LIMIT;
-use guest_api::{FRAME_LIMIT, FrameKind, HEADER_BYTES, Reply, encode_frame};
+use guest_api::{FRAME_LIMIT, FrameKind, HEADER_BYTES, Reply, encode_header};
 use rustix::{
     io::{Errno, read, retry_on_intr},
-    net::{SendFlags, send},
+    net::{SendFlags, send, sockopt::set_socket_send_buffer_size},
 };
 use serde::Serialize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,6 +20,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub(crate) const CONNECTION_LIMIT: usize = 96 + EXEC_LIMIT;
 /// Above so many unsent bytes nothing more is produced for a connection, nor read from it.
 const OUTPUT_LIMIT: usize = 128 << 10;
+/// What the kernel is asked to take of a follower's output at once.
+const SEND_BYTES: usize = 256 << 10;
 /// A connection that has not said what it is after so many milliseconds is closed.
 const OPEN_LIMIT_MS: u64 = 10_000;
 
@@ -129,8 +131,7 @@ impl Connection {
     /// Queues a control frame.
     pub(crate) fn control<T: Serialize>(&mut self, message: &T) {
         let body = rmp_serde::to_vec_named(message).expect("our messages can be encoded");
-        self.output
-            .extend_from_slice(&encode_frame(FrameKind::Control, &body));
+        self.queue(FrameKind::Control, &body);
     }
 
     /// Queues a data frame.
@@ -141,7 +142,21 @@ impl Connection {
     /// Queues a frame of raw bytes.
     pub(crate) fn bytes(&mut self, kind: FrameKind, bytes: &[u8]) {
         assert!(bytes.len() <= FRAME_LIMIT - HEADER_BYTES, "cut before");
-        self.output.extend_from_slice(&encode_frame(kind, bytes));
+        self.queue(kind, bytes);
+    }
+
+    fn queue(&mut self, kind: FrameKind, body: &[u8]) {
+        self.output.reserve(HEADER_BYTES + body.len());
+        self.output
+            .extend_from_slice(&encode_header(kind, body.len()));
+        self.output.extend_from_slice(body);
+    }
+
+    /// Has the kernel take more of what is sent at once, for a peer that reads as fast as it can:
+    /// then each side does more before it waits for the other one.
+    pub(crate) fn widen(&self) {
+        // It also works as it is.
+        let _ = set_socket_send_buffer_size(&self.socket, SEND_BYTES);
     }
 
     /// Sends what the socket takes now. To be called after everything that there is room for was
@@ -156,8 +171,12 @@ impl Connection {
                 Err(_) => return self.close(),
             }
         }
-        // An idle connection keeps no memory.
-        self.output = Vec::new();
+        if self.starved {
+            self.output.clear();
+        } else {
+            // An idle connection keeps no memory.
+            self.output = Vec::new();
+        }
         self.sent = 0;
         if self.state == State::Closing {
             self.close();

@@ -36,6 +36,7 @@ impl Guest {
                 follow,
                 lossless,
             } => {
+                connection.widen();
                 connection.role = Role::Logs(Follower {
                     stream,
                     offset,

@@ -8,9 +8,9 @@ use std::mem;
 use tokio::sync::mpsc;
 
 /// Size of a part of the body, in bytes.
-const PART_BYTES: usize = 64 << 10;
+const PART_BYTES: usize = 256 << 10;
 /// Parts that wait to be sent.
-const PARTS_LIMIT: usize = 16;
+const PARTS_LIMIT: usize = 8;
 
 /// A body, and what a thread writes it with. The body ends when the writer is dropped.
 pub(crate) fn body() -> (

@@ -25,7 +25,8 @@ pub(crate) struct Follow {
     pub(crate) query: LogQuery,
 }
 
-/// Writes a stream to its end. Safe to drop: what was not written is not counted as seen.
+/// Writes a stream to its end, and returns when all of it is written. Safe to drop: what was not
+/// given to `sink` is not counted as seen.
 pub(crate) async fn follow(site: &Site, order: Follow, sink: &mut Sink) -> Result<(), Failure> {
     let mut place = Place {
         offset: order.query.offset,
@@ -49,11 +50,15 @@ pub(crate) async fn follow(site: &Site, order: Follow, sink: &mut Sink) -> Resul
                     Some(Ok(frame)) => {
                         outage.over();
                         if place.take(frame, sink, site).await == Progress::Ended {
+                            sink.written().await;
                             return Ok(());
                         }
                     }
                     Some(Err(error)) => break error,
-                    None => return Ok(()),
+                    None => {
+                        sink.written().await;
+                        return Ok(());
+                    }
                 }
             },
         };
@@ -79,7 +84,7 @@ impl Place {
             LogFrame::Data { offset, bytes } => {
                 let bytes = self.step(offset, bytes, &site.printer);
                 let length = bytes.len() as u64;
-                sink.write(bytes).await;
+                sink.give(bytes).await;
                 self.offset += length;
             }
             LogFrame::Gap { offset, bytes } => {

@@ -4,7 +4,7 @@ use crate::image_store::wanted_images;
 use crate::manager::Manager;
 use crate::shared::{LeaderError, chain};
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use domain::{Digest, ImageId, NodeId, UploadId};
 use futures::StreamExt;
 use futures::stream;
@@ -13,11 +13,16 @@ use lifecycle::manager::EventKind;
 use node_api::{
     ByteStream, Hello, ImageList, ImageManifest, ManagerApi, NodeError, Report, Welcome,
 };
+use rustix::buffer::spare_capacity;
+use rustix::io::{read, retry_on_intr};
+use std::fs::File;
 use std::sync::Arc;
-use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
 
 /// Bytes of an upload or a layer that are read at a time.
 const READ_BYTES: usize = 256 << 10;
+/// Parts that are read before somebody takes them.
+const PARTS_LIMIT: usize = 4;
 
 /// Agents call the manager through this.
 #[derive(Debug)]
@@ -53,7 +58,8 @@ impl ManagerApi for NodeSide {
 
     async fn upload(&self, upload: UploadId) -> Result<ByteStream, NodeError> {
         let path = self.0.uploads.path(upload);
-        let file = tokio::fs::File::open(&path).await.map_err(|error| {
+        let opened = tokio::task::spawn_blocking(move || File::open(path)).await;
+        let file = opened.map_err(interrupted)?.map_err(|error| {
             if error.kind() == std::io::ErrorKind::NotFound {
                 let path = format!("upload {upload}");
                 NodeError::NotFound { path }
@@ -78,7 +84,6 @@ impl ManagerApi for NodeSide {
         let store = self.0.images.store();
         let opened = tokio::task::spawn_blocking(move || store.blob(digest)).await;
         let file = opened.map_err(interrupted)?.map_err(of_store)?;
-        let file = tokio::fs::File::from_std(file);
         Ok(file_stream(file, format!("layer {digest}")))
     }
 
@@ -91,17 +96,29 @@ impl ManagerApi for NodeSide {
     }
 }
 
-/// A file's bytes in parts; `what` names it where it cannot be read.
-fn file_stream(file: tokio::fs::File, what: String) -> ByteStream {
-    let parts = stream::try_unfold((file, what), move |(mut file, what)| async move {
-        let mut part = BytesMut::with_capacity(READ_BYTES);
-        let read = file
-            .read_buf(&mut part)
-            .await
-            .map_err(|error| NodeError::Failed {
-                reason: format!("cannot read {what}: {error}"),
-            })?;
-        Ok((read > 0).then(|| (Bytes::from(part), (file, what))))
+/// A file's bytes in parts, read by a thread ahead of who takes them; `what` names it where it
+/// cannot be read.
+fn file_stream(file: File, what: String) -> ByteStream {
+    let (sender, receiver) = mpsc::channel(PARTS_LIMIT);
+    tokio::task::spawn_blocking(move || {
+        loop {
+            let mut part = Vec::with_capacity(READ_BYTES);
+            let read = retry_on_intr(|| read(&file, spare_capacity(&mut part)));
+            let part = match read {
+                Ok(0) => return,
+                Ok(_) => Ok(Bytes::from(part)),
+                Err(error) => Err(NodeError::Failed {
+                    reason: format!("cannot read {what}: {error}"),
+                }),
+            };
+            let failed = part.is_err();
+            if sender.blocking_send(part).is_err() || failed {
+                return;
+            }
+        }
+    });
+    let parts = stream::unfold(receiver, |mut receiver| async move {
+        Some((receiver.recv().await?, receiver))
     });
     parts.boxed()
 }

@@ -1,16 +1,18 @@
 //! Staged uploads: one archive each in a directory, written under another name first.
 
+mod part;
+
+use self::part::PartWriter;
 use crate::clock;
 use bytes::Bytes;
 use domain::UploadId;
 use futures::{Stream, StreamExt};
-use process::{KeepFree, crash_point};
+use process::crash_point;
 use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
-use tokio::io::AsyncWriteExt;
 
 /// Most uploads that wait at one time for a session that names them.
 pub(crate) const UPLOAD_COUNT_LIMIT: usize = 1_000;
@@ -117,7 +119,7 @@ impl Uploads {
     pub(crate) async fn stage<E>(
         &self,
         named: &BTreeSet<UploadId>,
-        mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
+        body: impl Stream<Item = Result<Bytes, E>> + Unpin,
     ) -> Result<(UploadId, u64), UploadError<E>> {
         let staged = self.list()?;
         let waiting = staged.iter().filter(|(upload, _)| !named.contains(upload));
@@ -125,10 +127,34 @@ impl Uploads {
             return Err(UploadError::TooMany);
         }
         let upload = UploadId::new(clock::now().wall, clock::random());
-        let part = Part(self.directory.join(format!(".{upload}{PART_SUFFIX}")));
-        let mut file = open_new(&part.0).await?;
+        let path = self.directory.join(format!(".{upload}{PART_SUFFIX}"));
+        let mut writer = PartWriter::open(path).await?;
+        let written = match self.receive(&mut writer, body).await {
+            Ok(written) => written,
+            Err(error) => {
+                writer.abandon().await;
+                return Err(error);
+            }
+        };
+        let part = writer.finish().await?;
+        tokio::fs::rename(&part.0, self.path(upload)).await?;
+        crash_point("upload.named");
+        tokio::fs::File::open(&self.directory)
+            .await?
+            .sync_all()
+            .await?;
+        crash_point("upload.staged");
+        Ok((upload, written))
+    }
+
+    /// Hands `body` to `writer` as far as it is an archive within the limit, and says how much it
+    /// was.
+    async fn receive<E>(
+        &self,
+        writer: &mut PartWriter,
+        mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    ) -> Result<u64, UploadError<E>> {
         let mut written: u64 = 0;
-        let mut keep_free = KeepFree::default();
         let mut first = Vec::with_capacity(BLOCK_BYTES);
         while let Some(bytes) = body.next().await {
             let bytes = bytes.map_err(UploadError::Source)?;
@@ -143,23 +169,12 @@ impl Uploads {
                     return Err(UploadError::NotAnArchive);
                 }
             }
-            keep_free.spend(&file, bytes.len())?;
-            file.write_all(&bytes).await?;
+            writer.write(bytes).await?;
         }
         if first.len() < BLOCK_BYTES {
             return Err(UploadError::NotAnArchive);
         }
-        file.flush().await?;
-        crash_point("upload.written");
-        file.sync_all().await?;
-        tokio::fs::rename(&part.0, self.path(upload)).await?;
-        crash_point("upload.named");
-        tokio::fs::File::open(&self.directory)
-            .await?
-            .sync_all()
-            .await?;
-        crash_point("upload.staged");
-        Ok((upload, written))
+        Ok(written)
     }
 }
 
@@ -183,22 +198,6 @@ fn begins_archive(block: &[u8]) -> bool {
     let told = block.get(CHECKSUM).map(String::from_utf8_lossy);
     let told = told.unwrap_or_default();
     u32::from_str_radix(told.trim_matches([' ', '\0']), 8) == Ok(sum)
-}
-
-async fn open_new(path: &Path) -> io::Result<tokio::fs::File> {
-    let mut options = tokio::fs::OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    options.open(path).await
-}
-
-/// A half-written file, removed unless it was renamed.
-struct Part(PathBuf);
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        // Absent after the rename, which is the good end.
-        let _gone = std::fs::remove_file(&self.0);
-    }
 }
 
 #[cfg(test)]

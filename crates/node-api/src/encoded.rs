@@ -3,7 +3,7 @@
 
 use crate::error::NodeError;
 use crate::messages::{
-    Desired, DownloadRequest, Hello, ImageList, ImageManifest, LogRequest, MemberSample,
+    Desired, DownloadRequest, Hello, ImageList, ImageManifest, LogChunk, LogRequest, MemberSample,
     MemberUsage, Preparation, Report, SignalRequest, StdinReply, StdinRequest, Welcome,
 };
 use crate::processes::JoinRequest;
@@ -32,6 +32,22 @@ fn answered<T: Serialize + DeserializeOwned>(answer: Result<T, NodeError>) -> Re
     }
 }
 
+/// A chunk of output as the other side would read it. Its bytes go beside what is encoded, as those
+/// of archives do: nothing about them can fail, and they are many.
+fn carried_chunk(chunk: Result<LogChunk, NodeError>) -> Result<LogChunk, NodeError> {
+    let Ok(LogChunk::Data { offset, bytes }) = chunk else {
+        return answered(chunk);
+    };
+    let head = LogChunk::Data {
+        offset,
+        bytes: Vec::new(),
+    };
+    match carried(&head)? {
+        LogChunk::Data { offset, .. } => Ok(LogChunk::Data { offset, bytes }),
+        other @ (LogChunk::Gap { .. } | LogChunk::End { .. }) => Ok(other),
+    }
+}
+
 /// An agent behind an encoding.
 #[derive(Debug)]
 pub struct EncodedNode(pub Arc<dyn NodeApi>);
@@ -45,7 +61,7 @@ impl NodeApi for EncodedNode {
     async fn logs(&self, request: LogRequest) -> Result<LogChunkStream, NodeError> {
         let chunks = self.0.logs(carried(&request)?).await;
         chunks
-            .map(|stream| stream.map(answered).boxed())
+            .map(|stream| stream.map(carried_chunk).boxed())
             .map_err(|error| match carried(&error) {
                 Ok(error) | Err(error) => error,
             })
@@ -127,5 +143,35 @@ impl ManagerApi for EncodedManager {
 
     async fn wanted_images(&self, images: ImageList) -> Result<ImageList, NodeError> {
         answered(self.0.wanted_images(carried(&images)?).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::carried_chunk;
+    use crate::error::NodeError;
+    use crate::messages::LogChunk;
+
+    #[test]
+    fn a_chunk_arrives_as_it_was_and_its_bytes_are_not_copied() {
+        let bytes = vec![7; 300_000];
+        let place = bytes.as_ptr();
+        let offset = u64::MAX - 1;
+        let chunk = carried_chunk(Ok(LogChunk::Data { offset, bytes }));
+        let Ok(LogChunk::Data { offset, bytes }) = chunk else {
+            panic!("{chunk:?}");
+        };
+        assert_eq!((offset, bytes.as_ptr()), (u64::MAX - 1, place));
+        assert!(bytes == [7; 300_000]);
+        for other in [
+            Ok(LogChunk::Gap {
+                offset: 1,
+                bytes: 2,
+            }),
+            Ok(LogChunk::End { offset: 3 }),
+            Err(NodeError::Disconnected),
+        ] {
+            assert_eq!(carried_chunk(other.clone()), other);
+        }
     }
 }

@@ -33,7 +33,9 @@ pub use images::{
     DroppedView, ImageListView, ImageSettingsView, ImageView, ImportQuery, ImportedView, LayerView,
     RemovedImagesView,
 };
-pub use log_frames::{LOG_CONTENT_TYPE, LogFrame, LogFrameDecoder, encode_log_frame};
+pub use log_frames::{
+    LOG_CONTENT_TYPE, LogFrame, LogFrameDecoder, encode_log_frame, log_frame_parts,
+};
 pub use nodes::{CapabilityView, DrainNode, DrainedView, NodeView, RemoveNodeQuery, UnclaimedView};
 pub use pauses::{Hold, HoldOrder, PausedView};
 pub use pressure::{PressureView, StallView};

@@ -23,7 +23,7 @@ const MODE_MASK: u32 = 0o777;
 /// Longest target of a symbolic link, in bytes.
 const LINK_LIMIT: usize = 4_095;
 /// Bytes copied at a time.
-const COPY_BYTES: usize = 128 << 10;
+const COPY_BYTES: usize = 256 << 10;
 
 /// What an archive may contain at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -304,7 +304,9 @@ impl Unpacking {
         let made = open_name(&parent, target.name, flags, Mode::RUSR | Mode::WUSR);
         let file = made.map_err(|error| twice_or("create", &target.path, error))?;
         let mut file = File::from(file);
-        self.copy(entry, &mut file, &target.path)?;
+        let size = usize::try_from(entry.size()).unwrap_or(COPY_BYTES);
+        let mut buffer = vec![0; size.clamp(1, COPY_BYTES)];
+        self.copy(entry, &mut file, &mut buffer, &target.path)?;
         let failed = |name| act(name, &target.path);
         if let Some((uid, gid)) = self.owner {
             fchown(&file, Some(uid), Some(gid)).map_err(failed("give away"))?;
@@ -321,11 +323,11 @@ impl Unpacking {
         &mut self,
         entry: &mut impl Read,
         file: &mut File,
+        buffer: &mut [u8],
         path: &[u8],
     ) -> Result<(), UnpackError> {
-        let mut buffer = vec![0; COPY_BYTES];
         loop {
-            let count = match entry.read(&mut buffer) {
+            let count = match entry.read(buffer) {
                 Ok(0) => return Ok(()),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

@@ -20,9 +20,9 @@ use tokio::sync::mpsc;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 /// Bytes of one part.
-const PART_BYTES: usize = 128 << 10;
+const PART_BYTES: usize = 256 << 10;
 /// Parts that wait to be taken.
-const PARTS_LIMIT: usize = 8;
+const PARTS_LIMIT: usize = 4;
 /// Where the working directory is inside.
 const WORK: &str = "/work";
 

@@ -198,14 +198,15 @@ impl LogReader {
             return Ok(());
         };
         match receive(connection, self.offset).await {
-            Ok(Received::Data { offset, bytes }) => {
+            Ok(Received::Data { offset, mut bytes }) => {
                 // Bytes that were had already are passed over; none may be left out.
                 let had = self.offset.saturating_sub(offset);
                 if offset > self.offset {
                     self.push_gap(offset - self.offset);
                 }
                 let had = usize::try_from(had).unwrap_or(usize::MAX).min(bytes.len());
-                self.push(bytes[had..].to_vec());
+                bytes.drain(..had);
+                self.push(bytes);
             }
             Ok(Received::Gap { end }) => self.push_gap(end.saturating_sub(self.offset)),
             Ok(Received::End) => self.push_end(),
@@ -219,14 +220,24 @@ impl LogReader {
         Ok(())
     }
 
-    fn push(&mut self, bytes: Vec<u8>) {
-        for piece in bytes.chunks(CHUNK_LIMIT) {
-            self.ready.push_back(LogChunk::Data {
-                offset: self.offset,
-                bytes: piece.to_vec(),
-            });
-            self.offset += u64::try_from(piece.len()).expect("a length fits");
+    fn push(&mut self, mut bytes: Vec<u8>) {
+        while bytes.len() > CHUNK_LIMIT {
+            let rest = bytes.split_off(CHUNK_LIMIT);
+            self.push_chunk(bytes);
+            bytes = rest;
         }
+        if !bytes.is_empty() {
+            self.push_chunk(bytes);
+        }
+    }
+
+    fn push_chunk(&mut self, bytes: Vec<u8>) {
+        let length = u64::try_from(bytes.len()).expect("a length fits");
+        self.ready.push_back(LogChunk::Data {
+            offset: self.offset,
+            bytes,
+        });
+        self.offset += length;
     }
 
     fn push_gap(&mut self, bytes: u64) {

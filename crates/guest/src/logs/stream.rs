@@ -9,12 +9,18 @@ use guest_api::files::{FILE_MODE, segment_name};
 use rustix::{
     fs::{AtFlags, Mode, OFlags, openat, unlinkat},
     io::{Errno, pread, read, retry_on_intr, write},
+    pipe::fcntl_setpipe_size,
 };
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-/// Most bytes taken from a pipe at once: what a pipe holds.
-pub(crate) const PIPE_READ: usize = 64 << 10;
+/// Most bytes taken from a pipe at once.
+pub(crate) const PIPE_READ: usize = 128 << 10;
+/// What a pipe holds at first: a command of which so much is found has waited for us.
+const PIPE_BYTES: usize = 64 << 10;
+/// What a pipe holds whose command has waited: then each side does more before it waits for the
+/// other one. Not from the beginning: what a user's pipes hold together is limited.
+const WIDE_PIPE_BYTES: usize = 256 << 10;
 
 /// See the module.
 #[derive(Debug)]
@@ -27,6 +33,8 @@ pub(crate) struct StreamLog {
     held_from: Option<u64>,
     current: Option<OwnedFd>,
     pipe: Option<OwnedFd>,
+    /// It was tried to have the pipe hold more.
+    widened: bool,
 }
 
 /// What became of an attempt to take output.
@@ -52,6 +60,7 @@ impl StreamLog {
             held_from: Some(0),
             current: None,
             pipe: None,
+            widened: false,
         }
     }
 
@@ -113,6 +122,11 @@ impl StreamLog {
                 Taken::Closed
             }
             Ok(count) => {
+                if count >= PIPE_BYTES && !self.widened {
+                    self.widened = true;
+                    // It also works as it is; a terminal is no pipe.
+                    let _ = fcntl_setpipe_size(pipe, WIDE_PIPE_BYTES);
+                }
                 self.times.note(self.ring.end());
                 self.keep(&buffer[..count]);
                 Taken::Some

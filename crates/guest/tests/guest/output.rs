@@ -218,3 +218,22 @@ fn output_that_the_disk_does_not_take_is_a_gap_and_the_guest_lives() {
     assert!(*last > 0, "nothing was kept after a loss");
     assert!(segments.iter().all(|one| !one.1.is_empty()));
 }
+
+#[test]
+fn a_command_that_fills_its_pipe_is_given_a_wider_one() {
+    // It writes until its pipe is another, or much more than one needs for that.
+    let text = |pieces: usize| {
+        format!(
+            "import fcntl,os\nsize = lambda: fcntl.fcntl(1, 1032)\nbefore = size()\n\
+             for _ in range({pieces}):\n os.write(1, bytes(1<<20))\n if size() != before: break\n\
+             os.write(2, f'{{before}} {{size()}}'.encode())"
+        )
+    };
+    for (pieces, expected) in [(0, "65536 65536"), (200, "65536 262144")] {
+        let mut guest = Guest::start(&config(&["/usr/bin/python3", "-c", &text(pieces)]));
+        guest.end();
+        let segments = guest.segments(Stream::Stderr);
+        let said: Vec<u8> = segments.into_iter().flat_map(|one| one.1).collect();
+        assert_eq!(String::from_utf8_lossy(&said), expected);
+    }
+}

@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -25,6 +26,9 @@ pub const CONNECTION_LIMIT: usize = 1024;
 pub const TCP_CONNECTION_LIMIT: usize = 128;
 /// Longest time for the head of a request; also the longest that an idle connection is kept.
 const HEAD_TIME: Duration = Duration::from_secs(10);
+/// What the kernel is asked to take at once of what goes out by the socket: with more, either side
+/// does more before it waits for the other one.
+const SEND_BYTES: usize = 256 << 10;
 /// How long streams go on after the order to end.
 const STREAM_GRACE: Duration = Duration::from_secs(2);
 /// Pause after an accept failed: out of descriptors, most likely, and soon no more.
@@ -51,6 +55,8 @@ impl Accept for UnixListener {
     type Stream = UnixStream;
     async fn accept_one(&self) -> io::Result<(UnixStream, Peer)> {
         let (stream, _) = self.accept().await?;
+        // It also works as it is.
+        let _ = set_socket_send_buffer_size(&stream, SEND_BYTES);
         let uid = stream.peer_cred()?.uid();
         Ok((stream, Peer::Unix { uid }))
     }

@@ -3,12 +3,12 @@
 
 use axum::body::Body;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::stream::{self, Stream};
 use futures::{StreamExt, TryStreamExt};
 use public_api::log_frames::LOG_FRAME_LIMIT;
 use public_api::{
-    EventStream, LogFrame, LogFrameStream, Problem, ProblemCode, PublicEvent, encode_log_frame,
+    EventStream, LogFrame, LogFrameStream, Problem, ProblemCode, PublicEvent, log_frame_parts,
 };
 use std::convert::Infallible;
 use std::time::Duration;
@@ -20,24 +20,23 @@ const PROBLEM_EVENT: &str = "problem";
 
 /// Output in frames, with a sign of life where there is nothing to send.
 pub(super) fn framed(frames: LogFrameStream) -> Body {
-    let parts = stream::try_unfold(Some(frames), |frames| async move {
+    let frames = stream::try_unfold(Some(frames), |frames| async move {
         let Some(mut frames) = frames else {
             return Ok(None);
         };
         match tokio::time::timeout(ALIVE_EVERY, frames.next()).await {
-            Err(_) => Ok(Some((encode_log_frame(&LogFrame::Alive), Some(frames)))),
+            Err(_) => Ok(Some((LogFrame::Alive, Some(frames)))),
             Ok(Some(Ok(frame))) => {
                 let ends = matches!(frame, LogFrame::End { .. });
-                Ok(Some((
-                    encode_within_limit(frame),
-                    (!ends).then_some(frames),
-                )))
+                Ok(Some((frame, (!ends).then_some(frames))))
             }
             Ok(Some(Err(problem))) => Err(cut("output", problem).await),
             Ok(None) => Err(cut("output", no_end()).await),
         }
     });
-    Body::from_stream(parts)
+    let parts =
+        frames.map_ok(|frame| stream::iter(parts_within_limit(frame).map(Ok::<_, Problem>)));
+    Body::from_stream(parts.try_flatten())
 }
 
 /// Only the bytes of the output.
@@ -86,24 +85,24 @@ fn message(event: &PublicEvent) -> Event {
         .expect("an event has only texts and numbers")
 }
 
-fn encode_within_limit(frame: LogFrame) -> Bytes {
+/// A frame as it goes out, in several if it is too large for one.
+fn parts_within_limit(frame: LogFrame) -> impl Iterator<Item = Bytes> {
     let limit = usize::try_from(LOG_FRAME_LIMIT).expect("the limit is small");
-    match frame {
-        LogFrame::Data { offset, bytes } if bytes.len() > limit => {
-            let mut out = BytesMut::with_capacity(bytes.len() + limit / 1024);
-            let mut at = offset;
-            for part in bytes.chunks(limit) {
-                let frame = LogFrame::Data {
-                    offset: at,
-                    bytes: bytes.slice_ref(part),
-                };
-                out.extend_from_slice(&encode_log_frame(&frame));
-                at += part.len() as u64;
-            }
-            out.freeze()
+    let mut rest = Some(frame);
+    let frames = std::iter::from_fn(move || match rest.take()? {
+        LogFrame::Data { offset, mut bytes } if bytes.len() > limit => {
+            let first = bytes.split_to(limit);
+            let after = offset + LOG_FRAME_LIMIT;
+            rest = Some(LogFrame::Data {
+                offset: after,
+                bytes,
+            });
+            let bytes = first;
+            Some(LogFrame::Data { offset, bytes })
         }
-        other => encode_log_frame(&other),
-    }
+        last => Some(last),
+    });
+    frames.flat_map(log_frame_parts)
 }
 
 fn no_end() -> Problem {
@@ -127,7 +126,7 @@ async fn cut(what: &str, problem: Problem) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use super::encode_within_limit;
+    use super::parts_within_limit;
     use bytes::Bytes;
     use public_api::log_frames::LOG_FRAME_LIMIT;
     use public_api::{LogFrame, LogFrameDecoder};
@@ -136,9 +135,10 @@ mod tests {
     fn a_frame_beyond_the_limit_goes_out_in_several() {
         let limit = usize::try_from(LOG_FRAME_LIMIT).expect("small");
         let bytes = Bytes::from(vec![7; limit * 2 + 3]);
-        let wire = encode_within_limit(LogFrame::Data { offset: 10, bytes });
         let mut decoder = LogFrameDecoder::default();
-        decoder.feed(&wire);
+        for part in parts_within_limit(LogFrame::Data { offset: 10, bytes }) {
+            decoder.feed(part);
+        }
         let mut at = 10;
         while let Some(frame) = decoder.next_frame().expect("within the limit") {
             let LogFrame::Data { offset, bytes } = frame else {

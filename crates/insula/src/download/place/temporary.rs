@@ -10,14 +10,16 @@ use rustix::io::Errno;
 use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// Bytes compared at once.
 const COMPARE_BYTES: usize = 64 << 10;
-/// Bytes copied at once; as many zeros in a row become a hole.
-const COPY_BYTES: usize = 64 << 10;
+/// Bytes copied at once.
+const COPY_BYTES: usize = 256 << 10;
+/// So many zeros, from a multiple of it on, become a hole.
+const HOLE_BYTES: usize = 64 << 10;
 
 /// How a name looks now, without following a link; `None` if there is nothing.
 pub(super) fn look(parent: &OwnedFd, name: &OsStr) -> io::Result<Option<Stamp>> {
@@ -131,16 +133,23 @@ impl Drop for Temporary<'_> {
 
 /// Copies `size` bytes, no more and no less; rows of zeros become holes.
 fn copy_sparsely(from: &mut dyn Read, to: &mut File, size: u64) -> io::Result<()> {
-    let mut buffer = vec![0_u8; COPY_BYTES];
+    let most = usize::try_from(size).unwrap_or(COPY_BYTES).min(COPY_BYTES);
+    let mut buffer = vec![0_u8; most];
     let mut left = size;
     while left > 0 {
-        let length = usize::try_from(left).unwrap_or(COPY_BYTES).min(COPY_BYTES);
+        let length = usize::try_from(left).unwrap_or(most).min(most);
         let part = &mut buffer[..length];
         from.read_exact(part)?;
-        if length == COPY_BYTES && part.iter().all(|byte| *byte == 0) {
-            to.seek(SeekFrom::Current(
-                i64::try_from(length).expect("a small number"),
-            ))?;
+        let is_hole =
+            |piece: &[u8]| piece.len() == HOLE_BYTES && piece.iter().all(|byte| *byte == 0);
+        if part.chunks(HOLE_BYTES).any(is_hole) {
+            for piece in part.chunks(HOLE_BYTES) {
+                if is_hole(piece) {
+                    to.seek_relative(i64::try_from(HOLE_BYTES).expect("a small number"))?;
+                } else {
+                    to.write_all(piece)?;
+                }
+            }
         } else {
             to.write_all(part)?;
         }
