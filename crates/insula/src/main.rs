@@ -40,5 +40,6 @@ fn main() -> ExitCode {
     {
         sandbox::run_launcher();
     }
+    process::keep_buffers();
     ExitCode::from(cli::run_command_line(std::env::args_os().collect()))
 }

@@ -3,12 +3,14 @@
 //! * [`command()`]: the one way to start another program.
 //! * [`remove_tree`]: removes a directory tree and refuses to cross a mount point.
 //! * [`KeepFree`]: a writer that leaves a part of the file system free.
+//! * [`keep_buffers`]: an allocator for programs that move much.
 //! * [`FileLock`]: whole-file locks that die with their holder.
 //! * [`write_file_atomic`]: a file that is there whole or not at all.
 //! * [`crash_point()`]: where tests end a process of a build with debug assertions.
 //! * [`ProcessIdentity`]: a process that cannot be confused with a later one of the same number.
 
 mod atomic;
+mod buffers;
 mod command;
 mod crash_point;
 mod identity;
@@ -17,6 +19,7 @@ mod lock;
 mod remove;
 
 pub use atomic::{Durability, WriteFileError, temporary_of, write_file_atomic};
+pub use buffers::keep_buffers;
 pub use command::command;
 pub use crash_point::{crash_point, hand_on_crash_points};
 pub use identity::{
