@@ -3,6 +3,7 @@
 //! * [`command()`]: the one way to start another program.
 //! * [`remove_tree`]: removes a directory tree and refuses to cross a mount point.
 //! * [`KeepFree`]: a writer that leaves a part of the file system free.
+//! * [`close_inherited`]: what a process that outlives its starter does first.
 //! * [`keep_buffers`]: an allocator for programs that move much.
 //! * [`FileLock`]: whole-file locks that die with their holder.
 //! * [`write_file_atomic`]: a file that is there whole or not at all.
@@ -14,6 +15,7 @@ mod buffers;
 mod command;
 mod crash_point;
 mod identity;
+mod inherited;
 mod keep_free;
 mod lock;
 mod remove;
@@ -25,6 +27,7 @@ pub use crash_point::{crash_point, hand_on_crash_points};
 pub use identity::{
     IdentityError, ProcessIdentity, boot_id, process_start_time, send_signal, wait_exit,
 };
+pub use inherited::close_inherited;
 pub use keep_free::KeepFree;
 pub use lock::{FileLock, LockError, LockMode};
 pub use remove::{RemoveTreeError, remove_tree};

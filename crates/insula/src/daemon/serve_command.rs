@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 /// Serves until it is told to go down. What goes wrong is put on record for `insula doctor`.
 pub(crate) fn serve_command(settings: Settings) -> Result<u8, Failure> {
+    process::close_inherited();
     // Out of the terminal's session, so that closing it does not end us. Refused only where we
     // lead a process group already: then somebody runs us by hand and wants to see us end.
     let _ = rustix::process::setsid();

@@ -63,3 +63,24 @@ fn a_site_that_goes_down_takes_everything_but_its_home_along() {
     }
     nothing_is_left(&site);
 }
+
+/// A lock that a script holds while it runs a command, as `flock` does, ends with the script.
+#[test]
+fn a_daemon_holds_nothing_of_whoever_started_it() {
+    let Some(site) = site() else { return };
+    let lock = site.work().join("lock");
+    let script = "exec 9> lock; flock 9; \"$0\" up; flock --nonblock lock true && exit 1; exit 0";
+    let program = env!("CARGO_BIN_EXE_insula");
+    let usual = site.command(&["up"]);
+    let mut shell = process::command("sh");
+    shell.args(["-c", script, program]).current_dir(site.work());
+    shell.envs(
+        usual
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    let started = shell.status().expect("it runs");
+    assert!(started.success(), "the control: it is held meanwhile");
+    let held = process::FileLock::try_lock(&lock, process::LockMode::Exclusive);
+    assert!(held.expect("asked").is_some(), "the daemon holds it");
+}
