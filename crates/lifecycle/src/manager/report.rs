@@ -301,15 +301,17 @@ impl Site {
         let name = entry.record.name.clone();
         let before = std::mem::replace(&mut entry.foreign, foreign.clone());
         self.index_foreign(node);
-        let ours = |all: &BTreeMap<MemberId, Foreign>| -> BTreeSet<SessionId> {
+        let ours = |all: &BTreeMap<MemberId, Foreign>| -> BTreeSet<MemberId> {
             let ours = all.iter().filter(|(_, foreign)| foreign.ours);
-            ours.map(|(id, _)| id.session).collect()
+            ours.map(|(id, _)| *id).collect()
         };
         let (had, has) = (ours(&before), ours(&foreign));
-        if has.iter().any(|session| !had.contains(session)) {
+        // Each is told what becomes of it, not only the first of its session: a node that keeps one
+        // by the word of a future that the store has lost names it when it has obeyed this leader.
+        if !has.is_subset(&had) {
             self.out.dirty_nodes.insert(node);
         }
-        self.out.touched.extend(had);
+        self.out.touched.extend(had.iter().map(|id| id.session));
         self.out.place = true;
         self.out.unclaimed.insert(node);
         self.forget_condemned(node);

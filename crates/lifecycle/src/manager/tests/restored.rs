@@ -553,3 +553,41 @@ fn what_is_removed_in_doubt_is_removed_from_nodes_as_well() {
     });
     assert!(bench.site.session(session).is_none());
 }
+
+/// Found at random: the member that its node had kept by a bare id was never told to go, and its
+/// session stayed for ever.
+#[test]
+fn what_is_removed_in_doubt_is_removed_with_each_of_its_members() {
+    let two = SessionSpec {
+        members: 2,
+        ..spec()
+    };
+    let (mut bench, session, copy) = with_waiting(two);
+    restore(&mut bench, copy, Some(1));
+    bench.connect(1);
+    bench.report(1, &[]);
+    bench.remove(session);
+    bench.connect(2);
+    let main = member(session, 1);
+    let other = MemberId { index: 1, ..main };
+    // What it tells before it obeys: the lost future had told it to keep the main member.
+    bench.sequence += 1;
+    let report = Report {
+        node: NodeId(2),
+        sequence: bench.sequence,
+        incarnation: 1,
+        epoch: 1,
+        generation: 9,
+        settled: vec![main],
+        members: vec![claimed(other, exited(other, 0))],
+    };
+    let report = Box::new(report);
+    bench.step(EventKind::Report { report });
+    assert_eq!(bench.want(2, main), None, "it is not known yet");
+    assert!(matches!(bench.want(2, other), Some(Want::Purge { .. })));
+    bench.report(2, &[(main, exited(main, 0)), (other, exited(other, 0))]);
+    assert!(matches!(bench.want(2, main), Some(Want::Purge { .. })));
+    let gone = MemberState::Gone;
+    bench.report(2, &[(main, gone.clone()), (other, gone)]);
+    assert!(bench.site.session(session).is_none());
+}
