@@ -65,4 +65,19 @@ class Site:
 
     def guests(self) -> list[int]:
         """The first process of each container."""
-        return [guest for launcher in self.launchers() for guest in children(launcher)]
+        return [one for one in self._of_launchers() if _is_guest(one)]
+
+    def ahead(self) -> list[int]:
+        """What waits in containers that were made ahead, and are nobody's."""
+        return [one for one in self._of_launchers() if not _is_guest(one)]
+
+    def _of_launchers(self) -> list[int]:
+        return [one for launcher in self.launchers() for one in children(launcher)]
+
+
+def _is_guest(pid: int) -> bool:
+    """By the name that it is executed with; one that is gone is none."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"insula-guest")
+    except OSError:
+        return False

@@ -70,7 +70,8 @@ def measure(context: Context) -> Result:
         f"{tasks} commands; at best Insula {tasks / min(ours):.0f}/s, "
         f"HyperQueue {tasks / min(queue):.0f}/s, Slurm {tasks / min(slurm):.0f}/s, "
         f"the floor {tasks / min(floor):.0f}/s",
-        "with prepared sandboxes (goal: HyperQueue / Insula >= 1): not measured, there are none",
+        "goal with prepared sandboxes: HyperQueue / Insula >= 1; where one start follows another "
+        "there is no time to make any ahead",
     ]
     return Result("array", TITLE, METHOD, rates, notes)
 
