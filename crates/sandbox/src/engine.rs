@@ -272,10 +272,19 @@ impl Engine for Sandbox {
             return false;
         }
         let made = self.blocking(move |inner| inner.make_spare(&expected, &identity));
-        if let Err(error) = made.await.and_then(|made| made) {
-            tracing::warn!("no container was made ahead: {error}");
+        match tokio::time::timeout(ANSWER_LIMIT, made).await {
+            Ok(made) => {
+                if let Err(error) = made.and_then(|made| made) {
+                    tracing::warn!("no container was made ahead: {error}");
+                }
+                true
+            }
+            // Starts wait for it: without the launcher it ends.
+            Err(_) => {
+                let _ = self.blocking(|inner| inner.launcher.give_up()).await;
+                false
+            }
         }
-        true
     }
 
     async fn list(&self) -> Result<Vec<Found>, EngineError> {

@@ -19,7 +19,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -36,6 +36,9 @@ const NO_ATTEMPT: u32 = 0;
 const CALM: Duration = Duration::from_millis(50);
 /// After one of these, what is made ahead has time: a short command has ended by then.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long the end of the engine waits for the one that is being made, and how often it looks.
+const MAKING_LIMIT: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// Most of them at once: one that is about to be taken, and the next.
 const SPARES_LIMIT: usize = 2;
 /// What goes into every container, and may be written anew.
@@ -52,6 +55,8 @@ pub(super) struct Spares {
     numbers: AtomicU64,
     /// One is made at a time; whoever holds this makes one, or looks at what nobody makes.
     making: Mutex<()>,
+    /// The engine goes down.
+    closed: AtomicBool,
     /// The first id of the one that is being made; 0: none is.
     made_for: AtomicU32,
 }
@@ -144,7 +149,7 @@ impl Inner {
         let Ok(_making) = self.spares.making.try_lock() else {
             return Ok(());
         };
-        if self.spares.is_busy() {
+        if self.spares.is_busy() || self.spares.closed.load(Ordering::Acquire) {
             return Ok(());
         }
         let older = {
@@ -316,6 +321,12 @@ impl Inner {
 
     /// All that wait: nobody is expected any more.
     pub(super) fn discard_spares(&self) {
+        self.spares.closed.store(true, Ordering::Release);
+        // The one that is being made, too, unless its launcher does not answer.
+        let deadline = Instant::now() + MAKING_LIMIT;
+        while self.spares.making.try_lock().is_err() && Instant::now() < deadline {
+            std::thread::sleep(LOOK_AGAIN);
+        }
         let all = std::mem::take(&mut *self.spares.waiting());
         for spare in &all {
             self.discard(spare);
