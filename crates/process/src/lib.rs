@@ -6,10 +6,12 @@
 //! * [`close_inherited`]: what a process that outlives its starter does first.
 //! * [`keep_buffers`]: an allocator for programs that move much.
 //! * [`FileLock`]: whole-file locks that die with their holder.
+//! * [`write_archive_body`]: a file's bytes in a tar archive.
 //! * [`write_file_atomic`]: a file that is there whole or not at all.
 //! * [`crash_point()`]: where tests end a process of a build with debug assertions.
 //! * [`ProcessIdentity`]: a process that cannot be confused with a later one of the same number.
 
+mod archive_body;
 mod atomic;
 mod buffers;
 mod command;
@@ -20,6 +22,7 @@ mod keep_free;
 mod lock;
 mod remove;
 
+pub use archive_body::write_archive_body;
 pub use atomic::{Durability, WriteFileError, temporary_of, write_file_atomic};
 pub use buffers::keep_buffers;
 pub use command::command;

@@ -2,6 +2,7 @@
 
 use super::beneath::{DEPTH_LIMIT, open_directory, open_name};
 use super::{Limits, Manifest};
+use process::write_archive_body;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, readlinkat, statat};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -12,10 +13,6 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 use tar::{Builder, EntryType, Header};
 
-/// Bytes of a file that are read at once.
-const COPY_BYTES: usize = 256 << 10;
-/// Bytes of a block of an archive; each file fills whole ones.
-const BLOCK_BYTES: u64 = 512;
 /// Permission bits that are handed out.
 const MODE_MASK: u32 = 0o777;
 /// What one archive may have; the rest is left out and named in [`LEFT_OUT`].
@@ -178,7 +175,7 @@ pub(crate) fn pack_single(
         .append_data(&mut header, Path::new(&file.name), io::empty())
         .and_then(|()| {
             let body = padded(reader, file.size);
-            append_body(builder.get_mut(), body, file.size)
+            write_archive_body(builder.get_mut(), body, file.size, |_| {})
         })
         .and_then(|()| builder.into_inner())
         .and_then(|mut out| out.flush())
@@ -188,25 +185,6 @@ pub(crate) fn pack_single(
 /// Exactly `size` bytes of `reader`, with zeros where it has fewer.
 fn padded(reader: impl Read, size: u64) -> impl Read {
     reader.take(size).chain(io::repeat(0)).take(size)
-}
-
-/// Writes `size` bytes of `reader`, which has as many, and what fills the last block.
-fn append_body(out: &mut impl Write, mut reader: impl Read, size: u64) -> io::Result<()> {
-    let most = usize::try_from(size).unwrap_or(COPY_BYTES).min(COPY_BYTES);
-    let mut buffer = vec![0; most];
-    let mut left = size;
-    while left > 0 {
-        let count = match reader.read(&mut buffer) {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        out.write_all(&buffer[..count])?;
-        left -= u64::try_from(count).expect("a length fits");
-    }
-    let padding = size.next_multiple_of(BLOCK_BYTES) - size;
-    io::copy(&mut io::repeat(0).take(padding), out)?;
-    Ok(())
 }
 
 fn act(act: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> PackError {
@@ -431,9 +409,10 @@ impl<W: Write> Packing<'_, W> {
             inner: File::from(file),
             failed: None,
         };
-        // Only the head: the archive's own copying goes in small steps.
+        // Only the head.
         self.append(&mut header, path, io::empty())?;
-        append_body(self.builder.get_mut(), padded(&mut reader, size), size)
+        let body = padded(&mut reader, size);
+        write_archive_body(self.builder.get_mut(), body, size, |_| {})
             .map_err(|source| PackError::Write { source })?;
         if let Some(error) = reader.failed {
             tell("read", path, &error);

@@ -3,15 +3,11 @@
 use super::plan::{Entry, EntryKind, Plan};
 use super::stamp::{Manifest, Stamp};
 use crate::printer::shown;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use process::write_archive_body;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use tar::{Builder, EntryType, Header};
-
-/// Bytes of a file that are read at once.
-const COPY_BYTES: usize = 256 << 10;
-/// Bytes of a block of an archive; each file fills whole ones.
-const BLOCK_BYTES: u64 = 512;
 
 /// Writes what `plan` says and tells how each file looked when it was read: by that, a file that
 /// changes later is known. `progress` is told the bytes of each part.
@@ -64,42 +60,13 @@ fn append(
             let metadata = file.metadata()?;
             header.set_entry_type(EntryType::Regular);
             header.set_size(metadata.len());
-            // Only the head: the archive's own copying goes in small steps.
+            // Only the head.
             builder.append_data(&mut header, &entry.path, io::empty())?;
-            append_body(builder.get_mut(), file, metadata.len(), progress)?;
+            write_archive_body(builder.get_mut(), file, metadata.len(), progress)?;
             return Ok(Stamp::of(&metadata));
         }
     }
     Ok(entry.stamp)
-}
-
-/// As many bytes as the head announced: a file that grows is cut, one that shrinks is an error.
-fn append_body(
-    out: &mut impl Write,
-    mut file: File,
-    size: u64,
-    progress: &impl Fn(u64),
-) -> io::Result<()> {
-    let part = |left: u64| usize::try_from(left).unwrap_or(COPY_BYTES).min(COPY_BYTES);
-    let mut buffer = vec![0; part(size)];
-    let mut left = size;
-    while left > 0 {
-        let count = match file.read(&mut buffer[..part(left)]) {
-            Ok(0) => {
-                let message = "it became shorter while it was sent";
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
-            }
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        out.write_all(&buffer[..count])?;
-        left -= count as u64;
-        progress(count as u64);
-    }
-    let padding = size.next_multiple_of(BLOCK_BYTES) - size;
-    io::copy(&mut io::repeat(0).take(padding), out)?;
-    Ok(())
 }
 
 #[cfg(test)]
@@ -139,16 +106,10 @@ mod tests {
 
     #[test]
     fn bodies_of_every_length_stay_within_their_blocks() {
+        // What is copied at once.
+        const COPY_BYTES: usize = 256 << 10;
         let directory = tempfile::tempdir().expect("a directory");
-        let lengths = [
-            0,
-            1,
-            511,
-            512,
-            513,
-            super::COPY_BYTES,
-            2 * super::COPY_BYTES + 7,
-        ];
+        let lengths = [0, 1, 511, 512, 513, COPY_BYTES, 2 * COPY_BYTES + 7];
         let body = |length: usize| -> Vec<u8> { (0..=255).cycle().take(length).collect() };
         for length in lengths {
             fs::write(directory.path().join(format!("{length:07}")), body(length))

@@ -138,27 +138,7 @@ impl Leader {
                 self.next_token += 1;
                 let token = RequestToken(self.next_token);
                 waiting.answers.insert(token, reply);
-                match &request {
-                    Request::Remove(session, _) | Request::Rename(session, _) => {
-                        events.extend(self.recall(*session));
-                    }
-                    Request::RemoveArray(array, _) => events.extend(self.recall_array(*array)),
-                    Request::Create(_)
-                    | Request::Stop(..)
-                    | Request::EndRetries(_)
-                    | Request::Pause(..)
-                    | Request::Resume(..)
-                    | Request::PauseArray(..)
-                    | Request::ResumeArray(..)
-                    | Request::EndUnclaimed(_)
-                    | Request::CreateArray(_)
-                    | Request::StopArray(..)
-                    | Request::Throttle(..)
-                    | Request::AddImage(..)
-                    | Request::RemoveImage(..)
-                    | Request::PruneImages(_)
-                    | Request::OrderNode(..) => {}
-                }
+                events.extend(self.recall_for(&request));
                 let kind = event_of(request, token);
                 events.push(Event { now, kind });
             }

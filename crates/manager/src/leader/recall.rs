@@ -9,19 +9,20 @@ use lifecycle::manager::{Event, EventKind};
 /// Elements that are read at a time.
 const PAGE: u32 = 500;
 
-impl Leader {
-    /// It may be about what memory has dropped. The store is asked only when everything that was
-    /// stepped is in it: what has just been deleted there must not come back.
-    pub(super) fn needs_store(&self, command: &Command) -> bool {
-        let Command::Request { request, .. } = command else {
-            return false;
-        };
+/// What a request is about that memory may have dropped.
+#[derive(Clone, Copy, Debug)]
+enum Recalled {
+    Session(SessionId),
+    Elements(ArrayId),
+}
+
+impl Recalled {
+    fn of(request: &Request) -> Option<Self> {
         match request {
             Request::Remove(session, _) | Request::Rename(session, _) => {
-                let site = self.site.as_ref();
-                site.is_none_or(|site| site.session(*session).is_none())
+                Some(Self::Session(*session))
             }
-            Request::RemoveArray(..) => true,
+            Request::RemoveArray(array, _) => Some(Self::Elements(*array)),
             Request::Create(_)
             | Request::Stop(..)
             | Request::EndRetries(_)
@@ -36,12 +37,39 @@ impl Leader {
             | Request::AddImage(..)
             | Request::RemoveImage(..)
             | Request::PruneImages(_)
-            | Request::OrderNode(..) => false,
+            | Request::OrderNode(..) => None,
+        }
+    }
+}
+
+impl Leader {
+    /// It may be about what memory has dropped. The store is asked only when everything that was
+    /// stepped is in it: what has just been deleted there must not come back.
+    pub(super) fn needs_store(&self, command: &Command) -> bool {
+        let Command::Request { request, .. } = command else {
+            return false;
+        };
+        match Recalled::of(request) {
+            Some(Recalled::Session(session)) => {
+                let site = self.site.as_ref();
+                site.is_none_or(|site| site.session(session).is_none())
+            }
+            Some(Recalled::Elements(_)) => true,
+            None => false,
+        }
+    }
+
+    /// What the request is about, read from the store where memory has dropped it.
+    pub(super) fn recall_for(&mut self, request: &Request) -> Vec<Event> {
+        match Recalled::of(request) {
+            Some(Recalled::Session(session)) => self.recall(session).into_iter().collect(),
+            Some(Recalled::Elements(array)) => self.recall_array(array).into_iter().collect(),
+            None => Vec::new(),
         }
     }
 
     /// A session that is to be removed.
-    pub(super) fn recall(&mut self, session: SessionId) -> Option<Event> {
+    fn recall(&mut self, session: SessionId) -> Option<Event> {
         let site = self.site.as_ref()?;
         if site.session(session).is_some() {
             return None;
@@ -51,7 +79,7 @@ impl Leader {
     }
 
     /// All elements of an array that is to be removed which memory does not hold.
-    pub(super) fn recall_array(&mut self, array: ArrayId) -> Vec<Event> {
+    fn recall_array(&mut self, array: ArrayId) -> Vec<Event> {
         let mut events = Vec::new();
         let Some(site) = &self.site else {
             return events;
