@@ -3,9 +3,9 @@
 use crate::agent::AgentSettings;
 use crate::owner::OwnerEvent;
 use crate::shared::{Shared, chain, failed};
-use domain::{Capability, MemberState, architecture_of, architecture_row};
+use domain::{Capability, MemberId, MemberState, architecture_of, architecture_row};
 use node_api::{Desired, Hello, NodeError, Obeyed, Report, ReportedMember};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -140,7 +140,7 @@ async fn report(shared: &Shared, sequence: &mut u64) -> NodeError {
         // What changes until then goes with it.
         let pause = tokio::time::sleep_until(sent_at + REPORT_PAUSE);
         tokio::pin!(pause);
-        while self::ended(&latest.borrow_and_update()) <= ended {
+        while self::ended(&latest.borrow_and_update()).is_subset(&ended) {
             tokio::select! {
                 () = &mut pause => break,
                 changed = latest.changed() => if changed.is_err() {
@@ -153,8 +153,9 @@ async fn report(shared: &Shared, sequence: &mut u64) -> NodeError {
     }
 }
 
-/// Members whose end is known.
-fn ended(report: &Report) -> usize {
+/// Members whose end is known. Those of earlier ends go as new ones come: their number tells nothing.
+fn ended(report: &Report) -> BTreeSet<MemberId> {
     let ended = |member: &&ReportedMember| matches!(member.state, MemberState::Exited { .. });
-    report.members.iter().filter(ended).count()
+    let members = report.members.iter().filter(ended);
+    members.map(|member| member.id).collect()
 }

@@ -1,7 +1,7 @@
 //! A member's directory that is made before it is known whose it will be: on some file systems every
-//! new file takes long, a new name does not.
+//! new file takes long; a new name or owner does not.
 
-use super::member::{fill, make_open};
+use super::member::{fill, give, make_open};
 use super::{DirectoryError, failed};
 use engine_api::UidRange;
 use process::{remove_tree, temporary_of};
@@ -12,13 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 /// Files of every member, each empty under the name it is written by.
-const FILES: [&str; 5] = [
-    "member.json",
-    "prepared",
-    "starting",
-    "started",
-    "final.json",
-];
+const FILES: [&str; 3] = ["member.json", "started", "final.json"];
 
 /// Where it is, if it is there, and whose ids its parts belong to.
 #[derive(Debug)]
@@ -39,10 +33,9 @@ impl Ahead {
     /// Makes it, unless it is there. Blocks.
     pub(crate) fn make(&self, uids: UidRange) -> Result<(), DirectoryError> {
         let mut owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
-        if *owner == Some(uids) {
+        if owner.is_some() {
             return Ok(());
         }
-        *owner = None;
         self.remove()?;
         let path = &self.path;
         make_open(path)?;
@@ -63,29 +56,25 @@ impl Ahead {
         removed.map_err(|error| failed("remove", &self.path)(io::Error::other(error)))
     }
 
-    /// Gives it the name `path`, if it has the right owners.
+    /// Gives it the name `path` and the owners `uids`, if it is there. Blocks.
     pub(crate) fn take(&self, path: &Path, uids: UidRange) -> bool {
         let mut owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = *owner == Some(uids);
-        if fits {
-            *owner = None;
-        }
-        fits && fs::rename(&self.path, path).is_ok()
+        let Some(owner) = owner.take() else {
+            return false;
+        };
+        let given = owner == uids || give(&self.path, uids).is_ok();
+        given && fs::rename(&self.path, path).is_ok()
     }
-}
-
-/// The path of a file that is there, empty, if it was made ahead: see [`Ahead`].
-pub(super) fn made_ahead(path: &Path) -> Option<PathBuf> {
-    temporary_of(path).filter(|ahead| fs::symlink_metadata(ahead).is_ok())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Ahead, made_ahead};
+    use super::Ahead;
     use engine_api::{UidRange, layout};
+    use std::os::unix::fs::MetadataExt as _;
 
     #[test]
-    fn it_is_given_once_and_only_to_whom_it_belongs() {
+    fn it_is_given_once_and_belongs_to_whom_it_is_given() {
         let place = tempfile::tempdir().expect("a directory");
         let (mine, other) = (UidRange { base: 0 }, UidRange { base: 65_536 });
         let ahead = Ahead::new(place.path().join("ahead"));
@@ -93,11 +82,13 @@ mod tests {
         assert!(!ahead.take(&member, mine), "there is none yet");
         ahead.make(mine).expect("made");
         ahead.make(mine).expect("there already");
-        assert!(!ahead.take(&member, other));
-        assert!(ahead.take(&member, mine));
-        assert!(member.join(layout::WORK).is_dir());
-        assert!(made_ahead(&member.join("prepared")).is_some());
-        assert!(!ahead.take(&place.path().join("second"), mine));
+        assert!(ahead.take(&member, other));
+        let work = member.join(layout::WORK).metadata().expect("it is there");
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(work.uid(), other.shifted(UidRange::COMMAND));
+        }
+        assert!(member.join(".member.json.new").is_file());
+        assert!(!ahead.take(&place.path().join("second"), other));
         ahead.make(other).expect("made");
         // Another process knows nothing of it, and begins anew.
         let next = Ahead::new(place.path().join("ahead"));

@@ -1,6 +1,6 @@
 //! One member's directory.
 
-use super::ahead::{Ahead, made_ahead};
+use super::ahead::Ahead;
 use super::{DirectoryError, FORMAT, failed, read_json, read_small, sync_directory};
 use domain::{ExitRecord, MemberId, Timestamp};
 use engine_api::{UidRange, layout};
@@ -159,13 +159,13 @@ impl MemberDirectory {
         }
     }
 
+    /// A second name of the file that is always there: on some file systems a new file takes long.
     pub(crate) fn mark(&self, marker: Marker) -> Result<(), DirectoryError> {
         let path = self.entry(marker.name());
-        let marked = match made_ahead(&path) {
-            Some(ahead) => fs::rename(ahead, &path),
-            None => File::create(&path).map(drop),
-        };
-        marked.map_err(failed("create", &path))
+        match fs::hard_link(self.entry(layout::SPECIFICATION), &path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            marked => marked.map_err(failed("create", &path)),
+        }
     }
 
     pub(crate) fn is_marked(&self, marker: Marker) -> bool {
@@ -324,23 +324,27 @@ impl MemberDirectory {
     }
 }
 
-/// What is in every member's directory.
+/// What is in every member's directory, and whose it is.
+const PARTS: [(&str, u32); 6] = [
+    (layout::WORK, UidRange::COMMAND),
+    (layout::HOME, UidRange::COMMAND),
+    (layout::UPPER, 0),
+    (layout::OVERLAY_WORK, 0),
+    (layout::LOGS, UidRange::GUEST),
+    (layout::RECORD, UidRange::GUEST),
+];
+
+/// Makes the parts in `aside`.
 pub(super) fn fill(aside: &Path, uids: UidRange) -> Result<(), DirectoryError> {
-    let command = uids.shifted(UidRange::COMMAND);
-    let guest = uids.shifted(UidRange::GUEST);
-    for (name, owner) in [
-        (layout::WORK, command),
-        (layout::HOME, command),
-        (layout::UPPER, uids.shifted(0)),
-        (layout::OVERLAY_WORK, uids.shifted(0)),
-        (layout::LOGS, guest),
-        (layout::RECORD, guest),
-    ] {
-        let path = aside.join(name);
-        make_open(&path)?;
-        own(&path, owner)?;
-    }
-    Ok(())
+    let mut names = PARTS.iter().map(|(name, _)| aside.join(name));
+    names.try_for_each(|path| make_open(&path))?;
+    give(aside, uids)
+}
+
+/// Gives the parts in `aside` to the users of a range.
+pub(super) fn give(aside: &Path, uids: UidRange) -> Result<(), DirectoryError> {
+    let mut parts = PARTS.iter();
+    parts.try_for_each(|(name, user)| own(&aside.join(name), uids.shifted(*user)))
 }
 
 /// What makes it a member's.
