@@ -3,6 +3,7 @@
 //! * [`command()`]: the one way to start another program.
 //! * [`remove_tree`]: removes a directory tree and refuses to cross a mount point.
 //! * [`KeepFree`]: a writer that leaves a part of the file system free.
+//! * [`RoomAhead`]: a large file that is written with less work.
 //! * [`close_inherited`]: what a process that outlives its starter does first.
 //! * [`keep_buffers`]: an allocator for programs that move much.
 //! * [`FileLock`]: whole-file locks that die with their holder.
@@ -21,6 +22,7 @@ mod inherited;
 mod keep_free;
 mod lock;
 mod remove;
+mod room_ahead;
 
 pub use archive_body::write_archive_body;
 pub use atomic::{Durability, WriteFileError, temporary_of, write_file_atomic};
@@ -34,3 +36,4 @@ pub use inherited::close_inherited;
 pub use keep_free::KeepFree;
 pub use lock::{FileLock, LockError, LockMode};
 pub use remove::{RemoveTreeError, remove_tree};
+pub use room_ahead::RoomAhead;

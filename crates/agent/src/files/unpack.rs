@@ -2,7 +2,7 @@
 
 use super::Manifest;
 use super::beneath::{PathError, components, open_directory, open_name};
-use process::KeepFree;
+use process::{KeepFree, RoomAhead};
 use rustix::fs::{
     AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chownat, fchmod, fchown, futimens,
     mkdirat, statat, symlinkat, utimensat,
@@ -306,7 +306,13 @@ impl Unpacking {
         let mut file = File::from(file);
         let size = usize::try_from(entry.size()).unwrap_or(COPY_BYTES);
         let mut buffer = vec![0; size.clamp(1, COPY_BYTES)];
-        self.copy(entry, &mut file, &mut buffer, &target.path)?;
+        let mut room = RoomAhead::default();
+        self.copy(entry, (&mut file, &mut room), &mut buffer, &target.path)?;
+        room.settle(&file).map_err(|source| UnpackError::Act {
+            act: "cut to its length",
+            path: show(&target.path),
+            source,
+        })?;
         let failed = |name| act(name, &target.path);
         if let Some((uid, gid)) = self.owner {
             fchown(&file, Some(uid), Some(gid)).map_err(failed("give away"))?;
@@ -322,7 +328,7 @@ impl Unpacking {
     fn copy(
         &mut self,
         entry: &mut impl Read,
-        file: &mut File,
+        (file, ahead): (&mut File, &mut RoomAhead),
         buffer: &mut [u8],
         path: &[u8],
     ) -> Result<(), UnpackError> {
@@ -338,6 +344,7 @@ impl Unpacking {
                 let limit = self.limits.bytes;
                 return Err(UnpackError::TooLarge { limit });
             }
+            ahead.spend(&*file, count);
             let room = self.keep_free.spend(&*file, count);
             room.and_then(|()| file.write_all(&buffer[..count]))
                 .map_err(|source| UnpackError::Act {

@@ -2,7 +2,7 @@
 //! one has the disk take what is written, so that little is left to be waited for at the end.
 
 use bytes::Bytes;
-use process::{KeepFree, crash_point};
+use process::{KeepFree, RoomAhead, crash_point};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 /// Pieces that wait to be written; each is at most what one read of a connection brings.
 const PIECES_LIMIT: usize = 8;
 /// So many bytes are written before the disk is told of them: one that is small is written by then.
-const SYNC_EVERY_BYTES: u64 = 32 << 20;
+const SYNC_EVERY_BYTES: u64 = 12 << 20;
 
 /// A half-written file, removed unless it was renamed.
 pub(super) struct Part(pub(super) PathBuf);
@@ -97,11 +97,13 @@ fn write(
     mut whole: oneshot::Receiver<()>,
 ) -> io::Result<Part> {
     let mut keep_free = KeepFree::default();
+    let mut ahead = RoomAhead::default();
     let (mut written, mut told) = (0, 0);
     std::thread::scope(|scope| {
         let mut syncing: Option<ScopedJoinHandle<'_, io::Result<()>>> = None;
         while let Some(piece) = pieces.blocking_recv() {
             keep_free.spend(&file, piece.len())?;
+            ahead.spend(&file, piece.len());
             (&file).write_all(&piece)?;
             written += piece.len() as u64;
             let idle = syncing.as_ref().is_none_or(ScopedJoinHandle::is_finished);
@@ -117,6 +119,7 @@ fn write(
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     crash_point("upload.written");
+    ahead.settle(&file)?;
     file.sync_all()?;
     Ok(part)
 }
