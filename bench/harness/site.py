@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from pathlib import Path
@@ -16,11 +17,16 @@ _TRIES = 3
 
 
 class Site:
-    """`with Site(context, "run") as site:` has a daemon that answers."""
+    """`with Site(context, "run") as site:` has a daemon that answers. Its home is removed `later`,
+    if that is said: ext4 without a journal makes files slowly for minutes after many were removed,
+    which would burden whoever is measured next."""
 
-    def __init__(self, context: Context, name: str) -> None:
+    def __init__(
+        self, context: Context, name: str, later: contextlib.ExitStack | None = None
+    ) -> None:
         self.insula = context.executable("insula")
         self.home = context.place(f"home-{name}")
+        self.later = later
         self.environment = clean_environment(INSULA_HOME=str(self.home))
         self.pid = 0
 
@@ -38,7 +44,10 @@ class Site:
         for _attempt in range(_TRIES):
             try:
                 self.call("down", "--stop")
-                remove_tree(self.home)
+                if self.later:
+                    self.later.callback(remove_tree, self.home)
+                else:
+                    remove_tree(self.home)
                 return
             except (RuntimeError, subprocess.TimeoutExpired, OSError) as error:
                 say(f"the site at {self.home} is not gone: {error}")

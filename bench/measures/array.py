@@ -17,7 +17,7 @@ TITLE = "An array of short commands"
 METHOD = (
     "Seconds from the submission until all have ended, /bin/true each. Insula: every element "
     "in a sandbox of its own, its outcome, output and directory kept, every state committed; "
-    "a new site for each round. HyperQueue and Slurm contain nothing; HyperQueue, here the "
+    "a new site for each round, removed after the last. HyperQueue and Slurm contain nothing; HyperQueue, here the "
     "library of PyPI, has no journal. The floor starts the same number of sandboxes by two "
     "processes, and keeps nothing. A round is long, so there are three unless --rounds says "
     "otherwise. A ratio of rates is the inverse of the ratio of times: above 1 Insula is "
@@ -34,14 +34,15 @@ def measure(context: Context) -> Result:
     written: list[float] = []
     slurm: list[float] = []
     floor: list[float] = []
-    for number in range(context.rounds(3, 1)):
-        say(f"array: round {number + 1}")
-        ours.append(_insula(context, tasks))
-        queue.append(hyperqueue.array(context, tasks, keeps_output=False))
-        floor.append(_floor(context, tasks))
-        slurm.append(_slurm(context, tasks))
-        written.append(hyperqueue.array(context, tasks, keeps_output=True))
-        four.append(_insula(context, tasks, "--cpu", "0.5"))
+    with contextlib.ExitStack() as homes:
+        for number in range(context.rounds(3, 1)):
+            say(f"array: round {number + 1}")
+            ours.append(_insula(context, tasks, f"array-{number}", homes))
+            queue.append(hyperqueue.array(context, tasks, keeps_output=False))
+            floor.append(_floor(context, tasks))
+            slurm.append(_slurm(context, tasks))
+            written.append(hyperqueue.array(context, tasks, keeps_output=True))
+            four.append(_insula(context, tasks, f"halves-{number}", homes, "--cpu", "0.5"))
     own = _side("Insula", f"insula run --no-env --array 1-{tasks} -- true (1 CPU each)", ours)
     bare = (
         f"{tasks} x Job.program(['/bin/true'], stdout=None, stderr=None), a worker with every CPU"
@@ -80,8 +81,10 @@ def _side(name: str, command: str, values: list[float]) -> Side:
     return Side(name, command, "s", values)
 
 
-def _insula(context: Context, tasks: int, *flags: str) -> float:
-    with Site(context, "array") as site:
+def _insula(
+    context: Context, tasks: int, name: str, homes: contextlib.ExitStack, *flags: str
+) -> float:
+    with Site(context, name, homes) as site:
         began = time.monotonic()
         site.call("run", "--no-env", *flags, "--array", f"1-{tasks}", "--", "true", limit_s=1800)
         return time.monotonic() - began
