@@ -79,14 +79,15 @@ pub(crate) const GO: Probe = Probe {
         go build -o machine machine.go && rm -rf cache path",
     commands: &["./machine"],
 };
+/// Without its files in /tmp, of which it leaves the directory.
 pub(crate) const JAVA: Probe = Probe {
     name: "java",
     needs: &["/usr/bin/java", "javac"],
     sources: &[source!("Machine.java")],
-    build: "javac Machine.java",
+    build: "javac -J-XX:-UsePerfData Machine.java",
     commands: &[
-        "java -cp . Machine",
-        "java -XX:-UseContainerSupport -cp . Machine",
+        "java -XX:-UsePerfData -cp . Machine",
+        "java -XX:-UsePerfData -XX:-UseContainerSupport -cp . Machine",
     ],
 };
 pub(crate) const NODE: Probe = Probe {
