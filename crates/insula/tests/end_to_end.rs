@@ -17,6 +17,9 @@ mod ordinary_user;
 #[path = "../../sandbox/tests/sandbox/outside.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod outside;
+#[path = "../../sandbox/tests/sandbox/probes.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod probes;
 #[path = "end_to_end/site.rs"]
 mod site;
 
@@ -66,6 +69,8 @@ mod standby;
 mod streams;
 #[path = "end_to_end/terminal.rs"]
 mod terminal;
+#[path = "end_to_end/thread_variables.rs"]
+mod thread_variables;
 #[path = "end_to_end/watching.rs"]
 mod watching;
 #[path = "end_to_end/without_root.rs"]

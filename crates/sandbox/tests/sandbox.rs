@@ -32,10 +32,14 @@ mod ordinary_user;
 mod outside;
 #[path = "sandbox/pauses.rs"]
 mod pauses;
+#[path = "sandbox/probes.rs"]
+mod probes;
 #[path = "sandbox/system_calls.rs"]
 mod system_calls;
 #[path = "sandbox/truth.rs"]
 mod truth;
+#[path = "sandbox/truth_of_languages.rs"]
+mod truth_of_languages;
 #[path = "sandbox/user.rs"]
 mod user;
 #[path = "sandbox/users_egress.rs"]

@@ -39,6 +39,15 @@ const CPUS: u32 = 2;
 const MANY_CPUS: u32 = 52;
 /// How many times longer the tests wait in it for what must come.
 const SLOWNESS: u32 = 6;
+/// What makes the programs that tell of their machine, since the guest has no compilers: a package, a
+/// program and a test of it.
+const MAKES_PROBES: (&str, &str, &str) = (
+    "sandbox",
+    "sandbox-test",
+    "truth_of_languages::every_language_is_there_that_ci_installs",
+);
+/// Slow there, and run in a step of their own: only those who name them get them.
+const LEFT_OUT: &str = " truth_of_languages::";
 /// Below this tests write reports, from the workspace's root.
 const REPORTS: &str = "docs";
 
@@ -86,7 +95,9 @@ impl Wanted {
     /// What sessions are told of a machine with many CPUs.
     pub(crate) fn many_cpus() -> Self {
         Self {
-            filter: " truth::(a_process|every_probe_tells_the_containers_cpus|whole)".to_owned(),
+            filter:
+                " truth::(a_process|every_probe_tells_the_containers_cpus|whole)|told_the_share"
+                    .to_owned(),
             cpus: MANY_CPUS,
             ..Self::default()
         }
@@ -128,6 +139,9 @@ pub(crate) fn run(root: &Path, prepared: &Prepared, wanted: &Wanted) -> anyhow::
     let began = Instant::now();
     let Prepared { place, kernel } = prepared;
     let built = tests::build(root, &wanted.package)?;
+    if wanted.package == MAKES_PROBES.0 {
+        tests::run_here(&built, MAKES_PROBES.1, MAKES_PROBES.2)?;
+    }
     let source = root::Source {
         workspace: root,
         package: &wanted.package,
@@ -161,6 +175,12 @@ pub(crate) fn run(root: &Path, prepared: &Prepared, wanted: &Wanted) -> anyhow::
 /// What the guest's script reads, as assignments of a shell.
 fn environment(root: &Path, wanted: &Wanted) -> String {
     let crate_folder = root.join("crates").join(&wanted.package);
+    // No name is empty.
+    let left_out = if wanted.filter.is_empty() {
+        LEFT_OUT
+    } else {
+        "^$"
+    };
     let mut lines = vec![
         ("GUEST_CRATE", crate_folder.display().to_string()),
         ("GUEST_LIMIT_SECONDS", LIMIT.as_secs().to_string()),
@@ -169,6 +189,7 @@ fn environment(root: &Path, wanted: &Wanted) -> String {
         // Controls of attacks may change it.
         ("INSULA_TEST_THROWAWAY", "1".to_owned()),
         ("GUEST_FILTER", wanted.filter.clone()),
+        ("GUEST_LEFT_OUT", left_out.to_owned()),
         ("GUEST_COMMAND", wanted.command.clone().unwrap_or_default()),
     ];
     if wanted.update {

@@ -96,6 +96,27 @@ const NEEDS: &[Need] = &[
         package: "strace",
         is_there: || is_installed("strace"),
     },
+    // Languages whose programs are asked what they are told of their machine.
+    Need {
+        package: "default-jdk-headless",
+        is_there: || Path::new("/usr/bin/java").exists() && is_installed("javac"),
+    },
+    Need {
+        package: "golang-go",
+        is_there: || is_installed("go"),
+    },
+    Need {
+        package: "musl-tools",
+        is_there: || is_installed("musl-gcc"),
+    },
+    Need {
+        package: "nodejs",
+        is_there: || Path::new("/usr/bin/node").exists(),
+    },
+    Need {
+        package: "r-base-core",
+        is_there: || Path::new("/usr/bin/Rscript").exists(),
+    },
     // What looks at a site from outside.
     Need {
         package: "sqlite3",

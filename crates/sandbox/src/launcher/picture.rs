@@ -12,6 +12,7 @@ use guest_api::picture::Groups;
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where control groups are shown.
 const GROUPS: &str = "/sys/fs/cgroup";
@@ -126,15 +127,55 @@ fn groups_plan(shown: &ShownGroups) -> Result<GroupsPlan, Failure> {
 /// the line `processor`.
 fn cpuinfo_of(cpuinfo: &str, cpus: &[u32]) -> String {
     let is_shown = |part: &&str| {
-        let first = part.trim_start().lines().next().unwrap_or_default();
-        let number = first
-            .split_once(':')
-            .filter(|(key, _)| key.trim() == "processor")
-            .and_then(|(_, value)| value.trim().parse::<u32>().ok());
+        let number = value_of(part, "processor").and_then(|value| value.parse::<u32>().ok());
         number.is_none_or(|number| cpus.contains(&number))
     };
     let parts = cpuinfo.split_inclusive("\n\n").filter(is_shown);
-    parts.collect()
+    let parts: Vec<&str> = parts.collect();
+    let mut packages: BTreeMap<Option<&str>, Package<'_>> = BTreeMap::new();
+    for part in &parts {
+        let package = packages.entry(value_of(part, "physical id")).or_default();
+        package.cpus += 1;
+        package.cores.insert(value_of(part, "core id"));
+    }
+    let mut told = String::with_capacity(cpuinfo.len());
+    for part in parts {
+        write_part(&mut told, part, &packages[&value_of(part, "physical id")]);
+    }
+    told
+}
+
+/// What is shown of the CPUs that are made in one piece.
+#[derive(Debug, Default)]
+struct Package<'a> {
+    cpus: usize,
+    cores: BTreeSet<Option<&'a str>>,
+}
+
+/// Adds a part with what is shown of its package: `siblings` are the CPUs, `cpu cores` the cores.
+fn write_part(told: &mut String, part: &str, package: &Package<'_>) {
+    for line in part.split_inclusive('\n') {
+        let key = line.split_once(':').map_or("", |(key, _)| key);
+        let count = match key.trim() {
+            "siblings" => package.cpus,
+            "cpu cores" => package.cores.len(),
+            _ => {
+                told.push_str(line);
+                continue;
+            }
+        };
+        told.push_str(key);
+        told.push_str(": ");
+        told.push_str(&count.to_string());
+        told.push('\n');
+    }
+}
+
+/// What a part says of `key`.
+fn value_of<'a>(part: &'a str, key: &str) -> Option<&'a str> {
+    let mut pairs = part.lines().filter_map(|line| line.split_once(':'));
+    let found = pairs.find(|(name, _)| name.trim() == key);
+    found.map(|(_, value)| value.trim())
 }
 
 /// What makes the clock since boot begin now, as the kernel takes it: `boottime SECONDS NANOSECONDS`,
@@ -165,5 +206,27 @@ mod tests {
             format!("{}Hardware\t: board\n", part(3))
         );
         assert_eq!(cpuinfo_of("", &[1]), "");
+    }
+
+    #[test]
+    fn what_is_counted_of_a_package_is_what_is_shown_of_it() {
+        // Two packages of two cores with two threads each; cores are numbered in their package.
+        let part = |cpu: u32, siblings: u32, cores: u32| {
+            let (package, core) = (cpu / 4, cpu % 2);
+            format!(
+                "processor\t: {cpu}\nphysical id\t: {package}\nsiblings\t: {siblings}\n\
+                 core id\t\t: {core}\ncpu cores\t: {cores}\nflags\t\t: ht siblings\n\n"
+            )
+        };
+        let all: String = (0..8).map(|cpu| part(cpu, 4, 2)).collect();
+        for (cpus, expected) in [
+            (&[5][..], part(5, 1, 1)),
+            (&[0, 2], part(0, 2, 1) + &part(2, 2, 1)),
+            (&[0, 3, 4], part(0, 2, 2) + &part(3, 2, 2) + &part(4, 1, 1)),
+        ] {
+            assert_eq!(cpuinfo_of(&all, cpus), expected, "{cpus:?}");
+        }
+        let every: Vec<u32> = (0..8).collect();
+        assert_eq!(cpuinfo_of(&all, &every), all);
     }
 }

@@ -3,7 +3,9 @@
 
 use super::bench;
 use super::ordinary_user::{Lent, OrdinaryUser};
+use super::probes::{ALL, INSTALLED_PROBES, PRETENDS, PYTHON};
 use sandbox::{GroupVersion, control_groups};
+use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -51,6 +53,7 @@ fn run_all(lent: Lent) {
     let tests = user.install(&own, "tests");
     // Where tests find it that were installed somewhere.
     user.install(&bench::launcher().executable, bench::INSTALLED_LAUNCHER);
+    install_probes(&tests.with_file_name(INSTALLED_PROBES));
     let mut names = names(&user, &tests);
     if control_groups(&bench::group()).version == Some(GroupVersion::Two) {
         let wanted = of_groups(lent);
@@ -85,6 +88,23 @@ fn run_all(lent: Lent) {
         .count();
     assert!(passed >= LEAST_PASSED, "{results:#?}");
     assert_eq!(user.processes(), [0; 0], "processes are left");
+}
+
+/// Copies the programs of [`ALL`] to where the user can run them; of libraries of Python there is
+/// too much.
+fn install_probes(place: &Path) {
+    fs::create_dir(place).expect("made");
+    let all = ALL.iter().copied().chain([&PRETENDS]);
+    for probe in all.filter(|probe| probe.name != PYTHON.name) {
+        let Some(folder) = probe.made() else { continue };
+        let copy = place.join(probe.name);
+        fs::create_dir(&copy).expect("made");
+        for entry in fs::read_dir(folder).expect("listed") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().expect("a name");
+            fs::copy(&path, copy.join(name)).expect("copied");
+        }
+    }
 }
 
 /// Every test but the ones in this file, which need root, and those that are measurements.

@@ -27,6 +27,9 @@ told("nproc", int(subprocess.check_output(["nproc"])))
 told("nproc_all", int(subprocess.check_output(["nproc", "--all"])))
 told("getconf", int(subprocess.check_output(["getconf", "_NPROCESSORS_ONLN"])))
 told("cpuinfo", len(re.findall("^processor", read("/proc/cpuinfo"), re.M)))
+packages = dict(re.findall("^physical id\\s*: (.*)\nsiblings\\s*: (.*)$", read("/proc/cpuinfo"), re.M))
+if packages:
+    told("cpuinfo_siblings", sum(map(int, packages.values())))
 told("stat", len(re.findall("^cpu[0-9]", read("/proc/stat"), re.M)))
 for name in ["online", "possible", "present"]:
     told("sys_" + name, numbers(read("/sys/devices/system/cpu/" + name)))

@@ -34,22 +34,39 @@ const PACKAGES: &[&str] = &[
     "uidmap",
     "util-linux",
 ];
-/// Whose tests use more than that.
-const DEMANDING: &str = "insula";
-const DEMANDED: &[&str] = &[
-    "bsdutils",
-    "ncurses-base",
-    "tmux",
-    "umoci",
-    "vim",
-    "vim-tiny",
-    "zstd",
+/// Whose tests use more than that, and what.
+const DEMANDED: &[(&[&str], &[&str])] = &[
+    (
+        IMAGES_OF,
+        &[
+            "bsdutils",
+            "ncurses-base",
+            "tmux",
+            "umoci",
+            "vim",
+            "vim-tiny",
+            "zstd",
+        ],
+    ),
+    (
+        PROBES_OF,
+        &["java-runtime-headless", "libgomp1", "nodejs", "r-base-core"],
+    ),
 ];
-/// What those tests keep between runs, below cargo's directory: images that are made with a network,
-/// which the guest has none of.
-const KEPT: &str = "tmp/images";
+/// Whose tests use images.
+const IMAGES_OF: &[&str] = &["insula"];
+/// Whose tests run programs that tell of their machine.
+const PROBES_OF: &[&str] = &["insula", "sandbox"];
+/// What tests keep between runs, below cargo's directory: what is made with a network or a compiler,
+/// of which the guest has none.
+const IMAGES: &str = "tmp/images";
+const PROBES: &str = "tmp/probes";
+/// Where tests find those.
+const INSTALLED_PROBES: &str = "/guest/tests/probes";
 /// Of these nothing is copied.
 const LEFT_OUT: &[&str] = &[
+    "/usr/include",
+    "/usr/lib/node_modules",
     "/usr/share/doc",
     "/usr/share/locale",
     "/usr/share/man",
@@ -57,6 +74,9 @@ const LEFT_OUT: &[&str] = &[
 ];
 /// Files that no package lists, where they exist.
 const BESIDE: &[&str] = &[
+    "/etc/alternatives/java",
+    "/etc/alternatives/libblas.so.3-x86_64-linux-gnu",
+    "/etc/alternatives/liblapack.so.3-x86_64-linux-gnu",
     "/etc/alternatives/vi",
     "/etc/group",
     "/etc/ld.so.cache",
@@ -65,7 +85,10 @@ const BESIDE: &[&str] = &[
     "/etc/passwd",
     "/etc/subgid",
     "/etc/subuid",
+    "/usr/bin/java",
     "/usr/bin/vi",
+    "/usr/lib/x86_64-linux-gnu/libblas.so.3",
+    "/usr/lib/x86_64-linux-gnu/liblapack.so.3",
 ];
 /// Empty directories and their modes.
 const DIRECTORIES: &[(&str, u32)] = &[
@@ -105,18 +128,25 @@ pub(super) fn make(place: &Path, source: &Source<'_>) -> anyhow::Result<PathBuf>
         fs::create_dir_all(&path)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(*mode))?;
     }
-    let is_demanding = source.package == DEMANDING;
-    let demanded = if is_demanding { DEMANDED } else { &[] };
-    for path in packages::files(&[PACKAGES, demanded].concat())? {
+    let demanded = DEMANDED
+        .iter()
+        .filter(|(of, _)| of.contains(&source.package));
+    let demanded = demanded.flat_map(|(_, packages)| *packages);
+    let wanted: Vec<&str> = PACKAGES.iter().chain(demanded).copied().collect();
+    for path in packages::files(&wanted)? {
         copy_with_bytecode(&root, &path)?;
     }
     for path in BESIDE {
         copy(&root, Path::new(path))?;
     }
     add_tests(&root, source)?;
-    let kept = place.with_file_name(KEPT);
-    if is_demanding && kept.exists() {
-        copy_tree(&root, &kept)?;
+    let images = place.with_file_name(IMAGES);
+    if IMAGES_OF.contains(&source.package) && images.exists() {
+        copy_tree(&root, &images)?;
+    }
+    let probes = place.with_file_name(PROBES);
+    if PROBES_OF.contains(&source.package) && probes.exists() {
+        copy_as_it_is(&probes, &below(&root, Path::new(INSTALLED_PROBES)))?;
     }
     let busybox = place.join("kernel/busybox");
     add(
@@ -244,6 +274,20 @@ fn copy_tree(root: &Path, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Copies a folder with its links, owners and modes.
+fn copy_as_it_is(folder: &Path, target: &Path) -> anyhow::Result<()> {
+    let told = || format!("cannot copy {}", folder.display());
+    let facts = folder.symlink_metadata().with_context(told)?;
+    copy_entry(folder, &facts, target).with_context(told)?;
+    if facts.is_dir() {
+        for entry in fs::read_dir(folder).with_context(told)? {
+            let entry = entry.with_context(told)?;
+            copy_as_it_is(&entry.path(), &target.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Copies one entry of this machine to the same place, with owner and mode. What is not there
 /// (a package's file may have been removed) is passed over.
 fn copy(root: &Path, path: &Path) -> anyhow::Result<()> {
@@ -277,6 +321,8 @@ fn copy_entry(path: &Path, facts: &Metadata, target: &Path) -> anyhow::Result<()
             return Ok(());
         }
         fs::copy(path, target)?;
+        // By it Python and Java tell whether what they made of a file is still good.
+        fs::File::open(target)?.set_modified(facts.modified()?)?;
     }
     chown(target, Some(facts.uid()), Some(facts.gid()))?;
     fs::set_permissions(target, fs::Permissions::from_mode(facts.mode() & 0o7777))?;

@@ -85,6 +85,21 @@ pub(super) fn build_program(root: &Path, package: &str) -> anyhow::Result<PathBu
     built.programs.pop().context("cargo built no program")
 }
 
+/// Runs one of the tests of `program` on this machine, as CI does: it makes what the guest cannot.
+pub(super) fn run_here(built: &Built, program: &str, test: &str) -> anyhow::Result<()> {
+    let found = built.tests.iter().find(|(name, _)| name == program);
+    let (_, path) = found.with_context(|| format!("cargo built no {program}"))?;
+    let status = process::command(path)
+        .args(["--exact", test, "--nocapture"])
+        .env("CI", "true")
+        .status()
+        .with_context(|| format!("cannot run {}", path.display()))?;
+    if !status.success() {
+        bail!("{test} ended with {status}");
+    }
+    Ok(())
+}
+
 impl Built {
     fn take(&mut self, message: Message) {
         let (Some(target), Some(executable)) = (message.target, message.executable) else {
