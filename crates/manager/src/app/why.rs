@@ -209,7 +209,10 @@ fn urgency(told: &Explanation, record: &SessionRecord) -> Option<String> {
     }
     let ahead = told.ahead.as_ref()?;
     let enough = ahead.enough?;
-    let whom = if ahead.count == 1 { "it" } else { "them" };
+    let whom = match ahead.names.as_slice() {
+        [only] => only,
+        _ => "them",
+    };
     let rest = "once there is room";
     Some(format!(
         "`insula priority {name} {enough}` lets it go before {whom}, {rest}"
@@ -517,9 +520,25 @@ fn seconds(from: Timestamp, to: Timestamp) -> Span {
 
 #[cfg(test)]
 mod tests {
-    use super::limit_lines;
+    use super::{limit_lines, sentence};
     use crate::app::convert::shortened;
-    use domain::LimitsReached;
+    use domain::{LimitsReached, Priority, SessionId, Span};
+    use scheduler::Reason;
+
+    #[test]
+    fn the_priority_of_who_goes_first_is_told_where_it_is_not_the_usual_one() {
+        let behind = |number| {
+            sentence(&Reason::BehindOthers {
+                session: SessionId(1),
+                name: "large".to_owned(),
+                priority: Priority::try_from(number).expect("one"),
+                waited: Span(601_234),
+            })
+        };
+        assert_eq!(behind(50), "`large` has waited 10m1s and goes first");
+        let said = "`large`, of priority 90, has waited 10m1s and goes first";
+        assert_eq!(behind(90), said);
+    }
 
     #[test]
     fn limits_are_told_in_words() {
