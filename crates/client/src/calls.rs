@@ -15,9 +15,9 @@ use public_api::{
     Created, CreatedArray, DrainNode, ElementPage, ElementQuery, EventPage, EventPageQuery,
     EventQuery, ExecOrder, FilesQuery, Hold, HoldOrder, IDEMPOTENCY_HEADER, ImageListView,
     ImageView, ImportQuery, ImportedView, ListQuery, LogQuery, NodeView, OutputStream,
-    ProcessControl, RemoveNodeQuery, RemoveQuery, RemovedImagesView, SessionPage, SessionView,
-    ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView, StdinQuery, StdinView,
-    StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
+    PriorityOrder, ProcessControl, RemoveNodeQuery, RemoveQuery, RemovedImagesView, SessionPage,
+    SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView, StdinQuery,
+    StdinView, StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
 };
 use reqwest::{Body, Method};
 use std::io;
@@ -195,6 +195,32 @@ impl Client {
         let path = array_path(array, hold_path(hold))?;
         self.request(Method::POST, &path)
             .change(|request| request.json(&HoldOrder {}))
+            .json()
+            .await
+    }
+
+    /// Gives a session that has not ended another priority; returns when that is durable.
+    pub async fn prioritize(
+        &self,
+        session: &str,
+        order: PriorityOrder,
+    ) -> Result<SessionView, ClientError> {
+        let path = session_path(session, "/priority")?;
+        self.request(Method::POST, &path)
+            .change(|request| request.json(&order))
+            .json()
+            .await
+    }
+
+    /// The same for an array with all of its elements.
+    pub async fn prioritize_array(
+        &self,
+        array: &str,
+        order: PriorityOrder,
+    ) -> Result<ArrayView, ClientError> {
+        let path = array_path(array, "/priority")?;
+        self.request(Method::POST, &path)
+            .change(|request| request.json(&order))
             .json()
             .await
     }

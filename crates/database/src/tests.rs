@@ -6,6 +6,7 @@ mod images;
 mod older;
 mod pages;
 mod pauses;
+mod priorities;
 mod retention;
 mod round_trip;
 pub(crate) mod sample;
@@ -62,6 +63,7 @@ cases! {
         a_name_is_looked_up_within_its_owner_newest_first,
         a_session_is_of_the_past_once_it_has_ended, a_page_is_bounded_whatever_is_asked;
     pauses: a_pause_comes_back_with_what_nodes_told_of_it;
+    priorities: a_priority_comes_back_and_is_the_usual_one_in_older_rows;
     retention: only_what_is_old_goes_and_only_so_much_per_call,
         a_retention_of_zero_rows_deletes_nothing;
     round_trip: a_row_of_before_arrays_and_attempts_is_read,

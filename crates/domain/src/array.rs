@@ -3,6 +3,7 @@
 
 use crate::ids::ArrayId;
 use crate::names::SessionName;
+use crate::priority::Priority;
 use crate::session::Owner;
 use crate::specification::SessionSpec;
 use crate::time::Timestamp;
@@ -28,6 +29,9 @@ pub struct ArrayRecord {
     pub last_index: u32,
     /// Most elements that are placed, run or stop at a time; at least 1.
     pub throttle: Option<u32>,
+    /// The priority of all elements.
+    #[serde(default)]
+    pub priority: Priority,
     /// How many further attempts each element gets.
     pub retry: u32,
     /// Names of the variables in which elements differ, ascending.

@@ -17,6 +17,7 @@ pub mod node;
 pub mod outcome;
 pub mod pause;
 pub mod pressure;
+pub mod priority;
 pub mod session;
 pub mod specification;
 pub mod terminal;
@@ -40,6 +41,7 @@ pub use node::{Capability, DrainOrder, NodeRecord, NodeStatus, RemovalOrder};
 pub use outcome::{Cause, FailedDependency, Outcome};
 pub use pause::{MemberPause, PauseOrder};
 pub use pressure::{Pressure, Scarce, Stall};
+pub use priority::{InvalidPriority, Priority};
 pub use session::{
     Intention, MemberRecord, Owner, PastAttempt, Retry, SessionKind, SessionRecord, SessionState,
     StopOrder,

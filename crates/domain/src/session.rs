@@ -6,6 +6,7 @@ use crate::member::MemberState;
 use crate::names::SessionName;
 use crate::outcome::{Cause, FailedDependency, Outcome};
 use crate::pause::{MemberPause, PauseOrder};
+use crate::priority::Priority;
 use crate::specification::SessionSpec;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -209,6 +210,9 @@ pub struct SessionRecord {
     pub intention: Intention,
     /// Where it is.
     pub state: SessionState,
+    /// Who goes first while it waits for a place; of an element its array's.
+    #[serde(default)]
+    pub priority: Priority,
     /// It is to stand still; only while it is `Running`.
     pub pause: Option<PauseOrder>,
     /// The current try, from 1; 0 before the first placement.

@@ -2,7 +2,7 @@
 
 use crate::commands::{
     attach, completion, config, doctor, down, download, events, exec, image, logs, ls, node, pause,
-    rename, rm, run, show, stop, throttle, top, unclaimed, up, why,
+    priority, rename, rm, run, show, stop, throttle, top, unclaimed, up, why,
 };
 use crate::daemon::serve_command;
 use crate::exit_codes;
@@ -75,6 +75,7 @@ enum Verb {
     Events(events::EventsArguments),
     Rename(rename::RenameArguments),
     Throttle(throttle::ThrottleArguments),
+    Priority(priority::PriorityArguments),
     Image(image::ImageArguments),
     Node(node::NodeArguments),
     Up(up::UpArguments),
@@ -104,6 +105,7 @@ impl Verb {
             Self::Events(arguments) => arguments.json,
             Self::Rename(arguments) => arguments.json,
             Self::Throttle(arguments) => arguments.json,
+            Self::Priority(arguments) => arguments.json,
             Self::Image(arguments) => arguments.wants_json(),
             Self::Node(arguments) => arguments.json,
             Self::Up(arguments) => arguments.json,
@@ -196,6 +198,7 @@ fn act(cli: Cli, environment: Environment, printer: &Printer) -> Result<u8, Fail
             Verb::Events(arguments) => Box::pin(events::events(context, arguments)).await,
             Verb::Rename(arguments) => Box::pin(rename::rename(context, arguments)).await,
             Verb::Throttle(arguments) => Box::pin(throttle::throttle(context, arguments)).await,
+            Verb::Priority(arguments) => Box::pin(priority::priority(context, arguments)).await,
             Verb::Image(arguments) => Box::pin(image::image(context, arguments)).await,
             Verb::Node(arguments) => Box::pin(node::node(context, arguments)).await,
             Verb::Up(arguments) => Box::pin(up::up(context, arguments)).await,

@@ -13,6 +13,7 @@ pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod node;
 pub(crate) mod pause;
+pub(crate) mod priority;
 pub(crate) mod rename;
 pub(crate) mod rm;
 pub(crate) mod run;

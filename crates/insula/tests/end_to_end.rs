@@ -63,6 +63,8 @@ mod own_disk;
 mod pauses;
 #[path = "end_to_end/person.rs"]
 mod person;
+#[path = "end_to_end/priorities.rs"]
+mod priorities;
 #[path = "end_to_end/standby.rs"]
 mod standby;
 #[path = "end_to_end/streams.rs"]

@@ -7,6 +7,7 @@ mod deadlines;
 mod derive;
 mod desired;
 mod events;
+mod explain;
 mod images;
 mod index;
 mod names;
@@ -15,6 +16,7 @@ mod occupancy;
 mod outcome;
 mod pause;
 mod placement;
+mod priority;
 mod refusal;
 mod report;
 mod restored;
@@ -30,7 +32,7 @@ mod waiting;
 
 use crate::rows::{ImageRecord, RowChange};
 use domain::{
-    ArrayId, ArrayRecord, Dependency, ImageId, ImageName, NodeId, Now, Owner, PauseOrder,
+    ArrayId, ArrayRecord, Dependency, ImageId, ImageName, NodeId, Now, Owner, PauseOrder, Priority,
     SessionId, SessionKind, SessionName, SessionRecord, SessionSpec, StopOrder, UploadId,
 };
 use node_api::{Desired, Hello, Report, ReportedMember};
@@ -42,11 +44,12 @@ pub use deadlines::{
     TICK_GAP_MS,
 };
 pub use derive::{Derived, derive_state};
+pub use explain::{Ahead, Explanation, explain};
 pub use images::{Catalogue, IMAGES_LIMIT};
 pub use nodes::{NodeOrder, REMOVED_LIMIT};
 pub use outcome::outcome;
 pub use pause::PAUSE_ROW;
-pub use placement::explain;
+pub use priority::{PriorityChange, PriorityTarget};
 pub use refusal::{Holder, Refusal};
 pub use restored::{ATTEMPTS_OF_AN_INCARNATION, next_attempt};
 pub use retention::{ENDED_LIMIT, KEPT_LIMIT, KEY_RETENTION_MS, OUTPUT_RETENTION_MS};
@@ -140,6 +143,13 @@ pub enum EventKind {
         session: SessionId,
         /// The new one.
         name: SessionName,
+    },
+    /// A user gives a session, or an array with all elements that live, another priority.
+    Prioritize {
+        /// Who waits for the answer.
+        token: RequestToken,
+        /// What, and which.
+        asked: Box<PriorityChange>,
     },
     /// A user asks for an array.
     CreateArray {
@@ -276,6 +286,8 @@ pub struct CreateRequest {
     pub kind: SessionKind,
     /// What is asked for.
     pub spec: SessionSpec,
+    /// Who goes first while it waits for a place.
+    pub priority: Priority,
     /// How many further attempts it gets for those that fail.
     pub retry: u32,
     /// What has to end before it is placed; what has not been decided yet is decided by the core.

@@ -15,6 +15,7 @@ mod logs;
 mod mounts;
 mod nodes;
 mod pause;
+mod priority;
 mod problems;
 mod processes;
 mod rename;
@@ -38,9 +39,10 @@ use public_api::{
     ClientMessageStream, CreateArray, CreateSession, Created, CreatedArray, DrainNode, ElementPage,
     ElementQuery, EventPage, EventPageQuery, EventQuery, EventStream, ExecOrder, FilesQuery, Hold,
     ImageListView, ImageView, ImportQuery, ImportedView, ListQuery, LogOutput, LogQuery, NodeView,
-    OutputStream, Problem, ProblemCode, RemovedImagesView, ServerMessageStream, Service,
-    SessionPage, SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView,
-    StdinQuery, StdinView, StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
+    OutputStream, PriorityOrder, Problem, ProblemCode, RemovedImagesView, ServerMessageStream,
+    Service, SessionPage, SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView,
+    SiteView, StdinQuery, StdinView, StopSession, ThrottleOrder, UnclaimedView, UploadView,
+    UsageView, Why,
 };
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -184,6 +186,15 @@ impl Service for SiteService {
         self.hold_session(caller, session, hold).await
     }
 
+    async fn prioritize(
+        &self,
+        caller: &Caller,
+        session: &str,
+        order: PriorityOrder,
+    ) -> Result<SessionView, Problem> {
+        self.prioritize_session(caller, session, order).await
+    }
+
     async fn remove(
         &self,
         caller: &Caller,
@@ -232,6 +243,15 @@ impl Service for SiteService {
         order: ThrottleOrder,
     ) -> Result<ArrayView, Problem> {
         self.change_throttle(caller, array, order).await
+    }
+
+    async fn prioritize_array(
+        &self,
+        caller: &Caller,
+        array: &str,
+        order: PriorityOrder,
+    ) -> Result<ArrayView, Problem> {
+        self.prioritize_elements(caller, array, order).await
     }
 
     async fn stop_array(

@@ -21,8 +21,8 @@ use batch::Stepped;
 use database::{BATCH_LIMIT, Line, LineError, Store};
 use domain::{ArrayId, ImageName, NodeId, Owner, PauseOrder, SessionId, SessionName, StopOrder};
 use lifecycle::manager::{
-    Answer, CreateArrayRequest, CreateRequest, EventKind, ImageTarget, NodeOrder, Site,
-    UnclaimedOrder,
+    Answer, CreateArrayRequest, CreateRequest, EventKind, ImageTarget, NodeOrder, PriorityChange,
+    Site, UnclaimedOrder,
 };
 use lifecycle::rows::ImageRecord;
 use node_api::{Hello, Welcome};
@@ -78,6 +78,7 @@ pub(crate) enum Request {
     ResumeArray(ArrayId, String),
     RemoveArray(ArrayId, StopOrder),
     Throttle(ArrayId, Option<u32>),
+    Prioritize(Box<PriorityChange>),
     AddImage(Box<ImageRecord>, Option<ImageName>),
     RemoveImage(Owner, ImageTarget),
     PruneImages(Owner),

@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 #[serde(deny_unknown_fields)]
 pub struct CreateArray {
     /// What all elements share. Its `name` is the array's: unique among the names of your living
-    /// sessions and arrays. Its `retry` counts for each element by itself; its `after` holds all
+    /// sessions and arrays. Its `priority` is that of all. Its `retry` counts for each element by itself; its `after` holds all
     /// of them back.
     #[serde(deserialize_with = "crate::object::one")]
     pub session: CreateSession,
@@ -73,6 +73,9 @@ pub struct ArrayView {
     /// Most elements that are placed, run or stop at a time; absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<u32>,
+    /// The priority of all elements.
+    #[serde(default = "crate::priorities::usual")]
+    pub priority: u32,
     /// How many further attempts a failed element gets.
     #[serde(default)]
     pub retry: u32,

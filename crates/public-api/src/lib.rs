@@ -15,6 +15,7 @@ pub mod nodes;
 mod object;
 pub mod pauses;
 mod pressure;
+mod priorities;
 pub mod problem;
 pub mod processes;
 pub mod service;
@@ -39,6 +40,7 @@ pub use log_frames::{
 pub use nodes::{CapabilityView, DrainNode, DrainedView, NodeView, RemoveNodeQuery, UnclaimedView};
 pub use pauses::{Hold, HoldOrder, PausedView};
 pub use pressure::{PressureView, StallView};
+pub use priorities::{PRIORITY_LIMIT, PriorityOrder, USUAL_PRIORITY};
 pub use problem::{Problem, ProblemCode};
 pub use processes::{
     AcceptedView, AttachOrder, ClientMessage, ExecOrder, GapView, INPUT_LIMIT_BYTES,

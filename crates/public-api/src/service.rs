@@ -10,6 +10,7 @@ use crate::images::{ImageListView, ImageView, ImportQuery, ImportedView, Removed
 use crate::log_frames::LogFrame;
 use crate::nodes::{DrainNode, NodeView, UnclaimedView};
 use crate::pauses::Hold;
+use crate::priorities::PriorityOrder;
 use crate::problem::Problem;
 use crate::processes::{AttachOrder, ClientMessage, ExecOrder, ServerMessage};
 use crate::sessions::{
@@ -115,6 +116,13 @@ pub trait Service: Send + Sync + std::fmt::Debug {
         session: &str,
         hold: Hold,
     ) -> Result<SessionView, Problem>;
+    /// Gives a session that has not ended another priority; returns when that is durable.
+    async fn prioritize(
+        &self,
+        caller: &Caller,
+        session: &str,
+        order: PriorityOrder,
+    ) -> Result<SessionView, Problem>;
     /// Asks for a session to be removed; returns when the intention is durable.
     async fn remove(
         &self,
@@ -146,6 +154,13 @@ pub trait Service: Send + Sync + std::fmt::Debug {
         caller: &Caller,
         array: &str,
         order: ThrottleOrder,
+    ) -> Result<ArrayView, Problem>;
+    /// Gives all elements another priority; returns when that is durable.
+    async fn prioritize_array(
+        &self,
+        caller: &Caller,
+        array: &str,
+        order: PriorityOrder,
     ) -> Result<ArrayView, Problem>;
     /// Asks for every living element to end; returns when the intention is durable for all.
     async fn stop_array(

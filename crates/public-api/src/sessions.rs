@@ -92,6 +92,12 @@ pub struct CreateSession {
     /// Accept limits that cannot be enforced.
     #[serde(default)]
     pub best_effort: bool,
+    /// Of what waits for a place a higher priority goes first, and of the same the older: 0 to 100, 50
+    /// if absent. Nothing that runs is stopped for it, and what has a low one may wait for as long as
+    /// there is work of a higher one.
+    #[schema(minimum = 0, maximum = 100)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u32>,
     /// How many further attempts it gets when one fails, 0 to 20. A failed attempt is one whose
     /// command ended with another code than 0 or by a signal, that ran out of memory, could not
     /// be prepared or started, or was lost with its node; not one that was stopped or reached its
@@ -240,6 +246,9 @@ pub struct SessionView {
     pub array_index: Option<u32>,
     /// `pending`, `placed`, `preparing`, `starting`, `running`, `stopping` or `ended`.
     pub state: String,
+    /// Who goes first while it waits for a place: the highest.
+    #[serde(default = "crate::priorities::usual")]
+    pub priority: u32,
     /// It is to stand still; only while it is `running`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<PausedView>,

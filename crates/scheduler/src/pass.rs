@@ -1,4 +1,4 @@
-//! One look at those who wait, oldest first, by an [`Index`]: the same decisions as
+//! One look at those who wait, in their order, by an [`Index`]: the same decisions as
 //! [`plan`](crate::plan()) makes, without a look at each node.
 
 use crate::STARVATION_MS;
@@ -78,7 +78,7 @@ impl Pass<'_> {
             self.failed.get(&shape).copied().map(|known| (shape, known))
         };
         if let Some((shape, known)) = failed {
-            // An older one of the same shape may have waited less: for a place, that is.
+            // One before it of the same shape may have waited less: for a place, that is.
             if starves && !known {
                 self.failed.insert(shape, true);
                 self.close_for(request);

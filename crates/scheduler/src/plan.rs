@@ -16,7 +16,8 @@ pub struct Placement {
     pub nodes: Vec<NodeId>,
 }
 
-/// Places every session that can start, looking at `requests` in their order: oldest first.
+/// Places every session that can start, looking at `requests` in their order: the highest priority
+/// first, and of the same the oldest.
 ///
 /// A session is placed with all of its members in one pool or not at all; no node is given more
 /// than it offers.
@@ -62,7 +63,7 @@ impl<'a> Planner<'a> {
         let starves = request.waited.0 >= STARVATION_MS;
         let starves = starves && !planted(Planted::StarvingClosesNothing);
         if let Some(closes) = self.failed.get_mut(&shape) {
-            // An older one of the same shape may have waited less: for a place, that is.
+            // One before it of the same shape may have waited less: for a place, that is.
             if starves && !std::mem::replace(closes, true) {
                 self.close_for(request);
             }

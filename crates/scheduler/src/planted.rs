@@ -76,6 +76,8 @@ mistakes! {
     ShareCountedOnce,
     /// Scheduler: a session that has waited for too long closes no pool to younger ones.
     StarvingClosesNothing,
+    /// Manager: priorities are stored and shown, and who waits goes by time alone.
+    PriorityIsOnlyTold,
     /// Leader's process: answers go out when the batch is stepped, not when it is committed.
     AnswerBeforeCommit,
     /// Leader's process: what is shown changes when the batch is stepped, not when it is committed.

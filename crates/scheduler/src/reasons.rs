@@ -4,7 +4,7 @@ use crate::HOLDERS_LIMIT;
 use crate::plan::Planner;
 use crate::rooms::Room;
 use crate::situation::{Node, Request};
-use domain::{Capability, DrainOrder, NodeId, NodeStatus, SessionId, SlotName, Span};
+use domain::{Capability, DrainOrder, NodeId, NodeStatus, Priority, SessionId, SlotName, Span};
 use std::collections::BTreeMap;
 
 /// Why one node does not take a session now.
@@ -49,12 +49,14 @@ pub enum Reason {
         /// [`HOLDERS_LIMIT`].
         holders: Vec<(String, u128)>,
     },
-    /// It fits, but an older session that has waited too long goes first.
+    /// It fits, but a session before it in the order, that has waited too long, goes first.
     BehindOthers {
-        /// The older one.
+        /// That one.
         session: SessionId,
         /// Its name.
         name: String,
+        /// Its priority: the same, and it is older, or a higher one.
+        priority: Priority,
         /// How long it has waited.
         waited: Span,
     },
@@ -160,6 +162,7 @@ fn reasons_on(room: &Room<'_>, request: &Request<'_>, closed: Option<&Request<'_
         reasons.push(Reason::BehindOthers {
             session: first.session,
             name: shown(first.name, first.index),
+            priority: first.priority,
             waited: first.waited,
         });
     }

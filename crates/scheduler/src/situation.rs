@@ -1,6 +1,6 @@
 //! What the scheduler looks at. Borrowed, because a pass looks at everything and keeps nothing.
 
-use domain::{NodeRecord, SessionId, Slots, Span};
+use domain::{NodeRecord, Priority, SessionId, Slots, Span};
 
 /// A node and who has what of it.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub struct Request<'a> {
     pub members: u32,
     /// Rows of the capability table that a node must have, in order.
     pub required: Vec<&'static str>,
+    /// Its priority. Requests come in the order of theirs: here it is only told.
+    pub priority: Priority,
     /// How long it has waited.
     pub waited: Span,
 }

@@ -1,8 +1,8 @@
 //! With what is kept between decisions the same is decided as by looking at everything.
 
 use domain::{
-    Capability, DrainOrder, NodeId, NodeRecord, NodeStatus, SessionId, SlotName, Slots, Span,
-    Timestamp,
+    Capability, DrainOrder, NodeId, NodeRecord, NodeStatus, Priority, SessionId, SlotName, Slots,
+    Span, Timestamp,
 };
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof};
 use proptest::test_runner::TestCaseError;
@@ -275,6 +275,7 @@ fn request(session: &Session) -> Request<'_> {
             .filter(|(_, asked)| *asked)
             .map(|(row, _)| row)
             .collect(),
+        priority: Priority::USUAL,
         waited: Span(session.drawn.since * STARVATION_MS),
     }
 }
@@ -400,6 +401,7 @@ fn names_that_come_later_make_the_trees_wider() {
             slots: &slots,
             members: 1,
             required: vec![row],
+            priority: Priority::USUAL,
             waited: Span(0),
         };
         let verdict = index.clone().pass().consider(&request);

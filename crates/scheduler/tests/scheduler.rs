@@ -1,6 +1,8 @@
 //! What a plan keeps to, whatever the nodes and the sessions.
 
-use domain::{Capability, NodeId, NodeRecord, NodeStatus, SessionId, SlotName, Slots, Span};
+use domain::{
+    Capability, NodeId, NodeRecord, NodeStatus, Priority, SessionId, SlotName, Slots, Span,
+};
 use proptest::prelude::{Strategy, any, prop};
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use scheduler::{
@@ -43,6 +45,7 @@ fn request(session: u64, slots: &Slots, members: u32, waited_ms: u64) -> Request
         slots,
         members,
         required: vec!["limit.cpu"],
+        priority: Priority::USUAL,
         waited: Span(waited_ms),
     }
 }

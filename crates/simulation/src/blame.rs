@@ -5,12 +5,13 @@ use crate::manager::{Manager, ManagerId};
 use crate::users::act_and_try;
 use crate::world::{NODE_CPUS, World};
 use domain::{
-    ArrayId, Cause, DependencyState, DependencyTarget, Intention, MemberState, NodeId, SessionId,
-    SessionRecord, SessionState, SlotName, Timestamp,
+    ArrayId, Cause, DependencyState, DependencyTarget, Intention, MemberState, NodeId, Priority,
+    SessionId, SessionRecord, SessionState, SlotName, Timestamp,
 };
 use lifecycle::manager::KEY_RETENTION_MS;
 use lifecycle::rows::RowChange;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Beyond the time after which a session closes its pools: clocks, commits and ticks.
 const STARVED: Micros = 600 * SECOND + MINUTE;
@@ -200,7 +201,48 @@ impl World {
         self.store.restores == 0 || nodes.all(|row| !row.is_present() || there.contains(&row.id))
     }
 
-    /// One that has waited for too long is not overtaken by a younger one, where it could start.
+    /// Of those that ask for the same none is placed while one that goes first waits, not even for a
+    /// moment: whatever else there is, that one could have the place. `rows` are a batch's; what was
+    /// changed by those that were committed together with it, and come after it, is not looked at.
+    pub(crate) fn check_order(&mut self, rows: &[RowChange], later: &BTreeSet<SessionId>) {
+        let restored = self.store.rows.site.restored_epoch;
+        // One that is found in a restored site is taken up, whoever waits.
+        let is_placed = |session: &&SessionRecord| {
+            let before = self.watch.states.0.get(&session.id);
+            session.state == SessionState::Placed
+                && session.epoch > restored
+                && before.is_none_or(|(state, _)| *state == "pending")
+        };
+        let placed = rows.iter().filter_map(|row| match row {
+            RowChange::PutSession { session } => Some(session.as_ref()),
+            _ => None,
+        });
+        let placed: Vec<&SessionRecord> = placed.filter(is_placed).collect();
+        if placed.is_empty() {
+            return;
+        }
+        let waiting = self.store.living().filter(|session| {
+            self.waits_for_place(session)
+                && session.epoch > restored
+                && !later.contains(&session.id)
+        });
+        let asks = |session: &SessionRecord| (session.spec.slots.clone(), session.spec.members);
+        let overtaken = waiting.filter_map(|waits| {
+            let after = |one: &&&SessionRecord| turn(one) > turn(waits);
+            let mut after = placed.iter().filter(after);
+            let overtakes = after.find(|one| asks(one) == asks(waits))?;
+            Some((overtakes.id, waits.id))
+        });
+        let found = { overtaken }.next();
+        if let Some((overtakes, waits)) = found {
+            self.broken(format!(
+                "session {overtakes} is placed, and {waits} goes before it"
+            ));
+        }
+    }
+
+    /// One that has waited for too long is not overtaken by one that comes after it, where it could
+    /// start.
     fn check_overtaking(&mut self, id: ManagerId, younger: &SessionRecord, now: Timestamp) {
         let Some(manager) = self.managers.all.get(&id) else {
             return;
@@ -215,10 +257,9 @@ impl World {
             return;
         }
         let nodes = ready.into_iter().filter(|node| self.is_open(*node)).count();
-        let order = |session: &SessionRecord| (session.created_at, session.id);
         let living = self.store.living();
         let older = living.filter(|session| {
-            order(session) < order(younger)
+            turn(session) < turn(younger)
                 && self.waits_for_place(session)
                 && now.micros_since(waits_since(session)) >= STARVED
                 && fits(session, nodes)
@@ -249,6 +290,11 @@ impl World {
         let array = self.store.rows.arrays.get(&array);
         array.is_some_and(|array| array.throttle.is_some())
     }
+}
+
+/// Where a session comes among those that wait: the least is looked at first.
+pub(crate) fn turn(session: &SessionRecord) -> (Reverse<Priority>, Timestamp, SessionId) {
+    (Reverse(session.priority), session.created_at, session.id)
 }
 
 /// All of its members could start on so many nodes, if it were alone there.

@@ -4,11 +4,11 @@
 use crate::clock::{MILLI, Micros, SECOND};
 use crate::manager::ManagerId;
 use crate::world::{Happening, World};
-use domain::{NodeId, Timestamp};
+use domain::{NodeId, SessionId, Timestamp};
 use lifecycle::manager::{Effects, RequestToken};
 use lifecycle::planted::{Planted, planted};
 use lifecycle::rows::RowChange;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A batch between its step and its commit.
 #[derive(Debug)]
@@ -24,6 +24,16 @@ pub(crate) struct Commit {
 pub(crate) fn rows_of(commits: &[Commit]) -> Vec<RowChange> {
     let rows = commits.iter().flat_map(|commit| &commit.effects.rows);
     rows.cloned().collect()
+}
+
+/// The sessions of which batches write rows.
+fn sessions_of(commits: &[Commit]) -> BTreeSet<SessionId> {
+    let rows = commits.iter().flat_map(|commit| &commit.effects.rows);
+    let sessions = rows.filter_map(|row| match row {
+        RowChange::PutSession { session } => Some(session.id),
+        _ => None,
+    });
+    sessions.collect()
 }
 
 impl World {
@@ -137,7 +147,9 @@ impl World {
                 false
             }
             Ok(Ok(())) => {
-                for commit in flown {
+                for (number, commit) in flown.iter().enumerate() {
+                    let later = sessions_of(&flown[number + 1..]);
+                    self.check_order(&commit.effects.rows, &later);
                     self.check_deleted(&commit.effects.rows);
                     self.check_blame(id, &commit.effects.rows, commit.made_at);
                 }

@@ -2,8 +2,8 @@
 
 use crate::plan::Order;
 use crate::users::USER;
-use domain::{PauseOrder, SessionId, StopOrder, Timestamp};
-use lifecycle::manager::{EventKind, RequestToken};
+use domain::{ArrayId, PauseOrder, Priority, SessionId, StopOrder, Timestamp};
+use lifecycle::manager::{EventKind, PriorityChange, PriorityTarget, RequestToken};
 
 pub(crate) fn order_of(grace_ms: u64, signal: i32) -> StopOrder {
     StopOrder {
@@ -45,6 +45,9 @@ pub(crate) fn session_event(order: Order, session: SessionId, token: RequestToke
             }
         }
         Order::Resume => EventKind::Resume { token, session, by },
+        Order::Prioritize(priority) => {
+            priority_event(PriorityTarget::Session(session), priority, token)
+        }
         Order::Rename => {
             let name = format!("renamed-{session}").to_lowercase();
             let name = name.parse().expect("a name");
@@ -63,4 +66,36 @@ pub(crate) fn session_event(order: Order, session: SessionId, token: RequestToke
             }
         }
     }
+}
+
+pub(crate) fn array_event(order: Order, array: ArrayId, token: RequestToken) -> EventKind {
+    match order {
+        Order::StopArray => EventKind::StopArray {
+            token,
+            array,
+            order: order_of(5_000, 15),
+        },
+        Order::RemoveArray => EventKind::RemoveArray {
+            token,
+            array,
+            order: order_of(5_000, 15),
+        },
+        Order::PrioritizeArray(priority) => {
+            priority_event(PriorityTarget::Array(array), priority, token)
+        }
+        _ => EventKind::Throttle {
+            token,
+            array,
+            throttle: Some(2),
+        },
+    }
+}
+
+fn priority_event(target: PriorityTarget, priority: Priority, token: RequestToken) -> EventKind {
+    let asked = Box::new(PriorityChange {
+        target,
+        priority,
+        by: USER.to_owned(),
+    });
+    EventKind::Prioritize { token, asked }
 }

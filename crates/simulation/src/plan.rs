@@ -5,6 +5,7 @@
 use crate::clock::{HOUR, MILLI, MINUTE, Micros, SECOND};
 use crate::random::Random;
 use crate::weather;
+use domain::Priority;
 
 /// Nodes of a site.
 pub const NODES: u64 = 20;
@@ -16,6 +17,8 @@ const FAULTS_AN_HOUR: u64 = 30;
 const ORDERS_AN_HOUR: u64 = 80;
 /// What operators do with machines in each hour.
 const OPERATIONS_AN_HOUR: u64 = 8;
+/// Changes of priorities in each hour.
+const PRIORITIES_AN_HOUR: u64 = 20;
 /// Most elements of an array here.
 const ELEMENTS_LIMIT: u64 = 12;
 
@@ -88,6 +91,7 @@ pub(crate) struct Wish {
     /// It waits for the session of an earlier act, to succeed or to end.
     pub(crate) after: Option<(u64, bool)>,
     pub(crate) life: Life,
+    pub(crate) priority: Priority,
 }
 
 /// What its command does.
@@ -111,6 +115,8 @@ pub(crate) enum Order {
     StopArray,
     RemoveArray,
     Throttle,
+    Prioritize(Priority),
+    PrioritizeArray(Priority),
     /// An operator ends what no session claims.
     EndUnclaimed,
 }
@@ -237,6 +243,25 @@ impl Plan {
                 acts.push((at, Act::Operate(operation(&mut operators))));
             }
         }
+        // So are priorities.
+        let mut priorities = Random::split(seed, "priorities", 0);
+        for (_, act) in &mut acts {
+            if let Act::Create(wish) | Act::CreateArray { wish, .. } = act {
+                wish.priority = priority(&mut priorities);
+            }
+        }
+        for hour in 0..hours {
+            for _ in 0..PRIORITIES_AN_HOUR {
+                let at = hour * HOUR + priorities.within(SECOND, HOUR - SECOND);
+                let (new, which) = (priority(&mut priorities), priorities.next());
+                let order = if priorities.chance(1, 4) {
+                    Order::PrioritizeArray(new)
+                } else {
+                    Order::Prioritize(new)
+                };
+                acts.push((at, Act::Order { order, which }));
+            }
+        }
         let numbered = (0..).zip(acts);
         let mut acts: Vec<Planned> = numbered
             .map(|(number, (at, act))| Planned { number, at, act })
@@ -301,7 +326,21 @@ fn wish(random: &mut Random, before: usize) -> Wish {
                 0
             },
         },
+        // Drawn apart, see `Plan::draw`.
+        priority: Priority::USUAL,
     }
+}
+
+/// Mostly the usual one, and few others, so that many have the same.
+fn priority(random: &mut Random) -> Priority {
+    let number = match random.within(0, 8) {
+        0 => 0,
+        1 => 10,
+        2 => 90,
+        3 => 100,
+        _ => return Priority::USUAL,
+    };
+    Priority::try_from(number).expect("one")
 }
 
 fn order(random: &mut Random) -> Order {

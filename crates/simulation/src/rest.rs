@@ -1,6 +1,6 @@
 //! A calm is over: what runs is what is said to run, and what waits has a reason.
 
-use crate::blame::{fits, waits_since};
+use crate::blame::{fits, turn, waits_since};
 use crate::clock::{MINUTE, Micros, SECOND};
 use crate::world::{NODE_CPUS, World};
 use domain::{
@@ -16,7 +16,7 @@ const IDLE_LOOKS: u32 = 4;
 const READY: Micros = MINUTE;
 /// After a calm all agree at some time within this.
 const HAPPENS: Micros = MINUTE;
-/// After this time, in milliseconds, an older one that waits may close the nodes to younger ones.
+/// After this time, in milliseconds, one that waits may close the nodes to those that come after it.
 const MAY_CLOSE_MS: u64 = STARVATION_MS - 30_000;
 
 impl World {
@@ -74,9 +74,8 @@ impl World {
         if !self.waits_for_place(session) {
             return false;
         }
-        let order = |one: &SessionRecord| (one.created_at, one.id);
         let closes = |other: &SessionRecord| {
-            order(other) < order(session)
+            turn(other) < turn(session)
                 && self.waits_for_place(other)
                 && now.micros_since(waits_since(other)) / 1_000 >= MAY_CLOSE_MS
                 && fits(other, self.connected())
@@ -181,7 +180,7 @@ impl World {
         let throttled = session
             .array
             .is_some_and(|(array, _)| self.is_throttled(array));
-        throttled || !self.is_oldest_that_fits(session)
+        throttled || !self.is_first_that_fits(session)
     }
 
     fn lives(&self, target: DependencyTarget) -> bool {
@@ -192,10 +191,9 @@ impl World {
     }
 
     /// Nobody comes before it, and there is room for all of its members.
-    fn is_oldest_that_fits(&self, session: &SessionRecord) -> bool {
-        let order = |one: &SessionRecord| (one.created_at, one.id);
+    fn is_first_that_fits(&self, session: &SessionRecord) -> bool {
         let mut others = self.store.living();
-        if others.any(|other| self.waits_for_place(other) && order(other) < order(session)) {
+        if others.any(|other| self.waits_for_place(other) && turn(other) < turn(session)) {
             return false;
         }
         let all = self.machines.iter().map(|machine| machine.id);

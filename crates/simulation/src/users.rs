@@ -4,7 +4,7 @@ use crate::clock::{MILLI, Micros, SECOND};
 use crate::machine::guests::command_of;
 use crate::manager::Command;
 use crate::operators::NodeWish;
-use crate::orders::{order_of, session_event};
+use crate::orders::{array_event, order_of, session_event};
 use crate::plan::{Act, Order, Wish};
 use crate::random::Random;
 use crate::weather::Weather;
@@ -178,6 +178,7 @@ pub(crate) fn set_token(event: &mut EventKind, new: RequestToken) {
         | EventKind::StopArray { token, .. }
         | EventKind::RemoveArray { token, .. }
         | EventKind::Throttle { token, .. }
+        | EventKind::Prioritize { token, .. }
         | EventKind::OrderNode { token, .. }
         | EventKind::EndUnclaimed { token, .. } => *token = new,
         other => unreachable!("no request of these users: {other:?}"),
@@ -228,7 +229,7 @@ impl World {
 
     fn order_asked(&self, order: Order, which: u64) -> Option<Asked> {
         match order {
-            Order::StopArray | Order::RemoveArray | Order::Throttle => {
+            Order::StopArray | Order::RemoveArray | Order::Throttle | Order::PrioritizeArray(_) => {
                 let array = Users::pick(&self.users.arrays, which)?;
                 Some(Asked::Array { order, array })
             }
@@ -332,35 +333,7 @@ impl World {
                 EventKind::CreateArray { token, request }
             }
             Asked::Session { order, session } => session_event(*order, *session, token),
-            Asked::Array { order, array } => {
-                let array = *array;
-                match order {
-                    Order::StopArray => {
-                        let order = order_of(5_000, 15);
-                        EventKind::StopArray {
-                            token,
-                            array,
-                            order,
-                        }
-                    }
-                    Order::RemoveArray => {
-                        let order = order_of(5_000, 15);
-                        EventKind::RemoveArray {
-                            token,
-                            array,
-                            order,
-                        }
-                    }
-                    _ => {
-                        let throttle = Some(2);
-                        EventKind::Throttle {
-                            token,
-                            array,
-                            throttle,
-                        }
-                    }
-                }
-            }
+            Asked::Array { order, array } => array_event(*order, *array, token),
             Asked::EndUnclaimed { member } => {
                 let asked = Box::new(UnclaimedOrder {
                     member: *member,
@@ -379,6 +352,7 @@ impl World {
             owner: owner(),
             kind: SessionKind::Batch,
             spec: spec_of(wish),
+            priority: wish.priority,
             retry: wish.retry,
             after: self.waits_for(wish),
             idempotency: Some((format!("key-{act}"), format!("digest-{act}"))),
@@ -407,6 +381,7 @@ impl World {
                 first_index: 1,
                 last_index: size,
                 throttle,
+                priority: wish.priority,
                 retry: wish.retry,
                 parameters: Vec::new(),
                 template: spec_of(wish),

@@ -114,6 +114,7 @@ impl Work {
             },
             kind: SessionKind::Batch,
             spec: self.spec(number),
+            priority: domain::Priority::USUAL,
             retry: 0,
             after: Vec::new(),
             idempotency: None,

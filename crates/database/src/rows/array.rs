@@ -1,6 +1,6 @@
 //! What an array has beside its columns, as it stands in its column `record`.
 
-use domain::ArrayRecord;
+use domain::{ArrayRecord, Priority};
 use serde::{Deserialize, Serialize};
 
 /// An array, form 1.
@@ -11,6 +11,9 @@ pub(crate) struct ArrayDocument {
     pub(crate) last_index: u32,
     pub(crate) retry: u32,
     pub(crate) parameters: Vec<String>,
+    /// Absent where nobody said, and in rows of before there were priorities.
+    #[serde(default, skip_serializing_if = "Priority::is_usual")]
+    pub(crate) priority: Priority,
 }
 
 impl From<&ArrayRecord> for ArrayDocument {
@@ -20,6 +23,7 @@ impl From<&ArrayRecord> for ArrayDocument {
             last_index: array.last_index,
             retry: array.retry,
             parameters: array.parameters.clone(),
+            priority: array.priority,
         }
     }
 }

@@ -4,7 +4,7 @@
 use super::outcome::{CauseDocument, OutcomeDocument};
 use super::waiting::{DependencyDocument, PastDocument, RetryDocument};
 use domain::{
-    Dependency, Intention, PastAttempt, PauseOrder, Retry, SessionKind, SessionRecord,
+    Dependency, Intention, PastAttempt, PauseOrder, Priority, Retry, SessionKind, SessionRecord,
     SessionState, StopOrder, Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,9 @@ pub(crate) struct RecordDocument {
     /// Absent in rows of before stores told that they were restored.
     #[serde(default)]
     epoch: u64,
+    /// Absent where nobody said, and in rows of before there were priorities.
+    #[serde(default, skip_serializing_if = "Priority::is_usual")]
+    priority: Priority,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,6 +68,7 @@ pub(crate) struct RecordParts {
     pub(crate) after: Vec<Dependency>,
     pub(crate) pause: Option<PauseOrder>,
     pub(crate) epoch: u64,
+    pub(crate) priority: Priority,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -115,6 +119,7 @@ impl RecordDocument {
             after: session.after.iter().map(DependencyDocument::from).collect(),
             pause: session.pause.clone().map(PauseOrderDocument::from),
             epoch: session.epoch,
+            priority: session.priority,
         }
     }
 
@@ -128,6 +133,7 @@ impl RecordDocument {
             after: self.after.into_iter().map(Dependency::from).collect(),
             pause: self.pause.map(PauseOrder::from),
             epoch: self.epoch,
+            priority: self.priority,
         }
     }
 }

@@ -158,6 +158,7 @@ fn array_of(row: &dyn Columns) -> Result<ArrayRecord, RowError> {
         last_index,
         retry,
         parameters,
+        priority,
     } = read_document(version, &row.document(11)?)?;
     Ok(ArrayRecord {
         id: text(row, 0)?.parse()?,
@@ -171,6 +172,7 @@ fn array_of(row: &dyn Columns) -> Result<ArrayRecord, RowError> {
         first_index,
         last_index,
         throttle: row.get(6)?,
+        priority,
         retry,
         parameters,
         template: SessionSpec::from(spec),

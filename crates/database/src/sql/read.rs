@@ -330,6 +330,7 @@ fn session_of(row: &dyn Columns) -> Result<SessionRecord, RowError> {
         after,
         pause,
         epoch,
+        priority,
     } = record.into_parts();
     Ok(SessionRecord {
         id: text(row, 0)?.parse()?,
@@ -344,6 +345,7 @@ fn session_of(row: &dyn Columns) -> Result<SessionRecord, RowError> {
         spec: SessionSpec::from(spec).into(),
         intention,
         state,
+        priority,
         pause,
         attempt: row.get(8)?,
         members: Vec::new(),

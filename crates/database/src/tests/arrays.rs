@@ -4,7 +4,7 @@ use super::round_trip::rich_spec;
 use super::sample::{self, commit, ended, put};
 use super::{Opened, Place};
 use crate::store::{ArrayHistoryQuery, ElementScope, EventScope, HistoryOwner};
-use domain::{ArrayId, ArrayRecord, SessionRecord, Timestamp};
+use domain::{ArrayId, ArrayRecord, Priority, SessionRecord, Timestamp};
 use lifecycle::rows::{RowChange, SiteEvent};
 
 const ALWAYS: Timestamp = Timestamp(0);
@@ -18,6 +18,7 @@ fn array(id: u64, throttle: Option<u32>) -> ArrayRecord {
         first_index: 1,
         last_index: u32::MAX,
         throttle,
+        priority: throttle.map_or(Priority::USUAL, |_| Priority::MOST),
         retry: 1,
         parameters: vec!["DEPTH".into(), "SEED".into()],
         template: rich_spec(),

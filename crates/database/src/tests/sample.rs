@@ -3,8 +3,8 @@
 use super::Opened;
 use domain::{
     Cause, Intention, MemberId, MemberPause, MemberRecord, MemberState, Network, NodeId,
-    NodeLostPolicy, Outcome, Owner, Retry, SessionId, SessionKind, SessionRecord, SessionSpec,
-    SessionState, Slots, Span, StdinMode, Timestamp,
+    NodeLostPolicy, Outcome, Owner, Priority, Retry, SessionId, SessionKind, SessionRecord,
+    SessionSpec, SessionState, Slots, Span, StdinMode, Timestamp,
 };
 use lifecycle::rows::{RowChange, SiteEvent};
 use std::collections::BTreeMap;
@@ -59,6 +59,7 @@ pub(crate) fn pending(number: u32) -> SessionRecord {
         spec: spec().into(),
         intention: Intention::Run,
         state: SessionState::Pending,
+        priority: Priority::USUAL,
         pause: None,
         attempt: 0,
         members: Vec::new(),

@@ -15,7 +15,8 @@ use clap::Args;
 use domain::Span;
 use domain::amounts::show_bytes;
 use public_api::{
-    AfterNeed, AfterView, AttemptView, MountView, NetworkView, PausedView, SessionView, UsageView,
+    AfterNeed, AfterView, AttemptView, MountView, NetworkView, PausedView, SessionView,
+    USUAL_PRIORITY, UsageView,
 };
 use sandbox::{NetworkTrouble, network_troubles};
 
@@ -126,6 +127,7 @@ fn rows(view: &SessionView, usage: Option<&UsageView>) -> Vec<(&'static str, Str
         let text = format!("{rows_lacked} (`insula doctor` says why)");
         rows.push(("not enforced", text));
     }
+    rows.extend(priority_row(view.priority));
     if let Some(limit) = view.time_limit_ms {
         rows.push(("time limit", Span(limit).to_string()));
     }
@@ -160,6 +162,11 @@ fn rows(view: &SessionView, usage: Option<&UsageView>) -> Vec<(&'static str, Str
     rows.extend(view.started_at.iter().map(|time| ("started", local(time))));
     rows.extend(view.ended_at.iter().map(|time| ("ended", local(time))));
     rows
+}
+
+/// A priority that somebody asked for.
+fn priority_row(priority: u32) -> Option<(&'static str, String)> {
+    (priority != USUAL_PRIORITY).then(|| ("priority", priority.to_string()))
 }
 
 /// Who asked for a pause, since when, and whether it is so.

@@ -148,6 +148,7 @@ impl Site {
             session.kind = kind;
             session.array = Some((array, element.index));
             session.epoch = self.row.epoch;
+            session.priority = shared.priority;
             session.retry.limit = shared.retry;
             session.after.clone_from(&after);
             self.remember(session);

@@ -7,7 +7,7 @@ use super::{Answer, CreateRequest, Refusal, RequestToken};
 use crate::planted::{Planted, planted};
 use crate::rows::IdempotencyRow;
 use domain::{
-    ArrayId, AskedLimits, Capability, Intention, Network, Now, Owner, Retry, SessionId,
+    ArrayId, AskedLimits, Capability, Intention, Network, Now, Owner, Priority, Retry, SessionId,
     SessionKind, SessionName, SessionRecord, SessionSpec, SessionState, Span, architecture_row,
 };
 use scheduler::{Node, Request, largest, most_members};
@@ -100,6 +100,7 @@ impl Site {
         record.owner = request.owner;
         record.kind = request.kind;
         record.epoch = self.row.epoch;
+        record.priority = request.priority;
         record.retry.limit = request.retry;
         record.after = request.after;
         self.remember(record);
@@ -217,6 +218,7 @@ pub(super) fn new_session(
         spec: Arc::new(spec),
         intention: Intention::Run,
         state: SessionState::Pending,
+        priority: Priority::USUAL,
         pause: None,
         attempt: 0,
         members: Vec::new(),

@@ -79,7 +79,7 @@ impl Site {
         self.answer(token, answer);
     }
 
-    fn living_elements(&self, array: ArrayId) -> Result<Vec<SessionId>, Refusal> {
+    pub(super) fn living_elements(&self, array: ArrayId) -> Result<Vec<SessionId>, Refusal> {
         let entry = self.arrays.get(&array);
         let entry = entry.ok_or(Refusal::NoSuchArray { array })?;
         if entry.index.living.is_empty() {

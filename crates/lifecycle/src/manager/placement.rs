@@ -1,22 +1,21 @@
-//! Placing what waits, and saying why something still does.
+//! Placing what waits.
 
 use super::arrays::ArrayEntry;
 use super::create::required_rows;
-use super::restored::{next_attempt, unheard_nodes};
+use super::restored::next_attempt;
 use super::site::Site;
 use super::view::View;
-use super::waiting::{placed_elements, waits};
+use super::waiting::Turn;
 use crate::planted::{Planted, planted};
 use domain::{
     DependencyState, MemberId, MemberPause, MemberRecord, MemberState, NodeId, NodeRecord, Now,
-    SessionId, SessionRecord, SessionSpec, SlotName, Span, Timestamp,
+    Priority, SessionId, SessionRecord, SessionSpec, SlotName, Span, Timestamp,
 };
 use node_api::MemberSpec;
-use scheduler::{
-    Holding, Index, Node, NodeReasons, Placement, Request, STARVATION_MS, Shape, Verdict,
-};
+use scheduler::{Holding, Index, Node, Placement, Request, STARVATION_MS, Shape, Verdict};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::ops::Bound::{Excluded, Unbounded};
 
 /// Most elements of one array that one pass looks at.
 const ELEMENTS_OF_A_PASS: usize = 256;
@@ -30,15 +29,13 @@ impl Site {
             }
             self.refresh_index();
             let mut index = std::mem::take(&mut self.occupancy.index);
-            let placements = self.decide(&mut index, now.wall);
+            let (placements, extent) = self.decide(&mut index, now.wall);
             self.occupancy.index = index;
-            debug_assert_eq!(placements, self.decide_by_walk(now.wall));
-            // Where all that an array had in this pass were placed, the next of it may fit as well.
-            let all = placements.len() >= ELEMENTS_OF_A_PASS;
+            debug_assert_eq!((placements.clone(), extent), self.decide_by_walk(now.wall));
             for placement in placements {
                 self.place_session(placement);
             }
-            if !all {
+            if extent == Extent::Whole {
                 return;
             }
         }
@@ -54,42 +51,60 @@ impl Site {
         })
     }
 
-    /// One look at those that wait, oldest first. Those that ask for the same wait in a queue, and
+    /// One look at those that wait, in their order. Those that ask for the same wait in a queue, and
     /// of a queue in which one did not fit nobody does: what is left of it is only looked at for one
-    /// who starves, and so may close pools to younger ones of other queues.
-    fn decide(&self, index: &mut Index, now: Timestamp) -> Vec<Placement> {
+    /// who starves, and so may close pools to those of other queues that come after it.
+    fn decide(&self, index: &mut Index, now: Timestamp) -> (Vec<Placement>, Extent) {
         let mut queues = self.queues();
         let mut heads = BinaryHeap::new();
         for (number, queue) in queues.iter_mut().enumerate() {
-            heads.extend(queue.next().map(|record| Reverse(Head::of(record, number))));
+            let first = queue.rest.next();
+            heads.extend(first.map(|record| Reverse(Head::of(record, number))));
         }
         let mut pass = index.pass();
         let mut placements = Vec::new();
         while let Some(Reverse(head)) = heads.pop() {
-            let record = &self.sessions[&head.session].record;
+            let record = &self.sessions[&head.turn.session].record;
             let queue = &mut queues[head.queue];
             let next = match pass.consider(&self.request(record, now)) {
                 Verdict::Placed(nodes) => {
                     let session = record.id;
                     placements.push(Placement { session, nodes });
-                    queue.next()
+                    let next = queue.rest.next();
+                    if next.is_none() && queue.is_cut {
+                        return (placements, Extent::Cut);
+                    }
+                    next
                 }
                 Verdict::Failed { closed: true } => None,
                 Verdict::Failed { closed: false } => self.next_starving(queue, now),
             };
             heads.extend(next.map(|record| Reverse(Head::of(record, head.queue))));
         }
-        placements
+        (placements, Extent::Whole)
     }
 
     /// The same by a look at all nodes and all that wait, which says what is right: only debug builds
     /// ask.
-    fn decide_by_walk(&self, now: Timestamp) -> Vec<Placement> {
-        let mut waiting: Vec<&SessionRecord> = self.queues().into_iter().flatten().collect();
-        waiting.sort_by_key(|record| (record.created_at, record.id));
+    fn decide_by_walk(&self, now: Timestamp) -> (Vec<Placement>, Extent) {
+        let mut waiting: Vec<&SessionRecord> = Vec::new();
+        let mut cuts = BTreeSet::new();
+        for queue in self.queues() {
+            let records: Vec<&SessionRecord> = queue.rest.collect();
+            let last = records.last().filter(|_| queue.is_cut);
+            cuts.extend(last.map(|record| record.id));
+            waiting.extend(records);
+        }
+        waiting.sort_by_key(|record| Turn::of(record));
         let requests = waiting.into_iter().map(|record| self.request(record, now));
         let requests: Vec<Request<'_>> = requests.collect();
-        scheduler::plan(&self.all_holdings(), &requests)
+        let mut placements = scheduler::plan(&self.all_holdings(), &requests);
+        let mut ends = placements.iter();
+        if let Some(end) = ends.position(|one| cuts.contains(&one.session)) {
+            placements.truncate(end + 1);
+            return (placements, Extent::Cut);
+        }
+        (placements, Extent::Whole)
     }
 
     /// Those that may be placed, in queues that are in order. Elements of one array need the same: a
@@ -100,16 +115,25 @@ impl Site {
         let record = |id: &SessionId| self.sessions[id].record.as_ref();
         let may = move |record: &&SessionRecord| !self.is_in_doubt(record, all_heard);
         let alone = self.waiting.alone.values().map(|waiting| {
-            let records = waiting.iter().map(move |(_, id)| record(id));
-            Box::new(records.filter(may)) as Queue<'_>
+            let records = waiting.iter().map(move |turn| record(&turn.session));
+            Queue {
+                rest: Box::new(records.filter(may)),
+                turns: Some(waiting),
+                is_cut: false,
+            }
         });
         let elements = self.waiting.elements.iter().map(|(array, waiting)| {
             let throttle = self
                 .arrays
                 .get(array)
                 .and_then(|entry| entry.record.throttle);
-            let room = room_below(throttle, self.placed_of(*array)).min(ELEMENTS_OF_A_PASS);
-            Box::new(waiting.iter().map(record).filter(may).take(room)) as Queue<'_>
+            let room = room_below(throttle, self.placed_of(*array));
+            let looked_at = room.min(ELEMENTS_OF_A_PASS);
+            Queue {
+                rest: Box::new(waiting.iter().map(record).filter(may).take(looked_at)),
+                turns: None,
+                is_cut: room.min(waiting.len()) > ELEMENTS_OF_A_PASS,
+            }
         });
         alone.chain(elements).collect()
     }
@@ -120,10 +144,24 @@ impl Site {
         queue: &mut Queue<'a>,
         now: Timestamp,
     ) -> Option<&'a SessionRecord> {
-        // Nobody waits for a place since before they asked.
-        let is_old = |record: &&SessionRecord| starves(span(record.created_at, now));
-        let mut old = queue.take_while(is_old);
-        old.find(|record| starves(self.request(record, now).waited))
+        loop {
+            let record = queue.rest.next()?;
+            // Nobody waits for a place since before they asked.
+            if !starves(span(record.created_at, now)) {
+                // Nor does any that comes after it and has its priority.
+                queue.rest = self.after(queue.turns?, Turn::of(record).last_of_its_priority());
+            } else if starves(self.request(record, now).waited) {
+                return Some(record);
+            }
+        }
+    }
+
+    /// Those of a queue that come after a turn.
+    fn after<'a>(&'a self, turns: &'a BTreeSet<Turn>, turn: Turn) -> Records<'a> {
+        let all_heard = self.are_all_heard();
+        let rest = turns.range((Excluded(turn), Unbounded));
+        let records = rest.map(|turn| self.sessions[&turn.session].record.as_ref());
+        Box::new(records.filter(move |record| !self.is_in_doubt(record, all_heard)))
     }
 
     fn request<'a>(&'a self, record: &'a SessionRecord, now: Timestamp) -> Request<'a> {
@@ -155,36 +193,45 @@ impl Site {
     }
 }
 
+/// How far a pass went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// To the end.
+    Whole,
+    /// Behind the last that it looks at of an array: more of that may fit, and those that come after
+    /// them are not looked at before.
+    Cut,
+}
+
 /// Sessions in the order in which they are looked at.
-type Queue<'a> = Box<dyn Iterator<Item = &'a SessionRecord> + 'a>;
+type Records<'a> = Box<dyn Iterator<Item = &'a SessionRecord> + 'a>;
+
+/// Sessions that ask for the same.
+struct Queue<'a> {
+    /// Those that have not been looked at.
+    rest: Records<'a>,
+    /// All of them; `None` of elements, which all have the same priority and time.
+    turns: Option<&'a BTreeSet<Turn>>,
+    /// There are more than one pass looks at.
+    is_cut: bool,
+}
 
 /// The next of a queue. They are ordered by what comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Head {
-    created_at: Timestamp,
-    session: SessionId,
+    turn: Turn,
     queue: usize,
 }
 
 impl Head {
     fn of(record: &SessionRecord, queue: usize) -> Self {
-        Self {
-            created_at: record.created_at,
-            session: record.id,
-            queue,
-        }
+        let turn = Turn::of(record);
+        Self { turn, queue }
     }
 }
 
 fn starves(waited: Span) -> bool {
     waited.0 >= STARVATION_MS
-}
-
-/// Why `session` is not placed, by node; `None` if it does not wait.
-pub fn explain(view: &View, session: SessionId, now: Timestamp) -> Option<Vec<NodeReasons>> {
-    let waiting = view_requests(view, now);
-    let nodes = view_nodes(view);
-    scheduler::explain(&nodes, &waiting, session)
 }
 
 /// Every node of a view with what living members have of it.
@@ -238,35 +285,8 @@ pub(super) fn holds(member: &MemberRecord) -> bool {
     member.state.occupies() && !(stops && planted(Planted::StoppingHoldsNothing))
 }
 
-/// Who waits for a place, oldest first, by what is committed, all elements included.
-fn view_requests(view: &View, now: Timestamp) -> Vec<Request<'_>> {
-    let mut placed = placed_elements(view.sessions.values().map(AsRef::as_ref));
-    let mut waiting: Vec<&SessionRecord> = view
-        .sessions
-        .values()
-        .map(AsRef::as_ref)
-        .filter(|record| waits(record) && !record.is_held_back() && record.retry.at.is_none())
-        .filter(|record| unheard_nodes(view, record).is_empty())
-        .collect();
-    waiting.sort_by_key(|record| (record.created_at, record.id));
-    let mut requests = Vec::new();
-    for record in waiting {
-        let array = record.array.and_then(|(array, _)| view.array(array));
-        let throttle = array.and_then(|array| array.throttle);
-        if let Some((array, _)) = record.array {
-            let placed = placed.entry(array).or_default();
-            if room_below(throttle, *placed) == 0 {
-                continue;
-            }
-            *placed += 1;
-        }
-        requests.push(request(record, throttle.is_some(), now));
-    }
-    requests
-}
-
 /// How many more elements of an array may be placed.
-fn room_below(throttle: Option<u32>, placed: u32) -> usize {
+pub(super) fn room_below(throttle: Option<u32>, placed: u32) -> usize {
     let room = throttle.map(|limit| limit.saturating_sub(placed));
     room.map_or(usize::MAX, |room| {
         usize::try_from(room).unwrap_or(usize::MAX)
@@ -277,7 +297,7 @@ fn is_throttled(array: &ArrayEntry) -> bool {
     array.record.throttle.is_some()
 }
 
-fn request(record: &SessionRecord, throttled: bool, now: Timestamp) -> Request<'_> {
+pub(super) fn request(record: &SessionRecord, throttled: bool, now: Timestamp) -> Request<'_> {
     // By the wall clock: it only decides who goes first, and has to survive a restart. An element
     // of a throttled array was not passed over, it was asked to wait.
     let waited = if throttled {
@@ -287,6 +307,7 @@ fn request(record: &SessionRecord, throttled: bool, now: Timestamp) -> Request<'
     };
     Request {
         index: record.array.map(|(_, index)| index),
+        priority: record.priority,
         ..request_of(record.id, record.name.as_str(), &record.spec, waited)
     }
 }
@@ -352,6 +373,7 @@ pub(super) fn request_of<'a>(
         slots: &spec.slots,
         members: spec.members,
         required: required_rows(spec),
+        priority: Priority::USUAL,
         waited,
     }
 }

@@ -81,6 +81,14 @@ pub enum Refusal {
         /// Which.
         session: SessionId,
     },
+    /// The elements of an array have its priority.
+    #[error("session {session} is an element of the array {array} and has its priority from it")]
+    ArrayHasPriority {
+        /// Which.
+        session: SessionId,
+        /// The array's name.
+        array: SessionName,
+    },
     /// There is no such array.
     #[error("there is no array {array}")]
     NoSuchArray {

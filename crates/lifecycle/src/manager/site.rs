@@ -332,6 +332,7 @@ impl Site {
                 array,
                 throttle,
             } => self.throttle_array(token, array, throttle, now),
+            EventKind::Prioritize { token, asked } => self.prioritize(token, &asked, now),
             EventKind::NodeConnected { hello } => self.node_connected(*hello, now),
             EventKind::NodeDisconnected { node } => self.node_disconnected(node, now),
             EventKind::Report { report } => self.report(&report, now),

@@ -13,6 +13,7 @@ mod lives;
 mod nodes;
 mod outcomes;
 mod pauses;
+mod priorities;
 mod random;
 mod removals;
 mod requests;

@@ -5,21 +5,24 @@ use super::placement::shape_of;
 use super::restored::{next_attempt, unheard_nodes};
 use super::site::Site;
 use super::view::View;
+use crate::planted::{Planted, planted};
 use domain::{
-    ArrayId, DependencyState, DependencyTarget, Intention, MemberRecord, MemberState, SessionId,
-    SessionRecord, SessionState, Timestamp,
+    ArrayId, DependencyState, DependencyTarget, Intention, MemberRecord, MemberState, Priority,
+    SessionId, SessionRecord, SessionState, Timestamp,
 };
 use scheduler::Shape;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Sessions that are not placed, by what they wait for; and of arrays those that are.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    /// Those that wait for a place only and are no elements, oldest first, by what they ask for:
+    /// Those that wait for a place only and are no elements, in their order, by what they ask for:
     /// where one does not fit none of the same shape does.
-    pub(super) alone: BTreeMap<Arc<Shape>, BTreeSet<(Timestamp, SessionId)>>,
-    /// Elements that wait for a place, or for their array's throttle.
+    pub(super) alone: BTreeMap<Arc<Shape>, BTreeSet<Turn>>,
+    /// Elements that wait for a place, or for their array's throttle. Those of an array have one
+    /// priority and one time: they stand in the order of their ids.
     pub(super) elements: BTreeMap<ArrayId, BTreeSet<SessionId>>,
     /// Those whose next attempt may not begin before a time.
     pub(super) paused: BTreeSet<(Timestamp, SessionId)>,
@@ -27,6 +30,42 @@ pub(super) struct Waiting {
     pub(super) dependents: BTreeMap<DependencyTarget, BTreeSet<SessionId>>,
     /// Elements that are placed, run or stop.
     placed: BTreeMap<ArrayId, BTreeSet<SessionId>>,
+}
+
+/// Where a session comes among those that wait for a place: the least is looked at first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Turn {
+    priority: Reverse<Priority>,
+    created_at: Timestamp,
+    pub(super) session: SessionId,
+}
+
+impl Turn {
+    pub(super) fn of(record: &SessionRecord) -> Self {
+        Self::with(record, record.priority)
+    }
+
+    fn with(record: &SessionRecord, priority: Priority) -> Self {
+        let is_only_told = planted(Planted::PriorityIsOnlyTold);
+        Self {
+            priority: Reverse(if is_only_told {
+                Priority::USUAL
+            } else {
+                priority
+            }),
+            created_at: record.created_at,
+            session: record.id,
+        }
+    }
+
+    /// Behind all of its priority.
+    pub(super) fn last_of_its_priority(self) -> Self {
+        Self {
+            created_at: Timestamp(i64::MAX),
+            session: SessionId(u64::MAX),
+            ..self
+        }
+    }
 }
 
 /// Where a session stands among those that wait.
@@ -38,8 +77,8 @@ pub(super) enum Stand {
     HeldBack,
     /// It waits for a place, or for its array's throttle.
     Element(ArrayId),
-    /// It waits for a place.
-    Alone(Arc<Shape>),
+    /// It waits for a place, with this priority.
+    Alone(Arc<Shape>, Priority),
 }
 
 /// What holds a session back before any node is asked.
@@ -86,8 +125,9 @@ impl Waiting {
                 }
             }
             Stand::Element(array) => remove_from(&mut self.elements, array, &id),
-            Stand::Alone(shape) => {
-                remove_from(&mut self.alone, shape, &(record.created_at, id));
+            Stand::Alone(shape, priority) => {
+                let turn = Turn::with(record, *priority);
+                remove_from(&mut self.alone, shape, &turn);
             }
         }
     }
@@ -108,9 +148,9 @@ impl Waiting {
             Stand::Element(array) => {
                 self.elements.entry(*array).or_default().insert(id);
             }
-            Stand::Alone(shape) => {
+            Stand::Alone(shape, priority) => {
                 let alone = self.alone.entry(Arc::clone(shape)).or_default();
-                alone.insert((record.created_at, id));
+                alone.insert(Turn::with(record, *priority));
             }
         }
     }
@@ -127,12 +167,15 @@ impl Waiting {
             return Stand::Element(array);
         }
         // What a session asks for never changes.
-        if let Some(stand @ Stand::Alone(_)) = known {
-            return stand.clone();
-        }
-        let shape = shape_of(&record.spec);
-        let known = self.alone.get_key_value(&shape);
-        Stand::Alone(known.map_or_else(|| Arc::new(shape), |(shape, _)| Arc::clone(shape)))
+        let shape = match known {
+            Some(Stand::Alone(shape, _)) => Arc::clone(shape),
+            Some(Stand::Paused(_) | Stand::HeldBack | Stand::Element(_)) | None => {
+                let shape = shape_of(&record.spec);
+                let known = self.alone.get_key_value(&shape);
+                known.map_or_else(|| Arc::new(shape), |(shape, _)| Arc::clone(shape))
+            }
+        };
+        Stand::Alone(shape, record.priority)
     }
 }
 

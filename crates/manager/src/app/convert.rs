@@ -52,6 +52,7 @@ pub(crate) fn session_view(
         array: record.array.map(|(array, _)| array.to_string()),
         array_index: record.array.map(|(_, index)| index),
         state: record.state.word().to_owned(),
+        priority: record.priority.number(),
         paused: paused_view(record),
         resuming: record.is_resuming(),
         removing: matches!(record.intention, Intention::Remove { .. }),

@@ -93,6 +93,7 @@ impl SiteService {
                 owner: owner_of(caller),
                 kind: checked.kind,
                 spec: checked.spec.clone(),
+                priority: checked.priority,
                 retry: checked.retry,
                 after: after.clone(),
                 idempotency: idempotency.clone(),

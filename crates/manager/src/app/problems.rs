@@ -87,6 +87,10 @@ pub(crate) fn refused(refusal: &Refusal) -> Problem {
         Refusal::IsElement { .. } => {
             Problem::new(ProblemCode::WrongState, detail).hint("name the array when it is made")
         }
+        Refusal::ArrayHasPriority { array, .. } => Problem::new(ProblemCode::WrongState, detail)
+            .hint(format!(
+                "`insula priority {array} NUMBER` changes that of all its elements"
+            )),
         Refusal::NoSuchArray { array } => no_such_array(&array.to_string()),
         Refusal::ArrayHasEnded { array } => array_has_ended(&array.to_string()),
         Refusal::NoSuchNode { node } => no_such_node(&node.to_string()),

@@ -2,6 +2,7 @@
 
 use crate::app::convert::{kind_of, network_of};
 use crate::app::image_settings::{who, whole_command, whole_env};
+use crate::app::priority::check_priority;
 use crate::app::problems::field;
 use crate::app::processes::terminal_of;
 use crate::manager::ManagerSettings;
@@ -10,8 +11,8 @@ use domain::amounts::{
     show_decimal,
 };
 use domain::{
-    AskedLimits, HOST_IMAGE, ImportedImage, InvalidName, NodeLostPolicy, SessionKind, SessionName,
-    SessionSpec, Slots, Span, StdinMode, UploadId,
+    AskedLimits, HOST_IMAGE, ImportedImage, InvalidName, NodeLostPolicy, Priority, SessionKind,
+    SessionName, SessionSpec, Slots, Span, StdinMode, UploadId,
 };
 use lifecycle::manager::{RETRY_LIMIT, View};
 use lifecycle::rows::ImageRecord;
@@ -62,6 +63,7 @@ pub(crate) struct Checked {
     pub(crate) name: Option<SessionName>,
     pub(crate) kind: SessionKind,
     pub(crate) spec: SessionSpec,
+    pub(crate) priority: Priority,
     pub(crate) retry: u32,
 }
 
@@ -96,6 +98,9 @@ pub(crate) fn check(
     };
     Ok(Checked {
         name,
+        priority: request
+            .priority
+            .map_or(Ok(Priority::USUAL), check_priority)?,
         retry: request.retry,
         kind: kind_of(request.kind.unwrap_or(KindView::Batch)),
         spec: SessionSpec {

@@ -14,7 +14,7 @@ use domain::{
 };
 use guest_api::files::LOG_LIMIT_BYTES;
 use held::{held_back, past_lines};
-use lifecycle::manager::{explain, hold};
+use lifecycle::manager::{Ahead, Explanation, explain, hold};
 use pressure::{stall_lines, stall_remedy};
 use public_api::{Caller, NodeReason, Problem, UsageView, Why, WhyReason};
 use scheduler::{NodeReasons, Reason};
@@ -47,8 +47,8 @@ impl SiteService {
             SessionState::Pending => match shared.read(|view| hold(view, &record)) {
                 Some(hold) => held_back(&mut why, &hold, &record, now),
                 None => {
-                    let reasons = shared.read(|view| explain(view, record.id, now));
-                    waits(&mut why, &reasons.unwrap_or_default());
+                    let told = shared.read(|view| explain(view, record.id, now));
+                    waits(&mut why, &told.unwrap_or_default(), &record);
                     refused_nodes(&mut why, self.manager.refusals.all());
                     why.evidence.extend(past_lines(&record));
                 }
@@ -81,7 +81,8 @@ impl SiteService {
     }
 }
 
-fn waits(why: &mut Why, nodes: &[NodeReasons]) {
+fn waits(why: &mut Why, told: &Explanation, record: &SessionRecord) {
+    let nodes = told.nodes.as_slice();
     why.nodes = nodes
         .iter()
         .map(|node| NodeReason {
@@ -89,7 +90,10 @@ fn waits(why: &mut Why, nodes: &[NodeReasons]) {
             reasons: node.reasons.iter().map(why_reason).collect(),
         })
         .collect();
-    why.suggestion = suggestion(nodes);
+    why.suggestion = suggestion(nodes).or_else(|| urgency(told, record));
+    let ahead = told.ahead.as_ref();
+    why.evidence
+        .extend(ahead.map(|ahead| ahead_line(ahead, record)));
     why.summary = if nodes.is_empty() {
         "no node has connected to this site yet".to_owned()
     } else if nodes.iter().any(|node| node.reasons.is_empty()) {
@@ -152,9 +156,18 @@ fn sentence(reason: &Reason) -> String {
             }
             text
         }
-        Reason::BehindOthers { name, waited, .. } => {
+        Reason::BehindOthers {
+            name,
+            priority,
+            waited,
+            ..
+        } => {
             let waited = Span(waited.0 / 1_000 * 1_000);
-            format!("`{name}` has waited {waited} and goes first")
+            let priority = match priority {
+                usual if usual.is_usual() => String::new(),
+                other => format!(", of priority {other},"),
+            };
+            format!("`{name}`{priority} has waited {waited} and goes first")
         }
         Reason::MembersShort { fits, asked } => {
             format!("{fits} of its {asked} members fit here, and all have to start together")
@@ -183,6 +196,45 @@ fn suggestion(nodes: &[NodeReasons]) -> Option<String> {
         ))
     };
     smaller(nodes).or_else(drained)
+}
+
+/// The least priority with which it would go before those that go before it now.
+fn urgency(told: &Explanation, record: &SessionRecord) -> Option<String> {
+    // An element has its array's name in its record.
+    let name = &record.name;
+    if let Some(enough) = told.past {
+        return Some(format!(
+            "`insula priority {name} {enough}` lets it go first"
+        ));
+    }
+    let ahead = told.ahead.as_ref()?;
+    let enough = ahead.enough?;
+    let whom = match ahead.names.as_slice() {
+        [only] => only,
+        _ => "them",
+    };
+    let rest = "once there is room";
+    Some(format!(
+        "`insula priority {name} {enough}` lets it go before {whom}, {rest}"
+    ))
+}
+
+/// Who waits too and goes first, where it fits: that alone is why nobody waits.
+fn ahead_line(ahead: &Ahead, record: &SessionRecord) -> String {
+    let (count, own) = (ahead.count, record.priority);
+    let mut names = ahead.names.join(", ");
+    if let Some(more @ 1..) = count.checked_sub(ahead.names.len()) {
+        names += &format!(" and {more} more");
+    }
+    if count == 1 {
+        format!(
+            "1 of a higher priority than {own} waits too, and goes first where it fits: {names}"
+        )
+    } else {
+        format!(
+            "{count} of a higher priority than {own} wait too, and go first where they fit: {names}"
+        )
+    }
 }
 
 fn smaller(nodes: &[NodeReasons]) -> Option<String> {
@@ -468,9 +520,25 @@ fn seconds(from: Timestamp, to: Timestamp) -> Span {
 
 #[cfg(test)]
 mod tests {
-    use super::limit_lines;
+    use super::{limit_lines, sentence};
     use crate::app::convert::shortened;
-    use domain::LimitsReached;
+    use domain::{LimitsReached, Priority, SessionId, Span};
+    use scheduler::Reason;
+
+    #[test]
+    fn the_priority_of_who_goes_first_is_told_where_it_is_not_the_usual_one() {
+        let behind = |number| {
+            sentence(&Reason::BehindOthers {
+                session: SessionId(1),
+                name: "large".to_owned(),
+                priority: Priority::try_from(number).expect("one"),
+                waited: Span(601_234),
+            })
+        };
+        assert_eq!(behind(50), "`large` has waited 10m1s and goes first");
+        let said = "`large`, of priority 90, has waited 10m1s and goes first";
+        assert_eq!(behind(90), said);
+    }
 
     #[test]
     fn limits_are_told_in_words() {

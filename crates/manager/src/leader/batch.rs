@@ -237,6 +237,7 @@ fn event_of(request: Request, token: RequestToken) -> EventKind {
             array,
             throttle,
         },
+        Request::Prioritize(asked) => EventKind::Prioritize { token, asked },
         Request::AddImage(image, name) => EventKind::AddImage { token, image, name },
         Request::RemoveImage(owner, target) => EventKind::RemoveImage {
             token,

@@ -34,6 +34,7 @@ impl Recalled {
             | Request::CreateArray(_)
             | Request::StopArray(..)
             | Request::Throttle(..)
+            | Request::Prioritize(_)
             | Request::AddImage(..)
             | Request::RemoveImage(..)
             | Request::PruneImages(_)

@@ -79,6 +79,7 @@ fn request(id: u64) -> CreateRequest {
             disk_limit: None,
             asked: AskedLimits::ALL,
         },
+        priority: domain::Priority::USUAL,
         retry: 0,
         after: Vec::new(),
         idempotency: None,

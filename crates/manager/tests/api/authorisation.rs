@@ -43,6 +43,7 @@ pub(crate) fn good_body(method: &str, path: &str) -> &'static str {
         ("post", "/api/v1/arrays") => r#"{"session":{"command":["true"]},"indices":"1-3"}"#,
         ("post", "/api/v1/shutdown") => r#"{"mode":"refuse"}"#,
         ("patch", _) => r#"{"name":"other"}"#,
+        ("post", path) if path.ends_with("/priority") => r#"{"priority":60}"#,
         ("post", path) if path.ends_with("/signal") => r#"{"signal":2}"#,
         _ => "",
     }

@@ -12,10 +12,10 @@ use public_api::{
     ClientMessageStream, CreateArray, CreateSession, Created, CreatedArray, DrainNode, ElementPage,
     ElementQuery, EventPage, EventPageQuery, EventQuery, EventStream, ExecOrder, FilesQuery, Hold,
     ImageListView, ImageView, ImportQuery, ImportedView, JoinedView, ListQuery, LogFrame,
-    LogOutput, LogQuery, NodeView, OutputStream, Problem, ProblemCode, ProcessEvent, PublicEvent,
-    RemovedImagesView, ResourcesView, ServerMessage, ServerMessageStream, Service, SessionPage,
-    SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView, StdinQuery,
-    StdinView, StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
+    LogOutput, LogQuery, NodeView, OutputStream, PriorityOrder, Problem, ProblemCode, ProcessEvent,
+    PublicEvent, RemovedImagesView, ResourcesView, ServerMessage, ServerMessageStream, Service,
+    SessionPage, SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView,
+    StdinQuery, StdinView, StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
 };
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
@@ -328,6 +328,26 @@ impl Service for Fake {
             elements: Vec::new(),
             next_cursor: None,
         })
+    }
+
+    async fn prioritize(
+        &self,
+        caller: &Caller,
+        session: &str,
+        order: PriorityOrder,
+    ) -> Result<SessionView, Problem> {
+        note!(self, caller, "priority of {session} {}", order.priority);
+        Ok(self.view(session))
+    }
+
+    async fn prioritize_array(
+        &self,
+        caller: &Caller,
+        array: &str,
+        order: PriorityOrder,
+    ) -> Result<ArrayView, Problem> {
+        note!(self, caller, "priority of array {array} {}", order.priority);
+        Ok(self.array_view(array))
     }
 
     async fn throttle_array(

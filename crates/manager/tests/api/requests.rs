@@ -5,8 +5,8 @@ use bytes::Bytes;
 use client::{BrokenAnswer, Client, ClientError};
 use futures::stream;
 use public_api::{
-    CreateSession, Hold, ListQuery, ProblemCode, ShutdownMode, ShutdownOrder, SignalOrder,
-    StdinQuery, StopSession,
+    CreateSession, Hold, ListQuery, PriorityOrder, ProblemCode, ShutdownMode, ShutdownOrder,
+    SignalOrder, StdinQuery, StopSession,
 };
 use std::io;
 
@@ -54,6 +54,12 @@ async fn each_act_of_the_client_reaches_the_service() {
         assert_eq!(site.fake.last_asked(), "Resume one");
         client.hold_array("all", Hold::Pause).await.expect("pause");
         assert_eq!(site.fake.last_asked(), "Pause array all");
+        let order = PriorityOrder { priority: 60 };
+        client.prioritize("one", order).await.expect("changed");
+        assert_eq!(site.fake.last_asked(), "priority of one 60");
+        let array = client.prioritize_array("all", order).await;
+        assert_eq!(array.expect("changed").priority, 50);
+        assert_eq!(site.fake.last_asked(), "priority of array all 60");
         client.remove("one", true).await.expect("remove");
         assert_eq!(site.fake.last_asked(), "remove one true");
         client

@@ -16,7 +16,9 @@ use crate::failure::Failure;
 use crate::printer::{printable, shown};
 use crate::times::length;
 use clap::{ArgAction, ArgGroup, Args};
-use public_api::{AfterOrder, ArrayView, CreateArray, CreateElement, CreateSession, ElementView};
+use public_api::{
+    AfterOrder, ArrayView, CreateArray, CreateElement, CreateSession, ElementView, PRIORITY_LIMIT,
+};
 use std::path::{Path, PathBuf};
 
 /// Options about many of a kind, and about what comes before and again.
@@ -33,6 +35,10 @@ pub(crate) struct ArrayArguments {
     /// Most of them that run at a time [default: as many as there is room for]
     #[arg(long, value_name = "NUMBER", requires = "elements", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Many at once")]
     throttle: Option<u32>,
+    /// Of what waits for a place the highest goes first, 0 to 100; a low one may wait as long as there
+    /// is work of a higher one [default: 50]
+    #[arg(long, allow_hyphen_values = true, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(..=i64::from(PRIORITY_LIMIT)), help_heading = "Many at once")]
+    priority: Option<u32>,
     /// Further attempts for one that fails, at most 20 [default: 0]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(..=20), help_heading = "Many at once")]
     retry: Option<u32>,
@@ -49,6 +55,7 @@ impl ArrayArguments {
 
     /// Adds what a session alone has too.
     pub(super) fn add_to(&self, order: &mut CreateSession) {
+        order.priority = self.priority;
         order.retry = self.retry.unwrap_or(0);
         order.after.clone_from(&self.after);
     }

@@ -1,6 +1,6 @@
 //! `insula show` of an array: what its elements share, counts, and the table of outcomes.
 
-use super::{print_row, words};
+use super::{print_row, priority_row, words};
 use crate::daemon::Site;
 use crate::elements::{all_elements, counts, ended, outcome_table, tone};
 use crate::exit_codes;
@@ -59,9 +59,9 @@ fn rows(array: &ArrayView) -> Vec<(&'static str, String)> {
             "limits each",
             format!("cpu {cpu}, memory {memory}, processes {pids}"),
         ),
-        ("owner", owner),
-        ("created", local(&array.created_at)),
     ];
+    rows.extend(priority_row(array.priority));
+    rows.extend([("owner", owner), ("created", local(&array.created_at))]);
     rows.extend(array.ended_at.iter().map(|time| ("ended", local(time))));
     rows
 }

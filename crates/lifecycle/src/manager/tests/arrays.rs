@@ -30,6 +30,7 @@ pub(super) fn array_request(id: u64, size: u32, spec: SessionSpec) -> CreateArra
             first_index: 1,
             last_index: size,
             throttle: None,
+            priority: domain::Priority::USUAL,
             retry: 0,
             parameters: vec!["SEED".to_owned()],
             template: spec,

@@ -265,6 +265,7 @@ impl Bench {
         let events = kinds.into_iter().map(|kind| Event { now, kind });
         let effects = self.site.step_batch(events.collect());
         self.check_moves(&before);
+        super::invariants::check_order(&self.site, &before);
         self.take(effects);
     }
 
@@ -401,6 +402,7 @@ impl Bench {
             owner: owner(),
             kind: SessionKind::Batch,
             spec,
+            priority: domain::Priority::USUAL,
             retry: 0,
             after: vec![],
             idempotency: None,

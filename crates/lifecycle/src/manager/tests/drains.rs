@@ -70,7 +70,9 @@ fn why_names_the_drain_and_taking_it_back_places_what_waits() {
     let mut bench = Bench::new();
     bench.drain(1, None);
     let waits = bench.create(spec());
-    let reasons = explain(&bench.view, waits, bench.now.wall).expect("it waits");
+    let reasons = explain(&bench.view, waits, bench.now.wall)
+        .expect("it waits")
+        .nodes;
     let order = drain_order("a new disk");
     assert_eq!(reasons[0].reasons, [Reason::Drained { order }]);
     assert_eq!(bench.undrain(1), accepted(1));

@@ -96,6 +96,7 @@ impl Bench {
             kind: SessionKind::Batch,
             spec: on(number, "amd64"),
             idempotency: None,
+            priority: domain::Priority::USUAL,
             retry: 0,
             after: vec![],
         })

@@ -1,12 +1,13 @@
 //! What must hold of arrays, further attempts and waiting, whatever happened.
 
 use crate::manager::names::Names;
-use crate::manager::waiting::waits;
-use crate::manager::{Holder, RETRY_LIMIT, Site, View};
+use crate::manager::waiting::{Turn, waits};
+use crate::manager::{Holder, RETRY_LIMIT, Site, View, required_rows};
 use domain::{
     ArrayId, DependencyState, DependencyTarget, Intention, MemberPause, MemberState, SessionId,
     SessionRecord, SessionState,
 };
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Checks every session's attempts and what it waits for, and the indexes over that.
@@ -95,6 +96,46 @@ fn check_dependencies(site: &Site, record: &SessionRecord) {
     }
 }
 
+/// No step gives a place to one while another that asks for the same waits for one and goes first.
+pub(super) fn check_order(site: &Site, before: &BTreeMap<SessionId, SessionRecord>) {
+    let asks = |record: &SessionRecord| {
+        let spec = &record.spec;
+        (spec.slots.clone(), spec.members, required_rows(spec))
+    };
+    // Not by what the core takes for the order.
+    let order = |one: &SessionRecord| (Reverse(one.priority), one.created_at, one.id);
+    let restored = site.row().restored_epoch;
+    let had_none = |record: &SessionRecord| {
+        let old = before.get(&record.id);
+        old.is_none_or(|old| old.members.is_empty() || old.attempt < record.attempt)
+    };
+    // One that is found in a restored site is taken up, whoever waits.
+    let placed = site
+        .sessions()
+        .filter(|record| !record.members.is_empty() && had_none(record) && record.epoch > restored);
+    let placed: Vec<&SessionRecord> = placed.collect();
+    let has_room = |record: &SessionRecord| {
+        let array = record.array.and_then(|(array, _)| site.array(array));
+        let limit = array.and_then(|array| array.throttle);
+        limit.is_none_or(|limit| array.is_some_and(|array| site.placed_of(array.id) < limit))
+    };
+    let waiting = site.sessions().filter(|record| {
+        waits(record)
+            && !record.is_held_back()
+            && record.retry.at.is_none()
+            && record.epoch > restored
+            && has_room(record)
+    });
+    for waits in waiting {
+        let mut overtaking = placed.iter().filter(|one| order(one) > order(waits));
+        let overtakes = overtaking.find(|one| asks(one) == asks(waits));
+        assert!(
+            overtakes.is_none(),
+            "{waits:?} is overtaken by {overtakes:?}"
+        );
+    }
+}
+
 /// A session stands in exactly the index where it belongs.
 fn check_indexed(site: &Site, record: &SessionRecord) {
     let id = record.id;
@@ -103,13 +144,22 @@ fn check_indexed(site: &Site, record: &SessionRecord) {
     let paused = waits && record.retry.at.is_some();
     let held_back = waits && !paused && record.is_held_back();
     let placeable = waits && !paused && !held_back;
+    if let Some((array, _)) = record.array.filter(|_| record.state.is_living()) {
+        let array = site
+            .array(array)
+            .expect("it is there as long as its elements");
+        assert_eq!(
+            record.priority, array.priority,
+            "elements have their array's"
+        );
+    }
     assert_eq!(waiting.paused.iter().any(|(_, other)| *other == id), paused);
     assert_eq!(
         waiting.dependents.values().any(|set| set.contains(&id)),
         held_back
     );
     let mut alone = waiting.alone.values().flatten();
-    let is_alone = alone.any(|(_, other)| *other == id);
+    let is_alone = alone.any(|turn| *turn == Turn::of(record));
     assert_eq!(is_alone, placeable && record.array.is_none());
     let in_array = waiting
         .elements

@@ -67,7 +67,9 @@ fn an_unclaimed_member_runs_on_is_shown_and_occupies() {
         "pending",
         "one CPU is free beside the stranger"
     );
-    let reasons = explain(&bench.view, session, bench.now.wall).expect("it waits");
+    let reasons = explain(&bench.view, session, bench.now.wall)
+        .expect("it waits")
+        .nodes;
     let text = format!("{reasons:?}");
     assert!(
         text.contains("stranger") && text.contains("free: 10000"),

@@ -5,8 +5,8 @@ use super::bench::{Bench, MIB, exited, order, running, spec, stopped};
 use super::dependencies::{on_array, on_session};
 use crate::manager::{EventKind, RequestToken};
 use domain::{
-    Dependency, MemberId, MemberPause, MemberState, Need, NodeId, NodeLostPolicy, SessionId,
-    SessionSpec, Slots,
+    Dependency, MemberId, MemberPause, MemberState, Need, NodeId, NodeLostPolicy, Priority,
+    SessionId, SessionSpec, Slots,
 };
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof};
 use proptest::test_runner::Config;
@@ -21,12 +21,18 @@ enum Act {
         again: bool,
         retry: u32,
         after: Option<(usize, bool)>,
+        priority: u32,
     },
     CreateArray {
         size: u32,
         throttle: u32,
         retry: u32,
         after: Option<(usize, bool)>,
+        priority: u32,
+    },
+    Prioritize {
+        which: usize,
+        priority: u32,
     },
     Throttle {
         which: usize,
@@ -73,6 +79,11 @@ enum Act {
     Restart,
 }
 
+/// Few, so that many have the same.
+fn priority() -> impl Strategy<Value = u32> {
+    prop_oneof![2 => Just(50_u32), 1 => Just(10), 1 => Just(90)]
+}
+
 fn act() -> impl Strategy<Value = Act> {
     let fates = prop::collection::vec(any::<u8>(), 12);
     let after = || prop::option::of((0_usize..20, any::<bool>()));
@@ -83,15 +94,18 @@ fn act() -> impl Strategy<Value = Act> {
         any::<bool>(),
         0_u32..3,
         after(),
+        priority(),
     );
-    let array = (1_u32..6, 0_u32..4, 0_u32..3, after());
+    let array = (1_u32..6, 0_u32..4, 0_u32..3, after(), priority());
     prop_oneof![
-        4 => create.prop_map(|(cpu, memory, members, again, retry, after)| Act::Create {
-            cpu, memory, members, again, retry, after
+        4 => create.prop_map(|(cpu, memory, members, again, retry, after, priority)| Act::Create {
+            cpu, memory, members, again, retry, after, priority
         }),
-        2 => array.prop_map(|(size, throttle, retry, after)| Act::CreateArray {
-            size, throttle, retry, after
+        2 => array.prop_map(|(size, throttle, retry, after, priority)| Act::CreateArray {
+            size, throttle, retry, after, priority
         }),
+        1 => (0_usize..20, priority())
+            .prop_map(|(which, priority)| Act::Prioritize { which, priority }),
         1 => (0_usize..20, 0_u32..4)
             .prop_map(|(which, throttle)| Act::Throttle { which, throttle }),
         1 => (0_usize..20).prop_map(|which| Act::StopArray { which }),
@@ -173,13 +187,14 @@ fn dependencies(bench: &Bench, after: Option<(usize, bool)>) -> Vec<Dependency> 
 fn create_array(
     bench: &mut Bench,
     (size, throttle, retry): (u32, u32, u32),
-    after: Option<(usize, bool)>,
+    (after, priority): (Option<(usize, bool)>, u32),
 ) {
     let slots = Slots::of(10_000, MIB);
     let id = bench.next_array();
     let mut request = array_request(id, size, SessionSpec { slots, ..spec() });
     request.record.throttle = (throttle > 0).then_some(throttle);
     request.record.retry = retry;
+    request.record.priority = Priority::try_from(priority).expect("one");
     request.after = dependencies(bench, after);
     bench.create_array(request);
 }
@@ -223,6 +238,7 @@ fn perform(bench: &mut Bench, act: Act) {
             again,
             retry,
             after,
+            priority,
         } => {
             let node_lost = if again {
                 NodeLostPolicy::Reschedule
@@ -237,6 +253,7 @@ fn perform(bench: &mut Bench, act: Act) {
                 ..spec()
             });
             request.retry = retry;
+            request.priority = Priority::try_from(priority).expect("one");
             request.after = dependencies(bench, after);
             bench.create_request(request);
         }
@@ -245,12 +262,10 @@ fn perform(bench: &mut Bench, act: Act) {
             throttle,
             retry,
             after,
-        } => create_array(bench, (size, throttle, retry), after),
-        Act::Throttle { which, throttle } => {
-            if let Some(array) = nth_array(bench, which) {
-                bench.throttle(array, (throttle > 0).then_some(throttle));
-            }
-        }
+            priority,
+        } => create_array(bench, (size, throttle, retry), (after, priority)),
+        Act::Prioritize { which, priority } => prioritize(bench, which, priority),
+        Act::Throttle { which, throttle } => throttle_one(bench, which, throttle),
         Act::StopArray { which } => {
             if let Some(array) = nth_array(bench, which) {
                 bench.stop_array(array);
@@ -294,9 +309,25 @@ fn operate(bench: &mut Bench, node: u64, how: u8) {
     };
 }
 
+fn throttle_one(bench: &mut Bench, which: usize, throttle: u32) {
+    if let Some(array) = nth_array(bench, which) {
+        bench.throttle(array, (throttle > 0).then_some(throttle));
+    }
+}
+
 fn rename(bench: &mut Bench, which: usize, name: u8) {
     if let Some(session) = nth(bench, which) {
         bench.rename(session, &format!("other-{name}"));
+    }
+}
+
+/// One of three an array.
+fn prioritize(bench: &mut Bench, which: usize, priority: u32) {
+    let array = nth_array(bench, which).filter(|_| which.is_multiple_of(3));
+    if let Some(array) = array {
+        bench.prioritize_array(array, priority);
+    } else if let Some(session) = nth(bench, which) {
+        bench.prioritize(session, priority);
     }
 }
 

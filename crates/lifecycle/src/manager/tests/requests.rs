@@ -11,6 +11,7 @@ fn request(id: u64, name: Option<&str>, key: Option<(&str, &str)>) -> CreateRequ
         owner: owner(),
         kind: SessionKind::Batch,
         spec: spec(),
+        priority: domain::Priority::USUAL,
         retry: 0,
         after: vec![],
         idempotency: key.map(|(key, digest)| (key.to_owned(), digest.to_owned())),

@@ -11,7 +11,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use public_api::{
     ArrayPage, ArrayQuery, ArrayView, CreateArray, CreatedArray, ElementPage, ElementQuery, Hold,
-    HoldOrder, RemoveQuery, StopSession, ThrottleOrder,
+    HoldOrder, PriorityOrder, RemoveQuery, StopSession, ThrottleOrder,
 };
 
 /// Make an array
@@ -119,6 +119,28 @@ pub(in crate::api) async fn throttle(
 ) -> Result<Json<ArrayView>, Refusal> {
     let Context { service, caller } = context;
     Ok(Json(service.throttle_array(&caller, &array, order).await?))
+}
+
+/// Change an array's priority
+///
+/// It is that of all its elements. Answers when that is durable. Nothing that runs is stopped.
+#[utoipa::path(
+    post,
+    path = "/api/v1/arrays/{array}/priority",
+    tag = "arrays",
+    params(("array" = String, Path, description = "Id or name.")),
+    request_body = PriorityOrder,
+    responses((status = 200, description = "It is changed.", body = ArrayView))
+)]
+pub(in crate::api) async fn priority(
+    context: Context,
+    ArrayReference(array): ArrayReference,
+    JsonOf(order): JsonOf<PriorityOrder>,
+) -> Result<Json<ArrayView>, Refusal> {
+    let Context { service, caller } = context;
+    Ok(Json(
+        service.prioritize_array(&caller, &array, order).await?,
+    ))
 }
 
 /// Stop an array

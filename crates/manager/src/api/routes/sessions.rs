@@ -12,9 +12,9 @@ use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use public_api::{
-    ChangeSession, CreateSession, Created, FilesQuery, Hold, HoldOrder, ListQuery, RemoveQuery,
-    STDIN_LIMIT_BYTES, SessionPage, SessionView, SignalOrder, StdinQuery, StdinView, StopSession,
-    UsageView, Why,
+    ChangeSession, CreateSession, Created, FilesQuery, Hold, HoldOrder, ListQuery, PriorityOrder,
+    RemoveQuery, STDIN_LIMIT_BYTES, SessionPage, SessionView, SignalOrder, StdinQuery, StdinView,
+    StopSession, UsageView, Why,
 };
 use std::hash::{DefaultHasher, Hasher};
 
@@ -161,6 +161,27 @@ pub(in crate::api) async fn resume(
     Ok(Accepted(
         service.hold(&caller, &session, Hold::Resume).await?,
     ))
+}
+
+/// Change a session's priority
+///
+/// Answers when that is durable. Among those that wait for a place a higher one goes first; nothing
+/// that runs is stopped. An element has that of its array.
+#[utoipa::path(
+    post,
+    path = "/api/v1/sessions/{session}/priority",
+    tag = "sessions",
+    params(("session" = String, Path, description = "Id or name.")),
+    request_body = PriorityOrder,
+    responses((status = 200, description = "It is changed.", body = SessionView))
+)]
+pub(in crate::api) async fn priority(
+    context: Context,
+    SessionReference(session): SessionReference,
+    JsonOf(order): JsonOf<PriorityOrder>,
+) -> Result<Json<SessionView>, Refusal> {
+    let Context { service, caller } = context;
+    Ok(Json(service.prioritize(&caller, &session, order).await?))
 }
 
 /// Remove a session

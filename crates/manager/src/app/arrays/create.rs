@@ -151,8 +151,8 @@ impl Asked {
             name,
             kind,
             spec,
+            priority,
             retry,
-            ..
         } = &self.checked;
         CreateArrayRequest {
             record: ArrayRecord {
@@ -164,6 +164,7 @@ impl Asked {
                 first_index: index(self.elements.first()),
                 last_index: index(self.elements.last()),
                 throttle: self.request.throttle,
+                priority: *priority,
                 retry: *retry,
                 parameters: parameters.into_iter().cloned().collect(),
                 template: spec.clone(),

@@ -26,6 +26,7 @@ pub(super) fn array_view(record: &ArrayRecord, counts: &[ElementCount], paused: 
         user: record.owner.user.clone(),
         size: record.size,
         throttle: record.throttle,
+        priority: record.priority.number(),
         retry: record.retry,
         living,
         paused,

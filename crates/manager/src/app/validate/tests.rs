@@ -2,8 +2,8 @@
 
 use super::{Checked, Defaults, check, distance};
 use crate::manager::ManagerSettings;
-use domain::{Network, Slots, Span, Timestamp};
-use public_api::{Build, CreateSession, Problem, ProblemCode};
+use domain::{Network, Priority, Slots, Span, Timestamp};
+use public_api::{Build, CreateSession, PRIORITY_LIMIT, Problem, ProblemCode, USUAL_PRIORITY};
 
 pub(crate) fn settings() -> ManagerSettings {
     ManagerSettings {
@@ -40,6 +40,24 @@ fn asked(change: impl FnOnce(&mut CreateSession)) -> Result<Checked, Problem> {
 
 fn problem(change: impl FnOnce(&mut CreateSession)) -> Problem {
     asked(change).expect_err("it is refused")
+}
+
+#[test]
+fn a_priority_has_a_range_and_a_usual_one() {
+    let of = |priority| asked(|request| request.priority = priority);
+    let passed = [None, Some(0), Some(51), Some(PRIORITY_LIMIT)].map(|priority| {
+        let checked = of(priority).expect("it passes");
+        checked.priority.number()
+    });
+    assert_eq!(passed, [USUAL_PRIORITY, 0, 51, 100]);
+    assert_eq!(Priority::USUAL.number(), USUAL_PRIORITY);
+    for wrong in [PRIORITY_LIMIT + 1, u32::MAX] {
+        let problem = of(Some(wrong)).expect_err("it is refused");
+        assert_eq!(problem.code, ProblemCode::InvalidField);
+        let said = format!("priority: {wrong} is not between 0 and 100");
+        assert_eq!(problem.detail, said);
+        assert!(problem.hint.contains("has 50"), "{}", problem.hint);
+    }
 }
 
 #[test]
