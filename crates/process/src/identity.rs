@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Most bytes read of `/proc/PID/stat`; a line of it is at most about 400.
@@ -123,9 +124,14 @@ pub fn send_signal(pidfd: impl AsFd, signal: Signal) -> io::Result<()> {
 
 /// The kernel's id of this boot.
 pub fn boot_id() -> Result<String, IdentityError> {
+    // No process outlives a boot.
+    static KNOWN: OnceLock<String> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return Ok(known.clone());
+    }
     let path = PathBuf::from("/proc/sys/kernel/random/boot_id");
     match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(text.trim().to_owned()),
+        Ok(text) => Ok(KNOWN.get_or_init(|| text.trim().to_owned()).clone()),
         Err(source) => Err(IdentityError::Read { path, source }),
     }
 }

@@ -106,14 +106,15 @@ async fn prepare_tries(
     if let Some(image) = image_used {
         restore_unlisted(shared, member, image, file.slot).await?;
     }
-    let upload = file.spec.session.upload;
-    let inside = root_of(shared, member, &file.spec).await?.identity.run_as;
-    let owner = shared.uids(file.slot).shifted(inside.uid);
-    let Some(upload) = upload else {
-        let shared = Arc::clone(shared);
-        let marking = move || mark_empty(&shared, member, owner);
-        return tokio::task::spawn_blocking(marking).await?;
+    let slot = file.slot;
+    let Some(upload) = file.spec.session.upload else {
+        let context = Arc::clone(shared);
+        let marking = move |root| mark_empty(&context, member, owner_of(&context, &root, slot));
+        return with_root(shared, member, &file.spec, marking).await;
     };
+    let context = Arc::clone(shared);
+    let owning = move |root| Ok(owner_of(&context, &root, slot));
+    let owner = with_root(shared, member, &file.spec, owning).await?;
     let mut pause = FETCH_PAUSE;
     let mut tries = 1;
     loop {
@@ -123,7 +124,7 @@ async fn prepare_tries(
             Some(Err(error)) => Err(PrepareError::Fetch(error)),
             Some(Ok(stream)) => {
                 let (reader, broken) = blocking_reader(stream, abandoned.clone());
-                let (shared, owner) = (Arc::clone(shared), owner);
+                let shared = Arc::clone(shared);
                 let unpacking = move || {
                     let files = shared.hold_files(member)?;
                     unpack_into(&files, owner, reader)
@@ -178,24 +179,33 @@ async fn check(spec: &MemberSpec) -> Result<(), PrepareError> {
         return Err(PrepareError::NoImage { image });
     }
     let mounts = spec.session.mounts.clone();
+    if mounts.is_empty() {
+        return Ok(());
+    }
     let checked = tokio::task::spawn_blocking(move || check_mounts(&mounts)).await?;
     checked.map_err(|error| PrepareError::Mount {
         reason: chain(&error),
     })
 }
 
-/// What a member is started on.
-pub(super) async fn root_of(
+/// Finds what a member is started on, and goes on with that where it may block.
+pub(super) async fn with_root<T: Send + 'static>(
     shared: &Arc<Shared>,
     member: MemberId,
     spec: &MemberSpec,
-) -> Result<MemberRoot, PrepareError> {
+    next: impl FnOnce(MemberRoot) -> Result<T, PrepareError> + Send + 'static,
+) -> Result<T, PrepareError> {
     let host = shared.host_image().await;
     let host = host.map_err(|reason| PrepareError::Host { reason })?;
     let (shared, session) = (Arc::clone(shared), spec.session.clone());
     let directory = shared.member(member);
-    let putting = move || member_root(&shared.images, &session, &directory, host);
-    Ok(tokio::task::spawn_blocking(putting).await??)
+    let finding = move || next(member_root(&shared.images, &session, &directory, host)?);
+    tokio::task::spawn_blocking(finding).await?
+}
+
+/// Whose its files are on the node.
+fn owner_of(shared: &Shared, root: &MemberRoot, slot: u32) -> u32 {
+    shared.uids(slot).shifted(root.identity.run_as.uid)
 }
 
 /// Gives away the empty directories of a member without an upload, and marks it prepared. Blocks.

@@ -3,7 +3,7 @@
 use super::blocking;
 use super::container::{Place, container};
 use super::expecting::expect;
-use super::preparing::root_of;
+use super::preparing::with_root;
 use crate::background::disk::promised;
 use crate::clock;
 use crate::directory::{Marker, MemberDirectory};
@@ -70,20 +70,20 @@ async fn try_start(
 ) -> Result<ContainerSpec, (String, StartDoubt)> {
     let never = |reason| (reason, StartDoubt::NeverRan);
     let directory = shared.member(member);
-    let root = root_of(shared, member, &spec).await;
+    let (context, marked) = (Arc::clone(shared), directory.clone());
+    let marking = move |root| {
+        measure_first(&context, member, &marked);
+        marked.mark(Marker::Starting)?;
+        Ok(root)
+    };
+    let root = with_root(shared, member, &spec, marking).await;
     let root = root.map_err(|error| never(chain(&error)))?;
+    crash_point("clone.marked");
     let place = Place {
         root,
         socket: shared.socket(member),
     };
     let container = container(member, &spec, shared.uids(slot), &directory, place);
-    let context = Arc::clone(shared);
-    let marking = blocking(move || {
-        measure_first(&context, member, &directory);
-        directory.mark(Marker::Starting)
-    });
-    marking.await.map_err(never)?;
-    crash_point("clone.marked");
     let started = tokio::time::timeout(START_LIMIT, shared.engine.start(&container)).await;
     match started {
         Ok(Ok(_started)) => Ok(container),

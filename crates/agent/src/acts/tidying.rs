@@ -4,7 +4,7 @@ use super::{blocking, tried_again};
 use crate::clock;
 use crate::shared::{Shared, chain};
 use domain::{ExitRecord, LimitsReached, MemberId};
-use engine_api::{EngineError, RemoveReport};
+use engine_api::RemoveReport;
 use guest_api::Stream;
 use lifecycle::agent::{AgentEventKind, Ending};
 use process::{crash_point, remove_tree};
@@ -37,74 +37,84 @@ pub(super) async fn end(shared: Arc<Shared>, member: MemberId) -> AgentEventKind
             Err(reason) => return tried_again(member, "look at what it left", &reason),
         },
     };
-    let directory = shared.member(member);
-    let system = system(&shared, member).await;
-    let files_incomplete = !is_written_out(&shared, member).await;
-    let reading = tokio::task::spawn_blocking(move || {
-        let record = directory.guest_record();
-        let stdout_bytes = directory.stream_bytes(Stream::Stdout);
-        let stderr_bytes = directory.stream_bytes(Stream::Stderr);
-        let written = record.as_ref().map_or((stdout_bytes, stderr_bytes), |one| {
-            (one.stdout_bytes, one.stderr_bytes)
-        });
-        let limits_reached = LimitsReached {
-            pids_hits,
-            stdout_dropped_bytes: directory.dropped_bytes(Stream::Stdout, written.0),
-            stderr_dropped_bytes: directory.dropped_bytes(Stream::Stderr, written.1),
-            files_incomplete,
-            ..LimitsReached::default()
-        };
-        Ending {
-            record,
-            out_of_memory,
-            limits_reached,
-            system,
-            stdout_bytes,
-            stderr_bytes,
-            removed,
-        }
-    });
-    match reading.await {
-        Ok(ending) => {
-            crash_point("record.looked");
-            let ending = Box::new(ending);
-            AgentEventKind::Ended { member, ending }
-        }
-        Err(error) => tried_again(member, "read its record", &chain(&error)),
-    }
-}
-
-/// Whether what it wrote to a file system of its own is there. What lay in memory is written before
-/// the record says how it ended, for only now is it known.
-async fn is_written_out(shared: &Arc<Shared>, member: MemberId) -> bool {
-    let context = Arc::clone(shared);
-    let writing = blocking(move || {
-        let files = context.hold_files(member)?;
-        let written = files.write_out();
-        written.map_err(|error| EngineError::Act {
-            act: "write out the container's file system".to_owned(),
-            reason: error.to_string(),
-        })
-    });
-    let written = waited_out(writing, WRITE_OUT_SLOW, |seconds| {
+    let context = Arc::clone(&shared);
+    let looking = tokio::task::spawn_blocking(move || look(&context, member));
+    let looking = waited_out(looking, WRITE_OUT_SLOW, |seconds| {
         tracing::warn!(member.id = %member, "writing out its files takes long: {seconds} s so far");
     });
-    match written.await {
-        Ok(()) => true,
-        Err(reason) => {
-            tracing::error!(member.id = %member, "its files may be incomplete: {reason}");
-            false
-        }
+    let left = match looking.await {
+        Ok(left) => left,
+        Err(error) => return tried_again(member, "read its record", &chain(&error)),
+    };
+    let system = if left.is_of_host {
+        system(&shared).await
+    } else {
+        None
+    };
+    crash_point("record.looked");
+    let ending = Ending {
+        record: left.record,
+        out_of_memory,
+        limits_reached: LimitsReached {
+            pids_hits,
+            ..left.limits_reached
+        },
+        system,
+        stdout_bytes: left.stdout_bytes,
+        stderr_bytes: left.stderr_bytes,
+        removed,
+    };
+    AgentEventKind::Ended {
+        member,
+        ending: Box::new(ending),
     }
 }
 
-/// The node's system, for a member whose image it is; `None` where it cannot be told.
-async fn system(shared: &Shared, member: MemberId) -> Option<String> {
+/// What is left of a member whose guest is gone.
+struct Left {
+    /// Its image is the node's own system.
+    is_of_host: bool,
+    record: Option<ExitRecord>,
+    /// What its files tell of.
+    limits_reached: LimitsReached,
+    stdout_bytes: u64,
+    stderr_bytes: u64,
+}
+
+/// Has what it wrote to a file system of its own written out, before the record says how it ended:
+/// only now is it known. Then reads its record. Blocks.
+fn look(shared: &Shared, member: MemberId) -> Left {
     let directory = shared.member(member);
-    let file = blocking(move || directory.file()).await.ok()??;
-    if file.spec.session.imported.is_some() {
-        return None;
+    let file = directory.file().ok().flatten();
+    let written_out = shared
+        .hold_files(member)
+        .map_err(|error| chain(&error))
+        .and_then(|files| files.write_out().map_err(|error| error.to_string()));
+    if let Err(reason) = &written_out {
+        tracing::error!(member.id = %member, "its files may be incomplete: {reason}");
     }
+    let record = directory.guest_record();
+    let stdout_bytes = directory.stream_bytes(Stream::Stdout);
+    let stderr_bytes = directory.stream_bytes(Stream::Stderr);
+    let written = record.as_ref().map_or((stdout_bytes, stderr_bytes), |one| {
+        (one.stdout_bytes, one.stderr_bytes)
+    });
+    Left {
+        is_of_host: file.is_some_and(|file| file.spec.session.imported.is_none()),
+        record,
+        limits_reached: LimitsReached {
+            stdout_dropped_bytes: directory.dropped_bytes(Stream::Stdout, written.0),
+            stderr_dropped_bytes: directory.dropped_bytes(Stream::Stderr, written.1),
+            files_incomplete: written_out.is_err(),
+            ..LimitsReached::default()
+        },
+        stdout_bytes,
+        stderr_bytes,
+    }
+}
+
+/// The node's system; `None` where it cannot be told.
+async fn system(shared: &Shared) -> Option<String> {
     let image = shared.host_image().await.ok()?;
     let parts: Vec<String> = [image.os_release, image.python]
         .into_iter()
