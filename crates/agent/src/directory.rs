@@ -12,8 +12,8 @@
 //!                      member.json   what it is; written before anything else, never changed
 //!                      disk.img      its own file system, if it has one: work, home and layer are there
 //!                      manifest      its uploaded files, as they were before the start
-//!                      prepared      another name of member.json: files and directories are complete
-//!                      starting      another name of it: the engine was asked, it may have run
+//!                      prepared      it is there: files and directories are complete
+//!                      starting      another name of prepared: the engine was asked, it may have run
 //!                      started       when its command started
 //!                      disk-limit    it is ended for the disk: the bytes that it had there
 //!                      final.json    the record that was decided; never changed

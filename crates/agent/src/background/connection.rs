@@ -140,7 +140,7 @@ async fn report(shared: &Shared, sequence: &mut u64) -> NodeError {
         // What changes until then goes with it.
         let pause = tokio::time::sleep_until(sent_at + REPORT_PAUSE);
         tokio::pin!(pause);
-        while self::ended(&latest.borrow_and_update()).is_subset(&ended) {
+        while !tells_an_end(&latest.borrow_and_update(), &ended) {
             tokio::select! {
                 () = &mut pause => break,
                 changed = latest.changed() => if changed.is_err() {
@@ -153,9 +153,77 @@ async fn report(shared: &Shared, sequence: &mut u64) -> NodeError {
     }
 }
 
-/// Members whose end is known. Those of earlier ends go as new ones come: their number tells nothing.
+/// Whether there is an end in it that is not among those that were told. These go as new ones come:
+/// how many there are says nothing.
+fn tells_an_end(report: &Report, told: &BTreeSet<MemberId>) -> bool {
+    !ended(report).is_subset(told)
+}
+
+/// Members whose end is known.
 fn ended(report: &Report) -> BTreeSet<MemberId> {
     let ended = |member: &&ReportedMember| matches!(member.state, MemberState::Exited { .. });
     let members = report.members.iter().filter(ended);
     members.map(|member| member.id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ended, tells_an_end};
+    use domain::{
+        ExitCause, ExitHow, ExitRecord, MemberId, MemberPause, MemberState, NodeId, SessionId,
+        Timestamp,
+    };
+    use node_api::{Report, ReportedMember};
+
+    fn exited(session: u64) -> ReportedMember {
+        let member = MemberId {
+            session: SessionId(session),
+            attempt: 1,
+            index: 0,
+        };
+        let record = ExitRecord {
+            member,
+            started_at: None,
+            ended_at: Timestamp(1),
+            how: ExitHow::Exited { code: 0 },
+            cause: ExitCause::Own,
+            stdout_bytes: 0,
+            stderr_bytes: 0,
+            out_of_memory: None,
+            reason: None,
+            disk_bytes: None,
+            limits_reached: None,
+            system: None,
+        };
+        ReportedMember {
+            id: member,
+            state: MemberState::Exited { record },
+            pause: MemberPause::default(),
+            unclaimed: false,
+            spec: None,
+        }
+    }
+
+    fn report(members: Vec<ReportedMember>) -> Report {
+        Report {
+            node: NodeId(1),
+            sequence: 1,
+            incarnation: 1,
+            epoch: 1,
+            generation: 1,
+            members,
+            settled: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_end_is_told_as_one_also_where_another_one_has_gone() {
+        let told = ended(&report(vec![exited(1), exited(2)]));
+        assert!(!tells_an_end(&report(vec![exited(1), exited(2)]), &told));
+        assert!(!tells_an_end(&report(vec![exited(2)]), &told));
+        assert!(tells_an_end(&report(vec![exited(2), exited(3)]), &told));
+        let mut starting = exited(3);
+        starting.state = MemberState::Starting;
+        assert!(!tells_an_end(&report(vec![starting]), &told));
+    }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 /// Files of every member, each empty under the name it is written by.
-const FILES: [&str; 3] = ["member.json", "started", "final.json"];
+const FILES: [&str; 4] = ["member.json", "prepared", "started", "final.json"];
 
 /// Where it is, if it is there, and whose ids its parts belong to.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Ahead {
         make_open(path)?;
         fill(path, uids)?;
         for name in FILES {
-            let file = temporary_of(&path.join(name)).expect("it has a name");
+            let file = made_ahead(&path.join(name));
             let mut options = fs::OpenOptions::new();
             let options = options.write(true).create_new(true).mode(0o600);
             options.open(&file).map_err(failed("create", &file))?;
@@ -65,6 +65,11 @@ impl Ahead {
         let given = owner == uids || give(&self.path, uids).is_ok();
         given && fs::rename(&self.path, path).is_ok()
     }
+}
+
+/// Where the file `path` is, empty, if it was made ahead: see [`Ahead`].
+pub(super) fn made_ahead(path: &Path) -> PathBuf {
+    temporary_of(path).expect("it has a name")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! One member's directory.
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, made_ahead};
 use super::{DirectoryError, FORMAT, failed, read_json, read_small, sync_directory};
 use domain::{ExitRecord, MemberId, Timestamp};
 use engine_api::{UidRange, layout};
@@ -159,13 +159,17 @@ impl MemberDirectory {
         }
     }
 
-    /// A second name of the file that is always there: on some file systems a new file takes long.
+    /// On some file systems a new file takes long, and a new name does not: so it is one that was made
+    /// ahead, or another name of the marker before it.
     pub(crate) fn mark(&self, marker: Marker) -> Result<(), DirectoryError> {
         let path = self.entry(marker.name());
-        match fs::hard_link(self.entry(layout::SPECIFICATION), &path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            marked => marked.map_err(failed("create", &path)),
-        }
+        let named = match marker {
+            Marker::Prepared => fs::rename(made_ahead(&path), &path),
+            Marker::Starting => fs::hard_link(self.entry(Marker::Prepared.name()), &path),
+            Marker::OwnDisk => Err(io::ErrorKind::NotFound.into()),
+        };
+        let marked = named.or_else(|_none| File::create(&path).map(drop));
+        marked.map_err(failed("create", &path))
     }
 
     pub(crate) fn is_marked(&self, marker: Marker) -> bool {

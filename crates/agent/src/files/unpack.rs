@@ -344,9 +344,9 @@ impl Unpacking {
                 let limit = self.limits.bytes;
                 return Err(UnpackError::TooLarge { limit });
             }
-            ahead.spend(&*file, count);
             let room = self.keep_free.spend(&*file, count);
-            room.and_then(|()| file.write_all(&buffer[..count]))
+            room.inspect(|()| ahead.spend(&*file, count))
+                .and_then(|()| file.write_all(&buffer[..count]))
                 .map_err(|source| UnpackError::Act {
                     act: "write",
                     path: show(path),
