@@ -11,8 +11,8 @@ use utoipa::{IntoParams, ToSchema};
 #[serde(deny_unknown_fields)]
 pub struct CreateArray {
     /// What all elements share. Its `name` is the array's: unique among the names of your living
-    /// sessions and arrays. Its `priority` is that of all. Its `retry` counts for each element by itself; its `after` holds all
-    /// of them back.
+    /// sessions and arrays. Its `priority` is that of all. Its `retry` counts for each element by
+    /// itself; its `after` holds all of them back.
     #[serde(deserialize_with = "crate::object::one")]
     pub session: CreateSession,
     /// Indices of elements that differ in nothing else: `1-100`, `1-99:2`, `1-4,9`. Ascending or

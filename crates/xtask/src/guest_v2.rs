@@ -46,6 +46,8 @@ const MAKES_PROBES: (&str, &str, &str) = (
     "sandbox-test",
     "truth_of_languages::every_language_is_there_that_ci_installs",
 );
+/// Of the tests that run those programs.
+const RUN_PROBES: &str = "truth_of_languages::";
 /// Slow there, and run in a step of their own: only those who name them get them.
 const LEFT_OUT: &str = " truth_of_languages::";
 /// Below this tests write reports, from the workspace's root.
@@ -139,13 +141,17 @@ pub(crate) fn run(root: &Path, prepared: &Prepared, wanted: &Wanted) -> anyhow::
     let began = Instant::now();
     let Prepared { place, kernel } = prepared;
     let built = tests::build(root, &wanted.package)?;
-    if wanted.package == MAKES_PROBES.0 {
+    let makes_probes = wanted.package == MAKES_PROBES.0;
+    let runs_probes = makes_probes && tests::are_wanted(&built, &wanted.filter, RUN_PROBES)?;
+    if runs_probes {
         tests::run_here(&built, MAKES_PROBES.1, MAKES_PROBES.2)?;
     }
     let source = root::Source {
         workspace: root,
         package: &wanted.package,
         built: &built,
+        // What others need is there already.
+        with_probes: runs_probes || !makes_probes,
         environment: &environment(root, wanted),
     };
     let disk = root::make(place, &source)?;

@@ -58,7 +58,7 @@ impl Site {
         let mut queues = self.queues();
         let mut heads = BinaryHeap::new();
         for (number, queue) in queues.iter_mut().enumerate() {
-            let first = queue.rest.next();
+            let first = queue.next();
             heads.extend(first.map(|record| Reverse(Head::of(record, number))));
         }
         let mut pass = index.pass();
@@ -70,8 +70,8 @@ impl Site {
                 Verdict::Placed(nodes) => {
                     let session = record.id;
                     placements.push(Placement { session, nodes });
-                    let next = queue.rest.next();
-                    if next.is_none() && queue.is_cut {
+                    let next = queue.next();
+                    if next.is_none() && queue.is_cut() {
                         return (placements, Extent::Cut);
                     }
                     next
@@ -89,9 +89,9 @@ impl Site {
     fn decide_by_walk(&self, now: Timestamp) -> (Vec<Placement>, Extent) {
         let mut waiting: Vec<&SessionRecord> = Vec::new();
         let mut cuts = BTreeSet::new();
-        for queue in self.queues() {
-            let records: Vec<&SessionRecord> = queue.rest.collect();
-            let last = records.last().filter(|_| queue.is_cut);
+        for mut queue in self.queues() {
+            let records: Vec<&SessionRecord> = std::iter::from_fn(|| queue.next()).collect();
+            let last = records.last().filter(|_| queue.is_cut());
             cuts.extend(last.map(|record| record.id));
             waiting.extend(records);
         }
@@ -119,7 +119,7 @@ impl Site {
             Queue {
                 rest: Box::new(records.filter(may)),
                 turns: Some(waiting),
-                is_cut: false,
+                left: usize::MAX,
             }
         });
         let elements = self.waiting.elements.iter().map(|(array, waiting)| {
@@ -128,11 +128,10 @@ impl Site {
                 .get(array)
                 .and_then(|entry| entry.record.throttle);
             let room = room_below(throttle, self.placed_of(*array));
-            let looked_at = room.min(ELEMENTS_OF_A_PASS);
             Queue {
-                rest: Box::new(waiting.iter().map(record).filter(may).take(looked_at)),
+                rest: Box::new(waiting.iter().map(record).filter(may).take(room)),
                 turns: None,
-                is_cut: room.min(waiting.len()) > ELEMENTS_OF_A_PASS,
+                left: ELEMENTS_OF_A_PASS,
             }
         });
         alone.chain(elements).collect()
@@ -145,7 +144,7 @@ impl Site {
         now: Timestamp,
     ) -> Option<&'a SessionRecord> {
         loop {
-            let record = queue.rest.next()?;
+            let record = queue.next()?;
             // Nobody waits for a place since before they asked.
             if !starves(span(record.created_at, now)) {
                 // Nor does any that comes after it and has its priority.
@@ -212,8 +211,21 @@ struct Queue<'a> {
     rest: Records<'a>,
     /// All of them; `None` of elements, which all have the same priority and time.
     turns: Option<&'a BTreeSet<Turn>>,
-    /// There are more than one pass looks at.
-    is_cut: bool,
+    /// How many more of them this pass looks at, at most.
+    left: usize,
+}
+
+impl<'a> Queue<'a> {
+    fn next(&mut self) -> Option<&'a SessionRecord> {
+        self.left = self.left.checked_sub(1)?;
+        self.rest.next()
+    }
+
+    /// There are more that may be placed than one pass looks at. Asked when all of those were looked
+    /// at, so that no pass counts those that wait.
+    fn is_cut(&mut self) -> bool {
+        self.left == 0 && self.rest.next().is_some()
+    }
 }
 
 /// The next of a queue. They are ordered by what comes first.

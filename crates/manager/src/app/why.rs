@@ -90,7 +90,7 @@ fn waits(why: &mut Why, told: &Explanation, record: &SessionRecord) {
             reasons: node.reasons.iter().map(why_reason).collect(),
         })
         .collect();
-    why.suggestion = suggestion(nodes).or_else(|| urgency(told, record));
+    why.suggestion = suggestion(nodes).or_else(|| urgency(told, record.name.as_str()));
     let ahead = told.ahead.as_ref();
     why.evidence
         .extend(ahead.map(|ahead| ahead_line(ahead, record)));
@@ -198,10 +198,20 @@ fn suggestion(nodes: &[NodeReasons]) -> Option<String> {
     smaller(nodes).or_else(drained)
 }
 
-/// The least priority with which it would go before those that go before it now.
-fn urgency(told: &Explanation, record: &SessionRecord) -> Option<String> {
-    // An element has its array's name in its record.
-    let name = &record.name;
+/// The least priority with which it would go before those that go before it now, where that is what
+/// it waits for: no priority brings back a node or what its engine lacks. `name` is the one in its
+/// record: an element has its array's there.
+fn urgency(told: &Explanation, name: &str) -> Option<String> {
+    let helps = |reason: &Reason| match reason {
+        Reason::SlotShort { .. } | Reason::MembersShort { .. } | Reason::BehindOthers { .. } => {
+            true
+        }
+        Reason::Disconnected | Reason::Drained { .. } | Reason::NotEnforceable { .. } => false,
+    };
+    let mut nodes = told.nodes.iter();
+    if !nodes.any(|node| node.reasons.iter().all(helps)) {
+        return None;
+    }
     if let Some(enough) = told.past {
         return Some(format!(
             "`insula priority {name} {enough}` lets it go first"
@@ -520,10 +530,11 @@ fn seconds(from: Timestamp, to: Timestamp) -> Span {
 
 #[cfg(test)]
 mod tests {
-    use super::{limit_lines, sentence};
+    use super::{limit_lines, sentence, urgency};
     use crate::app::convert::shortened;
-    use domain::{LimitsReached, Priority, SessionId, Span};
-    use scheduler::Reason;
+    use domain::{LimitsReached, NodeId, Priority, SessionId, Span};
+    use lifecycle::manager::{Ahead, Explanation};
+    use scheduler::{NodeReasons, Reason};
 
     #[test]
     fn the_priority_of_who_goes_first_is_told_where_it_is_not_the_usual_one() {
@@ -538,6 +549,47 @@ mod tests {
         assert_eq!(behind(50), "`large` has waited 10m1s and goes first");
         let said = "`large`, of priority 90, has waited 10m1s and goes first";
         assert_eq!(behind(90), said);
+    }
+
+    #[test]
+    fn another_priority_is_offered_only_where_a_node_would_take_it() {
+        let offered = |nodes: &[&[Reason]]| {
+            let nodes = nodes.iter().map(|reasons| NodeReasons {
+                node: NodeId(1),
+                name: "n1".to_owned(),
+                reasons: reasons.to_vec(),
+            });
+            let ahead = Ahead {
+                count: 1,
+                names: vec!["first".to_owned()],
+                enough: Priority::try_from(61).ok(),
+            };
+            let told = Explanation {
+                nodes: nodes.collect(),
+                ahead: Some(ahead),
+                past: None,
+            };
+            urgency(&told, "late")
+        };
+        let short = [Reason::MembersShort { fits: 1, asked: 2 }];
+        let gone = [Reason::Disconnected];
+        let lacks = [Reason::NotEnforceable {
+            row: "network.egress".to_owned(),
+            reason: "no tap".to_owned(),
+        }];
+        let both = [short.clone(), gone.clone()].concat();
+        let said = "`insula priority late 61` lets it go before first, once there is room";
+        let cases: [(&[&[Reason]], _); 6] = [
+            (&[&[]], Some(said)),
+            (&[&short], Some(said)),
+            (&[&gone, &short], Some(said)),
+            (&[], None),
+            (&[&gone, &lacks], None),
+            (&[&both], None),
+        ];
+        for (nodes, expected) in cases {
+            assert_eq!(offered(nodes).as_deref(), expected, "{nodes:?}");
+        }
     }
 
     #[test]

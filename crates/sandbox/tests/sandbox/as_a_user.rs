@@ -13,6 +13,8 @@ use std::process::Stdio;
 const AT_ONCE: usize = 2;
 /// Fewer tests than this would mean that they were not found.
 const LEAST_PASSED: usize = 3;
+/// Tests whose names begin so run programs of other languages.
+const RUN_PROBES: &str = "truth_of_languages::";
 
 /// On version 2 of control groups a user can have limits, and the tests run in a slow machine:
 /// these show, beside the conformance cases, what is different there.
@@ -53,11 +55,13 @@ fn run_all(lent: Lent) {
     let tests = user.install(&own, "tests");
     // Where tests find it that were installed somewhere.
     user.install(&bench::launcher().executable, bench::INSTALLED_LAUNCHER);
-    install_probes(&tests.with_file_name(INSTALLED_PROBES));
     let mut names = names(&user, &tests);
     if control_groups(&bench::group()).version == Some(GroupVersion::Two) {
         let wanted = of_groups(lent);
         names.retain(|name| wanted.contains(&name.as_str()));
+    }
+    if names.iter().any(|name| name.starts_with(RUN_PROBES)) {
+        install_probes(&tests.with_file_name(INSTALLED_PROBES));
     }
     let results: Vec<(String, Result<bool, String>)> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..AT_ONCE)

@@ -153,6 +153,8 @@ fn every_language_is_there_that_ci_installs() {
 /// that is loaded before all others reaches: not static programs, and not the kernel.
 #[test]
 fn the_share_is_told_where_the_node_pretends_to_have_more() {
+    // What is started below could show nothing.
+    let Some(_) = bench() else { return };
     let Some(library) = PRETENDS.made() else {
         return;
     };

@@ -1,7 +1,7 @@
 //! The guest's disk: programs of this machine's packages, and what the tests are.
 
 use super::packages;
-use super::tests::Built;
+use super::tests::{Built, INSTALLED};
 use crate::tools::run_in;
 use anyhow::Context;
 use std::fs::{self, Metadata};
@@ -114,6 +114,8 @@ pub(super) struct Source<'a> {
     /// Whose tests were built.
     pub(super) package: &'a str,
     pub(super) built: &'a Built,
+    /// With the programs that tell of their machine, if its tests run them.
+    pub(super) with_probes: bool,
     /// What the guest's script reads.
     pub(super) environment: &'a str,
 }
@@ -145,7 +147,7 @@ pub(super) fn make(place: &Path, source: &Source<'_>) -> anyhow::Result<PathBuf>
         copy_tree(&root, &images)?;
     }
     let probes = place.with_file_name(PROBES);
-    if PROBES_OF.contains(&source.package) && probes.exists() {
+    if source.with_probes && PROBES_OF.contains(&source.package) && probes.exists() {
         copy_as_it_is(&probes, &below(&root, Path::new(INSTALLED_PROBES)))?;
     }
     let busybox = place.join("kernel/busybox");
@@ -195,7 +197,7 @@ fn add_tests(root: &Path, source: &Source<'_>) -> anyhow::Result<()> {
         workspace, built, ..
     } = source;
     for (name, path) in &built.tests {
-        add_program(root, path, &Path::new("/guest/tests").join(name))?;
+        add_program(root, path, &Path::new(INSTALLED).join(name))?;
     }
     for path in &built.programs {
         add_program(root, path, path)?;

@@ -2,8 +2,12 @@
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+
+/// Where tests are in the guest.
+pub(super) const INSTALLED: &str = "/guest/tests";
 
 /// What was built.
 #[derive(Debug, Default)]
@@ -85,6 +89,51 @@ pub(super) fn build_program(root: &Path, package: &str) -> anyhow::Result<PathBu
     built.programs.pop().context("cargo built no program")
 }
 
+/// Whether `filter` takes a test whose name begins with `module`, as the guest's script asks it; an
+/// empty one leaves those out.
+pub(super) fn are_wanted(built: &Built, filter: &str, module: &str) -> anyhow::Result<bool> {
+    if filter.is_empty() {
+        return Ok(false);
+    }
+    let mut lines = String::new();
+    for (program, path) in &built.tests {
+        let output = process::command(path)
+            .args(["--list", "--format", "terse"])
+            .output()
+            .with_context(|| format!("cannot run {}", path.display()))?;
+        let listed = String::from_utf8_lossy(&output.stdout);
+        let listed = listed
+            .lines()
+            .filter_map(|line| line.strip_suffix(": test"));
+        for test in listed.filter(|test| test.starts_with(module)) {
+            lines.push_str(&format!("{INSTALLED}/{program} {test}\n"));
+        }
+    }
+    matches(filter, &lines)
+}
+
+/// An extended regular expression matches one of `lines`.
+fn matches(filter: &str, lines: &str) -> anyhow::Result<bool> {
+    let mut grep = process::command("grep");
+    let grep = grep.args(["-qE", "-e", filter]);
+    let mut grep = grep
+        .stdin(Stdio::piped())
+        .spawn()
+        .context("cannot run grep")?;
+    let mut input = grep.stdin.take().context("grep has no input")?;
+    match input.write_all(lines.as_bytes()) {
+        // It has found one.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        written => written.context("cannot write to grep")?,
+    }
+    drop(input);
+    match grep.wait().context("cannot wait for grep")?.code() {
+        Some(0) => Ok(true),
+        Some(1) => Ok(false),
+        _ => bail!("grep does not take the filter `{filter}`"),
+    }
+}
+
 /// Runs one of the tests of `program` on this machine, as CI does: it makes what the guest cannot.
 pub(super) fn run_here(built: &Built, program: &str, test: &str) -> anyhow::Result<()> {
     let found = built.tests.iter().find(|(name, _)| name == program);
@@ -131,4 +180,30 @@ fn cargo(root: &Path, arguments: &[&str]) -> anyhow::Result<String> {
         bail!("cargo {} ended with {}", arguments[0], output.status);
     }
     String::from_utf8(output.stdout).context("cargo says what is not text")
+}
+
+#[cfg(test)]
+mod unit {
+    use super::matches;
+
+    #[test]
+    fn a_filter_is_taken_as_the_guest_takes_it() {
+        let line = "/guest/tests/sandbox-test truth_of_languages::c_is_told_the_share\n";
+        let many = super::super::Wanted::many_cpus().filter;
+        for (filter, is_match) in [
+            ("truth", true),
+            ("truth_of_languages::c", true),
+            ("told_the_share", true),
+            (&many, true),
+            ("", true),
+            ("limits::", false),
+            (" truth::", false),
+            ("-e", false),
+        ] {
+            let found = matches(filter, line).expect("grep");
+            assert_eq!(found, is_match, "{filter}");
+        }
+        assert!(matches("(", line).is_err(), "it is no expression");
+        assert!(!matches("", "").expect("grep"));
+    }
 }

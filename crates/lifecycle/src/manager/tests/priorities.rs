@@ -216,10 +216,46 @@ fn why_tells_who_goes_first_and_what_would_be_enough() {
     assert_eq!(ahead(50, &[10, 100]), Some((1, 1, Some(Priority::MOST))));
 }
 
+/// One that runs is given another priority, if any, and fails; when its further attempt may begin it
+/// waits beside a younger one of the usual priority. Is it the first of the two?
+fn further_attempt_is_first(number: Option<u32>) -> bool {
+    let mut bench = Bench::new();
+    let retried = bench.create_with(|request| {
+        request.spec = of_cpu(4);
+        request.retry = 1;
+    });
+    let member = bench.member(retried, 0);
+    bench.report(1, &[(member, running())]);
+    if let Some(number) = number {
+        let session = retried;
+        assert_eq!(
+            bench.prioritize(session, number),
+            Answer::Accepted { session }
+        );
+        assert_eq!(bench.word(session), "running");
+    }
+    bench.skip(1_000);
+    let younger = bench.create(of_cpu(4));
+    // Has the node while the pause before the further attempt passes.
+    let holder = bench.ask(of_cpu(4), 100);
+    bench.report(1, &[(member, exited(member, 3))]);
+    assert_eq!(bench.word(holder), "placed");
+    bench.pass(60_000);
+    assert_eq!(bench.record(retried).retry.at, None, "it waits for a place");
+    bench.next_after(holder, &[retried, younger]) == retried
+}
+
+#[test]
+fn what_runs_keeps_its_new_priority_for_a_further_attempt() {
+    // The control: it is the older one.
+    assert!(further_attempt_is_first(None));
+    assert!(!further_attempt_is_first(Some(7)));
+    assert!(further_attempt_is_first(Some(60)));
+}
+
 #[test]
 fn only_what_lives_and_is_no_element_is_given_another_priority() {
     let (mut bench, session, member) = Bench::with_running(of_cpu(4));
-    // It counts for a further attempt.
     assert_eq!(bench.prioritize(session, 7), Answer::Accepted { session });
     assert_eq!(bench.record(session).priority, priority(7));
     assert_eq!(bench.word(session), "running");
