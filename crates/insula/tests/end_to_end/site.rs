@@ -385,14 +385,20 @@ pub(crate) fn signal(pid: i32, number: i32) {
     rustix::process::kill_process(pid, number).ok();
 }
 
-/// The process exists and is not a zombie.
+/// The process exists and is not a zombie. One whose first thread has ended is none before the others
+/// have, too: until then its files and connections are open.
 pub(crate) fn is_alive(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        !stat
-            .rsplit(')')
-            .next()
-            .is_some_and(|rest| rest.starts_with(" Z"))
-    })
+    let lives = |thread: PathBuf| {
+        fs::read_to_string(thread.join("stat")).is_ok_and(|stat| {
+            !stat
+                .rsplit(')')
+                .next()
+                .is_some_and(|rest| rest.starts_with(" Z") || rest.starts_with(" X"))
+        })
+    };
+    entries(Path::new(&format!("/proc/{pid}/task")))
+        .into_iter()
+        .any(lives)
 }
 
 fn command_line(pid: i32) -> String {
