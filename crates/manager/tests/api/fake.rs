@@ -3,7 +3,7 @@
 mod answers;
 mod views;
 
-use answers::{echo, image};
+use answers::{echo, image, node};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -13,9 +13,9 @@ use public_api::{
     ElementQuery, EventPage, EventPageQuery, EventQuery, EventStream, ExecOrder, FilesQuery, Hold,
     ImageListView, ImageView, ImportQuery, ImportedView, JoinedView, ListQuery, LogFrame,
     LogOutput, LogQuery, NodeView, OutputStream, PriorityOrder, Problem, ProblemCode, ProcessEvent,
-    PublicEvent, RemovedImagesView, ResourcesView, ServerMessage, ServerMessageStream, Service,
-    SessionPage, SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView,
-    StdinQuery, StdinView, StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
+    PublicEvent, RemovedImagesView, ServerMessage, ServerMessageStream, Service, SessionPage,
+    SessionView, ShutdownOrder, ShutdownView, SignalOrder, SiteUsageView, SiteView, StdinQuery,
+    StdinView, StopSession, ThrottleOrder, UnclaimedView, UploadView, UsageView, Why,
 };
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
@@ -577,26 +577,5 @@ impl Service for Fake {
         let mut changes = self.commit.subscribe();
         let reached = changes.wait_for(|now| *now >= commit).await;
         reached.expect("the sender is in self");
-    }
-}
-
-fn node() -> NodeView {
-    let nothing = || ResourcesView {
-        cpu: "0".to_owned(),
-        memory_bytes: 0,
-        pids: 0,
-        disk_bytes: None,
-    };
-    NodeView {
-        id: "one".to_owned(),
-        name: "one".to_owned(),
-        pool: "default".to_owned(),
-        connected: true,
-        offers: nothing(),
-        used: nothing(),
-        capabilities: Vec::new(),
-        unclaimed: Vec::new(),
-        drained: None,
-        sessions: Vec::new(),
     }
 }

@@ -2,8 +2,9 @@
 
 use futures::{StreamExt, stream};
 use public_api::{
-    ClientMessage, ClientMessageStream, ImageSettingsView, ImageView, Problem, ProblemCode,
-    ProcessControl, ProcessEnd, ProcessEvent, ServerMessage, ServerMessageStream,
+    ClientMessage, ClientMessageStream, ImageSettingsView, ImageView, NodeView, Problem,
+    ProblemCode, ProcessControl, ProcessEnd, ProcessEvent, ResourcesView, ServerMessage,
+    ServerMessageStream,
 };
 use std::sync::Arc;
 
@@ -55,5 +56,27 @@ pub(super) fn image(name: &str) -> ImageView {
         case_twins: 0,
         settings: ImageSettingsView::default(),
         used_by: Vec::new(),
+    }
+}
+
+/// The only node, on which nothing is.
+pub(super) fn node() -> NodeView {
+    let nothing = || ResourcesView {
+        cpu: "0".to_owned(),
+        memory_bytes: 0,
+        pids: 0,
+        disk_bytes: None,
+    };
+    NodeView {
+        id: "one".to_owned(),
+        name: "one".to_owned(),
+        pool: "default".to_owned(),
+        connected: true,
+        offers: nothing(),
+        used: nothing(),
+        capabilities: Vec::new(),
+        unclaimed: Vec::new(),
+        drained: None,
+        sessions: Vec::new(),
     }
 }
