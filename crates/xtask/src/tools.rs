@@ -154,15 +154,34 @@ const FUZZING_NEEDS: &[Need] = &[Need {
     is_there: || is_installed("c++"),
 }];
 
-/// Installs what is missing: packages by apt-get, as root; cargo-nextest by cargo.
+/// Installs what is missing: packages by apt-get, as root; cargo-nextest by cargo; Rust for musl by
+/// rustup.
 pub(crate) fn install_missing() -> anyhow::Result<()> {
     install(NEEDS)?;
+    add_musl();
     if !is_installed("cargo-nextest") {
         println!("installing cargo-nextest");
         let install = ["install", "--locked", "cargo-nextest"];
         run_in(Path::new("/"), "cargo", &install)?;
     }
     Ok(())
+}
+
+/// What the guest is built for where it can be: without it one for glibc is built and tested, which
+/// starts later.
+fn add_musl() {
+    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    let asked = process::command("rustc")
+        .args(["--print", "target-libdir", "--target", &target])
+        .output();
+    let libraries = asked.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    if libraries.is_ok_and(|path| Path::new(&path).is_dir()) {
+        return;
+    }
+    println!("installing Rust's libraries for {target}");
+    if let Err(error) = run_in(Path::new("/"), "rustup", &["target", "add", &target]) {
+        println!("{error:#}: the guest is built for glibc");
+    }
 }
 
 /// Installs what the fuzz targets are built by.

@@ -54,6 +54,42 @@ struct Response {
     flags: u32,
 }
 
+/// `struct sysinfo`, as the kernel writes it: a C library's may be longer.
+#[derive(Debug, Default)]
+struct Sysinfo {
+    uptime: i64,
+    loads: [u64; 3],
+    memory: u64,
+    free: u64,
+    shared: u64,
+    processes: u16,
+    /// Bytes that a unit of memory has.
+    unit: u32,
+}
+
+/// Its length, in bytes.
+const SYSINFO_BYTES: usize = 112;
+
+impl Sysinfo {
+    /// There are no buffers, no swap and no high memory.
+    fn encode(&self) -> [u8; SYSINFO_BYTES] {
+        let mut bytes = [0; SYSINFO_BYTES];
+        let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
+        put(0, &self.uptime.to_ne_bytes());
+        let words = self
+            .loads
+            .iter()
+            .chain([&self.memory, &self.free, &self.shared]);
+        for (index, word) in words.enumerate() {
+            put((1 + index) * WORD, &word.to_ne_bytes());
+        }
+        // Behind buffers, swap and free swap, before 4 bytes of padding and high memory.
+        put(80, &self.processes.to_ne_bytes());
+        put(104, &self.unit.to_ne_bytes());
+        bytes
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Answers {
@@ -119,7 +155,11 @@ impl Answers {
 
     fn request<T>(&self, request: libc::c_ulong, argument: *mut T) -> bool {
         // SAFETY: the argument is the structure of the request, which the callers see to.
-        unsafe { libc::ioctl(self.notifications.as_raw_fd(), request, argument) == 0 }
+        let result = unsafe {
+            let descriptor = self.notifications.as_raw_fd();
+            libc::syscall(libc::SYS_ioctl, descriptor, request, argument)
+        };
+        result == 0
     }
 
     /// `None`: the kernel shall answer.
@@ -127,9 +167,10 @@ impl Answers {
         let limit = state.picture.memory_bytes?;
         let usage = state.usage();
         let used = usage.memory_bytes?;
-        // SAFETY: all fields are integers, for which zero is valid.
-        let mut told: libc::sysinfo = unsafe { std::mem::zeroed() };
-        told.uptime = i64::try_from(state.uptime().as_secs()).ok()?;
+        let mut told = Sysinfo {
+            uptime: i64::try_from(state.uptime().as_secs()).ok()?,
+            ..Sysinfo::default()
+        };
         for (place, load) in told.loads.iter_mut().zip(state.load.averages()) {
             #[expect(
                 clippy::cast_possible_truncation,
@@ -140,16 +181,12 @@ impl Answers {
                 *place = (load * LOAD_UNIT) as u64;
             }
         }
-        told.totalram = limit;
-        told.freeram = limit.saturating_sub(used);
-        told.sharedram = usage.memory.shared;
-        told.procs = u16::try_from(usage.processes).unwrap_or(u16::MAX);
-        told.mem_unit = 1;
-        // SAFETY: any bytes may be read of a structure of integers that was zeroed as a whole.
-        let bytes = unsafe {
-            std::slice::from_raw_parts((&raw const told).cast::<u8>(), size_of_val(&told))
-        };
-        self.write(asked, asked.arguments[0], bytes)?;
+        told.memory = limit;
+        told.free = limit.saturating_sub(used);
+        told.shared = usage.memory.shared;
+        told.processes = u16::try_from(usage.processes).unwrap_or(u16::MAX);
+        told.unit = 1;
+        self.write(asked, asked.arguments[0], &told.encode())?;
         Some(0)
     }
 
@@ -223,12 +260,34 @@ fn mask(cpus: &[u32], length: usize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Notification, Response, affinity, mask, used};
+    use super::{Notification, Response, SYSINFO_BYTES, Sysinfo, affinity, mask, used};
 
     #[test]
     fn structures_are_the_kernels() {
         assert_eq!(size_of::<Notification>(), 80);
         assert_eq!(size_of::<Response>(), 24);
+    }
+
+    #[test]
+    fn what_is_told_of_memory_lies_where_the_kernel_puts_it() {
+        let told = Sysinfo {
+            uptime: -1,
+            loads: [1, 2, 3],
+            memory: 4,
+            free: 5,
+            shared: 6,
+            processes: 7,
+            unit: 8,
+        };
+        let mut room = [0; 2 * size_of::<libc::sysinfo>()];
+        room[..SYSINFO_BYTES].copy_from_slice(&told.encode());
+        // SAFETY: any bytes are a structure of integers, and there are enough of them.
+        let read: libc::sysinfo = unsafe { room.as_ptr().cast::<libc::sysinfo>().read_unaligned() };
+        assert_eq!((read.uptime, read.loads), (-1, [1, 2, 3]));
+        assert_eq!((read.totalram, read.freeram, read.sharedram), (4, 5, 6));
+        assert_eq!((read.procs, read.mem_unit), (7, 8));
+        assert_eq!((read.bufferram, read.totalswap, read.freeswap), (0, 0, 0));
+        assert_eq!((read.totalhigh, read.freehigh), (0, 0));
     }
 
     #[test]
