@@ -29,8 +29,9 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
 
     /// A container like this one may be asked for soon: an engine may make ready what takes time, and
     /// make use of it for a start that asks for just the same. Member, host name, directory and guest
-    /// are not known yet and mean nothing. Nothing depends on it, so nothing is told of a failure. The
-    /// answer is whether now is the time for such things: not while other containers are started.
+    /// are not known yet and mean nothing. Nothing depends on it, so nothing is told of a failure. It
+    /// is called when what is like it is started, and may wait for a better moment; the answer is
+    /// whether one came: there is none while many containers are started.
     async fn expect(&self, _expected: &ContainerSpec) -> bool {
         true
     }

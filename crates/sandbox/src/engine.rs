@@ -33,7 +33,7 @@ use footing::Footing;
 use launcher_process::LauncherProcess;
 use locks::MemberLocks;
 use process::{FileLock, crash_point};
-use spares::Spares;
+use spares::{Spares, Under};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -180,7 +180,11 @@ impl Sandbox {
         Ok(false)
     }
 
-    async fn begin(&self, container: &ContainerSpec) -> Result<Outcome, StartError> {
+    async fn begin(
+        &self,
+        container: &ContainerSpec,
+        under_way: &mut Option<Under<'_>>,
+    ) -> Result<Outcome, StartError> {
         let egress = container.network == Network::Egress;
         let _connecting = egress.then(|| self.inner.network.connecting());
         let copy = container.clone();
@@ -188,6 +192,10 @@ impl Sandbox {
         let (answer, took_over) = self
             .blocking(move |inner| inner.begin(copy, identity))
             .await??;
+        if took_over {
+            // What is left needs little of the machine.
+            under_way.take();
+        }
         crash_point("clone.asked");
         let outcome = match tokio::time::timeout(ANSWER_LIMIT, answer).await {
             Ok(answered) => answered.map_err(|_| EngineError::LauncherGone),
@@ -241,12 +249,12 @@ impl Engine for Sandbox {
     async fn start(&self, container: &ContainerSpec) -> Result<Started, StartError> {
         self.inner.check(container)?;
         let _alone = self.inner.locks.take(container.member).await;
-        let _under_way = self.inner.spares.under_way();
+        let mut under_way = Some(self.inner.spares.under_way());
         loop {
             if self.other_start(container).await? {
                 return Ok(Started { already: true });
             }
-            match self.begin(container).await? {
+            match self.begin(container, &mut under_way).await? {
                 Outcome::Started => return Ok(Started { already: false }),
                 // Somebody took the lock in between; wait for what becomes of it.
                 Outcome::Locked => self.inner.cpus().release(container.member),
@@ -268,7 +276,7 @@ impl Engine for Sandbox {
         let (expected, Ok(identity)) = (expected.clone(), self.identity().await) else {
             return false;
         };
-        if self.inner.spares.is_busy() {
+        if !self.inner.spares.calm().await {
             return false;
         }
         let made = self.blocking(move |inner| inner.make_spare(&expected, &identity));

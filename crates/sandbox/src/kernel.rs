@@ -242,19 +242,46 @@ pub(crate) fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Gives every signal its default action and blocks none, as a new program expects.
-pub(crate) fn reset_signals() {
+/// Ignores no signal but SIGPIPE, whatever whoever started this process ignored: children inherit
+/// that, and so do the programs they execute.
+pub(crate) fn heed_signals() {
     const LAST_SIGNAL: i32 = 64;
-    for signal in 1..=LAST_SIGNAL {
+    // The last two tell of an overflowing stack; exec forgets them.
+    let kept = [libc::SIGPIPE, libc::SIGSEGV, libc::SIGBUS];
+    for signal in (1..=LAST_SIGNAL).filter(|signal| !kept.contains(signal)) {
         // SAFETY: the default action is no code of ours; for numbers that cannot be set it fails.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
-    // SAFETY: the set is initialised by the first call before it is used.
+}
+
+/// Ignores and blocks no signal, as a new program expects, in a child of one that called
+/// [`heed_signals`].
+pub(crate) fn reset_signals() {
+    // SAFETY: the default action is no code of ours. The set is initialised by its first call before
+    // it is used.
     unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
+}
+
+/// A child that has ended and is not reaped, which it stays; `None`: there is none.
+pub(crate) fn ended_child() -> Result<Option<i32>, Errno> {
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: the structure is the kernel's to write, and all zero where it writes nothing.
+    let pid = unsafe {
+        let mut told: libc::siginfo_t = std::mem::zeroed();
+        check(c_long::from(libc::waitid(
+            libc::P_ALL,
+            0,
+            &raw mut told,
+            flags,
+        )))?;
+        told.si_pid()
+    };
+    Ok((pid != 0).then_some(pid))
 }
 
 /// A descriptor that is readable when a child of this process ended; the signal is blocked.

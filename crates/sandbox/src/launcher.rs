@@ -19,7 +19,7 @@ mod start;
 mod teardown;
 
 use crate::filter::Filters;
-use crate::kernel::{child_signals, leave_keyring, reserve_low_descriptors};
+use crate::kernel::{self, child_signals, leave_keyring, reserve_low_descriptors};
 use crate::message::{Failure, Order, Outcome, Reply, Request, Start, encode, take};
 use domain::MemberId;
 use helper::Helper;
@@ -29,7 +29,7 @@ use process::crash_point;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, WaitOptions, WaitStatus, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, WaitOptions, getrlimit, setrlimit};
 use spare::Spare;
 use start::{Starting, start};
 use std::fs::File;
@@ -78,6 +78,7 @@ impl Launcher {
     fn new() -> io::Result<Self> {
         // A terminal's signals are not for us.
         let _ = rustix::process::setsid();
+        kernel::heed_signals();
         rustix::process::umask(Mode::from_raw_mode(0o077));
         leave_keyring();
         allow_many_files();
@@ -100,18 +101,18 @@ impl Launcher {
     fn run(&mut self) -> io::Result<()> {
         loop {
             let ready = self.wait()?;
-            // Failures and readiness first, so that the reasons of the dead are not lost.
             if ready.signals {
-                self.reap()?;
+                self.note_end();
             }
+            // Failures and readiness first, so that the reasons of the dead are not lost.
             self.settle()?;
-            self.namespaces.let_go(Instant::now());
             if ready.control && !self.read_requests()? {
                 for starting in &self.starting {
                     starting.give_up();
                 }
                 return Ok(());
             }
+            self.reap_due()?;
         }
     }
 
@@ -139,26 +140,35 @@ impl Launcher {
         })
     }
 
-    /// Reaps children that have ended, and notes how those ended that were starting.
-    fn reap(&mut self) -> io::Result<()> {
+    fn note_end(&mut self) {
         let mut information = [0; 1024];
         let _ = rustix::io::read(&self.signals, &mut information);
-        loop {
-            match rustix::process::wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) => {
-                    let pid = pid.as_raw_nonzero().get();
-                    self.spares.retain(|spare| spare.pid() != pid);
-                    self.namespaces.ended(pid, Instant::now());
-                    let child = self.starting.iter_mut().find(|child| child.pid == pid);
-                    if let Some(child) = child {
-                        child.ended = Some(ending(status));
-                    }
-                }
-                Ok(None) | Err(Errno::CHILD) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+        self.namespaces.ended(Instant::now());
+    }
+
+    /// Reaps one child that has ended, if it is time: what is asked for meanwhile comes first.
+    fn reap_due(&mut self) -> io::Result<()> {
+        if self.namespaces.due().is_none_or(|due| Instant::now() < due) {
+            return Ok(());
+        }
+        let ended = match kernel::ended_child() {
+            Err(Errno::CHILD) => None,
+            ended => ended?,
+        };
+        let Some(pid) = ended else {
+            self.namespaces.all_reaped();
+            return Ok(());
+        };
+        self.namespaces.let_go(pid);
+        self.spares.retain(|spare| spare.pid() != pid);
+        let child = self.starting.iter_mut().find(|child| child.pid == pid);
+        match child {
+            Some(child) => child.reap(),
+            None => {
+                rustix::process::waitpid(Pid::from_raw(pid), WaitOptions::NOHANG)?;
             }
         }
+        Ok(())
     }
 
     /// Finishes the starts whose guest is ready, has ended, or is too late.
@@ -237,7 +247,7 @@ impl Launcher {
 
     fn begin_start(&mut self, id: u64, order: &Start) -> Option<Outcome> {
         let begun = match order.prepared {
-            Some(name) => match self.take_spare(name) {
+            Some(name) => match self.take_spare(name).filter(Spare::is_alive) {
                 Some(spare) => spare.give(id, order),
                 None => return Some(Outcome::NotPrepared),
             },
@@ -324,14 +334,6 @@ fn outcome(child: &mut Starting, now: Instant) -> Option<Outcome> {
 fn is_readable(pipe: &OwnedFd) -> bool {
     let mut set = [PollFd::new(pipe, PollFlags::IN)];
     poll(&mut set, Some(&Timespec::default())).is_ok_and(|count| count > 0)
-}
-
-fn ending(status: WaitStatus) -> String {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => format!("it exited with {code}"),
-        (None, Some(signal)) => format!("signal {signal} ended it"),
-        (None, None) => "it ended".to_owned(),
-    }
 }
 
 /// Takes the control socket off descriptor 0, which becomes /dev/null with its like, and keeps

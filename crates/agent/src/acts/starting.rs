@@ -10,7 +10,7 @@ use crate::directory::{Marker, MemberDirectory};
 use crate::files::measure;
 use crate::shared::{Shared, chain};
 use domain::MemberId;
-use engine_api::{ContainerSpec, EngineError, StartError};
+use engine_api::{EngineError, StartError};
 use lifecycle::agent::{AgentEventKind, DiskBegan, StartDoubt, disk_unpromised};
 use node_api::MemberSpec;
 use process::crash_point;
@@ -32,15 +32,11 @@ pub(super) async fn start(
     shared: Arc<Shared>,
     member: MemberId,
     spec: MemberSpec,
-    (slot, next): (u32, Option<u32>),
+    slots: (u32, Option<u32>),
 ) -> AgentEventKind {
-    match try_start(&shared, member, spec, slot).await {
-        Ok(container) => {
+    match try_start(&shared, member, spec, slots).await {
+        Ok(()) => {
             crash_point("go.known");
-            if let Some(next) = next {
-                let expecting = expect(Arc::clone(&shared), container, next);
-                shared.tasks.spawn_cancellable("expect", expecting);
-            }
             let at = clock::wall();
             let directory = shared.member(member);
             // Only the time would be lost.
@@ -66,8 +62,8 @@ async fn try_start(
     shared: &Arc<Shared>,
     member: MemberId,
     spec: MemberSpec,
-    slot: u32,
-) -> Result<ContainerSpec, (String, StartDoubt)> {
+    (slot, next): (u32, Option<u32>),
+) -> Result<(), (String, StartDoubt)> {
     let never = |reason| (reason, StartDoubt::NeverRan);
     let directory = shared.member(member);
     let (context, marked) = (Arc::clone(shared), directory.clone());
@@ -84,9 +80,13 @@ async fn try_start(
         socket: shared.socket(member),
     };
     let container = container(member, &spec, shared.uids(slot), &directory, place);
+    if let Some(next) = next {
+        let expecting = expect(Arc::clone(shared), container.clone(), next);
+        shared.tasks.spawn_cancellable("expect", expecting);
+    }
     let started = tokio::time::timeout(START_LIMIT, shared.engine.start(&container)).await;
     match started {
-        Ok(Ok(_started)) => Ok(container),
+        Ok(Ok(_started)) => Ok(()),
         Ok(Err(error)) => Err((chain(&error), doubt_after(&error))),
         Err(_elapsed) => {
             let reason = format!("the engine took longer than {} s", START_LIMIT.as_secs());

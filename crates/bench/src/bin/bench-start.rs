@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The first argument: the next container is told to the engine when one runs, as an agent does.
+/// The first argument: the next container is told to the engine with each, as an agent does.
 const AHEAD: &str = "--ahead";
 /// Makes this process the launcher.
 const LAUNCHER: &str = "__launcher";
@@ -88,8 +88,7 @@ async fn run(
 ) -> Result<serde_json::Value> {
     let began = Instant::now();
     let micros = || u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-    sandbox.start(container).await?;
-    let started_us = micros();
+    let start = sandbox.start(container);
     if let Some(next) = next {
         // As an agent does: meanwhile, and nobody waits for it.
         let sandbox = Arc::clone(sandbox);
@@ -99,6 +98,8 @@ async fn run(
         )]
         tokio::spawn(async move { sandbox.expect(&next).await });
     }
+    start.await?;
+    let started_us = micros();
     sandbox.wait(container.member, &container.directory).await?;
     let ended_us = micros();
     sandbox

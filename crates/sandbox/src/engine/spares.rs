@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
 
 /// The ending of a file that tells which group is a member's.
 pub(super) const GROUP: &str = "group";
@@ -50,6 +51,8 @@ pub(super) struct Spares {
     waiting: Mutex<VecDeque<Spare>>,
     /// Starts under way: they need the machine now.
     starts: AtomicUsize,
+    /// Told when none is any more.
+    none_under_way: Notify,
     /// When the last one began, and whether that was long after the one before.
     last: Mutex<Option<(Instant, bool)>>,
     numbers: AtomicU64,
@@ -78,11 +81,13 @@ type Facts = Option<(u64, u64, i64, i64)>;
 
 /// A start that is under way.
 #[derive(Debug)]
-pub(super) struct Under<'a>(&'a AtomicUsize);
+pub(super) struct Under<'a>(&'a Spares);
 
 impl Drop for Under<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        if self.0.starts.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.none_under_way.notify_waiters();
+        }
     }
 }
 
@@ -99,12 +104,26 @@ impl Spares {
         let calm = last.is_none_or(|(before, _)| now.duration_since(before) > CALM);
         *last = Some((now, calm));
         self.starts.fetch_add(1, Ordering::AcqRel);
-        Under(&self.starts)
+        Under(self)
     }
 
     /// Starts are under way.
     pub(super) fn is_busy(&self) -> bool {
         self.starts.load(Ordering::Acquire) > 0
+    }
+
+    /// Waits for a moment in which no start is under way; false: none came in time.
+    pub(super) async fn calm(&self) -> bool {
+        let calm = async {
+            loop {
+                let told = self.none_under_way.notified();
+                if !self.is_busy() {
+                    return;
+                }
+                told.await;
+            }
+        };
+        tokio::time::timeout(PAUSE, calm).await.is_ok()
     }
 
     /// How long to wait with making one: where starts are rare, what was just started comes first.

@@ -10,7 +10,7 @@ mod late;
 mod mounts;
 mod picture;
 
-use super::plan::{Act, FIRST_INHERITED, Failed, Inherited, Plan};
+use super::plan::{Act, FIRST_INHERITED, Failed, Inherited, OwnNetwork, Plan};
 use crate::kernel;
 use guest_api::descriptors;
 use rustix::fs::Mode;
@@ -59,6 +59,9 @@ pub(super) fn run(mut plan: Plan, kept: &[u32]) -> ! {
 fn become_guest(plan: &mut Plan, kept: &[u32]) -> Result<Infallible, Failed> {
     kernel::reset_signals();
     close_others(kept);
+    // Before its groups are joined: what this takes of the kernel's memory is none of the member's.
+    // SAFETY: no memory and no descriptor is touched but the working directory, which is its own.
+    unsafe { rustix::thread::unshare_unsafe(namespaces(plan)) }.during(Act::MakeNamespaces)?;
     for (index, group) in plan.groups.iter().enumerate() {
         rustix::io::write(group, b"0").during_each(Act::JoinGroup, index)?;
     }
@@ -71,7 +74,7 @@ fn become_guest(plan: &mut Plan, kept: &[u32]) -> Result<Infallible, Failed> {
     wait_for_launcher(plan)?;
     credentials::become_root(plan.ids).during(Act::BecomeRoot)?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    if plan.own_network {
+    if plan.network != OwnNetwork::No {
         kernel::loopback_up().during(Act::RaiseLoopback)?;
     }
     let built = mounts::build(&plan.mounts, &plan.picture, plan.ids)?;
@@ -106,6 +109,13 @@ fn become_guest(plan: &mut Plan, kept: &[u32]) -> Result<Infallible, Failed> {
     }
     picture::install(&plan.filter).during(Act::FilterCalls)?;
     Err(kernel::execute(&plan.guest, GUEST_NAME)).during(Act::RunGuest)
+}
+
+/// What the child makes of its own; the namespaces of groups and of clocks follow.
+fn namespaces(plan: &Plan) -> UnshareFlags {
+    let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
+    flags.set(UnshareFlags::NEWNET, plan.network == OwnNetwork::Alone);
+    flags
 }
 
 /// What a container's child does that kernels and administrators forbid to users, and its words;

@@ -52,6 +52,17 @@ pub(super) enum Ids {
     One,
 }
 
+/// A network of the container's own, whose loopback device has to be brought up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OwnNetwork {
+    /// It has the node's.
+    No,
+    /// Nobody but it has to do with it.
+    Alone,
+    /// The launcher connects it, so that it is there from the beginning.
+    Connected,
+}
+
 /// Descriptors, names and texts for the child.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -69,8 +80,8 @@ pub(super) struct Plan {
     pub(super) hostname: String,
     /// How it gets its ids.
     pub(super) ids: Ids,
-    /// A network namespace of its own, whose loopback device has to be brought up.
-    pub(super) own_network: bool,
+    /// Whether it has a network of its own.
+    pub(super) network: OwnNetwork,
     /// Which system calls it may make.
     pub(super) filter: Filter,
     /// On the node's network as a user of the node: abstract sockets of the user's other programs
@@ -247,6 +258,7 @@ impl Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(super) enum Act {
+    MakeNamespaces,
     JoinGroup,
     HideGroups,
     WaitForLauncher,
@@ -282,6 +294,7 @@ pub(super) enum Act {
 
 /// All acts, in the order of their numbers, with their words.
 const ACTS: &[(Act, &str)] = &[
+    (Act::MakeNamespaces, "make namespaces"),
     (Act::JoinGroup, "join a control group"),
     (Act::HideGroups, "make a cgroup namespace"),
     (Act::WaitForLauncher, "wait for the launcher"),

@@ -4,8 +4,8 @@ mod sources;
 
 use super::picture::Node;
 use super::plan::{
-    BindPlan, Ids, Inherited, MountPlan, OF_MEMBER, Overlay, Plan, SmallFile, Source, Target,
-    WRITABLE_NUMBERS,
+    BindPlan, Ids, Inherited, MountPlan, OF_MEMBER, Overlay, OwnNetwork, Plan, SmallFile, Source,
+    Target, WRITABLE_NUMBERS,
 };
 use crate::chain::chain;
 use crate::disk::{self, DiskError};
@@ -65,8 +65,6 @@ pub(super) struct Prepared {
     pub(super) idmaps: Vec<Idmap>,
     /// The member's group in the version 2 hierarchy.
     pub(super) unified: Option<OwnedFd>,
-    /// Namespaces of the container that are not made for every one.
-    pub(super) own_network: bool,
 }
 
 /// The launcher's ends of the pipes.
@@ -149,7 +147,11 @@ pub(super) fn prepare(
     };
     let ((go_read, go), (ready, ready_write)) = (pipe()?, pipe()?);
     let ((sync, sync_write), (error, error_write)) = (pipe()?, pipe()?);
-    let own_network = container.network != Network::Host;
+    let network = match container.network {
+        Network::Host => OwnNetwork::No,
+        Network::None => OwnNetwork::Alone,
+        Network::Egress => OwnNetwork::Connected,
+    };
     let mut idmaps = Vec::new();
     let plan = Plan {
         groups: open_groups(&request.groups.tasks)?,
@@ -162,9 +164,9 @@ pub(super) fn prepare(
         },
         picture: means.node.picture(request)?,
         hostname: container.hostname.clone(),
-        own_network,
+        network,
         close_abstract_sockets: request.identity != Identity::Range
-            && !own_network
+            && network == OwnNetwork::No
             && can_close_abstract_sockets(),
         filter: means.filters.choose(needs(request)),
         inherited,
@@ -195,7 +197,6 @@ pub(super) fn prepare(
         },
         idmaps,
         unified: unified.transpose()?,
-        own_network,
     })
 }
 

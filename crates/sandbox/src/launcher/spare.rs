@@ -68,6 +68,10 @@ impl Spare {
         self.starting.pid
     }
 
+    pub(super) fn is_alive(&self) -> bool {
+        self.starting.is_alive()
+    }
+
     /// Gives it to the member of `request`, and lets it go on. In any case it is a spare no more.
     pub(super) fn give(self, id: u64, request: &Start) -> Result<Starting, Refusal> {
         let Self {

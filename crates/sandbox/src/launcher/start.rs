@@ -5,7 +5,7 @@ use super::keeper::{self, Kept};
 use super::maps::{write_maps, write_own, write_range};
 use super::owner::Owner;
 use super::picture::keep_to_cpus;
-use super::plan::{Act, FAILURE_BYTES, Failed, Inherited, MountPlan};
+use super::plan::{Act, FAILURE_BYTES, Failed, Inherited, MountPlan, OwnNetwork};
 use super::prepare::{Held, Idmap, MountPlace, NOT_IDMAPPED, Prepared};
 use crate::chain::chain;
 use crate::cpus::Share;
@@ -13,7 +13,9 @@ use crate::identity::{Command, Identity};
 use crate::kernel::{Cloned, RECURSIVE, clone_process, close_range, exit_now, mount_idmap};
 use crate::message::{Failure, Start};
 use engine_api::{BindOwner, ContainerSpec, UidRange, layout};
-use process::{Durability, ProcessIdentity, crash_point, send_signal, write_file_atomic};
+use process::{
+    Durability, ProcessIdentity, crash_point, send_signal, wait_exit, write_file_atomic,
+};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
@@ -27,12 +29,11 @@ use std::time::{Duration, Instant};
 
 /// How long a child may take until its guest is ready.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// Namespaces that every container has of its own; the cgroup one follows when it has joined.
-const NAMESPACES: i32 = libc::CLONE_NEWUSER
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNS
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUTS;
+/// How long one may take to end that has closed all it had.
+const END_LIMIT: Duration = Duration::from_millis(100);
+/// Namespaces that a child has from the beginning. It makes the others itself, while the launcher
+/// goes on.
+const NAMESPACES: i32 = libc::CLONE_NEWUSER | libc::CLONE_NEWPID;
 
 /// A child that is not a guest with a *go* yet.
 #[derive(Debug)]
@@ -74,11 +75,10 @@ pub(super) fn start(id: u64, request: &Start, prepared: Prepared) -> Result<Star
         held,
         idmaps,
         unified,
-        own_network,
     } = prepared;
     let kept = plan.kept();
     let mut flags = NAMESPACES;
-    if own_network {
+    if plan.network == OwnNetwork::Connected {
         flags |= libc::CLONE_NEWNET;
     }
     let group = unified.as_ref().map(AsFd::as_fd);
@@ -305,6 +305,23 @@ impl Starting {
             .map_err(|e| Failure::act("tell the guest to go", io::Error::from(e)))
     }
 
+    /// Whether the child has not ended.
+    pub(super) fn is_alive(&self) -> bool {
+        !wait_exit(&self.pidfd, Duration::ZERO)
+    }
+
+    /// Reaps the child, if it has ended.
+    pub(super) fn reap(&mut self) {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        if let Ok(Some(status)) = waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+            self.ended = Some(match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => format!("it exited with {code}"),
+                (None, Some(signal)) => format!("signal {signal} ended it"),
+                (None, None) => "it ended".to_owned(),
+            });
+        }
+    }
+
     /// Why it did not become ready: the child's own words, or how it ended.
     pub(super) fn failure(&mut self) -> Failure {
         let mut bytes = [0; FAILURE_BYTES];
@@ -313,6 +330,9 @@ impl Starting {
             _ => None,
         };
         let Some(failed) = told else {
+            // It is about to end, since its pipes are closed.
+            wait_exit(&self.pidfd, END_LIMIT);
+            self.reap();
             let ended = self.ended.as_deref().unwrap_or("it ended without a word");
             return Failure::act("wait for the guest", ended);
         };

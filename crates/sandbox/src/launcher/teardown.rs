@@ -3,22 +3,24 @@
 //! The last process of a mount namespace takes down its mounts before it has ended, which takes about
 //! as long as everything else of an end. So the namespace is held for a moment longer, and let go
 //! of when there is time. Not one that shows somebody's own files: those are free with the end.
+//!
+//! Whoever reaps a process also takes down what is mounted on its directory in any /proc, mount by
+//! mount, and for each the kernel waits for all CPUs. So children are reaped after that moment,
+//! each behind its namespace, with which all its mounts went at once.
 
 use rustix::fs::{Mode, OFlags, open};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-/// How long after the end: then whoever waited for it has been told, and what follows has begun.
+/// How long after an end: then whoever waited for it has been told, and what follows has begun.
 const LATER: Duration = Duration::from_millis(10);
-/// Most namespaces without a process.
-const ENDED_LIMIT: usize = 16;
 
-/// The mount namespaces of containers, by their first process.
+/// The mount namespaces of containers, by their first process, and when the ended are seen to.
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
-    living: HashMap<i32, OwnedFd>,
-    ended: VecDeque<(Instant, OwnedFd)>,
+    held: HashMap<i32, OwnedFd>,
+    due: Option<Instant>,
 }
 
 impl Namespaces {
@@ -27,28 +29,27 @@ impl Namespaces {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         // Without it, the process takes down what it has.
         if let Ok(namespace) = open(format!("/proc/{pid}/ns/mnt"), flags, Mode::empty()) {
-            self.living.insert(pid, namespace);
+            self.held.insert(pid, namespace);
         }
     }
 
-    /// This process was reaped.
-    pub(super) fn ended(&mut self, pid: i32, now: Instant) {
-        let namespace = self.living.remove(&pid);
-        self.ended.extend(namespace.map(|held| (now + LATER, held)));
-        while self.ended.len() > ENDED_LIMIT {
-            self.ended.pop_front();
-        }
+    /// Some child has ended.
+    pub(super) fn ended(&mut self, now: Instant) {
+        self.due.get_or_insert(now + LATER);
     }
 
-    /// When the next one is to be let go of.
+    /// When a child is to be reaped.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.ended.front().map(|(due, _)| *due)
+        self.due
     }
 
-    /// Lets go of one that is due.
-    pub(super) fn let_go(&mut self, now: Instant) {
-        if self.due().is_some_and(|due| now >= due) {
-            self.ended.pop_front();
-        }
+    /// No child is left that has ended.
+    pub(super) fn all_reaped(&mut self) {
+        self.due = None;
+    }
+
+    /// Lets go of the one of a process that is about to be reaped.
+    pub(super) fn let_go(&mut self, pid: i32) {
+        self.held.remove(&pid);
     }
 }
