@@ -180,7 +180,7 @@ fn begin_start(acts: &mut Acts, shared: &Arc<Shared>, core: &NodeCore, member: M
     let (spec, slot) = core
         .specification(member)
         .expect("a member is started from its directory");
-    let slots = (slot, core.next_slot());
+    let slots = (slot, core.next_slots(expecting::EXPECTED));
     let starting = starting::start(Arc::clone(shared), member, spec.clone(), slots);
     finishing(shared, Arc::clone(&acts.starts), starting);
 }

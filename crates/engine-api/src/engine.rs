@@ -27,12 +27,13 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// exists, a start fails and changes nothing.
     async fn start(&self, container: &ContainerSpec) -> Result<Started, StartError>;
 
-    /// A container like this one may be asked for soon: an engine may make ready what takes time, and
-    /// make use of it for a start that asks for just the same. Member, host name, directory and guest
-    /// are not known yet and mean nothing. Nothing depends on it, so nothing is told of a failure. It
-    /// is called when what is like it is started, and may wait for a better moment; the answer is
-    /// whether one came: there is none while many containers are started.
-    async fn expect(&self, _expected: &ContainerSpec) -> bool {
+    /// Containers like these may be asked for soon, the first of them first: an engine may make ready
+    /// what takes time, and make use of it for a start that asks for just the same. Member, host name,
+    /// directory and guest are not known yet and mean nothing. Nothing depends on it, so nothing is
+    /// told of a failure. It is called when what is like them is started, and may wait for a better
+    /// moment; the answer is whether one came: there is none while many containers are started, or
+    /// once something else is expected.
+    async fn expect(&self, _expected: &[ContainerSpec]) -> bool {
         true
     }
 

@@ -100,10 +100,11 @@ impl NodeCore {
         self.members.get(&member).map(|found| &found.state)
     }
 
-    /// The range of user ids that the next member gets, if nothing changes before.
-    pub fn next_slot(&self) -> Option<u32> {
+    /// The ranges of user ids that the next members get, if nothing changes before.
+    pub fn next_slots(&self, count: usize) -> Vec<u32> {
         let used = self.used_slots();
-        (0..SLOT_LIMIT).find(|slot| !used.contains(slot))
+        let free = (0..SLOT_LIMIT).filter(|slot| !used.contains(slot));
+        free.take(count).collect()
     }
 
     /// What a member is and its range of user ids, where it has a directory.

@@ -33,7 +33,7 @@ use footing::Footing;
 use launcher_process::LauncherProcess;
 use locks::MemberLocks;
 use process::{FileLock, crash_point};
-use spares::{Spares, Under};
+use spares::{SPARES_LIMIT, Spares, Under};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -271,15 +271,20 @@ impl Engine for Sandbox {
         }
     }
 
-    async fn expect(&self, expected: &ContainerSpec) -> bool {
-        tokio::time::sleep(self.inner.spares.pause()).await;
-        let (expected, Ok(identity)) = (expected.clone(), self.identity().await) else {
+    async fn expect(&self, expected: &[ContainerSpec]) -> bool {
+        let spares = &self.inner.spares;
+        let turn = spares.next_turn();
+        tokio::time::sleep(spares.pause()).await;
+        let (expected, Ok(identity)) = (expected.to_vec(), self.identity().await) else {
             return false;
         };
-        if !self.inner.spares.calm().await {
+        if !spares.calm().await || !spares.is_turn(turn) {
             return false;
         }
-        let made = self.blocking(move |inner| inner.make_spare(&expected, &identity));
+        let made = self.blocking(move |inner| {
+            let mut expected = expected.iter().take(SPARES_LIMIT);
+            expected.try_for_each(|one| inner.make_spare(one, &identity))
+        });
         match tokio::time::timeout(ANSWER_LIMIT, made).await {
             Ok(made) => {
                 if let Err(error) = made.and_then(|made| made) {

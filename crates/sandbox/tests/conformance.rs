@@ -290,7 +290,7 @@ impl Harness for Root {
             },
         };
         if self.ahead {
-            self.sandbox.expect(&container).await;
+            self.sandbox.expect(std::slice::from_ref(&container)).await;
         }
         container
     }

@@ -4,11 +4,22 @@ use crate::shared::{Shared, chain};
 use engine_api::ContainerSpec;
 use std::sync::Arc;
 
-/// Makes a directory, and has the engine make what it can, for a member in this slot. Nothing depends
-/// on it.
-pub(super) async fn expect(shared: Arc<Shared>, like: ContainerSpec, slot: u32) {
-    let uids = shared.uids(slot);
-    if !shared.engine.expect(&ContainerSpec { uids, ..like }).await {
+/// Of how many starts it is thought ahead: while the first of what was made is taken, the next can
+/// be made.
+pub(super) const EXPECTED: usize = 2;
+
+/// Has the engine make what it can for members in these slots, and makes a directory for the first.
+/// Nothing depends on it.
+pub(super) async fn expect(shared: Arc<Shared>, like: ContainerSpec, slots: Vec<u32>) {
+    let of_slot = |slot: &u32| ContainerSpec {
+        uids: shared.uids(*slot),
+        ..like.clone()
+    };
+    let expected: Vec<ContainerSpec> = slots.iter().map(of_slot).collect();
+    let Some(ContainerSpec { uids, .. }) = expected.first().cloned() else {
+        return;
+    };
+    if !shared.engine.expect(&expected).await {
         return;
     }
     let context = Arc::clone(&shared);

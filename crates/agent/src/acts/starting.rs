@@ -32,7 +32,7 @@ pub(super) async fn start(
     shared: Arc<Shared>,
     member: MemberId,
     spec: MemberSpec,
-    slots: (u32, Option<u32>),
+    slots: (u32, Vec<u32>),
 ) -> AgentEventKind {
     match try_start(&shared, member, spec, slots).await {
         Ok(()) => {
@@ -62,7 +62,7 @@ async fn try_start(
     shared: &Arc<Shared>,
     member: MemberId,
     spec: MemberSpec,
-    (slot, next): (u32, Option<u32>),
+    (slot, next): (u32, Vec<u32>),
 ) -> Result<(), (String, StartDoubt)> {
     let never = |reason| (reason, StartDoubt::NeverRan);
     let directory = shared.member(member);
@@ -80,10 +80,8 @@ async fn try_start(
         socket: shared.socket(member),
     };
     let container = container(member, &spec, shared.uids(slot), &directory, place);
-    if let Some(next) = next {
-        let expecting = expect(Arc::clone(shared), container.clone(), next);
-        shared.tasks.spawn_cancellable("expect", expecting);
-    }
+    let expecting = expect(Arc::clone(shared), container.clone(), next);
+    shared.tasks.spawn_cancellable("expect", expecting);
     let started = tokio::time::timeout(START_LIMIT, shared.engine.start(&container)).await;
     match started {
         Ok(Ok(_started)) => Ok(()),

@@ -4,6 +4,8 @@ use super::GroupError;
 use super::names::Names;
 use domain::{MemberId, Pressure};
 use process::{ProcessIdentity, send_signal};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::retry_on_intr;
 use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,6 +23,8 @@ pub(super) const MAKE_TRIES: u32 = 3;
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// First and longest pause while waiting for that: it is usually over before the first.
 const KILL_PAUSE: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(20));
+/// Bytes of a group's file that are read at once.
+const PIECE_BYTES: usize = 4 << 10;
 /// What is waited for on the whole node.
 const NODE_PRESSURE: &str = "/proc/pressure";
 /// How deep groups of a member may lie in each other: its own, and those that it is divided into.
@@ -71,14 +75,28 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), GroupError> {
     })
 }
 
+/// What a file of a group says. It has no size that would be worth asking for, and fits into one
+/// piece: an end reads a dozen of them.
+pub(super) fn read_text(path: &Path) -> io::Result<String> {
+    let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let (mut text, mut piece) = (Vec::new(), [0; PIECE_BYTES]);
+    loop {
+        match retry_on_intr(|| rustix::io::read(&file, &mut piece))? {
+            0 => break,
+            count => text.extend_from_slice(&piece[..count]),
+        }
+    }
+    String::from_utf8(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
 /// A file that holds one number, if it is there and does.
 pub(super) fn read_number(path: &Path) -> Option<u64> {
-    number(&fs::read_to_string(path).ok()?)
+    number(&read_text(path).ok()?)
 }
 
 /// A file of numbers, one in each line.
 pub(super) fn read_numbers(path: &Path) -> Result<Vec<i32>, GroupError> {
-    let text = match fs::read_to_string(path) {
+    let text = match read_text(path) {
         Ok(text) => text,
         Err(source) if source.kind() == io::ErrorKind::NotFound => return Err(GroupError::Absent),
         Err(source) => {
@@ -100,14 +118,14 @@ pub(super) fn number(text: &str) -> Option<u64> {
 
 /// The number behind `key` in a file of lines `key number`.
 pub(super) fn read_keyed(path: &Path, key: &str) -> Option<u64> {
-    let text = fs::read_to_string(path).ok()?;
+    let text = read_text(path).ok()?;
     text.lines()
         .find_map(|line| number(line.strip_prefix(key)?.strip_prefix(' ')?))
 }
 
 /// What the processes of a group of version 2 wait for, where the kernel measures it.
 pub(super) fn pressure(group: &Path) -> Option<Pressure> {
-    Pressure::parse(|name| fs::read_to_string(group.join(format!("{name}.pressure"))).ok())
+    Pressure::parse(|name| read_text(&group.join(format!("{name}.pressure"))).ok())
 }
 
 /// Whether the kernel measures what is waited for in groups below this one, or why not. The first
@@ -145,7 +163,7 @@ pub(super) fn processes(groups: impl IntoIterator<Item = PathBuf>) -> Vec<i32> {
 }
 
 fn collect_processes(group: &Path, depth: u32, found: &mut BTreeSet<i32>) {
-    let Ok(text) = fs::read_to_string(group.join("cgroup.procs")) else {
+    let Ok(text) = read_text(&group.join("cgroup.procs")) else {
         return;
     };
     found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));

@@ -6,8 +6,8 @@
 use super::GroupError;
 use super::files::{
     CPU_PERIOD_MICROS, MAKE_TRIES, cpu_quota, kill_all, kill_each, limit_all_processes, make,
-    measures_pressure, members, pressure, processes, read_keyed, read_number, remove_group,
-    removed_at_once, write,
+    measures_pressure, members, pressure, processes, read_keyed, read_number, read_text,
+    remove_group, removed_at_once, write,
 };
 use super::freezer::FREEZER_V1;
 use super::mounts::GroupMounts;
@@ -256,6 +256,7 @@ impl V1 {
         let read =
             |controller: &str, file: &str| read_number(&self.path(controller, member)?.join(file));
         let memory = read("memory", "memory.usage_in_bytes").ok_or(GroupError::Absent)?;
+        let (read_bytes, write_bytes) = self.block_bytes(member);
         Ok(Usage {
             cpu_micros: read("cpuacct", "cpuacct.usage").unwrap_or(0) / 1_000,
             memory_bytes: memory,
@@ -263,8 +264,8 @@ impl V1 {
             pids: read("pids", "pids.current").unwrap_or(0),
             out_of_memory: self.evidence(member),
             pids_limit_hits: self.pids_limit_hits(member),
-            read_bytes: self.block_bytes(member, "Read"),
-            write_bytes: self.block_bytes(member, "Write"),
+            read_bytes,
+            write_bytes,
             pressure: self.unified(member).as_deref().and_then(pressure),
         })
     }
@@ -289,15 +290,18 @@ impl V1 {
         }
     }
 
-    /// Bytes that went to or came from all block devices: lines are `MAJOR:MINOR ACT BYTES`.
-    fn block_bytes(&self, member: MemberId, act: &str) -> Option<u64> {
-        let file = self.path("blkio", member)?.join(BLOCK_BYTES_FILE);
-        let text = fs::read_to_string(file).ok()?;
-        let amounts = text.lines().filter_map(|line| {
-            let mut words = line.split_whitespace().skip(1);
-            (words.next()? == act).then(|| words.next()?.parse::<u64>().ok())?
-        });
-        Some(amounts.fold(0, u64::saturating_add))
+    /// Bytes that came from and went to all block devices: lines are `MAJOR:MINOR ACT BYTES`.
+    fn block_bytes(&self, member: MemberId) -> (Option<u64>, Option<u64>) {
+        let file = self.path("blkio", member);
+        let text = file.and_then(|group| read_text(&group.join(BLOCK_BYTES_FILE)).ok());
+        let of = |act: &str| {
+            let amounts = text.as_ref()?.lines().filter_map(|line| {
+                let mut words = line.split_whitespace().skip(1);
+                (words.next()? == act).then(|| words.next()?.parse::<u64>().ok())?
+            });
+            Some(amounts.fold(0, u64::saturating_add))
+        };
+        (of("Read"), of("Write"))
     }
 
     /// How often the limit of processes refused one.
@@ -340,9 +344,13 @@ impl V1 {
     }
 
     pub(super) fn remove(&self, member: MemberId) -> Result<RemoveReport, GroupError> {
-        let report = || RemoveReport {
-            out_of_memory: self.evidence(member),
-            usage: self.usage(member).ok(),
+        let report = || {
+            let usage = self.usage(member).ok();
+            let told = usage.as_ref().map(|usage| usage.out_of_memory.clone());
+            RemoveReport {
+                out_of_memory: told.unwrap_or_else(|| self.evidence(member)),
+                usage,
+            }
         };
         let own = self.own_groups().into_iter();
         let name = self.name(member);

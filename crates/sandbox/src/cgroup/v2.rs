@@ -9,8 +9,8 @@
 use super::GroupError;
 use super::files::{
     CPU_PERIOD_MICROS, MAKE_TRIES, cpu_quota, kill_all, kill_each, limit_all_processes, make,
-    measures_pressure, members, pressure, processes, read_keyed, read_number, remove_group,
-    removed_at_once, write,
+    measures_pressure, members, pressure, processes, read_keyed, read_number, read_text,
+    remove_group, removed_at_once, write,
 };
 use super::freezer::FREEZER_V2;
 use super::mounts::UnifiedMount;
@@ -269,7 +269,7 @@ fn limit(group: &Path, limits: &Limits) -> Result<(), GroupError> {
 /// Bytes that went to or came from all block devices, those of groups within this one included:
 /// lines are `MAJOR:MINOR rbytes=BYTES wbytes=BYTES ...`.
 fn block_bytes(group: &Path, key: &str) -> Option<u64> {
-    let text = fs::read_to_string(group.join("io.stat")).ok()?;
+    let text = read_text(&group.join("io.stat")).ok()?;
     let amounts = text
         .split_whitespace()
         .filter_map(|word| word.strip_prefix(key)?.parse::<u64>().ok());

@@ -41,7 +41,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const MAKING_LIMIT: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// Most of them at once: one that is about to be taken, and the next.
-const SPARES_LIMIT: usize = 2;
+pub(super) const SPARES_LIMIT: usize = 2;
 /// What goes into every container, and may be written anew.
 const HOSTS: &str = "/etc/hosts";
 
@@ -56,6 +56,8 @@ pub(super) struct Spares {
     /// When the last one began, and whether that was long after the one before.
     last: Mutex<Option<(Instant, bool)>>,
     numbers: AtomicU64,
+    /// How often something was expected.
+    turns: AtomicU64,
     /// One is made at a time; whoever holds this makes one, or looks at what nobody makes.
     making: Mutex<()>,
     /// The engine goes down.
@@ -110,6 +112,16 @@ impl Spares {
     /// Starts are under way.
     pub(super) fn is_busy(&self) -> bool {
         self.starts.load(Ordering::Acquire) > 0
+    }
+
+    /// The turn of what is expected from now on.
+    pub(super) fn next_turn(&self) -> u64 {
+        self.turns.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// Nothing else is expected meanwhile.
+    pub(super) fn is_turn(&self, turn: u64) -> bool {
+        self.turns.load(Ordering::Acquire) == turn
     }
 
     /// Waits for a moment in which no start is under way; false: none came in time.

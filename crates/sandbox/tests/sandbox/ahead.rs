@@ -48,7 +48,7 @@ fn processes(group: &str) -> Vec<Pid> {
 async fn made(bench: &Bench, container: &ContainerSpec) -> String {
     let before = nobodys();
     assert!(
-        bench.sandbox.expect(container).await,
+        bench.sandbox.expect(std::slice::from_ref(container)).await,
         "nothing else is started"
     );
     let mut new = nobodys();
@@ -210,7 +210,7 @@ async fn nothing_is_made_ahead_that_depends_on_its_member() {
         ..bench.container(2, "true")
     };
     for container in [writable, mounted, egress] {
-        assert!(bench.sandbox.expect(&container).await);
+        assert!(bench.sandbox.expect(std::slice::from_ref(&container)).await);
         assert_eq!((nobodys(), notes(&bench)), (Vec::new(), Vec::new()));
     }
     made(&bench, &bench.container(3, "true")).await;
@@ -238,6 +238,26 @@ async fn there_are_few_and_they_end_with_the_engine() {
             .count(),
         0
     );
+}
+
+#[tokio::test]
+async fn what_is_expected_next_is_made_and_what_was_expected_before_is_not() {
+    let Some(bench) = roots_bench() else { return };
+    let [older, next, then] = [0, 1, 2].map(|number| bench.container(number, "true"));
+    let following = [next, then];
+    let (outdated, newest) = tokio::join!(
+        bench.sandbox.expect(std::slice::from_ref(&older)),
+        bench.sandbox.expect(&following),
+    );
+    assert_eq!((outdated, newest), (false, true));
+    assert_eq!(nobodys().len(), 2);
+    for (container, left) in following.iter().zip([2, 1]) {
+        bench.start(container).await.expect("it starts");
+        assert_eq!(nobodys().len(), left, "its groups are one of these");
+        bench.finish(container).await;
+    }
+    assert_eq!(nobodys(), Vec::<String>::new());
+    bench.run(&older).await;
 }
 
 #[tokio::test]
