@@ -4,6 +4,7 @@
 //! * [`remove_tree`]: removes a directory tree and refuses to cross a mount point.
 //! * [`KeepFree`]: a writer that leaves a part of the file system free.
 //! * [`RoomAhead`]: a large file that is written with less work.
+//! * [`WholeSteps`]: pieces that are written in steps the kernel takes well.
 //! * [`close_inherited`]: what a process that outlives its starter does first.
 //! * [`keep_buffers`]: an allocator for programs that move much.
 //! * [`FileLock`]: whole-file locks that die with their holder.
@@ -23,6 +24,7 @@ mod keep_free;
 mod lock;
 mod remove;
 mod room_ahead;
+mod whole_steps;
 
 pub use archive_body::write_archive_body;
 pub use atomic::{Durability, WriteFileError, temporary_of, write_file_atomic};
@@ -37,3 +39,4 @@ pub use keep_free::KeepFree;
 pub use lock::{FileLock, LockError, LockMode};
 pub use remove::{RemoveTreeError, remove_tree};
 pub use room_ahead::RoomAhead;
+pub use whole_steps::WholeSteps;

@@ -2,9 +2,9 @@
 //! one has the disk take what is written, so that little is left to be waited for at the end.
 
 use bytes::Bytes;
-use process::{KeepFree, RoomAhead, crash_point};
+use process::{KeepFree, WholeSteps, crash_point};
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::thread::ScopedJoinHandle;
@@ -97,15 +97,13 @@ fn write(
     mut whole: oneshot::Receiver<()>,
 ) -> io::Result<Part> {
     let mut keep_free = KeepFree::default();
-    let mut ahead = RoomAhead::default();
-    let (mut written, mut told) = (0, 0);
-    std::thread::scope(|scope| {
+    let mut steps = WholeSteps::new(&file, &mut keep_free);
+    let mut told = 0;
+    let ahead = std::thread::scope(|scope| {
         let mut syncing: Option<ScopedJoinHandle<'_, io::Result<()>>> = None;
         while let Some(piece) = pieces.blocking_recv() {
-            keep_free.spend(&file, piece.len())?;
-            ahead.spend(&file, piece.len());
-            (&file).write_all(&piece)?;
-            written += piece.len() as u64;
+            steps.add(piece)?;
+            let written = steps.written();
             let idle = syncing.as_ref().is_none_or(ScopedJoinHandle::is_finished);
             if idle && written - told >= SYNC_EVERY_BYTES {
                 told = written;
@@ -113,7 +111,9 @@ fn write(
                 syncing = Some(scope.spawn(|| file.sync_data()));
             }
         }
-        synced(syncing)
+        let ahead = steps.finish()?;
+        synced(syncing)?;
+        Ok::<_, io::Error>(ahead)
     })?;
     if whole.try_recv().is_err() {
         return Err(io::ErrorKind::UnexpectedEof.into());
