@@ -1,13 +1,15 @@
 //! A stream of the manager's as something that a worker thread reads.
 
+use bytes::Bytes;
 use futures::StreamExt as _;
-use futures::stream::unfold;
+use futures::stream::{BoxStream, unfold};
 use node_api::{ByteStream, NodeError};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::AsyncBufRead;
+use tokio::runtime::Handle;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +38,39 @@ pub(crate) fn blocking_reader(
     stream: ByteStream,
     abandoned: CancellationToken,
 ) -> (BlockingReader, Broken) {
+    let (parts, broken) = parts_of(stream, abandoned);
+    let reader = SyncIoBridge::new(Box::pin(StreamReader::new(parts)) as Pin<Box<_>>);
+    (reader, broken)
+}
+
+/// The same in parts as they come, which nobody copies.
+pub(crate) fn blocking_parts(
+    stream: ByteStream,
+    abandoned: CancellationToken,
+) -> (BlockingParts, Broken) {
+    let (parts, broken) = parts_of(stream, abandoned);
+    let runtime = Handle::current();
+    (BlockingParts { parts, runtime }, broken)
+}
+
+/// Parts that a worker thread waits for.
+pub(crate) struct BlockingParts {
+    parts: BoxStream<'static, io::Result<Bytes>>,
+    runtime: Handle,
+}
+
+impl Iterator for BlockingParts {
+    type Item = io::Result<Bytes>;
+
+    fn next(&mut self) -> Option<io::Result<Bytes>> {
+        self.runtime.block_on(self.parts.next())
+    }
+}
+
+fn parts_of(
+    stream: ByteStream,
+    abandoned: CancellationToken,
+) -> (BoxStream<'static, io::Result<Bytes>>, Broken) {
     let broken = Broken::default();
     let state = (stream, abandoned, broken.clone());
     let parts = unfold(state, |(mut stream, abandoned, broken)| async move {
@@ -45,6 +80,5 @@ pub(crate) fn blocking_reader(
         };
         Some((part, (stream, abandoned, broken)))
     });
-    let reader = SyncIoBridge::new(Box::pin(StreamReader::new(Box::pin(parts))) as Pin<Box<_>>);
-    (reader, broken)
+    (parts.boxed(), broken)
 }

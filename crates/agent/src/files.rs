@@ -4,6 +4,7 @@
 
 mod beneath;
 mod held;
+mod lender;
 mod manifest;
 mod measure;
 mod pack;
@@ -15,4 +16,5 @@ pub use manifest::{Manifest, ManifestError};
 pub(crate) use measure::{ENTRIES_LIMIT, measure};
 pub use pack::{PackError, PackOptions, pack};
 pub(crate) use pack::{SingleFile, open_subtree, pack_single, pack_subtree};
+pub(crate) use unpack::unpack_parts;
 pub use unpack::{Limits, UnpackError, unpack};

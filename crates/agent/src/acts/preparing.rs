@@ -1,9 +1,9 @@
 //! Preparing a member: its image is checked, its upload fetched and unpacked.
 
 use super::container::check_mounts;
-use crate::bridge::{BlockingReader, blocking_reader};
+use crate::bridge::{BlockingParts, blocking_parts};
 use crate::directory::{DirectoryError, Marker, MemberFiles, make_open, own};
-use crate::files::{Limits, ManifestError, UnpackError, unpack};
+use crate::files::{Limits, ManifestError, UnpackError, unpack_parts};
 use crate::images::{
     FetchError, MemberRoot, RootError, UnlistedError, member_root, provide, restore,
 };
@@ -123,11 +123,11 @@ async fn prepare_tries(
             None => return Err(PrepareError::Abandoned),
             Some(Err(error)) => Err(PrepareError::Fetch(error)),
             Some(Ok(stream)) => {
-                let (reader, broken) = blocking_reader(stream, abandoned.clone());
+                let (parts, broken) = blocking_parts(stream, abandoned.clone());
                 let shared = Arc::clone(shared);
                 let unpacking = move || {
                     let files = shared.hold_files(member)?;
-                    unpack_into(&files, owner, reader)
+                    unpack_into(&files, owner, parts)
                 };
                 let unpacked = tokio::task::spawn_blocking(unpacking).await?;
                 unpacked.map_err(|error| match broken.is_set() {
@@ -217,18 +217,14 @@ fn mark_empty(shared: &Shared, member: MemberId, owner: u32) -> Result<(), Prepa
 }
 
 /// Unpacks into an empty working directory, notes what is there, and marks the member prepared.
-fn unpack_into(
-    files: &MemberFiles,
-    owner: u32,
-    reader: BlockingReader,
-) -> Result<(), PrepareError> {
+fn unpack_into(files: &MemberFiles, owner: u32, parts: BlockingParts) -> Result<(), PrepareError> {
     let work = files.entry(layout::WORK);
     remove_tree(&work)?;
     make_open(&work)?;
     own(&work, owner)?;
     own(&files.entry(layout::HOME), owner)?;
     let owner = rustix::process::geteuid().is_root().then_some(owner);
-    let manifest = unpack(reader, &work, owner, &Limits::default())?;
+    let manifest = unpack_parts(parts, &work, owner, &Limits::default())?;
     crash_point("prepare.unpacked");
     manifest.save(&files.directory().manifest())?;
     crash_point("prepare.listed");

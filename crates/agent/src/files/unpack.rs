@@ -2,17 +2,18 @@
 
 use super::Manifest;
 use super::beneath::{PathError, components, open_directory, open_name};
-use process::{KeepFree, RoomAhead};
+use super::lender::{Lender, parts_of};
+use bytes::Bytes;
+use process::{KeepFree, WholeSteps};
 use rustix::fs::{
     AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chownat, fchmod, fchown, futimens,
     mkdirat, statat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -22,7 +23,7 @@ use tar::{Archive, Entry, EntryType};
 const MODE_MASK: u32 = 0o777;
 /// Longest target of a symbolic link, in bytes.
 const LINK_LIMIT: usize = 4_095;
-/// Bytes copied at a time.
+/// Most bytes taken at a time.
 const COPY_BYTES: usize = 256 << 10;
 
 /// What an archive may contain at most.
@@ -113,10 +114,23 @@ pub fn unpack(
     owner: Option<u32>,
     limits: &Limits,
 ) -> Result<Manifest, UnpackError> {
+    unpack_parts(parts_of(reader, COPY_BYTES), root, owner, limits)
+}
+
+/// The same of an archive that comes in parts, whose bytes it does not copy.
+pub(crate) fn unpack_parts(
+    parts: impl Iterator<Item = io::Result<Bytes>>,
+    root: &Path,
+    owner: Option<u32>,
+    limits: &Limits,
+) -> Result<Manifest, UnpackError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = rustix::fs::open(root, flags, Mode::empty());
     let opened = opened.map_err(|error| act("open", b".")(error))?;
+    let lender = Lender::new(parts);
     let mut unpacking = Unpacking {
+        lender: &lender,
+        room: vec![0; COPY_BYTES],
         root: opened,
         owner: owner.map(|id| (Uid::from_raw(id), Gid::from_raw(id))),
         limits: *limits,
@@ -127,12 +141,7 @@ pub fn unpack(
         directories: BTreeMap::new(),
         made: Vec::new(),
     };
-    let ended = Cell::new(false);
-    let reader = EndSeen {
-        inner: reader,
-        ended: &ended,
-    };
-    let mut archive = Archive::new(reader);
+    let mut archive = Archive::new(&lender);
     let entries = archive
         .entries()
         .map_err(|source| UnpackError::Archive { source })?;
@@ -140,28 +149,11 @@ pub fn unpack(
         let entry = entry.map_err(|source| UnpackError::Archive { source })?;
         unpacking.take(entry)?;
     }
-    if ended.get() {
+    if lender.has_ended() {
         let source = io::ErrorKind::UnexpectedEof.into();
         return Err(UnpackError::Archive { source });
     }
     unpacking.finish()
-}
-
-/// Notes whether the input came to its end. A whole archive says where it ends, and nobody reads
-/// further; one that was cut between two entries would otherwise pass for a whole one.
-struct EndSeen<'a, R> {
-    inner: R,
-    ended: &'a Cell<bool>,
-}
-
-impl<R: Read> Read for EndSeen<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        if count == 0 && !buffer.is_empty() {
-            self.ended.set(true);
-        }
-        Ok(count)
-    }
 }
 
 fn act(act: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> UnpackError {
@@ -184,7 +176,10 @@ struct Directory {
     modified: Option<u64>,
 }
 
-struct Unpacking {
+struct Unpacking<'a, I> {
+    lender: &'a Lender<I>,
+    /// Where the archive library wants what is lent instead.
+    room: Vec<u8>,
     root: OwnedFd,
     owner: Option<(Uid, Gid)>,
     limits: Limits,
@@ -206,7 +201,7 @@ struct Target<'a> {
     name: &'a OsStr,
 }
 
-impl Unpacking {
+impl<I: Iterator<Item = io::Result<Bytes>>> Unpacking<'_, I> {
     fn take<R: Read>(&mut self, mut entry: Entry<'_, R>) -> Result<(), UnpackError> {
         let kind = entry.header().entry_type();
         if kind == EntryType::XGlobalHeader {
@@ -303,16 +298,8 @@ impl Unpacking {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         let made = open_name(&parent, target.name, flags, Mode::RUSR | Mode::WUSR);
         let file = made.map_err(|error| twice_or("create", &target.path, error))?;
-        let mut file = File::from(file);
-        let size = usize::try_from(entry.size()).unwrap_or(COPY_BYTES);
-        let mut buffer = vec![0; size.clamp(1, COPY_BYTES)];
-        let mut room = RoomAhead::default();
-        self.copy(entry, (&mut file, &mut room), &mut buffer, &target.path)?;
-        room.settle(&file).map_err(|source| UnpackError::Act {
-            act: "cut to its length",
-            path: show(&target.path),
-            source,
-        })?;
+        let file = File::from(file);
+        self.fill(&file, entry, &target.path)?;
         let failed = |name| act(name, &target.path);
         if let Some((uid, gid)) = self.owner {
             fchown(&file, Some(uid), Some(gid)).map_err(failed("give away"))?;
@@ -325,34 +312,34 @@ impl Unpacking {
         Ok(())
     }
 
-    fn copy(
-        &mut self,
-        entry: &mut impl Read,
-        (file, ahead): (&mut File, &mut RoomAhead),
-        buffer: &mut [u8],
-        path: &[u8],
-    ) -> Result<(), UnpackError> {
+    /// Writes what an entry has into its file.
+    fn fill(&mut self, file: &File, entry: &mut impl Read, path: &[u8]) -> Result<(), UnpackError> {
+        let failed = |act| {
+            move |source| UnpackError::Act {
+                act,
+                path: show(path),
+                source,
+            }
+        };
+        let mut steps = WholeSteps::new(file, &mut self.keep_free);
         loop {
-            let count = match entry.read(buffer) {
-                Ok(0) => return Ok(()),
-                Ok(count) => count,
+            let piece = match self.lender.lent(entry, &mut self.room) {
+                Ok(piece) => piece,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(source) => return Err(UnpackError::Archive { source }),
             };
-            self.bytes += u64::try_from(count).expect("a length fits");
+            if piece.is_empty() {
+                break;
+            }
+            self.bytes += u64::try_from(piece.len()).expect("a length fits");
             if self.bytes > self.limits.bytes {
                 let limit = self.limits.bytes;
                 return Err(UnpackError::TooLarge { limit });
             }
-            let room = self.keep_free.spend(&*file, count);
-            room.inspect(|()| ahead.spend(&*file, count))
-                .and_then(|()| file.write_all(&buffer[..count]))
-                .map_err(|source| UnpackError::Act {
-                    act: "write",
-                    path: show(path),
-                    source,
-                })?;
+            steps.add(piece).map_err(failed("write"))?;
         }
+        let ahead = steps.finish().map_err(failed("write"))?;
+        ahead.settle(file).map_err(failed("cut to its length"))
     }
 
     fn directory<R: Read>(
