@@ -1,8 +1,10 @@
 //! Bodies of requests that a thread writes while they are sent.
 
 use crate::progress::ByteBar;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::Stream;
+use rustix::buffer::spare_capacity;
+use std::fs::File;
 use std::io::{self, Write};
 use std::mem;
 use tokio::sync::mpsc;
@@ -23,7 +25,7 @@ pub(crate) fn body() -> (
     });
     let writer = BodyWriter {
         sender,
-        part: BytesMut::new(),
+        part: Vec::new(),
         bar: None,
     };
     (writer, parts)
@@ -32,7 +34,7 @@ pub(crate) fn body() -> (
 /// A row of bytes in parts, from a thread that may wait. What is left is sent by `flush`.
 pub(crate) struct BodyWriter {
     sender: mpsc::Sender<io::Result<Bytes>>,
-    part: BytesMut,
+    part: Vec<u8>,
     bar: Option<ByteBar>,
 }
 
@@ -52,11 +54,30 @@ impl BodyWriter {
         let _ = self.sender.blocking_send(cut);
     }
 
+    /// Reads at most `limit` bytes of a file, and says how many; none at its end. They are read
+    /// where they are sent from.
+    pub(crate) fn read_from(&mut self, file: &File, limit: usize) -> io::Result<usize> {
+        let before = self.part.len();
+        // One that is full is sent at once.
+        self.part.reserve_exact(PART_BYTES - before);
+        let count = rustix::io::read(file, spare_capacity(&mut self.part))?.min(limit);
+        self.part.truncate(before + count);
+        self.send_full()?;
+        Ok(count)
+    }
+
+    fn send_full(&mut self) -> io::Result<()> {
+        if self.part.len() < PART_BYTES {
+            return Ok(());
+        }
+        self.send()
+    }
+
     fn send(&mut self) -> io::Result<()> {
         if self.part.is_empty() {
             return Ok(());
         }
-        let part = mem::take(&mut self.part).freeze();
+        let part = Bytes::from(mem::take(&mut self.part));
         if let Some(bar) = &self.bar {
             bar.add(u64::try_from(part.len()).expect("a length fits"));
         }
@@ -69,9 +90,7 @@ impl BodyWriter {
 impl Write for BodyWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.part.extend_from_slice(bytes);
-        if self.part.len() >= PART_BYTES {
-            self.send()?;
-        }
+        self.send_full()?;
         Ok(bytes.len())
     }
 

@@ -15,26 +15,44 @@ pub fn write_archive_body(
     size: u64,
     progress: impl Fn(u64),
 ) -> io::Result<()> {
-    let part = |left: u64| usize::try_from(left).unwrap_or(COPY_BYTES).min(COPY_BYTES);
     let mut buffer = vec![0; part(size)];
+    let step = |out: &mut _, limit: usize| {
+        let count = reader.read(&mut buffer[..limit])?;
+        Write::write_all(out, &buffer[..count])?;
+        Ok(count)
+    };
+    move_archive_body(out, step, size, progress)
+}
+
+/// The same where `step` knows how to bring at most so many bytes into `out`, and says how many it
+/// did; none are the end.
+pub fn move_archive_body<W: Write>(
+    out: &mut W,
+    mut step: impl FnMut(&mut W, usize) -> io::Result<usize>,
+    size: u64,
+    progress: impl Fn(u64),
+) -> io::Result<()> {
     let mut left = size;
     while left > 0 {
-        let count = match reader.read(&mut buffer[..part(left)]) {
+        let count = match step(out, part(left)) {
             Ok(0) => {
                 let message = "it became shorter while it was sent";
                 return Err(io::Error::new(ErrorKind::UnexpectedEof, message));
             }
-            Ok(count) => count,
+            Ok(count) => count as u64,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        out.write_all(&buffer[..count])?;
-        left -= count as u64;
-        progress(count as u64);
+        left -= count;
+        progress(count);
     }
     let padding = size.next_multiple_of(BLOCK_BYTES) - size;
     io::copy(&mut io::repeat(0).take(padding), out)?;
     Ok(())
+}
+
+fn part(left: u64) -> usize {
+    usize::try_from(left).unwrap_or(COPY_BYTES).min(COPY_BYTES)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! * [`close_inherited`]: what a process that outlives its starter does first.
 //! * [`keep_buffers`]: an allocator for programs that move much.
 //! * [`FileLock`]: whole-file locks that die with their holder.
-//! * [`write_archive_body`]: a file's bytes in a tar archive.
+//! * [`write_archive_body`], [`move_archive_body`]: a file's bytes in a tar archive.
 //! * [`write_file_atomic`]: a file that is there whole or not at all.
 //! * [`crash_point()`]: where tests end a process of a build with debug assertions.
 //! * [`ProcessIdentity`]: a process that cannot be confused with a later one of the same number.
@@ -26,7 +26,7 @@ mod remove;
 mod room_ahead;
 mod whole_steps;
 
-pub use archive_body::write_archive_body;
+pub use archive_body::{move_archive_body, write_archive_body};
 pub use atomic::{Durability, WriteFileError, temporary_of, write_file_atomic};
 pub use buffers::keep_buffers;
 pub use command::command;

@@ -2,10 +2,11 @@
 
 use super::plan::{Entry, EntryKind, Plan};
 use super::stamp::{Manifest, Stamp};
+use crate::body::BodyWriter;
 use crate::printer::shown;
-use process::write_archive_body;
+use process::move_archive_body;
 use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use tar::{Builder, EntryType, Header};
 
@@ -13,7 +14,7 @@ use tar::{Builder, EntryType, Header};
 /// changes later is known. `progress` is told the bytes of each part.
 pub(crate) fn write_archive(
     plan: &Plan,
-    out: impl Write,
+    out: BodyWriter,
     progress: impl Fn(u64),
 ) -> io::Result<Manifest> {
     let mut builder = Builder::new(out);
@@ -32,7 +33,7 @@ pub(crate) fn write_archive(
 }
 
 fn append(
-    builder: &mut Builder<impl Write>,
+    builder: &mut Builder<BodyWriter>,
     plan: &Plan,
     entry: &Entry,
     progress: &impl Fn(u64),
@@ -62,7 +63,8 @@ fn append(
             header.set_size(metadata.len());
             // Only the head.
             builder.append_data(&mut header, &entry.path, io::empty())?;
-            write_archive_body(builder.get_mut(), file, metadata.len(), progress)?;
+            let read = |out: &mut BodyWriter, limit| out.read_from(&file, limit);
+            move_archive_body(builder.get_mut(), read, metadata.len(), progress)?;
             return Ok(Stamp::of(&metadata));
         }
     }
@@ -72,10 +74,28 @@ fn append(
 #[cfg(test)]
 mod tests {
     use super::write_archive;
-    use crate::pack::{Chosen, Surroundings, plan_directory};
+    use crate::body::body;
+    use crate::pack::{Chosen, Manifest, Plan, Surroundings, plan_directory};
+    use futures::TryStreamExt as _;
     use std::fs;
-    use std::io::Read as _;
+    use std::io::{self, Read as _};
     use std::path::PathBuf;
+    use std::thread;
+
+    /// What is sent of it, and how it looked.
+    fn sent(plan: &Plan, progress: impl Fn(u64)) -> io::Result<(Vec<u8>, Manifest)> {
+        let (writer, parts) = body();
+        thread::scope(|scope| {
+            let taking = scope.spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().build();
+                let taken = parts.try_collect::<Vec<_>>();
+                runtime.expect("a runtime").block_on(taken)
+            });
+            let manifest = write_archive(plan, writer, progress)?;
+            let parts = taking.join().expect("no panic")?;
+            Ok((parts.concat(), manifest))
+        })
+    }
 
     #[test]
     fn an_archive_holds_what_was_planned() {
@@ -91,8 +111,7 @@ mod tests {
             &Surroundings::default(),
         )
         .expect("planned");
-        let mut bytes = Vec::new();
-        let manifest = write_archive(&plan, &mut bytes, |_| {}).expect("written");
+        let (bytes, manifest) = sent(&plan, |_| {}).expect("written");
         let long = PathBuf::from("sub").join(long);
         assert!(manifest.contains_key(&long) && !manifest.contains_key(&PathBuf::from("sub")));
         let mut archive = tar::Archive::new(bytes.as_slice());
@@ -117,8 +136,8 @@ mod tests {
         }
         let near = Surroundings::default();
         let plan = plan_directory(directory.path(), None, Chosen::Unasked, &near).expect("planned");
-        let (mut bytes, told) = (Vec::new(), std::cell::Cell::new(0));
-        write_archive(&plan, &mut bytes, |count| told.set(told.get() + count)).expect("written");
+        let told = std::cell::Cell::new(0);
+        let (bytes, _) = sent(&plan, |count| told.set(told.get() + count)).expect("written");
         assert_eq!(told.get(), plan.bytes);
         let mut archive = tar::Archive::new(bytes.as_slice());
         let mut found = Vec::new();
@@ -145,7 +164,7 @@ mod tests {
         )
         .expect("planned");
         fs::remove_file(directory.path().join("gone.txt")).expect("removed");
-        let error = write_archive(&plan, Vec::new(), |_| {}).expect_err("it is gone");
+        let error = sent(&plan, |_| {}).expect_err("it is gone");
         assert!(error.to_string().starts_with("gone.txt: "), "{error}");
     }
 }
