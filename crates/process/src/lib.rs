@@ -4,6 +4,7 @@
 //! * [`remove_tree`]: removes a directory tree and refuses to cross a mount point.
 //! * [`KeepFree`]: a writer that leaves a part of the file system free.
 //! * [`RoomAhead`]: a large file that is written with less work.
+//! * [`begin_write_back`]: the disk takes a file while it is written.
 //! * [`WholeSteps`]: pieces that are written in steps the kernel takes well.
 //! * [`close_inherited`]: what a process that outlives its starter does first.
 //! * [`keep_buffers`]: an allocator for programs that move much.
@@ -25,6 +26,7 @@ mod lock;
 mod remove;
 mod room_ahead;
 mod whole_steps;
+mod write_back;
 
 pub use archive_body::{move_archive_body, write_archive_body};
 pub use atomic::{Durability, WriteFileError, temporary_of, write_file_atomic};
@@ -40,3 +42,4 @@ pub use lock::{FileLock, LockError, LockMode};
 pub use remove::{RemoveTreeError, remove_tree};
 pub use room_ahead::RoomAhead;
 pub use whole_steps::WholeSteps;
+pub use write_back::begin_write_back;

@@ -1,20 +1,19 @@
-//! An upload on its way to the disk: a thread writes what has come while more comes, and another
-//! one has the disk take what is written, so that little is left to be waited for at the end.
+//! An upload on its way to the disk: a thread writes what has come while more comes, and has the
+//! disk take what is written, so that little is left to be waited for at the end.
 
 use bytes::Bytes;
-use process::{KeepFree, WholeSteps, crash_point};
+use process::{KeepFree, WholeSteps, begin_write_back, crash_point};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
-use std::thread::ScopedJoinHandle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 /// Pieces that wait to be written; each is at most what one read of a connection brings.
 const PIECES_LIMIT: usize = 8;
 /// So many bytes are written before the disk is told of them: one that is small is written by then.
-const SYNC_EVERY_BYTES: u64 = 12 << 20;
+const TELL_EVERY_BYTES: u64 = 8 << 20;
 
 /// A half-written file, removed unless it was renamed.
 pub(super) struct Part(pub(super) PathBuf);
@@ -99,22 +98,15 @@ fn write(
     let mut keep_free = KeepFree::default();
     let mut steps = WholeSteps::new(&file, &mut keep_free);
     let mut told = 0;
-    let ahead = std::thread::scope(|scope| {
-        let mut syncing: Option<ScopedJoinHandle<'_, io::Result<()>>> = None;
-        while let Some(piece) = pieces.blocking_recv() {
-            steps.add(piece)?;
-            let written = steps.written();
-            let idle = syncing.as_ref().is_none_or(ScopedJoinHandle::is_finished);
-            if idle && written - told >= SYNC_EVERY_BYTES {
-                told = written;
-                synced(syncing.take())?;
-                syncing = Some(scope.spawn(|| file.sync_data()));
-            }
+    while let Some(piece) = pieces.blocking_recv() {
+        steps.add(piece)?;
+        let untold = steps.written() - told;
+        if untold >= TELL_EVERY_BYTES {
+            begin_write_back(&file, told, untold);
+            told = steps.written();
         }
-        let ahead = steps.finish()?;
-        synced(syncing)?;
-        Ok::<_, io::Error>(ahead)
-    })?;
+    }
+    let ahead = steps.finish()?;
     if whole.try_recv().is_err() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
@@ -122,12 +114,4 @@ fn write(
     ahead.settle(&file)?;
     file.sync_all()?;
     Ok(part)
-}
-
-/// What the disk did not take is told only once, so each answer counts.
-fn synced(syncing: Option<ScopedJoinHandle<'_, io::Result<()>>>) -> io::Result<()> {
-    match syncing {
-        Some(thread) => thread.join().expect("it does not panic"),
-        None => Ok(()),
-    }
 }
