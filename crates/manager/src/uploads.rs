@@ -9,15 +9,19 @@ use domain::UploadId;
 use futures::{Stream, StreamExt};
 use process::crash_point;
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 /// Most uploads that wait at one time for a session that names them.
 pub(crate) const UPLOAD_COUNT_LIMIT: usize = 1_000;
 /// How long an upload waits for a session that names it.
 pub(crate) const UPLOAD_AGE_LIMIT: Duration = Duration::from_secs(86_400);
+/// To give back what a file of so many bytes takes makes others wait.
+const LARGE_BYTES: u64 = 64 << 20;
 const SUFFIX: &str = ".tar";
 /// Bytes of a block of a tar archive.
 const BLOCK_BYTES: usize = 512;
@@ -89,14 +93,22 @@ impl Uploads {
         Ok(all)
     }
 
-    /// Removes an upload; one that is not there is removed.
+    /// Removes an upload; one that is not there is removed. What a large one takes is given back a
+    /// little later, by a thread of its own: for a gigabyte it takes the leader some milliseconds.
     pub(crate) fn remove(&self, upload: UploadId) {
-        match std::fs::remove_file(self.path(upload)) {
+        let path = self.path(upload);
+        let large = File::open(&path).ok().filter(is_large);
+        match std::fs::remove_file(path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 tracing::warn!(upload.id = %upload, %error, "cannot remove upload {upload}");
             }
+        }
+        if let Some(file) = large {
+            let letting_go = thread::Builder::new().name("upload".to_owned());
+            // Without a thread it is let go of here, and a process that ends lets go of it, too.
+            let _ = letting_go.spawn(move || drop(file));
         }
     }
 
@@ -176,6 +188,11 @@ impl Uploads {
         }
         Ok(written)
     }
+}
+
+fn is_large(file: &File) -> bool {
+    file.metadata()
+        .is_ok_and(|facts| facts.len() >= LARGE_BYTES)
 }
 
 /// Whether a block is a header whose checksum is right, or the end of an archive without entries.
