@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::Stream;
 use rustix::buffer::spare_capacity;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek as _, SeekFrom, Write};
 use std::mem;
 use tokio::sync::mpsc;
 
@@ -60,8 +60,13 @@ impl BodyWriter {
         let before = self.part.len();
         // One that is full is sent at once.
         self.part.reserve_exact(PART_BYTES - before);
-        let count = rustix::io::read(file, spare_capacity(&mut self.part))?.min(limit);
+        let read = rustix::io::read(file, spare_capacity(&mut self.part))?;
+        let count = read.min(limit);
         self.part.truncate(before + count);
+        if count < read {
+            let excess = i64::try_from(read - count).expect("a length fits");
+            (&*file).seek(SeekFrom::Current(-excess))?;
+        }
         self.send_full()?;
         Ok(count)
     }
