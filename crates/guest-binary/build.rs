@@ -63,7 +63,11 @@ fn variable(name: &str) -> OsString {
 }
 
 /// What the guest is built for: the same processor and system, with musl if its libraries are there.
+/// Who builds for another machine has chosen a linker for that triple.
 fn guest_triple(triple: String) -> String {
+    if variable("HOST") != *triple {
+        return triple;
+    }
     let musl = triple.replace("-gnu", "-musl");
     let printed = rustc_output(&["--print", "target-libdir", "--target", &musl]);
     let Some(libraries) = printed.map(PathBuf::from) else {

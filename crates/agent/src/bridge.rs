@@ -80,5 +80,27 @@ fn parts_of(
         };
         Some((part, (stream, abandoned, broken)))
     });
-    (parts.boxed(), broken)
+    // It may be asked again after its end.
+    (parts.fuse().boxed(), broken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::blocking_parts;
+    use bytes::Bytes;
+    use futures::StreamExt as _;
+    use tokio_util::sync::CancellationToken;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn parts_end_and_stay_ended() {
+        let stream = futures::stream::iter([Ok(Bytes::from_static(b"one"))]).boxed();
+        let (mut parts, broken) = blocking_parts(stream, CancellationToken::new());
+        let reading = tokio::task::spawn_blocking(move || {
+            let first = parts.next().expect("one").expect("read");
+            (first, parts.next().is_none(), parts.next().is_none())
+        });
+        let read = reading.await.expect("no panic");
+        assert_eq!(read, (Bytes::from_static(b"one"), true, true));
+        assert!(!broken.is_set());
+    }
 }

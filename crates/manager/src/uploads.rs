@@ -96,19 +96,22 @@ impl Uploads {
     /// Removes an upload; one that is not there is removed. What a large one takes is given back a
     /// little later, by a thread of its own: for a gigabyte it takes the leader some milliseconds.
     pub(crate) fn remove(&self, upload: UploadId) {
-        let path = self.path(upload);
-        let large = File::open(&path).ok().filter(is_large);
-        match std::fs::remove_file(path) {
+        let large = File::open(self.path(upload)).ok().filter(is_large);
+        self.remove_now(upload);
+        if let Some(file) = large {
+            let letting_go = thread::Builder::new().name("upload".to_owned());
+            // Without a thread it is let go of here, and a process that ends lets go of it, too.
+            let _ = letting_go.spawn(move || drop(file));
+        }
+    }
+
+    fn remove_now(&self, upload: UploadId) {
+        match std::fs::remove_file(self.path(upload)) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 tracing::warn!(upload.id = %upload, %error, "cannot remove upload {upload}");
             }
-        }
-        if let Some(file) = large {
-            let letting_go = thread::Builder::new().name("upload".to_owned());
-            // Without a thread it is let go of here, and a process that ends lets go of it, too.
-            let _ = letting_go.spawn(move || drop(file));
         }
     }
 
@@ -118,7 +121,7 @@ impl Uploads {
         for (upload, staged) in self.list()? {
             let age = now.duration_since(staged).unwrap_or_default();
             if age > UPLOAD_AGE_LIMIT && !named.contains(&upload) {
-                self.remove(upload);
+                self.remove_now(upload);
                 removed += 1;
             }
         }

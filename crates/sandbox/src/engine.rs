@@ -259,7 +259,7 @@ impl Engine for Sandbox {
                 // Somebody took the lock in between; wait for what becomes of it.
                 Outcome::Locked => self.inner.cpus().release(container.member),
                 // What it was to take over had ended meanwhile; now it is made as if there was none.
-                Outcome::NotPrepared => {}
+                Outcome::NotPrepared => under_way = Some(self.inner.spares.under_way_again()),
                 Outcome::Done => return Err(EngineError::LauncherGone.into()),
                 Outcome::Failed(Failure::Act { act, reason }) => {
                     return Err(StartError::Act { act, reason });

@@ -242,13 +242,15 @@ pub(crate) fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Ignores no signal but SIGPIPE, whatever whoever started this process ignored: children inherit
-/// that, and so do the programs they execute.
+/// What Rust's runtime does something with: it ignores the first, and tells of an overflowing stack by
+/// the others.
+const KEPT_SIGNALS: [i32; 3] = [libc::SIGPIPE, libc::SIGSEGV, libc::SIGBUS];
+
+/// Ignores no signal but those that [`reset_signals`] sees to, whatever whoever started this process
+/// ignored: children inherit that, and so do the programs they execute.
 pub(crate) fn heed_signals() {
     const LAST_SIGNAL: i32 = 64;
-    // The last two tell of an overflowing stack; exec forgets them.
-    let kept = [libc::SIGPIPE, libc::SIGSEGV, libc::SIGBUS];
-    for signal in (1..=LAST_SIGNAL).filter(|signal| !kept.contains(signal)) {
+    for signal in (1..=LAST_SIGNAL).filter(|signal| !KEPT_SIGNALS.contains(signal)) {
         // SAFETY: the default action is no code of ours; for numbers that cannot be set it fails.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
@@ -260,7 +262,9 @@ pub(crate) fn reset_signals() {
     // SAFETY: the default action is no code of ours. The set is initialised by its first call before
     // it is used.
     unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        for signal in KEPT_SIGNALS {
+            libc::signal(signal, libc::SIG_DFL);
+        }
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());

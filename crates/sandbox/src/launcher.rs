@@ -106,13 +106,21 @@ impl Launcher {
             }
             // Failures and readiness first, so that the reasons of the dead are not lost.
             self.settle()?;
-            if ready.control && !self.read_requests()? {
+            let begun = if ready.control {
+                self.read_requests()?
+            } else {
+                Some(0)
+            };
+            let Some(begun) = begun else {
                 for starting in &self.starting {
                     starting.give_up();
                 }
                 return Ok(());
+            };
+            // One more than came, so that they become fewer whatever is asked for.
+            for _ in 0..=begun {
+                self.reap_due()?;
             }
-            self.reap_due()?;
         }
     }
 
@@ -208,22 +216,24 @@ impl Launcher {
         Ok(())
     }
 
-    /// Reads what is there and begins what was asked. False at the end of file.
-    fn read_requests(&mut self) -> io::Result<bool> {
+    /// Reads what is there and begins what was asked: how much. `None` at the end of file.
+    fn read_requests(&mut self) -> io::Result<Option<usize>> {
         let mut bytes = vec![0; READ_BYTES];
         match rustix::io::read(&self.control, &mut bytes) {
-            Ok(0) | Err(Errno::CONNRESET) => return Ok(false),
+            Ok(0) | Err(Errno::CONNRESET) => return Ok(None),
             Ok(count) => self.input.extend_from_slice(&bytes[..count]),
-            Err(Errno::INTR | Errno::AGAIN) => return Ok(true),
+            Err(Errno::INTR | Errno::AGAIN) => return Ok(Some(0)),
             Err(error) => return Err(error.into()),
         }
+        let mut begun = 0;
         while let Some(request) = take::<Request>(&mut self.input)? {
+            begun += 1;
             if let Some(outcome) = self.begin(&request) {
                 let id = request.id;
                 self.reply(&Reply { id, outcome })?;
             }
         }
-        Ok(true)
+        Ok(Some(begun))
     }
 
     /// Begins what is asked for; an outcome if it is over already.

@@ -55,6 +55,10 @@ impl<I: Iterator<Item = io::Result<Bytes>>> Lender<I> {
     fn next(&self, limit: usize) -> io::Result<Bytes> {
         let mut rest = self.rest.borrow_mut();
         while rest.is_empty() {
+            // An iterator need not be one that can be asked after its end.
+            if self.ended.get() {
+                return Ok(Bytes::new());
+            }
             let Some(part) = self.parts.borrow_mut().next() else {
                 self.ended.set(true);
                 return Ok(Bytes::new());
@@ -106,6 +110,7 @@ pub(super) fn parts_of(
 #[cfg(test)]
 mod tests {
     use super::Lender;
+    use crate::files::{Limits, unpack_parts};
     use bytes::Bytes;
     use std::io::{self, Read as _};
 
@@ -143,5 +148,40 @@ mod tests {
         assert_eq!((all, lender.has_ended()), (vec![2; 5], true));
         let none = lender.lent(&mut &lender, &mut room).expect("the end");
         assert!(none.is_empty());
+    }
+    /// Whoever asks on after its end is told by a panic, as by some streams.
+    struct Strict(Option<Bytes>, bool);
+
+    impl Iterator for Strict {
+        type Item = io::Result<Bytes>;
+
+        fn next(&mut self) -> Option<io::Result<Bytes>> {
+            assert!(!self.1, "asked after its end");
+            let part = self.0.take();
+            self.1 = part.is_none();
+            part.map(Ok)
+        }
+    }
+
+    #[test]
+    fn an_archive_that_ends_anywhere_is_refused() {
+        let mut builder = tar::Builder::new(Vec::new());
+        let long = format!("{}/b", "a".repeat(200));
+        for name in ["a", &long] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(1_500);
+            builder
+                .append_data(&mut header, name, &[7; 1_500][..])
+                .expect("appended");
+        }
+        let whole = Bytes::from(builder.into_inner().expect("whole"));
+        for length in (0..whole.len()).step_by(100).chain([whole.len()]) {
+            let root = tempfile::tempdir().expect("a directory");
+            let parts = Strict(Some(whole.slice(..length)), false);
+            let unpacked = unpack_parts(parts, root.path(), None, &Limits::default());
+            // Its end are two blocks of zeros, of which the first is believed.
+            let is_whole = length + 512 >= whole.len();
+            assert_eq!(unpacked.is_ok(), is_whole, "{length} of {}", whole.len());
+        }
     }
 }

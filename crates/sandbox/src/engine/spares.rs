@@ -105,6 +105,11 @@ impl Spares {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let calm = last.is_none_or(|(before, _)| now.duration_since(before) > CALM);
         *last = Some((now, calm));
+        self.under_way_again()
+    }
+
+    /// A start that had begun makes a container of its own after all.
+    pub(super) fn under_way_again(&self) -> Under<'_> {
         self.starts.fetch_add(1, Ordering::AcqRel);
         Under(self)
     }

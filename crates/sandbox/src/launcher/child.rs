@@ -59,7 +59,8 @@ pub(super) fn run(mut plan: Plan, kept: &[u32]) -> ! {
 fn become_guest(plan: &mut Plan, kept: &[u32]) -> Result<Infallible, Failed> {
     kernel::reset_signals();
     close_others(kept);
-    // Before its groups are joined: what this takes of the kernel's memory is none of the member's.
+    // Before groups of version 1 are joined: what this takes of the kernel's memory is none of the
+    // member's there. In its group of version 2 it is from the beginning.
     // SAFETY: no memory and no descriptor is touched but the working directory, which is its own.
     unsafe { rustix::thread::unshare_unsafe(namespaces(plan)) }.during(Act::MakeNamespaces)?;
     for (index, group) in plan.groups.iter().enumerate() {

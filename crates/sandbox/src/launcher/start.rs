@@ -29,8 +29,8 @@ use std::time::{Duration, Instant};
 
 /// How long a child may take until its guest is ready.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How long one may take to end that has closed all it had.
-const END_LIMIT: Duration = Duration::from_millis(100);
+/// How long is waited for the end of one that has closed all it had, to tell how it ended.
+const END_LIMIT: Duration = Duration::from_millis(5);
 /// Namespaces that a child has from the beginning. It makes the others itself, while the launcher
 /// goes on.
 const NAMESPACES: i32 = libc::CLONE_NEWUSER | libc::CLONE_NEWPID;

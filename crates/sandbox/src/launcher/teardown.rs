@@ -5,15 +5,16 @@
 //! of when there is time. Not one that shows somebody's own files: those are free with the end.
 //!
 //! Whoever reaps a process also takes down what is mounted on its directory in any /proc, mount by
-//! mount, and for each the kernel waits for all CPUs. So children are reaped after that moment,
-//! each behind its namespace, with which all its mounts went at once.
+//! mount, and for each the kernel waits for all CPUs. So children are reaped later, too, each behind
+//! its namespace, with which all its mounts went at once.
 
 use rustix::fs::{Mode, OFlags, open};
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-/// How long after an end: then whoever waited for it has been told, and what follows has begun.
+/// How long after an end, or the first of several: then whoever waited for it has been told, and what
+/// follows has begun.
 const LATER: Duration = Duration::from_millis(10);
 
 /// The mount namespaces of containers, by their first process, and when the ended are seen to.

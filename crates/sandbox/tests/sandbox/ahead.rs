@@ -241,6 +241,31 @@ async fn there_are_few_and_they_end_with_the_engine() {
 }
 
 #[tokio::test]
+async fn every_namespace_is_its_own_made_ahead_or_not() {
+    let Some(bench) = roots_bench() else { return };
+    for (number, ahead) in [(0, false), (1, true)] {
+        let container = ContainerSpec {
+            network: Network::None,
+            ..bench.container(number, "readlink /proc/self/ns/*")
+        };
+        if ahead {
+            made(&bench, &container).await;
+        }
+        let told = bench.run(&container).await.output;
+        let own: Vec<String> = fs::read_dir("/proc/self/ns")
+            .expect("listed")
+            .flatten()
+            .map(|link| fs::read_link(link.path()).expect("read"))
+            .map(|target| target.to_string_lossy().into_owned())
+            .collect();
+        assert_eq!(told.lines().count(), own.len(), "{told}");
+        for namespace in told.lines() {
+            assert!(!own.iter().any(|other| other == namespace), "{namespace}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_expected_next_is_made_and_what_was_expected_before_is_not() {
     let Some(bench) = roots_bench() else { return };
     let [older, next, then] = [0, 1, 2].map(|number| bench.container(number, "true"));

@@ -39,6 +39,24 @@ fn launcher_process() -> Option<ProcessIdentity> {
         .and_then(|pid| ProcessIdentity::of(pid).expect("read"))
 }
 
+/// Children of the launcher that nobody has reaped, and mount namespaces that it holds.
+fn kept_of_the_ended(launcher: i32) -> (usize, usize) {
+    let children = format!("/proc/{launcher}/task/{launcher}/children");
+    let children = fs::read_to_string(children).unwrap_or_default();
+    let is_zombie = |pid: &&str| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('Z'))
+    };
+    let zombies = children.split_ascii_whitespace().filter(is_zombie).count();
+    let files = fs::read_dir(format!("/proc/{launcher}/fd")).expect("listed");
+    let opened = files
+        .flatten()
+        .filter_map(|file| fs::read_link(file.path()).ok());
+    let held = opened.filter(|target| target.to_string_lossy().starts_with("mnt:["));
+    (zombies, held.count())
+}
+
 fn kill(process: &ProcessIdentity) {
     if let Some(pidfd) = process.open().expect("asked") {
         send_signal(pidfd, Signal::KILL).expect("sent");
@@ -215,4 +233,27 @@ async fn many_at_once_start_and_leave_nothing() {
         assert_clean(&bench, &container).await;
     }
     assert_eq!(groups_left(), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_launcher_keeps_nothing_of_those_that_ended() {
+    let Some(bench) = bench() else { return };
+    let waiting = bench.container(0, "sleep 60");
+    bench.start(&waiting).await.expect("it starts");
+    let launcher = launcher_process().expect("it runs").pid;
+    let (_, holds) = kept_of_the_ended(launcher);
+    assert!(holds == 1 || !is_root(), "of who lives");
+    for number in 1..6 {
+        bench.run(&bench.container(number, "true")).await;
+    }
+    eventually(
+        "the ended are reaped, and their namespaces let go of",
+        || kept_of_the_ended(launcher) == (0, holds),
+    )
+    .await;
+    bench.remove(&waiting).await;
+    eventually("the last one, too", || {
+        kept_of_the_ended(launcher) == (0, 0)
+    })
+    .await;
 }
