@@ -28,7 +28,7 @@ METHOD = (
     "from the first byte to the end of file. *upload* and *download*: the whole verb, start "
     "of the session included. The peer: "
     f"{socket_cat.FLAGS}, into a pipe or a file. Ratios are of throughputs. Peaks are the "
-    "most that one process had resident at once, 50 ms apart; six rounds unless --rounds says "
+    "most that one process had resident at once, 50 ms apart; ten rounds unless --rounds says "
     "otherwise."
 )
 GIGABYTE = 1_000_000_000
@@ -94,7 +94,7 @@ def measure(context: Context) -> Result:
         site = stack.enter_context(Site(context, "bytes"))
         peaks = stack.enter_context(Peaks.watched())
         bench = Bench(context, site, peaks)
-        for number in range(context.rounds(6, 1)):
+        for number in range(context.rounds(10, 1)):
             say(f"bytes: round {number + 1}")
             for act, function in acts.items():
                 with bench.doing(act):

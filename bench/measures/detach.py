@@ -16,7 +16,7 @@ METHOD = (
     "`insula run --detach` many times at once, by as many processes. From the session's own "
     "record: `created_at`, when the request was durable, to `started_at`, when the command "
     "ran; beside it the time from the spawn of its client. All must run at the same time. A "
-    "value is the 99th percentile of a round; five rounds unless --rounds says otherwise."
+    "value is the 99th percentile of a round; ten rounds unless --rounds says otherwise."
 )
 SESSIONS = 200
 FLAGS = ["--detach", "--no-env", "--cpu", "0.01", "--memory", "16MB", "--", "sleep", "60"]
@@ -30,7 +30,7 @@ def measure(context: Context) -> Result:
     launched: list[float] = []
     clients: list[float] = []
     notes = []
-    for number in range(context.rounds(5, 1)):
+    for number in range(context.rounds(10, 1)):
         say(f"detach: round {number + 1}")
         with Site(context, "detach") as site:
             one = _burst(site, sessions)
