@@ -1,7 +1,6 @@
 //! The guest as bytes: a static program that an engine puts into a container, whatever its image.
 
-/// The executable of crate `guest`, linked statically, of 0.8 MB (with musl; 1.6 with
-/// glibc).
+/// The executable of crate `guest`, linked statically: 0.8 MB with musl, 1.6 with glibc.
 pub static GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest"));
 
 #[cfg(test)]

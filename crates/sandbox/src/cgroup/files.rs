@@ -2,7 +2,8 @@
 
 use super::GroupError;
 use super::names::Names;
-use domain::{MemberId, Pressure};
+use domain::{MemberId, OomEvidence, Pressure};
+use engine_api::{RemoveReport, Usage};
 use process::{ProcessIdentity, send_signal};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::retry_on_intr;
@@ -110,6 +111,19 @@ pub(super) fn read_numbers(path: &Path) -> Result<Vec<i32>, GroupError> {
     // A process that cannot be seen from here is shown as 0.
     let numbers = text.lines().filter_map(|line| line.parse().ok());
     Ok(numbers.filter(|number| *number > 0).collect())
+}
+
+/// What is told of a group that is about to be removed; `evidence` is asked for where its usage does
+/// not tell.
+pub(super) fn report(
+    usage: Option<Usage>,
+    evidence: impl FnOnce() -> Option<OomEvidence>,
+) -> RemoveReport {
+    let told = usage.as_ref().map(|usage| usage.out_of_memory.clone());
+    RemoveReport {
+        out_of_memory: told.unwrap_or_else(evidence),
+        usage,
+    }
 }
 
 pub(super) fn number(text: &str) -> Option<u64> {

@@ -7,7 +7,7 @@ use super::GroupError;
 use super::files::{
     CPU_PERIOD_MICROS, MAKE_TRIES, cpu_quota, kill_all, kill_each, limit_all_processes, make,
     measures_pressure, members, pressure, processes, read_keyed, read_number, read_text,
-    remove_group, removed_at_once, write,
+    remove_group, removed_at_once, report, write,
 };
 use super::freezer::FREEZER_V1;
 use super::mounts::GroupMounts;
@@ -344,14 +344,7 @@ impl V1 {
     }
 
     pub(super) fn remove(&self, member: MemberId) -> Result<RemoveReport, GroupError> {
-        let report = || {
-            let usage = self.usage(member).ok();
-            let told = usage.as_ref().map(|usage| usage.out_of_memory.clone());
-            RemoveReport {
-                out_of_memory: told.unwrap_or_else(|| self.evidence(member)),
-                usage,
-            }
-        };
+        let report = || report(self.usage(member).ok(), || self.evidence(member));
         let own = self.own_groups().into_iter();
         let name = self.name(member);
         let groups: Vec<PathBuf> = own.map(|own| own.join(&name)).collect();

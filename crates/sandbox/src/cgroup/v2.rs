@@ -10,7 +10,7 @@ use super::GroupError;
 use super::files::{
     CPU_PERIOD_MICROS, MAKE_TRIES, cpu_quota, kill_all, kill_each, limit_all_processes, make,
     measures_pressure, members, pressure, processes, read_keyed, read_number, read_text,
-    remove_group, removed_at_once, write,
+    remove_group, removed_at_once, report, write,
 };
 use super::freezer::FREEZER_V2;
 use super::mounts::UnifiedMount;
@@ -208,10 +208,7 @@ impl V2 {
 
     pub(super) fn remove(&self, member: MemberId) -> Result<RemoveReport, GroupError> {
         let group = self.group(member);
-        let report = || RemoveReport {
-            out_of_memory: evidence(&group),
-            usage: self.usage(member).ok(),
-        };
+        let report = || report(self.usage(member).ok(), || evidence(&group));
         let at_once = report();
         if removed_at_once(std::slice::from_ref(&group)) == 0 {
             return Ok(at_once);
