@@ -356,25 +356,28 @@ static int copy_of(int directory, const char *path) {
     return must(open_tree(directory, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC), "copy", path);
 }
 
+static void put_over(int directory, const char *name, int mount) {
+    must(move_mount(mount, "", directory, name, MOVE_MOUNT_F_EMPTY_PATH), "cover", name);
+    close(mount);
+}
+
 static void hide(int directory, const char *const names[], size_t count) {
     for (size_t i = 0; i < count; i++) {
-        int target = beneath(directory, names[i]);
-        if (target < 0)
-            continue;
         struct stat facts;
-        must(fstat(target, &facts), "look at", names[i]);
-        attach(copy_of(AT_FDCWD, S_ISDIR(facts.st_mode) ? "empty" : "/dev/null"), target);
+        if (fstatat(directory, names[i], &facts, AT_SYMLINK_NOFOLLOW) < 0)
+            continue;
+        put_over(directory, names[i],
+                 copy_of(AT_FDCWD, S_ISDIR(facts.st_mode) ? "empty" : "/dev/null"));
     }
 }
 
 static void close_to_writing(int directory, const char *const names[], size_t count) {
     for (size_t i = 0; i < count; i++) {
-        int target = beneath(directory, names[i]);
-        if (target < 0)
+        int copy = open_tree(directory, names[i], OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        if (copy < 0)
             continue;
-        int copy = copy_of(directory, names[i]);
         set_attributes(copy, MOUNT_ATTR_RDONLY | HARMLESS, -1);
-        attach(copy, target);
+        put_over(directory, names[i], copy);
     }
 }
 
@@ -641,16 +644,6 @@ static void make_member(struct start *start) {
     }
 }
 
-static void remove_member(const struct start *start) {
-    static const char *const FILES[] = {"logs/stdout.0", "logs/stderr.0", "record/record", "guest"};
-    char path[PATH_ROOM];
-    for (size_t i = 0; i < LENGTH(FILES); i++)
-        must(unlink(path_of(path, "%.440s/%s", start->directory, FILES[i])), "remove", path);
-    for (size_t i = 0; i < LENGTH(OWN_DIRECTORIES); i++)
-        must(rmdir(path_of(path, "%.440s/%s", start->directory, OWN_DIRECTORIES[i])), "remove", path);
-    must(rmdir(start->directory), "remove", start->directory);
-}
-
 static int listen_on(const char *path) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int listener = must(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), "open", "a socket");
@@ -775,7 +768,6 @@ static void serve(unsigned number, int program, const char *config, size_t confi
     long long removed = now_us() - began;
     char errors[1024];
     read_file(path_of(path, "%.440s/logs/stderr.0", start.directory), errors, sizeof errors);
-    remove_member(&start);
     if (strcmp(record, "{\"status\":0}\n")) {
         fprintf(stderr, "floor: the command failed: %s%s\n", record, errors);
         remove_own_groups();

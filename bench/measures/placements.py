@@ -16,8 +16,7 @@ METHOD = (
     "`bench-placements`: the manager's core on one thread, bound to one CPU, and its store on "
     "another; each session is taken, placed and let out once its rows are on the disk. All queued "
     "at once; at half the rate that is aimed at; with fractions and gangs; and how much dearer a "
-    "placement is on 50,000 nodes than on 500. There is no peer that does the same in one process; "
-    "three rounds unless --rounds says otherwise."
+    "placement is on 50,000 nodes than on 500. There is no peer that does the same in one process."
 )
 PROGRAM = "bench-placements"
 
@@ -38,7 +37,7 @@ def measure(context: Context) -> Result:
     if not (context.executables / PROGRAM).exists():
         raise Unavailable(f"{PROGRAM} is not built")
     cases = _cases(context)
-    for number in range(context.rounds(3, 1)):
+    for number in range(context.rounds(10, 1)):
         say(f"placements: round {number + 1}")
         for case in cases:
             case.values.append(_value(_run(context, case.flags), case.key))

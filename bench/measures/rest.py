@@ -14,9 +14,8 @@ from harness.site import Site
 TITLE = "At rest"
 METHOD = (
     "100 sessions of `sleep infinity`, five seconds of quiet, then CPU time over a minute and "
-    "memory at its end. Pss counts a shared page in parts. There is one round, since each is "
-    "a minute of nothing, unless --rounds says otherwise; a value of the guests is of one "
-    "guest."
+    "memory at its end. Pss counts a shared page in parts. A value of the guests is of "
+    "one guest."
 )
 SESSIONS = 100
 FLAGS = ["--detach", "--no-env", "--cpu", "0.01", "--memory", "16MB", "--", "sleep", "infinity"]
@@ -28,7 +27,7 @@ def measure(context: Context) -> Result:
     sessions = context.amount(SESSIONS, 10)
     seconds = context.amount(60, 5)
     found: dict[str, list[float]] = {"pss": [], "rss": [], "cpu": [], "guest": [], "guests_cpu": []}
-    for number in range(context.rounds(1, 1)):
+    for number in range(context.rounds(10, 1)):
         say(f"rest: round {number + 1}")
         with Site(context, "rest") as site:
             _round(site, sessions, seconds, found)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from harness.context import Context, say
 from harness.figures import Figure, Goal, Result, Side, ratio
-from harness.files import remove_groups
-from harness.processes import LineServer
+from harness.files import remove_groups, remove_tree
+from harness.processes import LineServer, clean_environment
 from peers import oci
 from peers.floor import Floor
 
@@ -21,10 +21,10 @@ METHOD = (
     "to back*: bursts without a pause, the time of one being its share of the burst. A site "
     "makes the sandbox that is likely to be asked for next ahead, up to where its session must be "
     "known, and lets go of the mounts of one that ended a few milliseconds later; *cold* is "
-    "what it takes when nothing was made ahead. The "
-    "sides take turns, and a ratio is of neighbours. The floor is a C program (`floor.c`) "
-    "that makes the same sandbox by direct system calls. runc and crun have no guest, no logs "
-    "and no exit record."
+    "what it takes when nothing was made ahead. Insula and the floor write to the disk, as a site "
+    "does; runc and crun to memory, as they do by default. The sides take turns, and a ratio is of "
+    "neighbours. The floor is a C program (`floor.c`) that makes the same sandbox by direct system "
+    "calls. runc and crun have no guest, no logs and no exit record."
 )
 PAUSE_S = 0.1
 BURST = 10
@@ -76,11 +76,13 @@ def measure(context: Context) -> Result:
 def _contestants(context: Context, stack: contextlib.ExitStack) -> list[Contestant]:
     for name in ["runc", "crun"]:
         stack.callback(remove_groups, f"insula-bench-{name}")
+        stack.callback(remove_tree, oci.state(name))
     log = context.place("logs") / "bench-start.log"
     program = context.executable("bench-start")
-    ours = stack.enter_context(LineServer([program, "--ahead", "/bin/true"], log))
-    cold = stack.enter_context(LineServer([program, "/bin/true"], log))
-    floor = stack.enter_context(Floor(context))
+    environment = clean_environment(TMPDIR=str(context.place("start")))
+    ours = stack.enter_context(LineServer([program, "--ahead", "/bin/true"], log, environment))
+    cold = stack.enter_context(LineServer([program, "/bin/true"], log, environment))
+    floor = stack.enter_context(Floor(context, context.place("floor")))
     runc = stack.enter_context(oci.runc(context))
     crun = stack.enter_context(oci.crun(context))
     return [

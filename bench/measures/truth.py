@@ -22,8 +22,7 @@ METHOD = (
     "others (`cpus52.c`), since this machine has fewer. It is what a container with a quota "
     "shows on a machine of 52. In a session of Insula the variables that libraries read say "
     "one. The last side takes them away and gives the picture instead: the effect is the "
-    "picture's. A control takes minutes, so there are three rounds unless --rounds says "
-    "otherwise."
+    "picture's. A control takes half a minute and more."
 )
 PROGRAM = Path(__file__).with_name("truth_program.py")
 VARIABLES = [
@@ -71,7 +70,7 @@ def measure(context: Context) -> Result:
             ),
         }
         found: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
-        for number in range(context.rounds(3, 1)):
+        for number in range(context.rounds(10, 1)):
             say(f"truth: round {number + 1}")
             for name, side in sides.items():
                 found[name].append(side())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -17,10 +18,18 @@ _DRIVER = Path(__file__).with_name("hyperqueue_array.py")
 _LIMIT_S = 1800
 
 
-def array(context: Context, tasks: int, keeps_output: bool) -> float:
-    """Seconds from the submission until all tasks have ended; server and worker are warm."""
+def array(
+    context: Context,
+    tasks: int,
+    name: str,
+    later: contextlib.ExitStack,
+    keeps_output: bool = False,
+) -> float:
+    """Seconds from the submission until all tasks have ended; server and worker are warm. What was
+    written is removed `later`: see Site."""
     python = virtual_environment(context, "hyperqueue", REQUIREMENT) / "bin" / "python"
-    place = context.place("hyperqueue")
+    place = context.place(f"hyperqueue-{name}")
+    later.callback(remove_tree, place)
     kept = "output" if keeps_output else "nothing"
     # Isolated: this file would be found in place of the package of its name.
     command = [str(python), "-I", str(_DRIVER), str(place), str(tasks), str(os.cpu_count()), kept]
@@ -45,4 +54,3 @@ def array(context: Context, tasks: int, keeps_output: bool) -> float:
         left = descendants(process.pid)
         end(process)
         end_pids(left)
-        remove_tree(place)

@@ -52,11 +52,15 @@ def crun(context: Context) -> LineServer:
     return _runtime(context, "crun", WITHOUT_UNIFIED if beside else [])
 
 
+def state(name: str) -> Path:
+    """Where a runtime keeps what it knows of its containers: in memory, as it does by default."""
+    return Path("/run") / f"insula-bench-{name}"
+
+
 def _runtime(context: Context, name: str, prefix: list[str]) -> LineServer:
     program = need(name, name)
     bundle = _bundle(context, name)
-    state = context.place(f"{name}-state")
-    command: list[str | Path] = [program, "--root", state, "run", "--bundle", bundle, "bench-{n}"]
+    command = [program, "--root", state(name), "run", "--bundle", bundle, "bench-{n}"]
     # The runtime gives its standard files to the container's user.
     return watch(context, name, command, prefix=prefix, standard_files="memory")
 

@@ -1,4 +1,5 @@
-//! The entries of a member's directory. The agent makes them, engine and guest fill them.
+//! The entries of a member's directory. The agent makes those of every member ([`WORK`], [`HOME`],
+//! [`LOGS`], [`RECORD`]); engine and guest fill them, and make the others where there is need.
 
 /// The agent's own record of the member; see the agent.
 pub const SPECIFICATION: &str = "member.json";
@@ -6,7 +7,8 @@ pub const SPECIFICATION: &str = "member.json";
 pub const WORK: &str = "work";
 /// The home directory of the command's user, `/home/user` inside; not kept after the end.
 pub const HOME: &str = "home";
-/// The writable layer of the root; not kept after the end.
+/// The writable layer of a root that has one; not kept after the end. The engine makes it, or the
+/// agent where something lies in it from the beginning.
 pub const UPPER: &str = "upper";
 /// overlayfs's own scratch directory, beside the upper layer.
 pub const OVERLAY_WORK: &str = "overlay";

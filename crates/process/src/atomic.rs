@@ -1,6 +1,6 @@
 //! A file that is there whole or not at all.
 
-use rustix::fs::{Mode, OFlags, fchmod, fsync, open, rename};
+use rustix::fs::{Mode, OFlags, fchmod, fstat, fsync, ftruncate, open, rename};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -94,11 +94,18 @@ fn write_temporary(
             source: error,
         }
     };
-    let flags =
-        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let mode = Mode::from_raw_mode(mode);
-    let file = open(temporary, flags, mode).map_err(|error| failed("create")(error.into()))?;
-    fchmod(&file, mode).map_err(|error| failed("create")(error.into()))?;
+    let made = open(temporary, flags, mode).and_then(|file| {
+        fchmod(&file, mode)?;
+        // Not by opening it: at its close ext4 begins to write out what was truncated to nothing,
+        // also if nothing was in it before.
+        if fstat(&file)?.st_size > 0 {
+            ftruncate(&file, 0)?;
+        }
+        Ok(file)
+    });
+    let file = made.map_err(|error| failed("create")(error.into()))?;
     let mut file = File::from(file);
     file.write_all(bytes).map_err(failed("write"))?;
     if durability == Durability::Power {
@@ -109,7 +116,7 @@ fn write_temporary(
 
 #[cfg(test)]
 mod tests {
-    use super::{Durability, write_file_atomic};
+    use super::{Durability, temporary_of, write_file_atomic};
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
@@ -126,6 +133,18 @@ mod tests {
             .mode();
         assert_eq!(mode & 0o7777, 0o640);
         assert_eq!(std::fs::read_dir(&directory).expect("listed").count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_written_over() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("state.json");
+        for left in ["", "much longer than what comes next"] {
+            let temporary = temporary_of(&path).expect("it has a name");
+            std::fs::write(temporary, left).expect("written");
+            write_file_atomic(&path, b"short", 0o600, Durability::Process).expect("written");
+            assert_eq!(std::fs::read(&path).expect("read"), b"short");
+        }
     }
 
     #[test]

@@ -185,8 +185,6 @@ fn make_directory(directory: &Path, uids: UidRange) {
     for (name, inside) in [
         (layout::WORK, UidRange::COMMAND),
         (layout::HOME, UidRange::COMMAND),
-        (layout::UPPER, 0),
-        (layout::OVERLAY_WORK, 0),
         (layout::LOGS, UidRange::GUEST),
         (layout::RECORD, UidRange::GUEST),
     ] {

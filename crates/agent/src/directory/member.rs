@@ -329,11 +329,9 @@ impl MemberDirectory {
 }
 
 /// What is in every member's directory, and whose it is.
-const PARTS: [(&str, u32); 6] = [
+const PARTS: [(&str, u32); 4] = [
     (layout::WORK, UidRange::COMMAND),
     (layout::HOME, UidRange::COMMAND),
-    (layout::UPPER, 0),
-    (layout::OVERLAY_WORK, 0),
     (layout::LOGS, UidRange::GUEST),
     (layout::RECORD, UidRange::GUEST),
 ];

@@ -59,7 +59,8 @@ struct Facts {
 pub(super) struct Restored(BTreeMap<Vec<u8>, Facts>);
 
 /// Makes the directories of an image that are not what its lower layers say in `upper`, which no
-/// command has written to yet. `uids`: to whom they are given, where there is a choice. Blocks.
+/// command has written to yet, and which is made if there are any. `uids`: to whom they are given,
+/// where there is a choice. Blocks.
 pub(crate) fn restore(
     images: &NodeImages,
     (image, manifest): (ImageId, &Manifest),
@@ -86,7 +87,11 @@ pub(crate) fn restore(
         let path = String::from_utf8_lossy(path).into_owned();
         move |source| UnlistedError::Make { path, source }
     };
-    let upper = rustix::fs::open(upper, directory_flags(), Mode::empty()).map_err(failed(b"/"))?;
+    let opened = match rustix::fs::mkdir(upper, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => rustix::fs::open(upper, directory_flags(), Mode::empty()),
+        Err(error) => Err(error),
+    };
+    let upper = opened.map_err(failed(b"/"))?;
     for (path, facts) in &restored.0 {
         make(&upper, path, facts, uids).map_err(failed(path))?;
     }

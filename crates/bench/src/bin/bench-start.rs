@@ -4,7 +4,8 @@
 //! filters, the guest with its log and record. A line of the output is a JSON object of times in
 //! microseconds since the start was asked for: `started_us` (the guest was told to go), `ended_us`
 //! (the command has ended and the guest with it), `removed_us` (nothing of it is left but its
-//! files). The command is this program's arguments, by default `/bin/true`.
+//! files, which stay until this program ends, as an agent keeps them). The command is this program's
+//! arguments, by default `/bin/true`.
 
 use anyhow::{Context as _, Result, ensure};
 use domain::{AskedLimits, ExitHow, MemberId, Network, SessionId};
@@ -77,7 +78,6 @@ async fn serve(command: &[String], ahead: bool) -> Result<()> {
         let times = run(&sandbox, &container, next).await?;
         writeln!(output, "{times}")?;
         output.flush()?;
-        fs::remove_dir_all(&container.directory)?;
     }
     sandbox.close();
     Ok(())
@@ -132,14 +132,7 @@ fn container(
         index: 0,
     };
     let directory = place.join("members").join(member.to_string());
-    for name in [
-        layout::WORK,
-        layout::HOME,
-        layout::UPPER,
-        layout::OVERLAY_WORK,
-        layout::LOGS,
-        layout::RECORD,
-    ] {
+    for name in [layout::WORK, layout::HOME, layout::LOGS, layout::RECORD] {
         fs::create_dir_all(directory.join(name))?;
     }
     Ok(ContainerSpec {

@@ -16,8 +16,6 @@ use std::path::Path;
 const ENTRIES: &[(&str, u32, u32)] = &[
     (layout::WORK, UidRange::COMMAND, 0o755),
     (layout::HOME, UidRange::COMMAND, 0o700),
-    (layout::UPPER, 0, 0o755),
-    (layout::OVERLAY_WORK, 0, 0o700),
     (layout::LOGS, UidRange::GUEST, 0o700),
     (layout::RECORD, UidRange::GUEST, 0o700),
 ];
@@ -75,14 +73,14 @@ pub(super) fn prepare_directory(
     Ok(())
 }
 
-/// Removes the writable layer and the home directory, but for what is empty anyway: to remove a
+/// Removes the writable layer and the home directory, but for what is empty or missing: to remove a
 /// directory costs more than all else that is done here. Work, logs and record stay.
 pub(super) fn remove_parts(
     directory: &Path,
     remove: impl Fn(&Path) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
     let paths = REMOVED.iter().map(|name| directory.join(name));
-    let mut full = paths.filter(|path| !is_empty(path));
+    let mut full = paths.filter(|path| !holds_nothing(path));
     full.try_for_each(|path| remove(&path))
 }
 
@@ -108,9 +106,12 @@ pub(super) fn remove_parts_on_disk(directory: &Path) {
     }
 }
 
-/// It is a directory, can be read, and has nothing in it.
-fn is_empty(path: &Path) -> bool {
-    std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+/// It is not there; or is a directory, can be read, and has nothing in it.
+fn holds_nothing(path: &Path) -> bool {
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
 }
 
 /// The ending of the file in the engine's directory that tells who a member's guest is, where no

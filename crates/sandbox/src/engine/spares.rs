@@ -2,8 +2,8 @@
 //!
 //! One is made for what is expected next ([`engine_api::Engine::expect`]), and given to the first
 //! start that asks for exactly that. Its groups are named after nobody (attempt 0, which no member
-//! has); a small file beside the notes tells whose they became, and is named after that member
-//! before its container is, so that whoever comes later finds them.
+//! has); the name of a file beside the notes tells whose they became, and tells it before the
+//! container has its member, so that whoever comes later finds them.
 
 use super::{Inner, SOCKET, act};
 use crate::cpus::Share;
@@ -24,8 +24,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
-/// The ending of a file that tells which group is a member's.
-pub(super) const GROUP: &str = "group";
+/// The ending of a file whose name tells which group is a member's, and what all of these are links
+/// to: to make and remove a link costs less than a file.
+const GROUP: &str = "group";
+/// Between the member and its group.
+const HAS: char = '=';
 /// The ending of what becomes a member's lock file, of what its guest is noted in, and of what the
 /// guest writes its record to.
 const LOCK: &str = "lock";
@@ -233,7 +236,7 @@ impl Inner {
             },
             ..kind.clone()
         };
-        fs::write(self.group_file(name), name.to_string()).map_err(failed)?;
+        self.note_group(name).map_err(failed)?;
         let groups = self.make_groups(&container)?;
         if groups == GroupPaths::default() {
             self.remove_parts_of(name);
@@ -287,7 +290,8 @@ impl Inner {
             && !container.directory.join(layout::DISK).exists()
             && names.given(member).is_none()
             && self.cpus().take(member, cpu, &spare.share);
-        let named = || fs::rename(self.group_file(spare.name), self.group_file(member));
+        let of = |owner| self.group_file(owner, spare.name);
+        let named = || fs::rename(of(spare.name), of(member));
         if fits && named().is_ok() {
             names.give(member, spare.name);
             self.give_files(spare.name, &container.directory);
@@ -349,8 +353,9 @@ impl Inner {
         if let Err(error) = self.groups.remove(name) {
             tracing::warn!("a container that was made ahead left its groups: {error}");
         }
-        let files = [GROUP, LOCK, NOTE, RECORD].map(|ending| self.file_of(name, ending));
-        for path in files.into_iter().chain([self.spare_socket(name)]) {
+        let files = [LOCK, NOTE, RECORD].map(|ending| self.file_of(name, ending));
+        let others = [self.group_file(name, name), self.spare_socket(name)];
+        for path in files.into_iter().chain(others) {
             let _ = fs::remove_file(path);
         }
     }
@@ -386,26 +391,34 @@ impl Inner {
         }
     }
 
-    /// Which group is whose is known from the files from here on.
+    /// Which group is whose is known from the files from here on. Nobody's are of an earlier process.
     pub(super) fn read_group_files(&self) {
         let Some(names) = self.groups.names() else {
             return;
         };
         let entries = fs::read_dir(&self.settings.state_directory);
         for entry in entries.into_iter().flatten().flatten() {
-            let path = entry.path();
-            let stem = path.file_stem().and_then(|stem| stem.to_str());
-            let member = stem.and_then(|stem| stem.parse::<MemberId>().ok());
-            let Some(member) = member.filter(|_| path.extension().is_some_and(|e| e == GROUP))
-            else {
-                continue;
-            };
-            let name = fs::read_to_string(&path).unwrap_or_default();
-            match name.trim().parse::<MemberId>() {
-                Ok(name) if !is_nobody(member) && is_nobody(name) => names.give(member, name),
-                Ok(_) | Err(_) => {}
+            let found = entry.file_name();
+            match found.to_str().and_then(owner_and_group) {
+                Some((owner, _)) if is_nobody(owner) => drop(fs::remove_file(entry.path())),
+                Some((member, name)) => names.give(member, name),
+                None => {}
             }
         }
+    }
+
+    /// Makes the file that tells that a group is nobody's yet.
+    fn note_group(&self, name: MemberId) -> io::Result<()> {
+        let all = self.settings.state_directory.join(GROUP);
+        let note = self.group_file(name, name);
+        let linked = match fs::hard_link(&all, &note) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::File::create(&all).and_then(|_| fs::hard_link(&all, &note))
+            }
+            linked => linked,
+        };
+        // Some file systems have no links, and all have a limit.
+        linked.or_else(|_| fs::File::create(&note).map(drop))
     }
 
     /// A member that has no group any more has no other one's either.
@@ -418,7 +431,7 @@ impl Inner {
         };
         // There is one if the container did not come so far as to name it after its member.
         let _ = fs::remove_file(self.spare_socket(name));
-        match fs::remove_file(self.group_file(member)) {
+        match fs::remove_file(self.group_file(member, name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -431,14 +444,24 @@ impl Inner {
         self.settings.runtime_directory.join(name)
     }
 
-    fn group_file(&self, name: MemberId) -> PathBuf {
-        self.file_of(name, GROUP)
+    /// What tells that `owner` has the group named after `name`.
+    fn group_file(&self, owner: MemberId, name: MemberId) -> PathBuf {
+        let name = format!("{owner}{HAS}{name}.{GROUP}");
+        self.settings.state_directory.join(name)
     }
 
     fn file_of(&self, name: MemberId, ending: &str) -> PathBuf {
         let name = format!("{name}.{ending}");
         self.settings.state_directory.join(name)
     }
+}
+
+/// Who has which group, by the name of a file.
+fn owner_and_group(file: &str) -> Option<(MemberId, MemberId)> {
+    let (names, ending) = file.rsplit_once('.')?;
+    let (owner, name) = names.split_once(HAS)?;
+    let both = (owner.parse().ok()?, name.parse().ok()?);
+    (ending == GROUP && is_nobody(both.1)).then_some(both)
 }
 
 /// The same for every member that asks for the same. What is only the member's is a constant.
@@ -484,4 +507,27 @@ fn facts(kind: &ContainerSpec) -> Vec<Facts> {
         Some((facts.dev(), facts.ino(), changed.0, changed.1))
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::owner_and_group;
+
+    #[test]
+    fn a_file_tells_by_its_name_whose_a_group_is() {
+        let id = |text: &str| text.parse().expect("an id");
+        let (member, group) = (id("0vsqczr2ej1km.1.0"), id("0k3v9w1x5zq2e.0.0"));
+        let told = owner_and_group(&format!("{member}={group}.group"));
+        assert_eq!(told, Some((member, group)));
+        assert!(owner_and_group(&format!("{group}={group}.group")).is_some());
+        for other in [
+            format!("{member}.group"),
+            format!("{member}={group}"),
+            format!("{member}={group}.lock"),
+            format!("{group}={member}.group"),
+            "group".to_owned(),
+        ] {
+            assert_eq!(owner_and_group(&other), None, "{other}");
+        }
+    }
 }

@@ -1,11 +1,11 @@
 //! The launcher's part of a start before the clone: lock, socket, mounts, plan.
 
+mod overlay;
 mod sources;
 
 use super::picture::Node;
 use super::plan::{
-    BindPlan, Ids, Inherited, MountPlan, OF_MEMBER, Overlay, OwnNetwork, Plan, SmallFile, Source,
-    Target, WRITABLE_NUMBERS,
+    BindPlan, Ids, Inherited, MountPlan, OF_MEMBER, OwnNetwork, Plan, SmallFile, Source, Target,
 };
 use crate::chain::chain;
 use crate::disk::{self, DiskError};
@@ -26,7 +26,7 @@ use sources::Sources;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -342,7 +342,7 @@ fn mount_plan(request: &Start, ahead: bool, idmaps: &mut Vec<Idmap>) -> Result<M
         let reason = "its root has a writable layer in its member's directory";
         return Err(Failure::act("make the container ahead", reason));
     } else {
-        Some(overlay(container, sources, disk.as_ref(), &layers)?)
+        Some(overlay::plan(request, sources, disk.as_ref(), &layers)?)
     };
     let size = container.limits.tmpfs_bytes;
     let inodes = (size / BYTES_PER_INODE).max(INODES_LEAST);
@@ -387,51 +387,6 @@ fn is_root_itself(container: &ContainerSpec, binds: &[BindPlan]) -> bool {
         && binds
             .iter()
             .all(|bind| has(&bind.target.path, bind.target.directory))
-}
-
-/// The writable layer above `layers`.
-fn overlay(
-    container: &ContainerSpec,
-    sources: Sources,
-    disk: Option<&OwnedFd>,
-    layers: &[(Source, CString)],
-) -> Result<Overlay, Failure> {
-    let directory = &container.directory;
-    let member = match disk {
-        Some(_) => None,
-        None => Some(sources.own_directory(directory)?),
-    };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = |mount: &OwnedFd, name: &str| {
-        openat(mount, name, flags, Mode::empty()).map_err(failed("open", &directory.join(name)))
-    };
-    let made = member.as_ref().and_then(Source::made);
-    let writable = match disk.or(made) {
-        Some(mount) => Some([
-            open(mount, layout::UPPER)?,
-            open(mount, layout::OVERLAY_WORK)?,
-        ]),
-        None => None,
-    };
-    let numbers = writable.as_ref().map_or(WRITABLE_NUMBERS, |opened| {
-        [opened[0].as_raw_fd(), opened[1].as_raw_fd()]
-    });
-    let names: Vec<_> = layers
-        .iter()
-        .rev()
-        .map(|(_, name)| name.to_string_lossy())
-        .collect();
-    let options = format!(
-        "lowerdir={},upperdir=/proc/self/fd/{},workdir=/proc/self/fd/{},userxattr",
-        names.join(":"),
-        numbers[0],
-        numbers[1],
-    );
-    Ok(Overlay {
-        member,
-        writable,
-        options: text(options)?,
-    })
 }
 
 fn layers(

@@ -57,7 +57,7 @@ async fn made(bench: &Bench, container: &ContainerSpec) -> String {
     new.remove(0)
 }
 
-/// Files in the engine's directory.
+/// Files in the engine's directory, but for what those of groups are links to, which stays.
 fn notes(bench: &Bench) -> Vec<String> {
     let entries = fs::read_dir(bench.place("state"))
         .into_iter()
@@ -65,6 +65,7 @@ fn notes(bench: &Bench) -> Vec<String> {
         .flatten();
     let mut names: Vec<String> = entries
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name != "group")
         .collect();
     names.sort();
     names

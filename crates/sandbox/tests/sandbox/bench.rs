@@ -169,14 +169,7 @@ impl Bench {
         let member = member(number);
         let directory = self.place("members").join(member.to_string());
         fs::create_dir_all(&directory).expect("made");
-        for name in [
-            layout::WORK,
-            layout::HOME,
-            layout::UPPER,
-            layout::OVERLAY_WORK,
-            layout::LOGS,
-            layout::RECORD,
-        ] {
+        for name in [layout::WORK, layout::HOME, layout::LOGS, layout::RECORD] {
             fs::create_dir_all(directory.join(name)).expect("made");
         }
         let range = std::process::id() * RANGES_PER_PROCESS + number;

@@ -14,7 +14,8 @@ use crate::kernel::{
     self, MOUNT_NO_DEVICES, MOUNT_NO_EXEC, MOUNT_NO_SUID, MOUNT_READ_ONLY, RECURSIVE, mount_setattr,
 };
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2, statat,
+    unlinkat,
 };
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::mount::{
@@ -424,20 +425,21 @@ fn target(root: BorrowedFd<'_>, target: &Target) -> Result<OwnedFd, Errno> {
     current.ok_or(Errno::INVAL)
 }
 
-/// Covers `name` with nothing, if it exists: a file with /dev/null, a directory with an empty one.
-fn hide(directory: impl AsFd, name: &CStr) -> Result<(), Errno> {
-    let place = match beneath(&directory, name, OFlags::empty()) {
-        Ok(place) => place,
+/// Covers `name` of a file system of the kernel with nothing, if it exists: a file with /dev/null, a
+/// directory with an empty one.
+fn hide(kernels: impl AsFd, name: &CStr) -> Result<(), Errno> {
+    let facts = match statat(&kernels, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(facts) => facts,
         Err(Errno::NOENT) => return Ok(()),
         Err(error) => return Err(error),
     };
-    let facts = rustix::fs::fstat(&place)?;
     let cover = if FileType::from_raw_mode(facts.st_mode) == FileType::Directory {
         copy_of(CWD, c"empty")?
     } else {
         copy_of(CWD, c"/dev/null")?
     };
-    attach(&cover, &place)
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(cover, c"", kernels, name, flags)
 }
 
 fn mount_proc(root: BorrowedFd<'_>) -> Result<(), Failed> {
@@ -454,15 +456,16 @@ fn mount_proc(root: BorrowedFd<'_>) -> Result<(), Failed> {
     Ok(())
 }
 
-fn read_only(directory: impl AsFd, name: &CStr) -> Result<(), Errno> {
-    let place = match beneath(&directory, name, OFlags::empty()) {
-        Ok(place) => place,
+/// Shows `name` of a file system of the kernel so that it cannot be written, if it exists.
+fn read_only(kernels: impl AsFd, name: &CStr) -> Result<(), Errno> {
+    let copy = match copy_of(&kernels, name) {
+        Ok(copy) => copy,
         Err(Errno::NOENT) => return Ok(()),
         Err(error) => return Err(error),
     };
-    let copy = copy_of(&directory, name)?;
     mount_setattr(&copy, 0, MOUNT_READ_ONLY | MOUNT_NO_SUID | MOUNT_NO_DEVICES)?;
-    attach(&copy, &place)
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(copy, c"", kernels, name, flags)
 }
 
 /// A new sysfs shows the devices of the container's own network; with the node's network a new
