@@ -106,8 +106,8 @@ static void make_directory(const char *path, mode_t mode) {
 
 /* ---- Groups ---------------------------------------------------------------------------------- */
 
-static const char *const CONTROLLERS[] = {"cpu",     "cpuacct", "cpuset", "memory",
-                                          "devices", "freezer", "blkio",  "pids"};
+static const char *const CONTROLLERS[] = {"cpu",     "cpuacct", "memory", "devices",
+                                          "freezer", "blkio",   "pids"};
 static const char *const DEVICE_RULES[] = {"c 1:3 rw", "c 1:5 rw", "c 1:7 rw", "c 1:8 rw",
                                            "c 1:9 rw", "c 5:0 rw", "c 5:2 rw", "c 136:* rw"};
 static char own_groups[LENGTH(CONTROLLERS) + 1][PATH_ROOM];
@@ -115,16 +115,6 @@ static const char *own_names[LENGTH(CONTROLLERS) + 1];
 static size_t own_count;
 static char unified_group[PATH_ROOM];
 static int unified_only;
-
-static void adopt_cpuset(const char *group) {
-    static const char *const FILES[] = {"cpuset.cpus", "cpuset.mems"};
-    char path[PATH_ROOM], text[256];
-    for (size_t i = 0; i < LENGTH(FILES); i++) {
-        read_file(path_of(path, "%s/../%s", group, FILES[i]), text, sizeof text);
-        write_file(path_of(path, "%s/%s", group, FILES[i]), text);
-    }
-    write_file(path_of(path, "%s/cgroup.clone_children", group), "1");
-}
 
 /* Our own group in every hierarchy there is, once. */
 static void make_own_groups(void) {
@@ -135,8 +125,6 @@ static void make_own_groups(void) {
         char *group = own_groups[own_count];
         path_of(group, "/sys/fs/cgroup/%s/insula-floor-%d", CONTROLLERS[i], getpid());
         make_directory(group, 0755);
-        if (!strcmp(CONTROLLERS[i], "cpuset"))
-            adopt_cpuset(group);
         own_names[own_count++] = CONTROLLERS[i];
     }
     if (access("/sys/fs/cgroup/unified/cgroup.procs", F_OK) == 0)

@@ -13,8 +13,8 @@ from harness.site import Site
 
 TITLE = "At rest"
 METHOD = (
-    "100 sessions of `sleep infinity`, five seconds of quiet, then CPU time over a minute and "
-    "memory at its end. Pss counts a shared page in parts. A value of the guests is of "
+    "100 sessions of `sleep infinity`, five seconds of quiet, then CPU time over 20 seconds "
+    "and memory at their end. Pss counts a shared page in parts. A value of the guests is of "
     "one guest."
 )
 SESSIONS = 100
@@ -25,7 +25,7 @@ MIB = 2**20
 
 def measure(context: Context) -> Result:
     sessions = context.amount(SESSIONS, 10)
-    seconds = context.amount(60, 5)
+    seconds = context.amount(20, 5)
     found: dict[str, list[float]] = {"pss": [], "rss": [], "cpu": [], "guest": [], "guests_cpu": []}
     for number in range(context.rounds(10, 1)):
         say(f"rest: round {number + 1}")

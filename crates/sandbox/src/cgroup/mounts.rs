@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Controllers of version 1 that we use.
+/// Controllers of version 1 that we use. Not `cpuset`: sessions are kept to CPUs by their mask, and
+/// each group more is made, joined and removed with every session.
 const CONTROLLERS: &[&str] = &[
-    "blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "memory", "pids",
+    "blkio", "cpu", "cpuacct", "devices", "freezer", "memory", "pids",
 ];
 
 /// The hierarchies of a node.

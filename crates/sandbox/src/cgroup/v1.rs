@@ -35,7 +35,6 @@ const DEVICES: &[&str] = &[
 ];
 
 /// Controllers whose files a container sees: where programs look for their limits.
-/// Not `cpuset`: nothing is limited by it, so it tells of the node.
 const SHOWN: [&str; 3] = ["cpu", "cpuacct", "memory"];
 const PRESSURE_V1: &str = "control groups of version 1 do not measure what is waited for: boot with version 2, or have it \
      mounted beside version 1";
@@ -199,9 +198,6 @@ impl V1 {
             let point = self.mounts.v1.get(controller);
             point.is_some_and(|point| own.starts_with(point))
         };
-        if of("cpuset") {
-            adopt_cpuset(own)?;
-        }
         if of("pids") {
             limit_all_processes(own)?;
         }
@@ -384,26 +380,4 @@ fn limit_devices(group: &Path) -> Result<(), GroupError> {
     write(&group.join("devices.deny"), "a")?;
     let allow = group.join("devices.allow");
     DEVICES.iter().try_for_each(|device| write(&allow, device))
-}
-
-/// A new cpuset has no CPUs and no memory nodes, and nobody can join it. Ours takes its parent's,
-/// and its children take ours as they are made.
-fn adopt_cpuset(own: &Path) -> Result<(), GroupError> {
-    let clone = own.join("cgroup.clone_children");
-    let is_set = fs::read_to_string(&clone).is_ok_and(|text| text.trim() == "1");
-    let parent = own.parent().unwrap_or(own);
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        let have = fs::read_to_string(own.join(file)).unwrap_or_default();
-        if is_set && !have.trim().is_empty() {
-            continue;
-        }
-        let path = parent.join(file);
-        let wanted = fs::read_to_string(&path).map_err(|source| GroupError::Act {
-            act: "read",
-            path,
-            source,
-        })?;
-        write(&own.join(file), wanted.trim())?;
-    }
-    if is_set { Ok(()) } else { write(&clone, "1") }
 }

@@ -6,7 +6,7 @@
 //! descriptors; what follows is what follows in every start. It ends with the launcher, whose end of
 //! the socket it waits at.
 
-use super::picture::{boot_offset, keep_to_cpus};
+use super::picture::boot_offset;
 use super::plan::OF_MEMBER;
 use super::prepare::{Means, Refusal, listen, of_member, own_mounts, prepare};
 use super::start::{Starting, start};
@@ -86,7 +86,6 @@ impl Spare {
             .inspect_err(|_| starting.kill());
         let (descriptors, mounts) = own?;
         let starting = starting.of(id, request);
-        keep_to_cpus(starting.pid, &request.share);
         let bytes = message(container.hostname.as_bytes(), &boot_offset());
         let descriptors = descriptors.iter().chain(&mounts).map(AsFd::as_fd);
         match send(&socket, &bytes, &descriptors.collect::<Vec<_>>()) {

@@ -143,7 +143,7 @@ async fn the_kernel_is_told_the_limits() {
         assert_eq!(read("memory", "memory.memsw.limit_in_bytes"), memory);
         assert_eq!(read("memory", "memory.swappiness"), "0");
         assert_eq!(read("devices", "devices.list").lines().count(), 8);
-        for controller in ["blkio", "cpuacct", "cpuset", "freezer", "unified"] {
+        for controller in ["blkio", "cpuacct", "freezer", "unified"] {
             let processes = read(controller, "cgroup.procs");
             assert_eq!(processes.lines().count(), 2, "{controller}");
         }
