@@ -3,9 +3,9 @@
  *   floor DIRECTORY [COMMAND ARGUMENT...]
  *
  * One start for each line of standard input, as bench-start does it and with the same flags, by
- * direct system calls: groups of every controller, joined by the child through descriptors that
- * were opened before the clone; a user namespace with 65,536 ids, and mount, pid, net, ipc, uts and
- * cgroup namespaces; a read-only root of detached mounts, /proc and /sys with masks, /dev, /tmp;
+ * direct system calls: groups of every controller but cpuset, joined by the child through
+ * descriptors that were opened before the clone; a user namespace with 65,536 ids, and mount, pid,
+ * net, ipc, uts and cgroup namespaces; a read-only root of detached mounts, /proc and /sys with masks, /dev, /tmp;
  * no capabilities, no new privileges, a filter of some 300 rules; PID 1 that runs the command with
  * its output in log files, and writes an exit record by rename. Each line of the output is a JSON
  * object with started_us, ended_us and removed_us, counted from the request.

@@ -19,9 +19,10 @@ METHOD = (
     "in a sandbox of its own, its outcome, output and directory kept, every state committed; "
     "a new site for each round. HyperQueue and Slurm contain nothing; HyperQueue, here the "
     "library of PyPI, has no journal. The floor starts the same number of sandboxes by two "
-    "processes, and keeps nothing. Sites, and what HyperQueue wrote, are removed after the last "
-    "round: for minutes, some file systems look at every file that was just removed whenever one "
-    "is made. A ratio of rates is the inverse of the ratio of times: above 1 Insula is faster."
+    "processes, and commits nothing. What Insula, HyperQueue and the floor wrote is removed after "
+    "the last round: for minutes, some file systems look at every file that was just removed "
+    "whenever one is made. A ratio of rates is the inverse of the ratio of times: above 1 Insula "
+    "is faster."
 )
 TASKS = 3_000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import statistics
 import subprocess
@@ -30,19 +31,20 @@ def measure(context: Context) -> Result:
     launched: list[float] = []
     clients: list[float] = []
     notes = []
-    for number in range(context.rounds(10, 1)):
-        say(f"detach: round {number + 1}")
-        with Site(context, "detach") as site:
-            one = _burst(site, sessions)
-        recorded.append(_percentile(one["recorded"]))
-        whole.append(_percentile(one["whole"]))
-        launched.append(one["launched"][0])
-        clients.append(one["clients"][0])
-        if one["failed"] or len(one["recorded"]) != sessions:
-            notes.append(
-                f"round {number + 1}: {len(one['recorded'])} of {sessions} ran, "
-                f"{len(one['failed'])} clients failed"
-            )
+    with contextlib.ExitStack() as homes:
+        for number in range(context.rounds(10, 1)):
+            say(f"detach: round {number + 1}")
+            with Site(context, f"detach-{number}", homes) as site:
+                one = _burst(site, sessions)
+            recorded.append(_percentile(one["recorded"]))
+            whole.append(_percentile(one["whole"]))
+            launched.append(one["launched"][0])
+            clients.append(one["clients"][0])
+            if one["failed"] or len(one["recorded"]) != sessions:
+                notes.append(
+                    f"round {number + 1}: {len(one['recorded'])} of {sessions} ran, "
+                    f"{len(one['failed'])} clients failed"
+                )
     command = f"{sessions} x insula run {' '.join(FLAGS)}"
     notes.append(
         f"all clients were spawned within {max(launched):.2f} s, "

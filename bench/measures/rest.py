@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -27,10 +28,11 @@ def measure(context: Context) -> Result:
     sessions = context.amount(SESSIONS, 10)
     seconds = context.amount(20, 5)
     found: dict[str, list[float]] = {"pss": [], "rss": [], "cpu": [], "guest": [], "guests_cpu": []}
-    for number in range(context.rounds(10, 1)):
-        say(f"rest: round {number + 1}")
-        with Site(context, "rest") as site:
-            _round(site, sessions, seconds, found)
+    with contextlib.ExitStack() as homes:
+        for number in range(context.rounds(10, 1)):
+            say(f"rest: round {number + 1}")
+            with Site(context, f"rest-{number}", homes) as site:
+                _round(site, sessions, seconds, found)
     side = Side("Insula", f"{sessions} x insula run {' '.join(FLAGS)}", "MiB", found["pss"])
     figures = [
         Figure("daemon and launcher, Pss", "MiB", found["pss"], Goal("<=", 60), [side]),

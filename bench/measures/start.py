@@ -21,10 +21,10 @@ METHOD = (
     "to back*: bursts without a pause, the time of one being its share of the burst. A site "
     "makes the sandbox that is likely to be asked for next ahead, up to where its session must be "
     "known, and lets go of the mounts of one that ended a few milliseconds later; *cold* is "
-    "what it takes when nothing was made ahead. Insula and the floor write to the disk, as a site "
-    "does; runc and crun to memory, as they do by default. The sides take turns, and a ratio is of "
-    "neighbours. The floor is a C program (`floor.c`) that makes the same sandbox by direct system "
-    "calls. runc and crun have no guest, no logs and no exit record."
+    "what it takes when nothing was made ahead. Insula and the floor write to the working directory, "
+    "as a site does to its own; runc and crun to memory, as they do by default. The sides take "
+    "turns, and a ratio is of neighbours. The floor is a C program (`floor.c`) that makes the same "
+    "sandbox by direct system calls. runc and crun have no guest, no logs and no exit record."
 )
 PAUSE_S = 0.1
 BURST = 10

@@ -104,7 +104,8 @@ struct Inner {
 }
 
 impl Sandbox {
-    /// Looks at the node's control groups; nothing is started or made before the first start.
+    /// Looks at the node's control groups, and at what an earlier process noted of them; nothing is
+    /// started or made before the first start.
     pub fn new(settings: SandboxSettings) -> Self {
         Self::with_egress(settings, EgressSettings::default())
     }

@@ -48,7 +48,6 @@ async fn a_member_runs_exits_is_kept_and_is_purged() {
     node.wait_for(1, "gone").await;
     let members = node.kept.path().join("node/members");
     assert_eq!(std::fs::read_dir(members).expect("listed").count(), 0);
-    assert!(!node.member_path(1, "work").exists());
     node.want(&[(1, Want::Run, spec())]).await;
     node.wait_for(1, "gone").await;
     assert_eq!(node.engine.starts(id(1)), 1);

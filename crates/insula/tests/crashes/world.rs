@@ -106,6 +106,10 @@ pub(crate) fn wrong_inside(site: &Site) -> Vec<String> {
     for place in ["node/members", "images/new"] {
         wrong.extend(left_in(&home.join(place)));
     }
+    // Which group is whose.
+    let mut notes = left_in(&home.join("node/engine"));
+    notes.retain(|note| note.ends_with(".group"));
+    wrong.extend(notes);
     // One whose sender never heard of it waits there for a day, whole.
     for upload in entries(&home.join("uploads")) {
         let path = upload.display().to_string();

@@ -160,13 +160,12 @@ impl Site {
     /// noted as a member's before that one's processes are in it.
     fn taken(&self) -> BTreeSet<String> {
         let notes = entries(&self.home().join("node/engine")).into_iter();
-        let of_members = notes.filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.ends_with(".group") && !is_made_ahead(&name)
+        let of_members = notes.filter_map(|path| {
+            let name = path.file_name()?.to_str()?.strip_suffix(".group")?;
+            let (owner, group) = name.split_once('=')?;
+            (!is_made_ahead(owner)).then(|| group.to_owned())
         });
-        of_members
-            .filter_map(|path| fs::read_to_string(path).ok())
-            .collect()
+        of_members.collect()
     }
 
     /// The same, and those of nobody.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Controllers of version 1 that we use. Not `cpuset`: sessions are kept to CPUs by their mask, and
-/// each group more is made, joined and removed with every session.
+/// Controllers of version 1 that we use. Not `cpuset`: sessions are kept to CPUs by their mask, and a
+/// group that limits nothing would be made, joined and removed with each.
 const CONTROLLERS: &[&str] = &[
     "blkio", "cpu", "cpuacct", "devices", "freezer", "memory", "pids",
 ];

@@ -41,6 +41,9 @@ const PRESSURE_V1: &str = "control groups of version 1 do not measure what is wa
 /// A kill while this much was free below the limit, in bytes, was not for the limit. How often that
 /// was reached no file tells where memory with swap has a limit too (Linux 6.18 does not count it).
 const BELOW_LIMIT: u64 = 2 << 20;
+/// What has to be written before anybody can join a group, where `cpuset` shares a hierarchy with a
+/// controller that we use.
+const CPUSET_FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 /// Makes groups stand still.
 const FREEZER: &str = "freezer";
 /// Limits bytes read in a second, by device.
@@ -198,6 +201,9 @@ impl V1 {
             let point = self.mounts.v1.get(controller);
             point.is_some_and(|point| own.starts_with(point))
         };
+        if own.join(CPUSET_FILES[0]).exists() {
+            adopt_cpuset(own)?;
+        }
         if of("pids") {
             limit_all_processes(own)?;
         }
@@ -380,4 +386,26 @@ fn limit_devices(group: &Path) -> Result<(), GroupError> {
     write(&group.join("devices.deny"), "a")?;
     let allow = group.join("devices.allow");
     DEVICES.iter().try_for_each(|device| write(&allow, device))
+}
+
+/// A new cpuset has no CPUs and no memory nodes, and nobody can join it. Ours takes its parent's,
+/// and its children take ours as they are made.
+fn adopt_cpuset(own: &Path) -> Result<(), GroupError> {
+    let clone = own.join("cgroup.clone_children");
+    let is_set = fs::read_to_string(&clone).is_ok_and(|text| text.trim() == "1");
+    let parent = own.parent().unwrap_or(own);
+    for file in CPUSET_FILES {
+        let have = fs::read_to_string(own.join(file)).unwrap_or_default();
+        if is_set && !have.trim().is_empty() {
+            continue;
+        }
+        let path = parent.join(file);
+        let wanted = fs::read_to_string(&path).map_err(|source| GroupError::Act {
+            act: "read",
+            path,
+            source,
+        })?;
+        write(&own.join(file), wanted.trim())?;
+    }
+    if is_set { Ok(()) } else { write(&clone, "1") }
 }

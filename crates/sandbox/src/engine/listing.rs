@@ -2,7 +2,7 @@
 
 use super::alive::Guest;
 use super::directory::{NOTE, socket_member};
-use super::spares::is_nobody;
+use super::spares::{is_nobody, owner_and_group};
 use super::{Inner, SandboxSettings, act};
 use crate::chain::chain;
 use crate::cpus::affinity;
@@ -73,8 +73,10 @@ impl Inner {
                 Err(error) => return Err(act("list the guests' sockets and notes", error)),
             };
             files.extend(entries.flatten().filter_map(|entry| {
-                let member = socket_member(entry.file_name().to_str()?)?;
-                Some((member, entry.path()))
+                let name = entry.file_name();
+                let name = name.to_str()?;
+                let owner = owner_and_group(name).map(|(owner, _)| owner);
+                Some((owner.or_else(|| socket_member(name))?, entry.path()))
             }));
         }
         Ok(files)

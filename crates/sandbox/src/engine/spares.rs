@@ -391,20 +391,31 @@ impl Inner {
         }
     }
 
-    /// Which group is whose is known from the files from here on. Nobody's are of an earlier process.
+    /// Which group is whose is known from the files from here on.
     pub(super) fn read_group_files(&self) {
         let Some(names) = self.groups.names() else {
             return;
         };
         let entries = fs::read_dir(&self.settings.state_directory);
         for entry in entries.into_iter().flatten().flatten() {
-            let found = entry.file_name();
-            match found.to_str().and_then(owner_and_group) {
-                Some((owner, _)) if is_nobody(owner) => drop(fs::remove_file(entry.path())),
-                Some((member, name)) => names.give(member, name),
-                None => {}
+            let path = entry.path();
+            let told = entry.file_name().to_str().and_then(owner_and_group);
+            match told.or_else(|| self.name_anew(&path)) {
+                Some((member, name)) if !is_nobody(member) => names.give(member, name),
+                Some(_) | None => {}
             }
         }
+    }
+
+    /// Builds before this one had the group's name in the file, and only the owner's in its name.
+    fn name_anew(&self, path: &Path) -> Option<(MemberId, MemberId)> {
+        let stem = path
+            .file_stem()
+            .filter(|_| path.extension().is_some_and(|e| e == GROUP));
+        let owner = stem?.to_str()?.parse().ok()?;
+        let name = fs::read_to_string(path).ok()?.trim().parse().ok()?;
+        fs::rename(path, self.group_file(owner, name)).ok()?;
+        Some((owner, name))
     }
 
     /// Makes the file that tells that a group is nobody's yet.
@@ -457,7 +468,7 @@ impl Inner {
 }
 
 /// Who has which group, by the name of a file.
-fn owner_and_group(file: &str) -> Option<(MemberId, MemberId)> {
+pub(super) fn owner_and_group(file: &str) -> Option<(MemberId, MemberId)> {
     let (names, ending) = file.rsplit_once('.')?;
     let (owner, name) = names.split_once(HAS)?;
     let both = (owner.parse().ok()?, name.parse().ok()?);

@@ -8,6 +8,7 @@ use super::picture::keep_to_cpus;
 use super::plan::{Act, FAILURE_BYTES, Failed, Inherited, MountPlan, OwnNetwork};
 use super::prepare::{Held, Idmap, MountPlace, NOT_IDMAPPED, Prepared};
 use crate::chain::chain;
+use crate::cpus::Share;
 use crate::identity::{Command, Identity};
 use crate::kernel::{Cloned, RECURSIVE, clone_process, close_range, exit_now, mount_idmap};
 use crate::message::{Failure, Start};
@@ -54,6 +55,7 @@ pub(super) struct Starting {
     pub(super) shows_nobodys: bool,
     /// What the indices of a failed act stand for.
     names: Names,
+    share: Share,
 }
 
 /// The things of which a start has several.
@@ -106,6 +108,7 @@ pub(super) fn start(id: u64, request: &Start, prepared: Prepared) -> Result<Star
         keeper: None,
         shows_nobodys: plan.mounts.disk.is_none() && shows_nobodys(container),
         names: Names::of(container),
+        share: request.share.clone(),
     };
     let connected = request.way_out.as_ref().map_or(Ok(()), |way_out| {
         super::network::connect(pid, container.member, way_out)
@@ -291,6 +294,9 @@ impl Starting {
                 .map_err(|error| Failure::act("remember the guest", chain(&error)))?;
         }
         crash_point("go.noted");
+        // Again: where `cpuset` shares a hierarchy with a controller that we use, kernels before 6.2
+        // give whoever joins all CPUs of it.
+        keep_to_cpus(self.pid, &self.share);
         if let Some((file, quota)) = &self.held.quota {
             rustix::io::write(file, quota.to_string().as_bytes())
                 .map_err(|e| Failure::act("limit the CPU time", io::Error::from(e)))?;
@@ -367,6 +373,7 @@ impl Starting {
             socket: container.guest.socket.clone(),
             note: request.note.clone(),
             names: Names::of(container),
+            share: request.share.clone(),
             ..self
         }
     }

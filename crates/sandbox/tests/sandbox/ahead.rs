@@ -333,6 +333,46 @@ async fn a_later_engine_knows_whose_they_became_and_ends_those_of_nobody() {
     assert_eq!((groups_left(), notes(&bench)), (Vec::new(), Vec::new()));
 }
 
+#[tokio::test]
+async fn what_an_older_build_noted_is_understood_and_what_a_killed_one_left_goes() {
+    let Some(bench) = roots_bench() else { return };
+    let container = bench.container(0, "exec sleep 50");
+    let taken = made(&bench, &container).await;
+    bench.start(&container).await.expect("it starts");
+    let (member, place) = (container.member, bench.place("state"));
+    let older = place.join(format!("{member}.group"));
+    fs::rename(place.join(format!("{member}={taken}.group")), &older).expect("it was noted");
+    fs::write(&older, &taken).expect("written");
+    // Killed before it made the groups.
+    let nobody = "0k3v9w1x5zq2e.0.0";
+    fs::write(place.join(format!("{nobody}={nobody}.group")), "").expect("written");
+    let other = another_engine(&bench);
+    let found = other.list().await.expect("listed");
+    let found: Vec<_> = found.iter().map(|one| (one.member, one.alive)).collect();
+    assert_eq!(found, [(member, true)]);
+    assert!(other.usage(member).await.expect("used").pids > 0);
+    assert_eq!(notes(&bench), [format!("{member}={taken}.group")]);
+    let removed = other.remove(member, &container.directory).await;
+    removed.expect("removed");
+    assert_eq!((groups_left(), notes(&bench)), (Vec::new(), Vec::new()));
+}
+
+#[tokio::test]
+async fn a_member_is_found_by_what_tells_of_its_group_alone() {
+    let Some(bench) = roots_bench() else { return };
+    let (container, place) = (bench.container(0, "true"), bench.place("state"));
+    fs::create_dir_all(&place).expect("made");
+    let member = container.member;
+    fs::write(place.join(format!("{member}=0k3v9w1x5zq2e.0.0.group")), "").expect("written");
+    let engine = another_engine(&bench);
+    let found = engine.list().await.expect("listed");
+    let found: Vec<_> = found.iter().map(|one| (one.member, one.alive)).collect();
+    assert_eq!(found, [(member, false)]);
+    let removed = engine.remove(member, &container.directory).await;
+    removed.expect("removed");
+    assert_eq!(notes(&bench), Vec::<String>::new());
+}
+
 /// Ids are given to one container at a time, whatever waits.
 #[tokio::test]
 async fn whoever_gets_the_ids_ends_what_waited_with_them() {

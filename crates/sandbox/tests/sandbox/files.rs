@@ -76,6 +76,32 @@ async fn an_image_with_a_writable_layer_can_be_changed_by_root_and_stays_as_it_w
     assert_eq!(bench.run(&container).await.output, "");
 }
 
+/// The directories of the writable layer: there if it is written to, and then whose they should be,
+/// whoever made them.
+#[tokio::test]
+async fn a_writable_layer_is_made_where_there_is_one() {
+    let Some(bench) = roots_bench() else { return };
+    let parts = [(layout::UPPER, 0o755), (layout::OVERLAY_WORK, 0o700)];
+    for (number, writable, there_before) in [(0, false, false), (1, true, false), (2, true, true)] {
+        let mut container = bench.container(number, "exec sleep 50");
+        container.root.read_only = !writable;
+        for (name, _) in parts.iter().filter(|_| there_before) {
+            let path = container.directory.join(name);
+            fs::create_dir(&path).expect("made");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).expect("changed");
+        }
+        bench.start(&container).await.expect("it starts");
+        for (name, mode) in parts {
+            let facts = fs::metadata(container.directory.join(name));
+            assert_eq!(facts.is_ok(), writable, "{name} of {number}");
+            let Ok(facts) = facts else { continue };
+            assert_eq!(facts.uid(), container.uids.shifted(0), "{name} of {number}");
+            assert_eq!(facts.mode() & 0o7777, mode, "{name} of {number}");
+        }
+        bench.remove(&container).await;
+    }
+}
+
 #[tokio::test]
 async fn a_users_directory_is_theirs_on_both_sides() {
     let Some(bench) = bench() else { return };

@@ -2,7 +2,8 @@
 //!
 //! The launcher made every mount that needs the node's rights, detached; here they are attached.
 //! Paths below the image's root are never followed as they are: an image may be hostile, so each
-//! mount point is opened beneath the root without following links, and mounted on by descriptor.
+//! mount point is opened beneath the root without following links, and mounted on by descriptor. In
+//! the kernel's own file systems names are what they are.
 
 use super::super::plan::{
     Act, Failed, Ids, MountPlan, PicturePlan, SmallFile, Source, SourcePath, Target,
@@ -425,18 +426,26 @@ fn target(root: BorrowedFd<'_>, target: &Target) -> Result<OwnedFd, Errno> {
     current.ok_or(Errno::INVAL)
 }
 
+/// What `name` of a file system of the kernel is, if it exists. A link is refused: what it leads to
+/// would be neither hidden nor closed.
+fn kind_of(kernels: impl AsFd, name: &CStr) -> Result<Option<FileType>, Errno> {
+    match statat(kernels, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(facts) => match FileType::from_raw_mode(facts.st_mode) {
+            FileType::Symlink => Err(Errno::LOOP),
+            kind => Ok(Some(kind)),
+        },
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Covers `name` of a file system of the kernel with nothing, if it exists: a file with /dev/null, a
 /// directory with an empty one.
 fn hide(kernels: impl AsFd, name: &CStr) -> Result<(), Errno> {
-    let facts = match statat(&kernels, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(facts) => facts,
-        Err(Errno::NOENT) => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    let cover = if FileType::from_raw_mode(facts.st_mode) == FileType::Directory {
-        copy_of(CWD, c"empty")?
-    } else {
-        copy_of(CWD, c"/dev/null")?
+    let cover = match kind_of(&kernels, name)? {
+        None => return Ok(()),
+        Some(FileType::Directory) => copy_of(CWD, c"empty")?,
+        Some(_) => copy_of(CWD, c"/dev/null")?,
     };
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     move_mount(cover, c"", kernels, name, flags)
@@ -458,11 +467,10 @@ fn mount_proc(root: BorrowedFd<'_>) -> Result<(), Failed> {
 
 /// Shows `name` of a file system of the kernel so that it cannot be written, if it exists.
 fn read_only(kernels: impl AsFd, name: &CStr) -> Result<(), Errno> {
-    let copy = match copy_of(&kernels, name) {
-        Ok(copy) => copy,
-        Err(Errno::NOENT) => return Ok(()),
-        Err(error) => return Err(error),
-    };
+    if kind_of(&kernels, name)?.is_none() {
+        return Ok(());
+    }
+    let copy = copy_of(&kernels, name)?;
     mount_setattr(&copy, 0, MOUNT_READ_ONLY | MOUNT_NO_SUID | MOUNT_NO_DEVICES)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     move_mount(copy, c"", kernels, name, flags)

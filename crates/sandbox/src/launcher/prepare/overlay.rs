@@ -62,7 +62,7 @@ pub(super) fn plan(
 }
 
 /// Makes what is written to, where it is not there yet. Without a range of ids it stays the user's
-/// own, who is root inside.
+/// own, which is the command's inside.
 fn make(request: &Start, disk: Option<&OwnedFd>) -> Result<(), Failure> {
     let container = &request.container;
     let directory = &container.directory;
