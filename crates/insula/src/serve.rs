@@ -197,6 +197,8 @@ impl Front<'_> {
     /// no socket any more.
     fn listen(&mut self, tasks: &TaskRunner) -> anyhow::Result<Arc<Notify>> {
         let unix = listen_unix(&self.settings.socket())?;
+        // Whoever has an answer finds it.
+        tell_where(self.settings, self.address.clone());
         let stopping = tasks.cancelled();
         let routes = self.door.router();
         let serve_socket = {
@@ -217,7 +219,6 @@ impl Front<'_> {
         if let Some(listener) = self.tcp.take() {
             tasks.spawn("serves loopback", serve_tcp(listener, routes, stopping));
         }
-        tell_where(self.settings, self.address.clone());
         Ok(lost)
     }
 

@@ -6,6 +6,7 @@
 //! privileges go last but for the filters, which need no-new-privileges and little else.
 
 mod credentials;
+mod kernels;
 mod late;
 mod mounts;
 mod picture;

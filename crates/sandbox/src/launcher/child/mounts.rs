@@ -2,21 +2,20 @@
 //!
 //! The launcher made every mount that needs the node's rights, detached; here they are attached.
 //! Paths below the image's root are never followed as they are: an image may be hostile, so each
-//! mount point is opened beneath the root without following links, and mounted on by descriptor. In
-//! the kernel's own file systems names are what they are.
+//! mount point is opened beneath the root without following links, and mounted on by descriptor.
 
 use super::super::plan::{
     Act, Failed, Ids, MountPlan, PicturePlan, SmallFile, Source, SourcePath, Target,
     WRITABLE_NUMBERS,
 };
+use super::kernels::{mount_proc, mount_sys};
 use super::picture::FirstProcess;
 use super::{During, picture};
 use crate::kernel::{
     self, MOUNT_NO_DEVICES, MOUNT_NO_EXEC, MOUNT_NO_SUID, MOUNT_READ_ONLY, RECURSIVE, mount_setattr,
 };
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2, statat,
-    unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2, unlinkat,
 };
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::mount::{
@@ -34,57 +33,6 @@ const OVERLAY_WORK: &str = engine_api::layout::OVERLAY_WORK;
 const NAMED_FILES: usize = 2;
 /// Where the staging file system goes: a directory that every system has.
 const STAGING: &CStr = c"/tmp";
-/// Parts of /proc that are hidden: files show nothing, directories are empty.
-const HIDDEN_PROC: &[&CStr] = &[
-    c"acpi",
-    c"asound",
-    c"kcore",
-    c"keys",
-    c"key-users",
-    c"kmsg",
-    c"kpagecgroup",
-    c"kpagecount",
-    c"kpageflags",
-    c"latency_stats",
-    c"sched_debug",
-    c"scsi",
-    c"timer_list",
-    c"timer_stats",
-];
-/// Parts of /proc that cannot be written.
-const READ_ONLY_PROC: &[&CStr] = &[
-    // The guest: root inside owns these files, and could make the guest the first to be killed.
-    c"1",
-    c"bus",
-    c"fs",
-    c"irq",
-    // Writing here makes the node's kernel watch for stalls.
-    c"pressure",
-    c"sys",
-    c"sysrq-trigger",
-];
-/// Parts of /sys that are hidden.
-const HIDDEN_SYS: &[&CStr] = &[
-    // Loop devices tell which files other sessions' disks are, and how busy they are.
-    c"block",
-    c"devices/virtual/block",
-    c"devices/virtual/powercap",
-    c"firmware",
-    c"kernel/debug",
-    c"kernel/notes",
-    c"kernel/security",
-    c"kernel/slab",
-    c"kernel/tracing",
-    c"kernel/vmcoreinfo",
-];
-/// What is mounted in the node's /sys, where that can only be shown with all of it.
-const MOUNTED_IN_SYS: &[&CStr] = &[
-    c"fs/bpf",
-    c"fs/cgroup",
-    c"fs/fuse/connections",
-    c"fs/pstore",
-    c"fs/resctrl",
-];
 /// Devices of the node that are shown.
 const DEVICES: &[(&CStr, &CStr)] = &[
     (c"/dev/null", c"null"),
@@ -104,7 +52,7 @@ const DEVICE_LINKS: &[(&CStr, &CStr)] = &[
 ];
 /// Most terminals of a container. The kernel has some 3,000 for all containers together.
 const TERMINALS_LIMIT: &CStr = c"128";
-const HARMLESS: MountAttrFlags =
+pub(super) const HARMLESS: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 
 /// Makes the mounts that the launcher could not make: an ordinary user may only in the container's
@@ -162,7 +110,7 @@ fn open_source(source: &mut Source) -> Result<(), Errno> {
 }
 
 /// The mount of a source, which the launcher or [`open_sources`] made.
-fn mount_of(source: &Source) -> Result<BorrowedFd<'_>, Errno> {
+pub(super) fn mount_of(source: &Source) -> Result<BorrowedFd<'_>, Errno> {
     source.made().map(|mount| mount.as_fd()).ok_or(Errno::BADF)
 }
 
@@ -381,7 +329,7 @@ pub(super) fn beneath(directory: impl AsFd, path: &CStr, flags: OFlags) -> Resul
 }
 
 /// Opens a directory right below the root as a mount point, and makes it if it is missing.
-fn top(root: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+pub(super) fn top(root: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     match beneath(root, name, OFlags::DIRECTORY) {
         Err(Errno::NOENT) => {
             mkdirat(root, name, Mode::from_raw_mode(0o755))?;
@@ -424,82 +372,6 @@ fn target(root: BorrowedFd<'_>, target: &Target) -> Result<OwnedFd, Errno> {
         current = Some(next);
     }
     current.ok_or(Errno::INVAL)
-}
-
-/// What `name` of a file system of the kernel is, if it exists. A link is refused: what it leads to
-/// would be neither hidden nor closed.
-fn kind_of(kernels: impl AsFd, name: &CStr) -> Result<Option<FileType>, Errno> {
-    match statat(kernels, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(facts) => match FileType::from_raw_mode(facts.st_mode) {
-            FileType::Symlink => Err(Errno::LOOP),
-            kind => Ok(Some(kind)),
-        },
-        Err(Errno::NOENT) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Covers `name` of a file system of the kernel with nothing, if it exists: a file with /dev/null, a
-/// directory with an empty one.
-fn hide(kernels: impl AsFd, name: &CStr) -> Result<(), Errno> {
-    let cover = match kind_of(&kernels, name)? {
-        None => return Ok(()),
-        Some(FileType::Directory) => copy_of(CWD, c"empty")?,
-        Some(_) => copy_of(CWD, c"/dev/null")?,
-    };
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    move_mount(cover, c"", kernels, name, flags)
-}
-
-fn mount_proc(root: BorrowedFd<'_>) -> Result<(), Failed> {
-    let target = top(root, c"proc").during(Act::MountProc)?;
-    let attributes = HARMLESS | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let proc = create(c"proc", &[], attributes).during(Act::MountProc)?;
-    attach(&proc, &target).during(Act::MountProc)?;
-    for (index, name) in HIDDEN_PROC.iter().enumerate() {
-        hide(&proc, name).during_each(Act::HideProc, index)?;
-    }
-    for (index, name) in READ_ONLY_PROC.iter().enumerate() {
-        read_only(&proc, name).during_each(Act::HideProc, index)?;
-    }
-    Ok(())
-}
-
-/// Shows `name` of a file system of the kernel so that it cannot be written, if it exists.
-fn read_only(kernels: impl AsFd, name: &CStr) -> Result<(), Errno> {
-    if kind_of(&kernels, name)?.is_none() {
-        return Ok(());
-    }
-    let copy = copy_of(&kernels, name)?;
-    mount_setattr(&copy, 0, MOUNT_READ_ONLY | MOUNT_NO_SUID | MOUNT_NO_DEVICES)?;
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    move_mount(copy, c"", kernels, name, flags)
-}
-
-/// A new sysfs shows the devices of the container's own network; with the node's network a new
-/// one is refused by the kernel, and the node's is shown.
-fn mount_sys(root: BorrowedFd<'_>, plan: &MountPlan) -> Result<(), Failed> {
-    let made;
-    let sys = match &plan.sys {
-        Some(sys) => mount_of(sys).during(Act::MountSys)?,
-        None => {
-            let attributes =
-                HARMLESS | MountAttrFlags::MOUNT_ATTR_NOEXEC | MountAttrFlags::MOUNT_ATTR_RDONLY;
-            made = create(c"sysfs", &[], attributes).during(Act::MountSys)?;
-            made.as_fd()
-        }
-    };
-    let target = top(root, c"sys").during(Act::MountSys)?;
-    attach(sys, &target).during(Act::MountSys)?;
-    let mounted = if plan.sys_is_whole {
-        MOUNTED_IN_SYS
-    } else {
-        &[]
-    };
-    for (index, name) in HIDDEN_SYS.iter().chain(mounted).enumerate() {
-        hide(sys, name).during_each(Act::MountSys, index)?;
-    }
-    Ok(())
 }
 
 fn mount_devices(root: BorrowedFd<'_>, plan: &MountPlan, ids: Ids) -> Result<(), Failed> {
