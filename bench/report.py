@@ -98,7 +98,7 @@ def circumstances(known: dict[str, Any]) -> str:
     text = (
         f"{known['date']}, commit {known['commit']}; {known['cpus']} CPUs ({known['processor']}), "
         f"{known['memory']}; {known['system']}, Linux {known['kernel']}, control groups "
-        f"{known['control groups']}; load {known['load before']} before, "
+        f"{known['control groups']}, {known['file system']}; load {known['load before']} before, "
         f"{known['load after']} after."
     )
     return text + (" **A smoke run: few rounds, small amounts.**" if known["quick"] else "")

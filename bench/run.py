@@ -101,7 +101,7 @@ def measure(context: Context, name: str, results: Path) -> dict[str, Any] | None
         traceback.print_exc()
         return None
     result.circumstances = {
-        **describe(REPOSITORY),
+        **describe(REPOSITORY, context.work),
         "load before": before,
         "load after": load(),
         "quick": context.quick,

@@ -19,13 +19,19 @@ _TRIES = 3
 class Site:
     """`with Site(context, "run") as site:` has a daemon that answers. Its home is removed `later`,
     if that is said: ext4 without a journal makes files slowly for minutes after many were removed,
-    which would burden whoever is measured next."""
+    which would burden whoever is measured next. `configuration` is the text of its config.toml."""
 
     def __init__(
-        self, context: Context, name: str, later: contextlib.ExitStack | None = None
+        self,
+        context: Context,
+        name: str,
+        later: contextlib.ExitStack | None = None,
+        configuration: str = "",
     ) -> None:
         self.insula = context.executable("insula")
         self.home = context.place(f"home-{name}")
+        if configuration:
+            (self.home / "config.toml").write_text(configuration, encoding="utf-8")
         self.later = later
         self.environment = clean_environment(INSULA_HOME=str(self.home))
         self.pid = 0

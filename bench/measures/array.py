@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from harness.context import Context, say
-from harness.figures import Goal, Result, Side, ratio
+from harness.figures import Figure, Goal, Result, Side, ratio
 from harness.site import Site
 from peers import hyperqueue
 from peers.floor import Floor
@@ -17,78 +20,154 @@ TITLE = "An array of short commands"
 METHOD = (
     "Seconds from the submission until all have ended, /bin/true each. Insula: every element "
     "in a sandbox of its own, its outcome, output and directory kept, every state committed; "
-    "a new site for each round. HyperQueue and Slurm contain nothing; HyperQueue, here the "
-    "library of PyPI, has no journal. The floor starts the same number of sandboxes by two "
+    "a new site for each round. By default it makes no sandboxes ahead while starts keep every CPU "
+    'busy; *prepared* is with `make-ahead = "always"`, where the elements take as many as there '
+    'is time to make, and *cold* with `"never"`. HyperQueue and Slurm contain nothing; '
+    "HyperQueue, here the library of PyPI, has no journal. The floor starts the same number of "
+    "sandboxes by two "
     "processes, and commits nothing. What Insula, HyperQueue and the floor wrote is removed after "
     "the last round: for minutes, some file systems look at every file that was just removed "
     "whenever one is made. A ratio of rates is the inverse of the ratio of times: above 1 Insula "
     "is faster."
 )
 TASKS = 3_000
+_AHEAD = '[node]\nmake-ahead = "{}"\n'
+# What the daemon's last words say of containers that were made ahead.
+_TAKEN = re.compile(r"\btaken=(\d+)\b")
+
+
+@dataclass
+class Times:
+    """Seconds of each round, side by side, and how many elements took what was made ahead where
+    that was to be."""
+
+    ours: list[float] = field(default_factory=list)
+    prepared: list[float] = field(default_factory=list)
+    cold: list[float] = field(default_factory=list)
+    four: list[float] = field(default_factory=list)
+    queue: list[float] = field(default_factory=list)
+    written: list[float] = field(default_factory=list)
+    slurm: list[float] = field(default_factory=list)
+    floor: list[float] = field(default_factory=list)
+    taken: list[int] = field(default_factory=list)
 
 
 def measure(context: Context) -> Result:
     tasks = context.amount(TASKS, 100)
-    ours: list[float] = []
-    four: list[float] = []
-    queue: list[float] = []
-    written: list[float] = []
-    slurm: list[float] = []
-    floor: list[float] = []
+    times = Times()
     with contextlib.ExitStack() as homes:
         for number in range(context.rounds(10, 1)):
             say(f"array: round {number + 1}")
-            ours.append(_insula(context, tasks, f"array-{number}", homes))
-            queue.append(hyperqueue.array(context, tasks, f"bare-{number}", homes))
-            floor.append(_floor(context, tasks, f"floor-{number}", homes))
-            slurm.append(_slurm(context, tasks))
-            written.append(hyperqueue.array(context, tasks, f"kept-{number}", homes, True))
-            four.append(_insula(context, tasks, f"halves-{number}", homes, "--cpu", "0.5"))
-    own = _side("Insula", f"insula run --no-env --array 1-{tasks} -- true (1 CPU each)", ours)
-    bare = (
-        f"{tasks} x Job.program(['/bin/true'], stdout=None, stderr=None), a worker with every CPU"
+            _round(context, tasks, number, homes, times)
+    return Result("array", TITLE, METHOD, _figures(tasks, times), _notes(tasks, times))
+
+
+def _round(
+    context: Context, tasks: int, number: int, homes: contextlib.ExitStack, times: Times
+) -> None:
+    def ours(ahead: str) -> float:
+        """On a site that makes sandboxes ahead, or none: then none must have been taken."""
+        site = Site(context, f"{ahead}-{number}", homes, _AHEAD.format(ahead))
+        seconds = _insula(site, tasks)
+        taken = _taken(site)
+        if ahead == "always":
+            times.taken.append(taken)
+        elif ahead == "never" and taken:
+            raise RuntimeError(f"{taken} sandboxes were made ahead though none was to be")
+        return seconds
+
+    def bare(name: str, keeps_output: bool = False) -> float:
+        return hyperqueue.array(context, tasks, f"{name}-{number}", homes, keeps_output)
+
+    def halves() -> float:
+        return _insula(Site(context, f"halves-{number}", homes), tasks, "--cpu", "0.5")
+
+    turns: list[tuple[list[float], Callable[[], float]]] = [
+        (times.ours, lambda: ours("auto")),
+        (times.queue, lambda: bare("bare")),
+        (times.prepared, lambda: ours("always")),
+        (times.cold, lambda: ours("never")),
+        (times.floor, lambda: _floor(context, tasks, f"floor-{number}", homes)),
+        (times.slurm, lambda: _slurm(context, tasks)),
+        (times.written, lambda: bare("kept", keeps_output=True)),
+        (times.four, halves),
+    ]
+    first = number % len(turns)
+    for values, measured in turns[first:] + turns[:first]:
+        values.append(measured())
+
+
+def _figures(tasks: int, times: Times) -> list[Figure]:
+    command = f"insula run --no-env --array 1-{tasks} -- true"
+    own = _side("Insula", f"{command} (1 CPU each)", times.ours)
+    prepared = _side(
+        "Insula prepared", "the same on a site with make-ahead = always", times.prepared
     )
-    kept = f"{tasks} x Job.program(['/bin/true']), a file for each output, a worker with every CPU"
-    batch = (
-        f"sbatch --array=0-{tasks - 1} --output=/dev/null --wrap true "
-        f"({FLAGS}; {Tuning.THROUGHPUT})"
-    )
+    cold = _side("Insula cold", "the same on a site with make-ahead = never", times.cold)
     half = _side(
-        "Insula, half a CPU", f"insula run --no-env --cpu 0.5 --array 1-{tasks} -- true", four
+        "Insula, half a CPU", f"insula run --no-env --cpu 0.5 --array 1-{tasks} -- true", times.four
     )
-    rates = [
-        ratio(
-            "HyperQueue without output / Insula",
-            _side("HyperQueue", bare, queue),
-            own,
-            Goal(">=", 0.7),
-        ),
-        ratio("Slurm / Insula", _side("Slurm", batch, slurm), own, Goal(">=", 5)),
-        ratio("HyperQueue with output / Insula", _side("HyperQueue", kept, written), own),
-        ratio("floor / Insula", _side("floor", "two floors, half of the starts each", floor), own),
+    bare = _side(
+        "HyperQueue",
+        f"{tasks} x Job.program(['/bin/true'], stdout=None, stderr=None), a worker with every CPU",
+        times.queue,
+    )
+    kept = _side(
+        "HyperQueue with output",
+        f"{tasks} x Job.program(['/bin/true']), a file for each output, a worker with every CPU",
+        times.written,
+    )
+    slurm = _side(
+        "Slurm",
+        f"sbatch --array=0-{tasks - 1} --output=/dev/null --wrap true "
+        f"({FLAGS}; {Tuning.THROUGHPUT})",
+        times.slurm,
+    )
+    floor = _side("floor", "two floors, half of the starts each", times.floor)
+    return [
+        ratio("HyperQueue without output / Insula", bare, own),
+        ratio("HyperQueue without output / Insula prepared", bare, prepared, Goal(">=", 1)),
+        ratio("HyperQueue without output / Insula cold", bare, cold, Goal(">=", 0.7)),
+        ratio("Slurm / Insula", slurm, own, Goal(">=", 5)),
+        ratio("HyperQueue with output / Insula", kept, own),
+        ratio("floor / Insula", floor, own),
+        ratio("Insula prepared / Insula", prepared, own),
         ratio("Insula / Insula with twice as many at a time", own, half),
+        Figure("prepared: elements that took one", "%", [100 * one / tasks for one in times.taken]),
     ]
-    notes = [
-        f"{tasks} commands; at best Insula {tasks / min(ours):.0f}/s, "
-        f"HyperQueue {tasks / min(queue):.0f}/s, Slurm {tasks / min(slurm):.0f}/s, "
-        f"the floor {tasks / min(floor):.0f}/s",
-        "goal with prepared sandboxes: HyperQueue / Insula >= 1; where one start follows another "
-        "there is no time to make any ahead",
+
+
+def _notes(tasks: int, times: Times) -> list[str]:
+    best = {
+        "Insula": times.ours,
+        "Insula prepared": times.prepared,
+        "Insula cold": times.cold,
+        "HyperQueue": times.queue,
+        "Slurm": times.slurm,
+        "the floor": times.floor,
+    }
+    rates = ", ".join(f"{name} {tasks / min(values):.0f}/s" for name, values in best.items())
+    return [
+        f"{tasks} commands; at best {rates}",
+        "where starts keep every CPU busy, to make a sandbox ahead takes more than it saves",
     ]
-    return Result("array", TITLE, METHOD, rates, notes)
 
 
 def _side(name: str, command: str, values: list[float]) -> Side:
     return Side(name, command, "s", values)
 
 
-def _insula(
-    context: Context, tasks: int, name: str, homes: contextlib.ExitStack, *flags: str
-) -> float:
-    with Site(context, name, homes) as site:
+def _insula(site: Site, tasks: int, *flags: str) -> float:
+    with site:
         began = time.monotonic()
         site.call("run", "--no-env", *flags, "--array", f"1-{tasks}", "--", "true", limit_s=1800)
         return time.monotonic() - began
+
+
+def _taken(site: Site) -> int:
+    """How many sessions of a site that has ended took a sandbox that was made ahead."""
+    found = _TAKEN.findall((site.home / "daemon.log").read_text(encoding="utf-8"))
+    return int(found[-1])
 
 
 def _slurm(context: Context, tasks: int) -> float:

@@ -338,6 +338,7 @@ fn sandbox(settings: &Settings) -> anyhow::Result<Sandbox> {
             executable,
             arguments: vec![crate::LAUNCHER.into()],
         },
+        make_ahead: settings.config.make_ahead,
     };
     Ok(Sandbox::with_egress(sandbox, egress))
 }

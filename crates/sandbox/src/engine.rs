@@ -8,6 +8,7 @@ mod launcher_process;
 mod listing;
 mod locks;
 mod orders;
+mod pace;
 mod processes;
 mod removal;
 mod spares;
@@ -32,6 +33,7 @@ use engine_api::{
 use footing::Footing;
 use launcher_process::LauncherProcess;
 use locks::MemberLocks;
+pub use pace::MakeAhead;
 use process::{FileLock, crash_point};
 use spares::{SPARES_LIMIT, Spares, Under};
 use std::os::fd::OwnedFd;
@@ -73,6 +75,8 @@ pub struct SandboxSettings {
     pub state_directory: PathBuf,
     /// How the launcher is started.
     pub launcher: LauncherCommand,
+    /// Whether containers are made ahead.
+    pub make_ahead: MakeAhead,
 }
 
 /// A program that calls [`crate::run_launcher`] first thing.
@@ -275,7 +279,13 @@ impl Engine for Sandbox {
     async fn expect(&self, expected: &[ContainerSpec]) -> bool {
         let spares = &self.inner.spares;
         let turn = spares.next_turn();
-        tokio::time::sleep(spares.pause()).await;
+        let Some(pause) = spares.pause(self.inner.settings.make_ahead) else {
+            return false;
+        };
+        tokio::time::sleep(pause).await;
+        if !spares.is_turn(turn) {
+            return false;
+        }
         let (expected, Ok(identity)) = (expected.to_vec(), self.identity().await) else {
             return false;
         };

@@ -35,7 +35,7 @@ mod netlink;
 mod network;
 
 pub use cgroup::{ControlGroups, GroupVersion, control_groups};
-pub use engine::{LauncherCommand, Sandbox, SandboxSettings};
+pub use engine::{LauncherCommand, MakeAhead, Sandbox, SandboxSettings};
 pub use identity::{LentGap, LentRange, lent_range};
 pub use launcher::run_launcher;
 pub use namespaces::{NamespaceGap, closes_abstract_sockets, user_namespaces};

@@ -22,7 +22,7 @@ use guest_api::files::{LOG_LIMIT_BYTES, RECORD, RecordFile, parse_segment_name};
 use guest_api::{GuestConfig, PROTOCOL_VERSION, RunAs, Stream};
 use ordinary_user::{Lent, OrdinaryUser};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
-use sandbox::{GroupVersion, LauncherCommand, Sandbox, SandboxSettings, control_groups};
+use sandbox::{GroupVersion, LauncherCommand, MakeAhead, Sandbox, SandboxSettings, control_groups};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -113,6 +113,7 @@ fn settings(cgroup_group: String, runtime_directory: PathBuf) -> SandboxSettings
             executable: installed().unwrap_or_else(built),
             arguments: Vec::new(),
         },
+        make_ahead: MakeAhead::Auto,
     }
 }
 

@@ -12,7 +12,7 @@ use domain::{AskedLimits, ExitHow, MemberId, Network, SessionId};
 use engine_api::{ContainerSpec, Engine as _, GuestSpec, Limits, UidRange, layout};
 use guest_api::files::{LOG_LIMIT_BYTES, RECORD, RecordFile};
 use guest_api::{GuestConfig, PROTOCOL_VERSION, RunAs};
-use sandbox::{LauncherCommand, Sandbox, SandboxSettings};
+use sandbox::{LauncherCommand, MakeAhead, Sandbox, SandboxSettings};
 use std::fs;
 use std::io::{BufRead as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -64,6 +64,7 @@ async fn serve(command: &[String], ahead: bool) -> Result<()> {
             executable: std::env::current_exe()?,
             arguments: vec![LAUNCHER.to_owned()],
         },
+        make_ahead: MakeAhead::Auto,
     }));
     let mut output = std::io::stdout().lock();
     for (number, line) in (0..).zip(std::io::stdin().lock().lines()) {

@@ -7,7 +7,7 @@ use domain::amounts::{
     LEAST_CPU, LEAST_MEMORY, parse_bytes, parse_decimal, show_bytes, show_decimal,
 };
 use domain::{Network, Span};
-use sandbox::Ipv4Range;
+use sandbox::{Ipv4Range, MakeAhead};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -46,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) node_memory: Option<u64>,
     /// First user id that sessions get, 65,536 each.
     pub(crate) uid_base: u32,
+    /// Whether sandboxes that are likely to be asked for next are made before that.
+    pub(crate) make_ahead: MakeAhead,
     /// Where the addresses of sessions with the network `egress` come from; chosen if `None`.
     pub(crate) egress_range: Option<Ipv4Range>,
     /// What those sessions cannot reach, beside what they never can.
@@ -77,6 +79,7 @@ impl Default for Config {
             node_cpu: None,
             node_memory: None,
             uid_base: 2_000_000_000,
+            make_ahead: MakeAhead::Auto,
             egress_range: None,
             egress_denied: Vec::new(),
             keep_sessions: Span(90 * DAY_MS),
@@ -231,6 +234,18 @@ pub(crate) const KEYS: &[Key] = &[
             Ok(())
         },
         show: |config| config.uid_base.to_string(),
+    },
+    Key {
+        name: "node.make-ahead",
+        about: "Whether likely sandboxes are made ahead: auto (not while starts keep all CPUs busy), always, never",
+        set: |config, text| {
+            let found = MakeAhead::ALL
+                .into_iter()
+                .find(|one| one.to_string() == text);
+            config.make_ahead = found.ok_or("auto, always or never")?;
+            Ok(())
+        },
+        show: |config| config.make_ahead.to_string(),
     },
     Key {
         name: "node.egress-range",
@@ -414,6 +429,7 @@ fn memory(text: &str) -> Result<u64, String> {
 mod tests {
     use super::{Config, KEYS, Origin};
     use domain::Span;
+    use sandbox::MakeAhead;
 
     #[test]
     fn every_key_has_a_document_and_reads_what_it_prints() {
@@ -436,12 +452,12 @@ mod tests {
 
     #[test]
     fn values_are_checked_and_numbers_need_no_quotes() {
-        let text = "[site]\ndefault-cpu = 0.5\nlisten = \"off\"\n[node]\nmemory = \"4g\"\nuid-base = 100000\n[retention]\nevents = \"1h\"";
+        let text = "[site]\ndefault-cpu = 0.5\nlisten = \"off\"\n[node]\nmemory = \"4g\"\nuid-base = 100000\nmake-ahead = \"never\"\n[retention]\nevents = \"1h\"";
         let config = Config::parse(text).expect("right");
         assert_eq!((config.default_cpu, config.listen), (Some(5_000), None));
         assert_eq!(
-            (config.node_memory, config.uid_base),
-            (Some(4 << 30), 100_000)
+            (config.node_memory, config.uid_base, config.make_ahead),
+            (Some(4 << 30), 100_000, MakeAhead::Never)
         );
         assert_eq!(config.keep_events, Span(3_600_000));
         for (text, hint) in [

@@ -5,6 +5,7 @@
 //! has); the name of a file beside the notes tells whose they became, and tells it before the
 //! container has its member, so that whoever comes later finds them.
 
+use super::pace::{MakeAhead, PAUSE, Pace};
 use super::{Inner, SOCKET, act};
 use crate::cpus::Share;
 use crate::identity::Identity;
@@ -21,6 +22,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
@@ -36,10 +38,6 @@ const NOTE: &str = "note";
 const RECORD: &str = "record";
 /// What no member has.
 const NO_ATTEMPT: u32 = 0;
-/// Starts that are further apart than this come one by one.
-const CALM: Duration = Duration::from_millis(50);
-/// After one of these, what is made ahead has time: a short command has ended by then.
-const PAUSE: Duration = Duration::from_millis(50);
 /// How long the end of the engine waits for the one that is being made, and how often it looks.
 const MAKING_LIMIT: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -56,9 +54,10 @@ pub(super) struct Spares {
     starts: AtomicUsize,
     /// Told when none is any more.
     none_under_way: Notify,
-    /// When the last one began, and whether that was long after the one before.
-    last: Mutex<Option<(Instant, bool)>>,
+    pace: Mutex<Pace>,
     numbers: AtomicU64,
+    /// How many starts took one.
+    taken: AtomicU64,
     /// How often something was expected.
     turns: AtomicU64,
     /// One is made at a time; whoever holds this makes one, or looks at what nobody makes.
@@ -104,11 +103,10 @@ pub(super) fn is_nobody(name: MemberId) -> bool {
 impl Spares {
     /// A start begins.
     pub(super) fn under_way(&self) -> Under<'_> {
-        let now = Instant::now();
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let calm = last.is_none_or(|(before, _)| now.duration_since(before) > CALM);
-        *last = Some((now, calm));
-        self.under_way_again()
+        let under_way = self.under_way_again();
+        let starts = self.starts.load(Ordering::Acquire);
+        self.pace().starts(Instant::now(), starts);
+        under_way
     }
 
     /// A start that had begun makes a container of its own after all.
@@ -146,13 +144,13 @@ impl Spares {
         tokio::time::timeout(PAUSE, calm).await.is_ok()
     }
 
-    /// How long to wait with making one: where starts are rare, what was just started comes first.
-    pub(super) fn pause(&self) -> Duration {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match *last {
-            Some((_, false)) => Duration::ZERO,
-            Some((_, true)) | None => PAUSE,
-        }
+    /// How long to wait with making one, if one is to be made.
+    pub(super) fn pause(&self, ahead: MakeAhead) -> Option<Duration> {
+        self.pace().pause(Instant::now(), ahead)
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Spare>> {
@@ -294,6 +292,7 @@ impl Inner {
         let named = || fs::rename(of(spare.name), of(member));
         if fits && named().is_ok() {
             names.give(member, spare.name);
+            self.spares.taken.fetch_add(1, Ordering::Relaxed);
             self.give_files(spare.name, &container.directory);
             return Some(spare);
         }
@@ -366,12 +365,14 @@ impl Inner {
         // The one that is being made, too, unless its launcher does not answer.
         let deadline = Instant::now() + MAKING_LIMIT;
         while self.spares.making.try_lock().is_err() && Instant::now() < deadline {
-            std::thread::sleep(LOOK_AGAIN);
+            thread::sleep(LOOK_AGAIN);
         }
         let all = std::mem::take(&mut *self.spares.waiting());
         for spare in &all {
             self.discard(spare);
         }
+        let taken = self.spares.taken.load(Ordering::Relaxed);
+        tracing::info!(taken, "no container is made ahead any more");
     }
 
     /// Removes what an earlier process had made ahead and given to nobody: its containers ended with
@@ -421,15 +422,7 @@ impl Inner {
     /// Makes the file that tells that a group is nobody's yet.
     fn note_group(&self, name: MemberId) -> io::Result<()> {
         let all = self.settings.state_directory.join(GROUP);
-        let note = self.group_file(name, name);
-        let linked = match fs::hard_link(&all, &note) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::File::create(&all).and_then(|_| fs::hard_link(&all, &note))
-            }
-            linked => linked,
-        };
-        // Some file systems have no links, and all have a limit.
-        linked.or_else(|_| fs::File::create(&note).map(drop))
+        link_or_make(&all, &self.group_file(name, name))
     }
 
     /// A member that has no group any more has no other one's either.
@@ -465,6 +458,18 @@ impl Inner {
         let name = format!("{name}.{ending}");
         self.settings.state_directory.join(name)
     }
+}
+
+/// Another name of the empty file `all`, or an empty file: some file systems have no links, and all
+/// have a limit.
+fn link_or_make(all: &Path, path: &Path) -> io::Result<()> {
+    let linked = match fs::hard_link(all, path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::File::create(all).and_then(|_| fs::hard_link(all, path))
+        }
+        linked => linked,
+    };
+    linked.or_else(|_| fs::File::create(path).map(drop))
 }
 
 /// Who has which group, by the name of a file.
@@ -522,7 +527,30 @@ fn facts(kind: &ContainerSpec) -> Vec<Facts> {
 
 #[cfg(test)]
 mod tests {
-    use super::owner_and_group;
+    use super::{link_or_make, owner_and_group};
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
+    #[test]
+    fn where_there_are_no_links_each_is_a_file() {
+        let place = tempfile::tempdir().expect("a place");
+        let of = |name: &str| place.path().join(name);
+        // Nothing has a further name if it is a directory.
+        fs::create_dir(of("no file")).expect("made");
+        for (all, names) in [("all", 3), ("no file", 1)] {
+            for name in ["first", "second"] {
+                link_or_make(&of(all), &of(name)).expect("made");
+            }
+            let both = ["first", "second"].map(of);
+            for path in &both {
+                let facts = fs::metadata(path).expect("it is there");
+                assert_eq!((facts.nlink(), facts.len()), (names, 0), "{all}");
+            }
+            for path in both {
+                fs::remove_file(path).expect("removed");
+            }
+        }
+    }
 
     #[test]
     fn a_file_tells_by_its_name_whose_a_group_is() {

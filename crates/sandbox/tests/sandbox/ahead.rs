@@ -5,7 +5,7 @@ use domain::{MemberId, Network};
 use engine_api::{Bind, BindOwner, ContainerSpec, Engine as _, UidRange, layout};
 use process::send_signal;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
-use sandbox::{Sandbox, SandboxSettings};
+use sandbox::{MakeAhead, Sandbox, SandboxSettings};
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -71,12 +71,13 @@ fn notes(bench: &Bench) -> Vec<String> {
     names
 }
 
-fn another_engine(bench: &Bench) -> Sandbox {
+fn another_engine(bench: &Bench, make_ahead: MakeAhead) -> Sandbox {
     Sandbox::new(SandboxSettings {
         cgroup_group: group(),
         runtime_directory: bench.place("sockets"),
         state_directory: bench.place("state"),
         launcher: launcher(),
+        make_ahead,
     })
 }
 
@@ -218,6 +219,19 @@ async fn nothing_is_made_ahead_that_depends_on_its_member() {
 }
 
 #[tokio::test]
+async fn none_is_made_where_none_is_to_be() {
+    let Some(bench) = roots_bench() else { return };
+    for (make_ahead, made) in [(MakeAhead::Never, 0), (MakeAhead::Always, 1)] {
+        let engine = another_engine(&bench, make_ahead);
+        let expected = [bench.container(0, "true")];
+        assert_eq!(engine.expect(&expected).await, made == 1);
+        assert_eq!(nobodys().len(), made, "{make_ahead}");
+        engine.close();
+        assert_eq!((groups_left(), notes(&bench)), (Vec::new(), Vec::new()));
+    }
+}
+
+#[tokio::test]
 async fn there_are_few_and_they_end_with_the_engine() {
     let Some(bench) = roots_bench() else { return };
     let mut spares = Vec::new();
@@ -309,7 +323,7 @@ async fn a_later_engine_knows_whose_they_became_and_ends_those_of_nobody() {
     bench.start(&container).await.expect("it starts");
     let left = made(&bench, &bench.container(1, "true")).await;
     let member = container.member;
-    let other = another_engine(&bench);
+    let other = another_engine(&bench, MakeAhead::Auto);
     let found = other.list().await.expect("listed");
     assert_eq!(
         found
@@ -346,7 +360,7 @@ async fn what_an_older_build_noted_is_understood_and_what_a_killed_one_left_goes
     // Killed before it made the groups.
     let nobody = "0k3v9w1x5zq2e.0.0";
     fs::write(place.join(format!("{nobody}={nobody}.group")), "").expect("written");
-    let other = another_engine(&bench);
+    let other = another_engine(&bench, MakeAhead::Auto);
     let found = other.list().await.expect("listed");
     let found: Vec<_> = found.iter().map(|one| (one.member, one.alive)).collect();
     assert_eq!(found, [(member, true)]);
@@ -364,7 +378,7 @@ async fn a_member_is_found_by_what_tells_of_its_group_alone() {
     fs::create_dir_all(&place).expect("made");
     let member = container.member;
     fs::write(place.join(format!("{member}=0k3v9w1x5zq2e.0.0.group")), "").expect("written");
-    let engine = another_engine(&bench);
+    let engine = another_engine(&bench, MakeAhead::Auto);
     let found = engine.list().await.expect("listed");
     let found: Vec<_> = found.iter().map(|one| (one.member, one.alive)).collect();
     assert_eq!(found, [(member, false)]);

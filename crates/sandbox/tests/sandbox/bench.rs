@@ -8,7 +8,8 @@ use engine_api::{
 use guest_api::files::{LOG_LIMIT_BYTES, RECORD, RecordFile, parse_segment_name};
 use guest_api::{GuestConfig, PROTOCOL_VERSION, RunAs, Stream};
 use sandbox::{
-    EgressSettings, LauncherCommand, Sandbox, SandboxSettings, control_groups, lent_range,
+    EgressSettings, LauncherCommand, MakeAhead, Sandbox, SandboxSettings, control_groups,
+    lent_range,
 };
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -151,6 +152,7 @@ impl Bench {
                     runtime_directory: path.join("sockets"),
                     state_directory: path.join("state"),
                     launcher: launcher(),
+                    make_ahead: MakeAhead::Auto,
                 },
                 egress,
             ),

@@ -8,7 +8,7 @@ use engine_api::{ContainerSpec, Engine as _, Found, Pause, layout};
 use guest_api::Stream;
 use process::{ProcessIdentity, send_signal};
 use rustix::process::Signal;
-use sandbox::{Sandbox, SandboxSettings};
+use sandbox::{MakeAhead, Sandbox, SandboxSettings};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -149,6 +149,7 @@ async fn another_engine_on_the_same_home_finds_and_ends_what_lives() {
         runtime_directory: bench.place("sockets"),
         state_directory: bench.place("state"),
         launcher: launcher(),
+        make_ahead: MakeAhead::Auto,
     });
     assert!(other.start(&container).await.expect("found").already);
     assert!(other.list().await.expect("listed")[0].alive);

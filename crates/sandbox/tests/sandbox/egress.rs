@@ -16,7 +16,7 @@ use super::outside::{
 use domain::Network;
 use engine_api::{ContainerSpec, Engine as _};
 use guest_api::Stream;
-use sandbox::{EgressSettings, Sandbox, SandboxSettings};
+use sandbox::{EgressSettings, MakeAhead, Sandbox, SandboxSettings};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -363,6 +363,7 @@ fn the_next_process_mends_the_rules_and_takes_them_back() {
                 runtime_directory: resolvers,
                 state_directory: bench.place("state"),
                 launcher: launcher(),
+                make_ahead: MakeAhead::Auto,
             },
             EgressSettings::default(),
         );

@@ -8,7 +8,7 @@ use engine_api::{ContainerSpec, Engine as _, EngineError, Pause, layout};
 use guest_api::{
     FrameKind, GuestState, HEADER_BYTES, Open, Reply, Request, Stream, decode_header, encode_frame,
 };
-use sandbox::{Sandbox, SandboxSettings};
+use sandbox::{MakeAhead, Sandbox, SandboxSettings};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -182,6 +182,7 @@ async fn another_engine_finds_what_stands_still() {
         runtime_directory: bench.place("sockets"),
         state_directory: bench.place("state"),
         launcher: launcher(),
+        make_ahead: MakeAhead::Auto,
     });
     let found = other.list().await.expect("listed");
     assert_eq!((found[0].alive, found[0].pause), (true, Pause::Now));

@@ -9,7 +9,8 @@ use crate::signals::Signals;
 use public_api::{ArrayView, StopSession};
 use std::time::{Duration, Instant};
 
-/// Longest wait between two looks.
+/// Shortest and longest wait between two looks.
+const SHORTEST_LOOK: Duration = Duration::from_millis(2);
 const LONGEST_LOOK: Duration = Duration::from_millis(300);
 /// Time between two lines where nobody looks at a terminal.
 const TOLD_AGAIN: Duration = Duration::from_secs(15);
@@ -43,7 +44,8 @@ async fn to_the_end(site: &Site, array: &ArrayView, bar: &CountBar) -> Result<Ar
         at: Instant::now(),
         counts: String::new(),
     };
-    let mut wait = Duration::from_millis(20);
+    let began = Instant::now();
+    let mut changed = (began, 0);
     loop {
         let view = site
             .call(async |client| client.array(&array.id).await)
@@ -56,9 +58,23 @@ async fn to_the_end(site: &Site, array: &ArrayView, bar: &CountBar) -> Result<Ar
         if !site.printer.is_watched() {
             told.tell(site, &view);
         }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(LONGEST_LOOK);
+        let now = Instant::now();
+        if ended(&view) != changed.1 {
+            changed = (now, ended(&view));
+        }
+        let since = (now.duration_since(began), now.duration_since(changed.0));
+        tokio::time::sleep(look_again(since, ended(&view), view.living)).await;
     }
+}
+
+/// How long until the next look, so that the end is seen soon after it: half of what is still to
+/// come if it goes on as it went; but less and less often while nothing ends. `since`: the
+/// beginning, and the last change.
+fn look_again((began, changed): (Duration, Duration), ended: u32, living: u32) -> Duration {
+    let half_of_the_rest = began.mul_f64(f64::from(living) / (2.0 * f64::from(ended.max(1))));
+    half_of_the_rest
+        .max(changed / 4)
+        .clamp(SHORTEST_LOOK, LONGEST_LOOK)
 }
 
 /// What was said where nobody looks at a terminal.
@@ -132,5 +148,64 @@ async fn interrupt(site: &Site, array: &ArrayView, number: u32, bar: &CountBar) 
     if let Err(error) = site.client().stop_array(&array.id, &order).await {
         let said = format!("the array could not be stopped: {error}");
         bar.aside(|| site.printer.warning(&said));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST_LOOK, SHORTEST_LOOK, look_again};
+    use std::time::Duration;
+
+    /// When, in seconds, an array is seen as ended whose elements end at these times, and after how
+    /// many looks.
+    fn seen(ends: &[f64]) -> (f64, u32) {
+        let (mut now, mut looks, mut changed) = (0.0, 0, (0.0, 0));
+        loop {
+            looks += 1;
+            let ended = ends.iter().filter(|end| **end <= now).count();
+            let living = ends.len() - ended;
+            if living == 0 {
+                return (now, looks);
+            }
+            if ended != changed.1 {
+                changed = (now, ended);
+            }
+            let since = (now, now - changed.0);
+            let since = (
+                Duration::from_secs_f64(since.0),
+                Duration::from_secs_f64(since.1),
+            );
+            let count = |many: usize| u32::try_from(many).expect("few");
+            now += look_again(since, count(ended), count(living)).as_secs_f64();
+        }
+    }
+
+    #[test]
+    fn an_end_is_seen_soon_and_with_few_looks() {
+        let evenly = |many: u32, each: f64| -> Vec<f64> {
+            (1..=many).map(|number| f64::from(number) * each).collect()
+        };
+        let mut straggler = evenly(2_999, 0.005);
+        straggler.push(75.0);
+        for (ends, late, most) in [
+            (evenly(1, 0.013), 0.005, 12),
+            (evenly(10, 0.007), 0.010, 30),
+            (evenly(3_000, 0.005), 0.010, 80),
+            (evenly(4, 1.0), 0.3, 40),
+            (straggler, 0.3, 400),
+        ] {
+            let last = ends.iter().copied().fold(0.0, f64::max);
+            let (at, looks) = seen(&ends);
+            assert!(at - last <= late, "{at} s, {last} s");
+            assert!(looks <= most, "{looks} looks in {last} s");
+        }
+    }
+
+    #[test]
+    fn a_look_is_neither_at_once_nor_late() {
+        let (none, day) = (Duration::ZERO, Duration::from_secs(86_400));
+        assert_eq!(look_again((none, none), 0, u32::MAX), SHORTEST_LOOK);
+        assert_eq!(look_again((day, none), 0, u32::MAX), LONGEST_LOOK);
+        assert_eq!(look_again((day, day), 9_999, 1), LONGEST_LOOK);
     }
 }
