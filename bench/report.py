@@ -95,10 +95,11 @@ def section(document: dict[str, Any]) -> str:
 
 def circumstances(known: dict[str, Any]) -> str:
     """One line of where and when."""
+    place = f", {known['file system']}" if "file system" in known else ""
     text = (
         f"{known['date']}, commit {known['commit']}; {known['cpus']} CPUs ({known['processor']}), "
         f"{known['memory']}; {known['system']}, Linux {known['kernel']}, control groups "
-        f"{known['control groups']}, {known['file system']}; load {known['load before']} before, "
+        f"{known['control groups']}{place}; load {known['load before']} before, "
         f"{known['load after']} after."
     )
     return text + (" **A smoke run: few rounds, small amounts.**" if known["quick"] else "")

@@ -45,17 +45,20 @@ def control_groups() -> str:
 
 def file_system(path: Path) -> str:
     """The kind of the file system that `path` lies in; ext4 is slower with a journal."""
-    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    device = path.stat().st_dev
-    number = f"{os.major(device)}:{os.minor(device)}"
-    for line in lines:
+    number = os.stat(path).st_dev
+    device = f"{os.major(number)}:{os.minor(number)}"
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
         fields, _, rest = line.partition(" - ")
-        if fields.split()[2] == number:
-            kind, source = rest.split()[:2]
-            journals = Path("/proc/fs/jbd2").glob(f"{Path(source).name}-*")
-            bare = kind == "ext4" and not any(journals)
-            return f"{kind} without a journal" if bare else kind
-    return "unknown"
+        if fields.split()[2] == device:
+            return rest.split()[0] + _journal(device)
+    return "a file system of an unknown kind"
+
+
+def _journal(device: str) -> str:
+    """Says so if the device is known to the kernel's ext4, and to none of its journals."""
+    name = Path(f"/sys/dev/block/{device}").resolve().name
+    has_one = any(Path("/proc/fs/jbd2").glob(f"{name}-*"))
+    return " without a journal" if Path("/proc/fs/ext4", name).exists() and not has_one else ""
 
 
 def describe(repository: Path, work: Path) -> dict[str, str]:

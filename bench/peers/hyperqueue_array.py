@@ -2,7 +2,8 @@
 
 usage: hyperqueue_array.py DIRECTORY TASKS CPUS output|nothing
 
-What PyPI has is the library with server and worker inside, which this program starts.
+What PyPI has is the library with server and worker inside, which this program starts. It looks once
+a second whether a job has ended; here it is made to look more often.
 """
 
 from __future__ import annotations
@@ -13,7 +14,35 @@ import time
 from pathlib import Path
 
 from hyperqueue import Job, LocalCluster
+from hyperqueue.client import Client
 from hyperqueue.cluster import WorkerConfig
+from hyperqueue.job import SubmittedJob
+
+
+LOOK_S = 0.05
+
+
+class Lives(Exception):
+    """The job has not ended."""
+
+
+def look(jobs: dict[int, dict[str, object]]) -> None:
+    """Called by the library after each of its looks, before it waits for a second."""
+    if not all(state["completed"] for state in jobs.values()):
+        raise Lives
+
+
+def await_end(client: Client, submitted: SubmittedJob) -> None:
+    """Returns within LOOK_S of the end of the job."""
+    while True:
+        try:
+            failed = client.connection.wait_for_jobs((submitted.id,), look)
+        except Lives:
+            time.sleep(LOOK_S)
+            continue
+        if failed:
+            raise RuntimeError(f"tasks failed: {client.get_failed_tasks(submitted)}")
+        return
 
 
 def job(directory: Path, tasks: int, keeps_output: bool) -> Job:
@@ -33,7 +62,7 @@ def main() -> None:
         client.wait_for_jobs([client.submit(job(directory, 10, keeps_output))])
         array = job(directory, tasks, keeps_output)
         began = time.monotonic()
-        client.wait_for_jobs([client.submit(array)])
+        await_end(client, client.submit(array))
         print(json.dumps({"seconds": time.monotonic() - began}))
 
 

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 const CALM: Duration = Duration::from_millis(50);
 /// After one of these, what is made ahead has time: a short command has ended by then.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
-/// For so long after starts kept every CPU busy it is taken that they will again.
-const CROWDED: Duration = Duration::from_millis(200);
+/// If so many of the last 32 starts were under way while as many were as there are CPUs, it
+/// is taken that starts keep every CPU busy. Two that now and then begin together do not.
+const CROWDED: u32 = 6;
 /// Fewer starts at once keep no machine busy: one alone waits for the disk, too.
 const FEW: usize = 2;
 
@@ -50,8 +51,9 @@ pub(super) struct Pace {
     last: Option<Instant>,
     /// The last one came long after the one before.
     calm: bool,
-    /// When many were last under way at once.
-    crowded: Option<Instant>,
+    /// A bit for each of the last starts that did not come one by one, the last one lowest: that many
+    /// were under way with it.
+    crowded: u32,
 }
 
 impl Default for Pace {
@@ -66,7 +68,7 @@ impl Pace {
             many: cpus.max(FEW),
             last: None,
             calm: true,
-            crowded: None,
+            crowded: 0,
         }
     }
 
@@ -74,18 +76,17 @@ impl Pace {
     pub(super) fn starts(&mut self, now: Instant, under_way: usize) {
         self.calm = self.last.is_none_or(|last| now.duration_since(last) > CALM);
         self.last = Some(now);
-        if under_way >= self.many {
-            self.crowded = Some(now);
-        }
+        let before = if self.calm { 0 } else { self.crowded };
+        // It and the one before it.
+        let many = if under_way >= self.many { 0b11 } else { 0 };
+        self.crowded = before << 1 | many;
     }
 
     /// How long to wait before one is made ahead, if one is to be. Where starts are rare, what was
     /// just started comes first. Where they keep every CPU busy, it is waited until there is a gap:
     /// with the next start what was expected is outdated.
-    pub(super) fn pause(&self, now: Instant, ahead: MakeAhead) -> Option<Duration> {
-        let crowded = self
-            .crowded
-            .is_some_and(|at| now.duration_since(at) < CROWDED);
+    pub(super) fn pause(&self, ahead: MakeAhead) -> Option<Duration> {
+        let crowded = self.crowded.count_ones() >= CROWDED;
         match ahead {
             MakeAhead::Never => None,
             MakeAhead::Auto if self.calm || crowded => Some(PAUSE),
@@ -105,14 +106,19 @@ mod tests {
 
     /// The waits of `Auto`, `Always` and `Never` once such starts came, so many milliseconds after
     /// the beginning, each with as many under way.
-    fn waits(cpus: usize, starts: &[(u64, usize)], at_ms: u64) -> [Option<Duration>; 3] {
+    fn waits(cpus: usize, starts: &[(u64, usize)]) -> [Option<Duration>; 3] {
         let began = Instant::now();
-        let after = |ms: u64| began + Duration::from_millis(ms);
         let mut pace = Pace::of(cpus);
         for (ms, under_way) in starts {
-            pace.starts(after(*ms), *under_way);
+            pace.starts(began + Duration::from_millis(*ms), *under_way);
         }
-        MakeAhead::ALL.map(|ahead| pace.pause(after(at_ms), ahead))
+        MakeAhead::ALL.map(|ahead| pace.pause(ahead))
+    }
+
+    /// One start every 5 ms, with these under way.
+    fn every_5_ms(under_way: &[usize]) -> Vec<(u64, usize)> {
+        let times = (0..).map(|number| number * 5);
+        times.zip(under_way.iter().copied()).collect()
     }
 
     #[test]
@@ -123,43 +129,41 @@ mod tests {
             &[(0, 1), (51, 1)],
             &[(0, 1), (1, 1), (60, 1)],
         ] {
-            assert_eq!(waits(2, starts, 61), [IN_A_GAP, IN_A_GAP, None]);
+            assert_eq!(waits(2, starts), [IN_A_GAP, IN_A_GAP, None]);
         }
     }
 
     #[test]
     fn the_next_of_starts_one_after_the_other_is_made_at_once() {
         for starts in [&[(0, 1), (50, 1)][..], &[(0, 1), (60, 1), (65, 1)]] {
-            assert_eq!(waits(2, starts, 66), [AT_ONCE, AT_ONCE, None]);
+            assert_eq!(waits(2, starts), [AT_ONCE, AT_ONCE, None]);
         }
         // One CPU more than there are starts.
-        assert_eq!(waits(3, &[(0, 1), (5, 2)], 6), [AT_ONCE, AT_ONCE, None]);
+        let starts = every_5_ms(&[2; 40]);
+        assert_eq!(waits(3, &starts), [AT_ONCE, AT_ONCE, None]);
+        // Two that follow their own pace begin together now and then.
+        let mut starts = [1; 15].to_vec();
+        starts.push(2);
+        let starts = every_5_ms(&starts.repeat(10));
+        assert_eq!(waits(2, &starts), [AT_ONCE, AT_ONCE, None]);
     }
 
     #[test]
     fn nothing_is_taken_from_starts_that_keep_every_cpu_busy() {
         for (cpus, under_way) in [(1, 2), (2, 2), (2, 3), (8, 8)] {
-            let starts = [(0, 1), (5, under_way), (10, 1)];
-            assert_eq!(
-                waits(cpus, &starts, 11),
-                [IN_A_GAP, AT_ONCE, None],
-                "{cpus}"
-            );
-            // That is forgotten, where they go on one after the other.
-            let starts = [
-                (0, 1),
-                (5, under_way),
-                (45, 1),
-                (90, 1),
-                (135, 1),
-                (180, 1),
-                (205, 1),
-            ];
-            assert_eq!(
-                waits(cpus, &starts, 205),
-                [AT_ONCE, AT_ONCE, None],
-                "{cpus}"
-            );
+            let mut starts = every_5_ms(&[1, under_way, 1, 1].repeat(10));
+            let all = waits(cpus, &starts);
+            assert_eq!(all, [IN_A_GAP, AT_ONCE, None], "{cpus}");
+            // That is forgotten, where they go on one after the other,
+            let quiet = starts.len();
+            starts.extend((0..32).map(|number| (200 + number * 5, 1)));
+            let all = waits(cpus, &starts);
+            assert_eq!(all, [AT_ONCE, AT_ONCE, None], "{cpus}");
+            // and after a pause.
+            starts.truncate(quiet);
+            starts.extend([(1_000, 1), (1_005, 1)]);
+            let all = waits(cpus, &starts);
+            assert_eq!(all, [AT_ONCE, AT_ONCE, None], "{cpus}");
         }
     }
 }

@@ -56,7 +56,8 @@ pub(super) struct Spares {
     none_under_way: Notify,
     pace: Mutex<Pace>,
     numbers: AtomicU64,
-    /// How many starts took one.
+    /// How many there were so far, and how many of them starts took.
+    made: AtomicU64,
     taken: AtomicU64,
     /// How often something was expected.
     turns: AtomicU64,
@@ -146,7 +147,7 @@ impl Spares {
 
     /// How long to wait with making one, if one is to be made.
     pub(super) fn pause(&self, ahead: MakeAhead) -> Option<Duration> {
-        self.pace().pause(Instant::now(), ahead)
+        self.pace().pause(ahead)
     }
 
     fn pace(&self) -> MutexGuard<'_, Pace> {
@@ -211,7 +212,11 @@ impl Inner {
             .made_for
             .store(kind.uids.base, Ordering::Release);
         let made = self.make_parts(name, kind, share, identity);
-        let made = made.map(|spare| self.spares.waiting().extend(spare));
+        let made = made.map(|spare| {
+            let one = u64::from(spare.is_some());
+            self.spares.made.fetch_add(one, Ordering::Relaxed);
+            self.spares.waiting().extend(spare);
+        });
         self.spares.made_for.store(0, Ordering::Release);
         made.inspect_err(|_| self.remove_parts_of(name))
     }
@@ -361,7 +366,7 @@ impl Inner {
 
     /// All that wait: nobody is expected any more.
     pub(super) fn discard_spares(&self) {
-        self.spares.closed.store(true, Ordering::Release);
+        let again = self.spares.closed.swap(true, Ordering::AcqRel);
         // The one that is being made, too, unless its launcher does not answer.
         let deadline = Instant::now() + MAKING_LIMIT;
         while self.spares.making.try_lock().is_err() && Instant::now() < deadline {
@@ -371,8 +376,11 @@ impl Inner {
         for spare in &all {
             self.discard(spare);
         }
-        let taken = self.spares.taken.load(Ordering::Relaxed);
-        tracing::info!(taken, "no container is made ahead any more");
+        if !again {
+            let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
+            let (made, taken) = (count(&self.spares.made), count(&self.spares.taken));
+            tracing::info!(made, taken, "containers that were made ahead");
+        }
     }
 
     /// Removes what an earlier process had made ahead and given to nobody: its containers ended with

@@ -67,13 +67,20 @@ async fn to_the_end(site: &Site, array: &ArrayView, bar: &CountBar) -> Result<Ar
     }
 }
 
-/// How long until the next look, so that the end is seen soon after it: half of what is still to
-/// come if it goes on as it went; but less and less often while nothing ends. `since`: the
-/// beginning, and the last change.
+/// How long until the next look: half of what is still to come, if what lives ends as the others
+/// did. So the end of many short elements is seen at once; of others it is seen an eighth later of the
+/// time that they took, at most. `since`: the beginning, and the last end.
 fn look_again((began, changed): (Duration, Duration), ended: u32, living: u32) -> Duration {
-    let half_of_the_rest = began.mul_f64(f64::from(living) / (2.0 * f64::from(ended.max(1))));
-    half_of_the_rest
-        .max(changed / 4)
+    let rest = match ended {
+        0 => Duration::MAX,
+        _ => began
+            .saturating_sub(changed)
+            .mul_f64(f64::from(living) / f64::from(ended))
+            .saturating_sub(changed),
+    };
+    (rest / 2)
+        .max(changed / 8)
+        .min(began / 8)
         .clamp(SHORTEST_LOOK, LONGEST_LOOK)
 }
 
@@ -180,24 +187,31 @@ mod tests {
         }
     }
 
+    /// As many at a time end together.
+    fn waves(many: u32, at_a_time: u32, each: f64) -> Vec<f64> {
+        let wave = |number: u32| f64::from(number / at_a_time + 1) * each;
+        (0..many).map(wave).collect()
+    }
+
     #[test]
     fn an_end_is_seen_soon_and_with_few_looks() {
-        let evenly = |many: u32, each: f64| -> Vec<f64> {
-            (1..=many).map(|number| f64::from(number) * each).collect()
-        };
-        let mut straggler = evenly(2_999, 0.005);
+        let mut straggler = waves(2_999, 1, 0.005);
         straggler.push(75.0);
-        for (ends, late, most) in [
-            (evenly(1, 0.013), 0.005, 12),
-            (evenly(10, 0.007), 0.010, 30),
-            (evenly(3_000, 0.005), 0.010, 80),
-            (evenly(4, 1.0), 0.3, 40),
-            (straggler, 0.3, 400),
+        let spread = (0..16).map(|number| f64::from(number).mul_add(0.0066, 0.03));
+        for (what, ends, late, most) in [
+            ("one", waves(1, 1, 0.013), 0.004, 12),
+            ("few short ones", waves(10, 1, 0.007), 0.012, 30),
+            ("many short ones", waves(3_000, 1, 0.005), 0.004, 130),
+            ("few long ones", waves(4, 1, 1.0), 0.2, 100),
+            ("all at once", waves(64, 64, 0.5), 0.07, 60),
+            ("four at a time", waves(100, 4, 0.4), 0.15, 120),
+            ("as they come", spread.collect(), 0.02, 40),
+            ("a straggler", straggler, 0.3, 400),
         ] {
             let last = ends.iter().copied().fold(0.0, f64::max);
             let (at, looks) = seen(&ends);
-            assert!(at - last <= late, "{at} s, {last} s");
-            assert!(looks <= most, "{looks} looks in {last} s");
+            assert!(at - last <= late, "{what}: {at} s, {last} s");
+            assert!(looks <= most, "{what}: {looks} looks in {last} s");
         }
     }
 
@@ -205,7 +219,7 @@ mod tests {
     fn a_look_is_neither_at_once_nor_late() {
         let (none, day) = (Duration::ZERO, Duration::from_secs(86_400));
         assert_eq!(look_again((none, none), 0, u32::MAX), SHORTEST_LOOK);
-        assert_eq!(look_again((day, none), 0, u32::MAX), LONGEST_LOOK);
+        assert_eq!(look_again((day, none), 1, u32::MAX), LONGEST_LOOK);
         assert_eq!(look_again((day, day), 9_999, 1), LONGEST_LOOK);
     }
 }
