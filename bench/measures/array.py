@@ -65,7 +65,7 @@ def _round(
     context: Context, tasks: int, number: int, homes: contextlib.ExitStack, times: Times
 ) -> None:
     def ours(ahead: str) -> float:
-        """On a site that makes sandboxes ahead, or none: then none must have been taken."""
+        """On a site that makes sandboxes ahead, or never: then it must have made none."""
         site = Site(context, f"{ahead}-{number}", homes, _AHEAD.format(ahead))
         seconds = _insula(site, tasks)
         made, taken = _made_and_taken(site)

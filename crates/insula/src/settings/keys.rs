@@ -467,6 +467,7 @@ mod tests {
                 "[node]\ncpu = \"lots\"",
                 "write a number of CPUs from 0.01, such as 0.5, or auto",
             ),
+            ("[node]\nmake-ahead = true", "write auto, always or never"),
         ] {
             let failure = Config::parse(text).expect_err(text);
             assert_eq!(failure.hint.as_deref(), Some(hint), "{text}");
