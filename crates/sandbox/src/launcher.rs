@@ -11,6 +11,7 @@ mod keeper_rights;
 mod maps;
 mod network;
 mod owner;
+mod pasta;
 mod picture;
 mod plan;
 mod prepare;

@@ -12,7 +12,8 @@
 //! has no rights on the node but the user's own.
 
 use super::child::close_others;
-use super::keeper_rights::{enter_network, for_pasta, own};
+use super::keeper_rights::{enter_network, own};
+use super::pasta::{Pasta, Waiting};
 use crate::kernel::{Cloned, clone_process, exit_now, reset_signals};
 use crate::message::Failure;
 use crate::netlink::{Netlink, News};
@@ -28,9 +29,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// What a keeper tells that has connected its container; anything else is why it has not.
@@ -116,7 +115,7 @@ pub(super) fn read_told(result: OwnedFd) -> Vec<u8> {
     told
 }
 
-fn during<E: Into<io::Error>>(act: &str) -> impl FnOnce(E) -> String {
+pub(super) fn during<E: Into<io::Error>>(act: &str) -> impl FnOnce(E) -> String {
     move |error| {
         let error: io::Error = error.into();
         format!("to {act} failed: {error}")
@@ -203,9 +202,7 @@ struct Keeper {
     /// What the rules say of the node.
     addresses: BTreeSet<Ipv4Range>,
     firewall: Firewall,
-    pasta: OwnedFd,
-    /// What `pasta` says, which is little.
-    words: OwnedFd,
+    pasta: Pasta,
 }
 
 impl Keeper {
@@ -216,7 +213,7 @@ impl Keeper {
         let news = News::open(None, ADDRESS_NEWS).map_err(during(asking))?;
         let mut node = Netlink::open().map_err(during(asking))?;
         let addresses = crate::network::own_addresses(&mut node).map_err(during(asking))?;
-        let (pasta, let_go, words) = fork_pasta(kept.way, own_pid)?;
+        let waiting = Waiting::fork(kept.way, own_pid)?;
         enter_network(network).map_err(during("enter the container's network"))?;
         own().map_err(during("give up rights"))?;
         // A kernel without IPv6 has no such file; the rules refuse it anyway.
@@ -225,56 +222,36 @@ impl Keeper {
         firewall
             .apply(&kept.way.rules.script(&addresses))
             .map_err(|error| format!("to set the rules in the container failed: {error}"))?;
-        let keeper = Self {
+        let pasta = waiting.start(Instant::now() + CONNECT_LIMIT)?;
+        let asking = "ask for the way out";
+        let mut inside = Netlink::open().map_err(during(asking))?;
+        if !has_way_out(&mut inside, INNER_DEVICE).map_err(during(asking))? {
+            return Err("pasta made no way out".to_owned());
+        }
+        Ok(Self {
             node,
             news,
             addresses,
             firewall,
             pasta,
-            words,
-        };
-        let arriving = News::open(None, ADDRESS_NEWS).map_err(during("listen for the way out"))?;
-        rustix::io::write(&let_go, b"1").map_err(during("start pasta"))?;
-        keeper.await_way_out(&arriving)?;
-        Ok(keeper)
-    }
-
-    /// Waits until `pasta` has made its device and the route through it.
-    fn await_way_out(&self, arriving: &News) -> Result<(), String> {
-        let deadline = Instant::now() + CONNECT_LIMIT;
-        let mut inside = Netlink::open().map_err(during("ask for the way out"))?;
-        loop {
-            let asked = has_way_out(&mut inside, INNER_DEVICE);
-            if asked.map_err(during("ask for the way out"))? {
-                return Ok(());
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err("pasta made no way out in time".to_owned());
-            }
-            let [_, ended] = wait([arriving.socket(), &self.pasta], left)?;
-            if ended {
-                return Err(format!("pasta ended: {}", self.last_words()));
-            }
-            arriving.take().map_err(during("listen for the way out"))?;
-        }
+        })
     }
 
     /// Until the container has ended: `None`; or why its way out has.
     fn watch(&mut self, container: &OwnedFd) -> Option<String> {
         loop {
-            let sources = [container, &self.pasta, self.news.socket()];
+            let sources = [container, &self.pasta.process, self.news.socket()];
             let ready = wait(sources, LOOK_AGAIN).and_then(|[over, ended, _]| {
                 if over || ended {
                     return Ok([over, ended]);
                 }
                 // Fewer addresses than the node has would be a way to it.
                 self.follow()?;
-                wait([container, &self.pasta], LOOK_PAUSE)
+                wait([container, &self.pasta.process], LOOK_PAUSE)
             });
             match ready {
                 Ok([true, _]) => return None,
-                Ok([_, true]) => return Some(format!("pasta ended: {}", self.last_words())),
+                Ok([_, true]) => return Some(self.pasta.last_words()),
                 Ok([false, false]) => {}
                 Err(reason) => return Some(reason),
             }
@@ -304,28 +281,14 @@ impl Keeper {
         result
     }
 
-    /// What `pasta` said that has ended.
-    fn last_words(&self) -> String {
-        let mut bytes = [0; REASON_LIMIT];
-        let count = rustix::io::read(&self.words, &mut bytes).unwrap_or(0);
-        let words = String::from_utf8_lossy(&bytes[..count]).into_owned();
-        // It complains of a system log that is not there, to nobody's use.
-        let lines = words.lines().map(str::trim);
-        let lines: Vec<&str> = lines
-            .filter(|line| !line.is_empty() && !line.ends_with("to syslog"))
-            .collect();
-        match lines.as_slice() {
-            [] => "without a word".to_owned(),
-            lines => lines.join("; "),
-        }
-    }
-
     /// The descriptors that it needs, in order.
     fn open(&self, kept: &Kept<'_>) -> Vec<u32> {
         let news = self.news.socket();
-        let own = [news, self.node.socket(), &self.pasta, &self.words];
+        let pasta = [&self.pasta.process, &self.pasta.words];
+        let own = [news, self.node.socket()];
         let mut open: Vec<u32> = own
             .into_iter()
+            .chain(pasta)
             .chain([kept.process])
             .map(|descriptor| descriptor.as_raw_fd().cast_unsigned())
             .collect();
@@ -334,40 +297,11 @@ impl Keeper {
     }
 }
 
-/// A child that becomes `pasta` when it is told to: it stays in the node's network, where this
-/// process will not be. Its descriptor, where to tell it, and what it says.
-fn fork_pasta(way: &UserWay, network_of: i32) -> Result<(OwnedFd, OwnedFd, OwnedFd), String> {
-    let (go, let_go) = pipe_with(PipeFlags::CLOEXEC).map_err(during("make a pipe"))?;
-    let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
-    let (words, say) = pipe_with(flags).map_err(during("make a pipe"))?;
-    // SAFETY: this process has one thread, and the child's branch never returns.
-    let cloned = unsafe { clone_process(0, None) }.map_err(during("fork pasta"))?;
-    if let Some(Cloned { pidfd, .. }) = cloned {
-        return Ok((pidfd, let_go, words));
-    }
-    drop(let_go);
-    if !matches!(rustix::io::read(&go, &mut [0]), Ok(1)) {
-        exit_now(1)
-    }
-    let error = match for_pasta() {
-        Ok(()) => process::command(&way.program)
-            .args(&way.arguments)
-            .arg("--netns")
-            .arg(format!("/proc/{network_of}/ns/net"))
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::from(say))
-            .exec(),
-        Err(error) => error.into(),
-    };
-    let _ = writeln!(io::stderr(), "pasta cannot be run: {error}");
-    exit_now(1)
-}
-
 /// Waits until one of these is readable, at most so long; which are.
-fn wait<const N: usize>(sources: [&OwnedFd; N], limit: Duration) -> Result<[bool; N], String> {
+pub(super) fn wait<const N: usize>(
+    sources: [&OwnedFd; N],
+    limit: Duration,
+) -> Result<[bool; N], String> {
     let timeout = Timespec::try_from(limit).map_err(|error| error.to_string())?;
     let mut set = sources.map(|source| PollFd::new(source, PollFlags::IN));
     match poll(&mut set, Some(&timeout)) {

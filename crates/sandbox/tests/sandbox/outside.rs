@@ -230,6 +230,11 @@ pub(crate) fn open_tun(resolvers: &str) -> bool {
     true
 }
 
+/// Shows a file in place of another to whoever has this thread's mounts, which are its own.
+pub(crate) fn put_over(file: &Path, over: &Path) {
+    mount_bind(file, over).expect("bound");
+}
+
 /// Takes a program of /usr/bin away from whoever has this thread's mounts, which are its own.
 pub(crate) fn hide_program(name: &str) {
     const PROGRAMS: &str = "/usr/bin";

@@ -6,7 +6,7 @@ mod inside;
 
 use super::bench;
 use super::ordinary_user::{Lent, OrdinaryUser};
-use super::outside::{hide_program, ip, open_tun, serve_names, with_world};
+use super::outside::{hide_program, ip, open_tun, put_over, serve_names, with_world};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::Ipv4Addr;
@@ -169,6 +169,38 @@ fn addresses_that_come_later_are_followed() {
         let output = child.wait_with_output().expect("it ran");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{rest:#?} {errors}");
+    });
+}
+
+/// A `pasta` that ends after it made its device and route, as real ones sometimes do: as often as
+/// a file says.
+const FAILING: &str = r#"#!/bin/sh
+case "$*" in *--netns*) ;; *) exec DIRECTORY/real/pasta "$@" ;; esac
+left=$(cat DIRECTORY/home/fails)
+test "$left" = 0 && exec DIRECTORY/real/pasta "$@"
+echo $((left - 1)) >DIRECTORY/home/fails
+timeout 0.3 DIRECTORY/real/pasta "$@" >/dev/null
+echo "out of luck" >&2
+exit 1
+"#;
+
+/// A start that fails is tried again, twice, before the container begins. The control: with one
+/// more the container is refused.
+#[test]
+fn a_pasta_that_fails_at_first_is_started_again() {
+    on_stage(Lent::Nothing, |stage| {
+        let directory = stage.tests.parent().expect("a directory");
+        let real = directory.join("real");
+        stage.user.make_directory(&real);
+        stage
+            .user
+            .install(Path::new("/usr/bin/pasta"), "real/pasta");
+        let script = FAILING.replace("DIRECTORY", &directory.display().to_string());
+        let file = directory.join("failing");
+        fs::write(&file, script).expect("written");
+        let program = stage.user.install(&file, "pasta");
+        put_over(&program, Path::new("/usr/bin/pasta"));
+        stage.run("gets_out_after_starts_that_failed");
     });
 }
 

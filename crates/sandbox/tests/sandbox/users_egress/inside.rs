@@ -339,6 +339,31 @@ fn tries_addresses_that_come_later() {
 }
 
 #[test]
+fn gets_out_after_starts_that_failed() {
+    as_a_user(&direct(), async |bench| {
+        let home = std::env::var_os("HOME").expect("a home");
+        let fails = Path::new(&home).join("fails");
+        let fail = |count: &str| fs::write(&fails, count).expect("written");
+        fail("2");
+        let fingerprint = bench.sandbox.fingerprint().await.expect("told");
+        let row = format!("{:?}", fingerprint.capabilities["network.egress"]);
+        assert_eq!(row, "Yes");
+        fail("2");
+        let to_server = format!("tcp {SERVER} {TCP_PORT}");
+        let finished = tried(&bench, 0, Network::Egress, &to_server).await;
+        let sees = format!("tcp {SERVER} outside sees {NODE}\n");
+        assert_eq!(finished.output, sees, "{finished:?}");
+        assert_eq!(fs::read_to_string(&fails).expect("told").trim(), "0");
+        fail("3");
+        let container = container(&bench, 1, Network::Egress, "true");
+        let refused = bench.start(&container).await.expect_err("refused");
+        assert!(refused.to_string().contains("out of luck"), "{refused}");
+        assert_eq!(fs::read_to_string(&fails).expect("told").trim(), "0");
+        bench.remove(&container).await;
+    });
+}
+
+#[test]
 fn is_refused_without_the_device() {
     is_refused("chmod 0666 /dev/net/tun");
 }
