@@ -7,11 +7,9 @@
 mod child;
 mod helper;
 mod keeper;
-mod keeper_rights;
 mod maps;
 mod network;
 mod owner;
-mod pasta;
 mod picture;
 mod plan;
 mod prepare;

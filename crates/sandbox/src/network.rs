@@ -34,6 +34,7 @@
 mod devices;
 mod dns;
 mod firewall;
+mod neighbours;
 mod range;
 mod resolvers;
 mod rules;
@@ -45,6 +46,7 @@ mod watch;
 
 pub(crate) use devices::{device_named, has_way_out, own_addresses, remove as remove_device};
 pub(crate) use firewall::Firewall;
+pub(crate) use neighbours::answers;
 pub use range::{InvalidRange, Ipv4Range};
 pub(crate) use site::{NetworkError, SiteNetwork};
 pub(crate) use troubles::{KEEPER_NOTE, KeeperNote};

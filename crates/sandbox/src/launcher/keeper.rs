@@ -3,23 +3,26 @@
 //!
 //! ```text
 //!  launcher --fork--> usher --clone--> keeper: 1 of a new pid namespace, in the container's network
-//!                     notes who the           '--fork--> pasta, in the node's network
-//!                     keeper is, ends
+//!                     notes who the           '--fork--> pasta, in the node's network, and two
+//!                     keeper is, ends                    that wait until it carries something
 //! ```
 //! It outlives the launcher and the daemon as the guest does. It is the first of a pid namespace,
 //! so `pasta` cannot outlive it: without somebody who follows the node's addresses the container
 //! has no way out, rather than a wider one. All of it stands in the container's user namespace and
 //! has no rights on the node but the user's own.
 
+mod pasta;
+mod rights;
+mod way_out;
+
+use self::pasta::{Pasta, Waiting};
+use self::rights::{enter_network, own};
+use self::way_out::WayOut;
 use super::child::close_others;
-use super::keeper_rights::{enter_network, own};
-use super::pasta::{Pasta, Waiting};
 use crate::kernel::{Cloned, clone_process, exit_now, reset_signals};
 use crate::message::Failure;
 use crate::netlink::{Netlink, News};
-use crate::network::{
-    Firewall, INNER_DEVICE, Ipv4Range, KeeperNote, UserRules, UserWay, has_way_out,
-};
+use crate::network::{Firewall, Ipv4Range, KeeperNote, UserRules, UserWay};
 use process::{Durability, ProcessIdentity, write_file_atomic};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -28,7 +31,7 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space,
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -83,15 +86,9 @@ pub(super) fn begin(kept: &Kept<'_>) -> Result<OwnedFd, Failure> {
         return Ok(result);
     }
     reset_signals();
-    let descriptors = [kept.process, &told].into_iter().chain(kept.sync);
-    let files = [&user, &network].map(File::as_raw_fd);
-    let mut open: Vec<u32> = descriptors
-        .map(OwnedFd::as_raw_fd)
-        .chain(files)
-        .map(i32::cast_unsigned)
-        .collect();
-    open.sort_unstable();
-    close_others(&open);
+    let own = [kept.process, &told].into_iter().chain(kept.sync);
+    let namespaces = [user.as_fd(), network.as_fd()];
+    close_all_but(own.map(OwnedFd::as_fd).chain(namespaces));
     let _ = rustix::process::setsid();
     match usher(kept, &user, &network, &told) {
         Ok(()) => exit_now(0),
@@ -115,7 +112,7 @@ pub(super) fn read_told(result: OwnedFd) -> Vec<u8> {
     told
 }
 
-pub(super) fn during<E: Into<io::Error>>(act: &str) -> impl FnOnce(E) -> String {
+fn during<E: Into<io::Error>>(act: &str) -> impl FnOnce(E) -> String {
     move |error| {
         let error: io::Error = error.into();
         format!("to {act} failed: {error}")
@@ -168,7 +165,7 @@ fn keep(kept: &Kept<'_>, network: &File, told: &OwnedFd, own_pid: i32) -> ! {
     }
     let _ = rustix::io::write(told, DONE);
     // Nobody waits for more of it; an end of file is a sign of its own to some.
-    close_others(&keeper.open(kept));
+    close_all_but(keeper.open().chain([kept.process.as_fd()]));
     let reason = keeper.watch(kept.process);
     if let Some(reason) = reason {
         give_up(kept, own_pid, reason);
@@ -222,12 +219,8 @@ impl Keeper {
         firewall
             .apply(&kept.way.rules.script(&addresses))
             .map_err(|error| format!("to set the rules in the container failed: {error}"))?;
-        let pasta = waiting.start(Instant::now() + CONNECT_LIMIT)?;
-        let asking = "ask for the way out";
-        let mut inside = Netlink::open().map_err(during(asking))?;
-        if !has_way_out(&mut inside, INNER_DEVICE).map_err(during(asking))? {
-            return Err("pasta made no way out".to_owned());
-        }
+        let mut way_out = WayOut::of(kept.way.gateway).map_err(during("listen for the way out"))?;
+        let pasta = waiting.start(&mut way_out, Instant::now() + CONNECT_LIMIT)?;
         Ok(Self {
             node,
             news,
@@ -281,27 +274,26 @@ impl Keeper {
         result
     }
 
-    /// The descriptors that it needs, in order.
-    fn open(&self, kept: &Kept<'_>) -> Vec<u32> {
-        let news = self.news.socket();
+    /// The descriptors that it needs.
+    fn open(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let network = [self.news.socket(), self.node.socket()];
         let pasta = [&self.pasta.process, &self.pasta.words];
-        let own = [news, self.node.socket()];
-        let mut open: Vec<u32> = own
-            .into_iter()
-            .chain(pasta)
-            .chain([kept.process])
-            .map(|descriptor| descriptor.as_raw_fd().cast_unsigned())
-            .collect();
-        open.sort_unstable();
-        open
+        network.into_iter().chain(pasta).map(OwnedFd::as_fd)
     }
 }
 
+/// In a process with one thread.
+fn close_all_but<'a>(kept: impl IntoIterator<Item = BorrowedFd<'a>>) {
+    let mut numbers: Vec<u32> = kept
+        .into_iter()
+        .map(|descriptor| descriptor.as_raw_fd().cast_unsigned())
+        .collect();
+    numbers.sort_unstable();
+    close_others(&numbers);
+}
+
 /// Waits until one of these is readable, at most so long; which are.
-pub(super) fn wait<const N: usize>(
-    sources: [&OwnedFd; N],
-    limit: Duration,
-) -> Result<[bool; N], String> {
+fn wait<const N: usize>(sources: [&OwnedFd; N], limit: Duration) -> Result<[bool; N], String> {
     let timeout = Timespec::try_from(limit).map_err(|error| error.to_string())?;
     let mut set = sources.map(|source| PollFd::new(source, PollFlags::IN));
     match poll(&mut set, Some(&timeout)) {

@@ -86,6 +86,8 @@ pub(crate) struct UserWay {
     pub(crate) program: PathBuf,
     /// Its arguments, but for the network that it connects.
     pub(crate) arguments: Vec<String>,
+    /// The address that answers inside once it connects.
+    pub(crate) gateway: Ipv4Addr,
     /// `nft`.
     pub(crate) firewall: PathBuf,
     /// What may pass.
@@ -136,6 +138,7 @@ impl UserWay {
         Ok(Self {
             program,
             arguments: arguments(range, &resolvers, &known),
+            gateway: gateway(range),
             firewall,
             rules: UserRules {
                 denied: denied.collect(),

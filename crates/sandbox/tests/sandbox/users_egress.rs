@@ -172,16 +172,29 @@ fn addresses_that_come_later_are_followed() {
     });
 }
 
-/// A `pasta` that ends after it made its device and route, as real ones sometimes do: as often as
-/// a file says.
-const FAILING: &str = r#"#!/bin/sh
-case "$*" in *--netns*) ;; *) exec DIRECTORY/real/pasta "$@" ;; esac
-left=$(cat DIRECTORY/home/fails)
-test "$left" = 0 && exec DIRECTORY/real/pasta "$@"
-echo $((left - 1)) >DIRECTORY/home/fails
-timeout 0.3 DIRECTORY/real/pasta "$@" >/dev/null
-echo "out of luck" >&2
-exit 1
+/// A `pasta` that makes its device and route and ends before it carries anything, as some releases
+/// sometimes do: as often as a file says.
+const FAILING: &str = r#"#!/usr/bin/python3
+import ctypes, fcntl, os, signal, struct, subprocess, sys, time
+words = sys.argv[1:]
+fails, real = "DIRECTORY/home/fails", "DIRECTORY/real/pasta"
+value = lambda option: words[words.index(option) + 1]
+with open(fails) as file:
+    left = int(file.read())
+if left == 0 or "--netns" not in words:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.execv(real, [real, *words])
+with open(fails, "w") as file:
+    file.write(str(left - 1))
+network = os.open(value("--netns"), os.O_RDONLY)
+assert ctypes.CDLL(None).setns(network, 0) == 0
+tap = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", b"eth0", 0x1002))
+address, gateway = value("--address"), value("--gateway")
+for act in [f"addr add {address}/30 dev eth0", "link set eth0 up", f"route add default via {gateway}"]:
+    subprocess.run(["ip", *act.split()], check=True, env={"PATH": "/usr/sbin:/sbin:/usr/bin:/bin"})
+time.sleep(0.3)
+sys.exit("out of luck")
 "#;
 
 /// A start that fails is tried again, twice, before the container begins. The control: with one
@@ -190,16 +203,13 @@ exit 1
 fn a_pasta_that_fails_at_first_is_started_again() {
     on_stage(Lent::Nothing, |stage| {
         let directory = stage.tests.parent().expect("a directory");
-        let real = directory.join("real");
-        stage.user.make_directory(&real);
-        stage
-            .user
-            .install(Path::new("/usr/bin/pasta"), "real/pasta");
-        let script = FAILING.replace("DIRECTORY", &directory.display().to_string());
+        stage.user.make_directory(&directory.join("real"));
+        let pasta = Path::new("/usr/bin/pasta");
+        stage.user.install(pasta, "real/pasta");
         let file = directory.join("failing");
+        let script = FAILING.replace("DIRECTORY", &directory.display().to_string());
         fs::write(&file, script).expect("written");
-        let program = stage.user.install(&file, "pasta");
-        put_over(&program, Path::new("/usr/bin/pasta"));
+        put_over(&stage.user.install(&file, "pasta"), pasta);
         stage.run("gets_out_after_starts_that_failed");
     });
 }
