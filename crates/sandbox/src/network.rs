@@ -46,7 +46,7 @@ mod watch;
 
 pub(crate) use devices::{device_named, has_way_out, own_addresses, remove as remove_device};
 pub(crate) use firewall::Firewall;
-pub(crate) use neighbours::answers;
+pub(crate) use neighbours::{Neighbour, Question};
 pub use range::{InvalidRange, Ipv4Range};
 pub(crate) use site::{NetworkError, SiteNetwork};
 pub(crate) use troubles::{KEEPER_NOTE, KeeperNote};

@@ -42,7 +42,7 @@ const REASON_LIMIT: usize = 1_000;
 /// Its name, as `ps` shows it.
 const NAME: &std::ffi::CStr = c"insula-keeper";
 /// How long the way out may take to come.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 /// The node's addresses are looked at at least so often, should news of them be lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// At least so long between two looks: a node with many changes costs little.
@@ -210,17 +210,21 @@ impl Keeper {
         let news = News::open(None, ADDRESS_NEWS).map_err(during(asking))?;
         let mut node = Netlink::open().map_err(during(asking))?;
         let addresses = crate::network::own_addresses(&mut node).map_err(during(asking))?;
-        let waiting = Waiting::fork(kept.way, own_pid)?;
+        let mut waiting = Waiting::fork(kept.way, own_pid)?;
         enter_network(network).map_err(during("enter the container's network"))?;
         own().map_err(during("give up rights"))?;
         // A kernel without IPv6 has no such file; the rules refuse it anyway.
         let _ = std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
         let firewall = Firewall::at(&kept.way.firewall);
-        firewall
-            .apply(&kept.way.rules.script(&addresses))
-            .map_err(|error| format!("to set the rules in the container failed: {error}"))?;
+        let rules = kept.way.rules.script(&addresses);
+        let applied = firewall.apply(&rules).or_else(|_| {
+            waiting.keep_one();
+            firewall.apply(&rules)
+        });
+        applied.map_err(|error| format!("to set the rules in the container failed: {error}"))?;
         let mut way_out = WayOut::of(kept.way.gateway).map_err(during("listen for the way out"))?;
-        let pasta = waiting.start(&mut way_out, Instant::now() + CONNECT_LIMIT)?;
+        let deadline = Instant::now() + CONNECT_LIMIT;
+        let pasta = waiting.start(&mut way_out, deadline, &kept.name)?;
         Ok(Self {
             node,
             news,

@@ -172,10 +172,11 @@ fn addresses_that_come_later_are_followed() {
     });
 }
 
-/// A `pasta` that makes its device and route and ends before it carries anything, as some releases
-/// sometimes do: as often as a file says.
-const FAILING: &str = r#"#!/usr/bin/python3
-import ctypes, fcntl, os, signal, struct, subprocess, sys, time
+/// A `pasta` that makes its device and route and ends before it carries anything, as often as a
+/// file says. Like newer releases it tells of its gateway at once, and like older ones that fail
+/// then it may answer what it is asked first.
+const FAILING: &str = r#"#!/usr/bin/python3 -IS
+import ctypes, fcntl, os, select, signal, struct, subprocess, sys, time
 words = sys.argv[1:]
 fails, real = "DIRECTORY/home/fails", "DIRECTORY/real/pasta"
 value = lambda option: words[words.index(option) + 1]
@@ -191,25 +192,51 @@ assert ctypes.CDLL(None).setns(network, 0) == 0
 tap = os.open("/dev/net/tun", os.O_RDWR)
 fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", b"eth0", 0x1002))
 address, gateway = value("--address"), value("--gateway")
-for act in [f"addr add {address}/30 dev eth0", "link set eth0 up", f"route add default via {gateway}"]:
-    subprocess.run(["ip", *act.split()], check=True, env={"PATH": "/usr/sbin:/sbin:/usr/bin:/bin"})
-time.sleep(0.3)
+acts = f"addr add {address}/30 dev eth0\nlink set eth0 up\nroute add default via {gateway}\n"
+places = {"PATH": "/usr/sbin:/sbin:/usr/bin:/bin"}
+subprocess.run(["ip", "-batch", "-"], input=acts.encode(), check=True, env=places)
+number = lambda address: bytes(map(int, address.split(".")))
+device, everybody = b"\2\0\0\0\0\1", b"\xff" * 6
+def packet(operation, to):
+    head = to + device + b"\x08\x06" + struct.pack("!HHBBH", 1, 0x800, 6, 4, operation)
+    return head + device + number(gateway) + to + number(address)
+os.write(tap, packet(1, everybody))
+time.sleep(0.1)
+end = time.monotonic() + 0.3
+answers = left % 2
+while select.select([tap], [], [], max(0, end - time.monotonic()))[0]:
+    asked = os.read(tap, 2000)
+    if answers and asked[12:14] == b"\x08\x06" and asked[38:42] == number(gateway):
+        answers = 0
+        os.write(tap, packet(2, asked[6:12]))
 sys.exit("out of luck")
 "#;
 
-/// A start that fails is tried again, twice, before the container begins. The control: with one
-/// more the container is refused.
+/// An `nft` that fails once if a file is there, as where the user may have no more processes.
+const FAILING_ONCE: &str = r#"#!/bin/sh
+if test -e DIRECTORY/home/refuse; then
+    rm DIRECTORY/home/refuse
+    exit 1
+fi
+exec DIRECTORY/real/nft "$@"
+"#;
+
+/// A start that fails is tried again before the container begins. The control: where each fails,
+/// the container is refused.
 #[test]
 fn a_pasta_that_fails_at_first_is_started_again() {
     on_stage(Lent::Nothing, |stage| {
         let directory = stage.tests.parent().expect("a directory");
         stage.user.make_directory(&directory.join("real"));
-        let pasta = Path::new("/usr/bin/pasta");
-        stage.user.install(pasta, "real/pasta");
-        let file = directory.join("failing");
-        let script = FAILING.replace("DIRECTORY", &directory.display().to_string());
-        fs::write(&file, script).expect("written");
-        put_over(&stage.user.install(&file, "pasta"), pasta);
+        for (program, script) in [("/usr/bin/pasta", FAILING), ("/usr/sbin/nft", FAILING_ONCE)] {
+            let program = Path::new(program);
+            let name = program.file_name().expect("a name").to_string_lossy();
+            stage.user.install(program, &format!("real/{name}"));
+            let file = directory.join("failing");
+            let script = script.replace("DIRECTORY", &directory.display().to_string());
+            fs::write(&file, script).expect("written");
+            put_over(&stage.user.install(&file, &name), program);
+        }
         stage.run("gets_out_after_starts_that_failed");
     });
 }

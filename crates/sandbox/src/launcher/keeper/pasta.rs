@@ -46,15 +46,25 @@ impl Waiting {
     /// Forks them, for the network of the process `network_of`, as others number it.
     pub(super) fn fork(way: &UserWay, network_of: i32) -> Result<Self, String> {
         let mut children = vec![Child::fork(way, network_of)?];
-        // One is enough where a user may not have more processes.
         let others = (1..TRIES).map_while(|_| Child::fork(way, network_of).ok());
         children.extend(others);
         Ok(Self(children))
     }
 
-    /// Starts one until one carries what is sent by `way_out`, and ends the others.
-    pub(super) fn start(self, way_out: &mut WayOut, deadline: Instant) -> Result<Pasta, String> {
-        let mut failures = Vec::new();
+    /// Ends all but one, for a user who may not have more processes.
+    pub(super) fn keep_one(&mut self) {
+        self.0.drain(1..).for_each(Child::end);
+    }
+
+    /// Starts one after the other until one carries what is sent by `way_out`, and ends the others.
+    /// What failed before is told in the site's log, as the network of `name`.
+    pub(super) fn start(
+        self,
+        way_out: &mut WayOut,
+        deadline: Instant,
+        name: &str,
+    ) -> Result<Pasta, String> {
+        let mut failures: Vec<String> = Vec::new();
         let mut children = self.0.into_iter();
         for child in children.by_ref() {
             let state = if child.let_go()? {
@@ -62,31 +72,31 @@ impl Waiting {
             } else {
                 Carrier::Ended
             };
-            if state == Carrier::Carries {
-                children.for_each(Child::end);
-                tell(&failures);
-                return Ok(child.pasta);
-            }
-            let late = state == Carrier::Late;
-            failures.push(if late {
-                "pasta made no way out in time".to_owned()
-            } else {
-                child.pasta.last_words()
-            });
-            child.end();
-            if late {
-                break;
+            match state {
+                Carrier::Carries => {
+                    children.for_each(Child::end);
+                    for failure in &failures {
+                        let said =
+                            format!("the network of {name}: {failure}; it was started again");
+                        let _ = writeln!(io::stderr(), "{said}");
+                    }
+                    return Ok(child.pasta);
+                }
+                Carrier::Ended => {
+                    failures.push(child.pasta.last_words());
+                    child.end();
+                }
+                Carrier::Late(refusal) => {
+                    let refusal = refusal.map(|refusal| format!(": {refusal}"));
+                    let refusal = refusal.unwrap_or_default();
+                    failures.push(format!("pasta made no way out in time{refusal}"));
+                    // The keeper ends now, and everything with it.
+                    break;
+                }
             }
         }
         failures.dedup();
         Err(failures.join("; "))
-    }
-}
-
-/// Tells in the site's log of starts that failed before one that did not.
-fn tell(failures: &[String]) {
-    for failure in failures {
-        let _ = writeln!(io::stderr(), "{failure}; it was started again");
     }
 }
 

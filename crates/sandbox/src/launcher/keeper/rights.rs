@@ -31,7 +31,7 @@ pub(super) fn own() -> Result<(), Errno> {
     set_dumpable_behavior(DumpableBehavior::Dumpable)
 }
 
-/// For `pasta`, just before it is run.
+/// For who becomes `pasta`.
 pub(super) fn for_pasta() -> Result<(), Errno> {
     take(&PASTA)
 }

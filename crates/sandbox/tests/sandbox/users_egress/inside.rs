@@ -342,15 +342,17 @@ fn tries_addresses_that_come_later() {
 fn gets_out_after_starts_that_failed() {
     as_a_user(&direct(), async |bench| {
         let home = std::env::var_os("HOME").expect("a home");
-        let fails = Path::new(&home).join("fails");
+        let [fails, refuse] = ["fails", "refuse"].map(|name| Path::new(&home).join(name));
         let fail = |count: &str| fs::write(&fails, count).expect("written");
         let left = || fs::read_to_string(&fails).expect("told");
+        // One answers once before it ends, the other never.
         fail("2");
         let fingerprint = bench.sandbox.fingerprint().await.expect("told");
         let row = format!("{:?}", fingerprint.capabilities["network.egress"]);
         assert_eq!((row.as_str(), left().as_str()), ("Yes", "0"));
-        fail("2");
-        let script = format!("python3 -c '{TRY}' tcp {SERVER} {TCP_PORT}; exec sleep 50");
+        fail("1");
+        let to_server = format!("tcp {SERVER} {TCP_PORT}");
+        let script = format!("python3 -c '{TRY}' {to_server}; exec sleep 50");
         let living = container(&bench, 0, Network::Egress, &script);
         bench.start(&living).await.expect("it starts");
         assert_eq!(left(), "0");
@@ -361,6 +363,12 @@ fn gets_out_after_starts_that_failed() {
         })
         .await;
         bench.remove(&living).await;
+        // With all but one of those who wait given up for it.
+        fail("0");
+        fs::write(&refuse, "").expect("written");
+        let finished = tried(&bench, 2, Network::Egress, &to_server).await;
+        assert!(finished.output.contains("outside sees"), "{finished:?}");
+        assert!(!refuse.exists());
         fail("3");
         let refused = container(&bench, 1, Network::Egress, "true");
         let error = bench.start(&refused).await.expect_err("refused");
