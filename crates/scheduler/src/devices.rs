@@ -37,7 +37,6 @@ pub fn split(free: &[u64], amount: u64, parts: Parts) -> Option<Vec<u64>> {
     let usable = free.iter().enumerate();
     let usable = usable.filter(|(_, free)| **free >= parts.least_free.max(1));
     let mut devices: Vec<(usize, u64)> = usable.map(|(at, free)| (at, free / quantum)).collect();
-    devices.retain(|(_, free)| *free > 0);
     // The freest last; of equals the first device is taken first, by either rule.
     match parts.spread {
         Spread::Fill => devices.sort_by_key(|(at, free)| (*free, std::cmp::Reverse(*at))),

@@ -143,7 +143,7 @@ impl Index {
             ..wanted.clone()
         };
         let mut pools = self.pools.values();
-        let fits = |pool: &Pool| fitting(&pool.known, &bare, request.members) >= request.members;
+        let fits = |pool: &Pool| pool.known.shares(&bare, request.members).is_some();
         let has_rows = |pool: &Pool| pool.known.first(0, &wanted).is_some();
         pools.any(fits) && self.pools.values().any(has_rows)
     }
@@ -192,7 +192,8 @@ impl Index {
             && (&room.pool, &room.name) == (&record.pool, &record.name)
     }
 
-    /// Puts those pools in order to which nodes have come or from which some have gone.
+    /// Puts those pools in order to which nodes have come or from which some have gone, and all
+    /// once a slot or a row is new.
     pub(crate) fn tidy(&mut self) {
         let slots = self.slots.len();
         let words = self.rows.len() / WORD + 1;
@@ -316,8 +317,7 @@ impl Pool {
 
     /// What a node of it is has changed.
     fn refresh(&mut self, room: &Room) {
-        // With a name that no tree knows, all are made anew.
-        self.stale |= !self.known.holds(room.offers.len(), room.rows.len());
+        // A name that no tree knows is left out here: before the next search all are made anew.
         if self.stale {
             return;
         }
@@ -340,18 +340,6 @@ impl Pool {
     }
 }
 
-/// How many members could be on the leaves of a tree, at most `limit`.
-pub(crate) fn fitting(tree: &Tree, wanted: &Wanted, limit: u32) -> u32 {
-    let (mut found, mut from) = (0, 0);
-    while found < limit
-        && let Some(leaf) = tree.first(from, wanted)
-    {
-        found += tree.times(leaf, wanted, limit - found);
-        from = leaf + 1;
-    }
-    found
-}
-
 /// Its agent is connected and no operator has it drained.
 fn is_usable(node: &NodeRecord) -> bool {
     node.status == NodeStatus::Connected
@@ -364,4 +352,133 @@ fn set(words: &mut Vec<u64>, number: usize) {
         words.resize(word + 1, 0);
     }
     words[word] |= 1 << (number % WORD);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Index;
+    use crate::situation::{Holding, Node};
+    use domain::{
+        Capability, DrainOrder, NodeId, NodeRecord, NodeStatus, SessionId, SlotName, Slots,
+        Timestamp,
+    };
+    use std::collections::BTreeMap;
+
+    fn node(id: u64) -> NodeRecord {
+        NodeRecord {
+            id: NodeId(id),
+            name: format!("n{id}"),
+            pool: "default".to_owned(),
+            offers: slots("cpu", 4),
+            capabilities: BTreeMap::from([("row".to_owned(), Capability::Yes)]),
+            status: NodeStatus::Connected,
+            generation: 0,
+            heard_in: 0,
+            drain: None,
+            removal: None,
+        }
+    }
+
+    fn slots(name: &str, amount: u64) -> Slots {
+        Slots(BTreeMap::from([(SlotName(name.to_owned()), amount)]))
+    }
+
+    fn agrees(index: &Index, records: &[NodeRecord], on_the_first: &[&Slots]) -> bool {
+        let mut nodes: Vec<Node<'_>> = records
+            .iter()
+            .map(|record| Node {
+                record,
+                holdings: Vec::new(),
+            })
+            .collect();
+        let holdings = on_the_first.iter().map(|slots| Holding {
+            session: SessionId(1),
+            name: "other",
+            index: None,
+            slots,
+        });
+        if let Some(first) = nodes.first_mut() {
+            first.holdings.extend(holdings);
+        }
+        index.agrees_with(&nodes)
+    }
+
+    /// Whether an index is right is asserted in debug builds and simulations: here it is wrong in
+    /// one way after the other.
+    #[test]
+    fn an_index_that_says_something_else_does_not_agree() {
+        let mut index = Index::default();
+        let nodes = [node(1), node(2)];
+        nodes.iter().for_each(|node| index.put(node, true));
+        let one = slots("cpu", 1);
+        index.set_used(NodeId(1), std::iter::once(&one));
+        assert!(agrees(&index, &nodes, &[&one]), "before it is put in order");
+        index.tidy();
+        assert!(agrees(&index, &nodes, &[&one]));
+
+        // More nodes, fewer, others, and what members have.
+        assert!(!agrees(&index, &[node(1), node(2), node(3)], &[&one]));
+        assert!(!agrees(&index, &nodes[..1], &[&one]));
+        assert!(!agrees(&index, &[node(1), node(3)], &[&one]));
+        assert!(!agrees(&index, &nodes, &[]));
+        assert!(!agrees(&index, &nodes, &[&one, &one]));
+        let mut unheard = index.clone();
+        unheard.put(&nodes[1], false);
+        assert!(!agrees(&unheard, &nodes, &[&one]));
+        assert!(agrees(&unheard, &nodes[..1], &[&one]));
+
+        // What a node is.
+        let changes: [fn(&mut NodeRecord); 7] = [
+            |node| node.name.push('x'),
+            |node| node.pool.push('x'),
+            |node| node.status = NodeStatus::Disconnected,
+            |node| {
+                node.drain = Some(DrainOrder {
+                    by: "an operator".to_owned(),
+                    at: Timestamp(0),
+                    reason: String::new(),
+                });
+            },
+            |node| node.capabilities.clear(),
+            |node| node.offers = slots("cpu", 5),
+            |node| {
+                node.offers.0.insert(SlotName("other".to_owned()), 1);
+            },
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            let mut nodes = nodes.clone();
+            change(&mut nodes[1]);
+            assert!(!agrees(&index, &nodes, &[&one]), "change {number}");
+            let mut index = index.clone();
+            index.put(&nodes[1], true);
+            assert!(agrees(&index, &nodes, &[&one]), "change {number}");
+        }
+    }
+
+    #[test]
+    fn an_index_whose_trees_or_places_are_wrong_does_not_agree() {
+        let mut index = Index::default();
+        let nodes = [node(1), node(2)];
+        nodes.iter().for_each(|node| index.put(node, true));
+        index.tidy();
+        assert!(agrees(&index, &nodes, &[]));
+        let broken = |wrong: fn(&mut Index)| {
+            let mut index = index.clone();
+            wrong(&mut index);
+            !agrees(&index, &nodes, &[])
+        };
+        assert!(broken(|index| index.pools.clear()));
+        assert!(broken(|index| {
+            let pool = index.pools.get_mut("default").expect("there is one");
+            pool.free.write(1, [3].into_iter(), &[3]);
+        }));
+        assert!(broken(|index| {
+            let pool = index.pools.get_mut("default").expect("there is one");
+            pool.nodes.swap(0, 1);
+        }));
+        assert!(broken(|index| {
+            let room = index.rooms.get_mut(&NodeId(1)).expect("there is one");
+            room.usable = false;
+        }));
+    }
 }

@@ -2,7 +2,7 @@
 //! [`plan`](crate::plan()) makes, without a look at each node.
 
 use crate::STARVATION_MS;
-use crate::index::{Index, Pool, fitting};
+use crate::index::{Index, Pool};
 use crate::planted::{Planted, planted};
 use crate::situation::Request;
 use crate::tree::Wanted;
@@ -124,7 +124,7 @@ impl Pass<'_> {
         };
         for (name, pool) in &self.index.pools {
             let tree = if absent { &pool.known } else { &pool.offered };
-            if fitting(tree, &wanted, request.members) >= request.members {
+            if tree.shares(&wanted, request.members).is_some() {
                 self.closed.insert(name.clone());
             }
         }
@@ -145,18 +145,8 @@ fn shape(request: &Request<'_>) -> Shape {
 
 /// Places all members on the nodes of a pool in their order, or changes nothing.
 fn place(pool: &mut Pool, members: u32, wanted: &Wanted) -> Option<Vec<NodeId>> {
-    let mut missing = members;
-    let mut from = 0;
-    let mut shares = Vec::new();
-    while missing > 0 {
-        let leaf = pool.free.first(from, wanted)?;
-        let share = pool.free.times(leaf, wanted, missing);
-        missing -= share;
-        shares.push((leaf, share));
-        from = leaf + 1;
-    }
     let mut nodes = Vec::new();
-    for (leaf, share) in shares {
+    for (leaf, share) in pool.free.shares(wanted, members)? {
         let counted = if planted(Planted::ShareCountedOnce) {
             share.min(1)
         } else {

@@ -71,6 +71,21 @@ impl Tree {
         }
     }
 
+    /// Which leaves have room for so many members together, and for how many each, the first ones
+    /// as many as they can.
+    pub(crate) fn shares(&self, wanted: &Wanted, members: u32) -> Option<Vec<(usize, u32)>> {
+        let (mut missing, mut from) = (members, 0);
+        let mut shares = Vec::new();
+        while missing > 0 {
+            let leaf = self.first(from, wanted)?;
+            let share = self.times(leaf, wanted, missing);
+            missing -= share;
+            shares.push((leaf, share));
+            from = leaf + 1;
+        }
+        Some(shares)
+    }
+
     /// Takes `times` the wanted amounts from a leaf, but never more than is there.
     pub(crate) fn take(&mut self, leaf: usize, wanted: &Wanted, times: u32) {
         let at = (self.leaves + leaf) * self.slots;
@@ -124,11 +139,6 @@ impl Tree {
     /// It has a place for so many slots and words of rows, and no more.
     pub(crate) fn is_of(&self, slots: usize, words: usize) -> bool {
         (self.slots, self.words) == (slots, words)
-    }
-
-    /// It has a place for so many slots and words of rows.
-    pub(crate) fn holds(&self, slots: usize, words: usize) -> bool {
-        self.slots >= slots && self.words >= words
     }
 
     /// A leaf has these amounts and rows, and all above it follows from what is below.
@@ -253,6 +263,51 @@ mod tests {
         tree.write(1, [4, 8].into_iter(), &[1]);
         tree.rise(1);
         assert_eq!(tree.first(0, &one), Some(1));
+    }
+
+    #[test]
+    fn members_go_to_the_first_leaves_that_have_room_for_them() {
+        let tree = tree(&[(5, 9, 1), (1, 9, 1), (4, 9, 1)]);
+        let two = wanted(2, 1, 1);
+        assert_eq!(tree.shares(&two, 0), Some(vec![]));
+        assert_eq!(tree.shares(&two, 1), Some(vec![(0, 1)]));
+        assert_eq!(tree.shares(&two, 4), Some(vec![(0, 2), (2, 2)]));
+        assert_eq!(tree.shares(&two, 5), None);
+    }
+
+    /// What else is looked at nowhere: a tree that is not derived from its leaves, by one amount or
+    /// one row at one place.
+    #[test]
+    fn a_tree_that_says_something_else_is_told_from_one_that_does_not() {
+        let leaves = [(9, 1, 3), (0, 9, 1), (5, 5, 1), (5, 5, 3)];
+        let whole = tree(&leaves);
+        let is_right = |tree: &Tree, leaf: usize| {
+            let (one, other, rows) = leaves[leaf];
+            tree.is_leaf(leaf, [one, other].into_iter(), &[rows])
+        };
+        assert!((0..leaves.len()).all(|leaf| is_right(&whole, leaf)));
+        assert!(!whole.is_leaf(0, [9, 1, 0].into_iter(), &[3]));
+        // All nodes but the first place, where none is.
+        for at in 1..2 * whole.leaves {
+            // A leaf is asked for itself and for what stands above it.
+            let below = |leaf: &usize| {
+                let mut above = whole.leaves + leaf;
+                while above > at {
+                    above /= 2;
+                }
+                above == at
+            };
+            for place in 2 * at..2 * at + 2 {
+                let mut other = whole.clone();
+                other.amounts[place] += 1;
+                let mut leaves = (0..leaves.len()).filter(below);
+                assert!(leaves.all(|leaf| !is_right(&other, leaf)), "{at}");
+            }
+            let mut other = whole.clone();
+            other.rows[at] ^= 2;
+            let mut leaves = (0..leaves.len()).filter(below);
+            assert!(leaves.all(|leaf| !is_right(&other, leaf)), "{at}");
+        }
     }
 
     #[test]

@@ -8,9 +8,10 @@ use proptest::prelude::{Just, Strategy, any, prop, prop_oneof};
 use proptest::test_runner::TestCaseError;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use scheduler::{
-    Holding, Index, Node, Placement, Request, STARVATION_MS, Verdict, largest, most_members, plan,
+    Holding, Index, Node, Placement, Request, STARVATION_MS, Shape, Verdict, largest, most_members,
+    plan,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const SLOTS: [&str; 3] = ["cpu", "memory", "cuda.shares"];
 const ROWS: [&str; 3] = ["limit.cpu", "mount.user", "network.none"];
@@ -42,6 +43,8 @@ enum Move {
     Put(u64, DrawnNode),
     Gone(u64),
     Ask(DrawnSession),
+    /// Somebody asks for the same as one of those, and has waited as long as is said.
+    Again(usize, u64),
     /// One of those that are placed ends.
     End(usize),
     /// One of those that wait is taken back.
@@ -71,7 +74,7 @@ fn drawn_node() -> impl Strategy<Value = DrawnNode> {
             pool,
             name,
             amounts: [cpu, memory, devices * 10_000],
-            rows: [true, rows[1], rows[2]],
+            rows: [rows[0] || name > 0, rows[1], rows[2]],
             connected,
             drained,
             heard,
@@ -93,6 +96,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         3 => (0_u64..9, drawn_node()).prop_map(|(id, node)| Move::Put(id, node)),
         1 => (0_u64..9).prop_map(Move::Gone),
         6 => ask,
+        3 => (any::<usize>(), 0_u64..2).prop_map(|(which, since)| Move::Again(which, since)),
         3 => any::<usize>().prop_map(Move::End),
         1 => any::<usize>().prop_map(Move::Cancel),
         4 => Just(Move::Pass),
@@ -206,10 +210,21 @@ impl World {
         let requests = self.waiting();
         let mut pass = index.pass();
         let mut placed = Vec::new();
+        let mut hopeless = BTreeSet::new();
         for request in &requests {
-            if let Verdict::Placed(nodes) = pass.consider(request) {
-                let session = request.session;
-                placed.push(Placement { session, nodes });
+            let shape = Shape::of(request);
+            if hopeless.contains(&shape) {
+                continue;
+            }
+            match pass.consider(request) {
+                Verdict::Placed(nodes) => {
+                    let session = request.session;
+                    placed.push(Placement { session, nodes });
+                }
+                Verdict::Failed { closed: true } => {
+                    hopeless.insert(shape);
+                }
+                Verdict::Failed { closed: false } => {}
             }
         }
         prop_assert_eq!(&placed, &reference);
@@ -223,6 +238,18 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    fn ask(&mut self, drawn: DrawnSession) {
+        self.next += 1;
+        let slots = slots(drawn.amounts);
+        let (id, nodes) = (self.next, Vec::new());
+        self.sessions.push(Session {
+            id,
+            drawn,
+            slots,
+            nodes,
+        });
     }
 
     fn check(&mut self) -> Result<(), TestCaseError> {
@@ -295,11 +322,12 @@ proptest! {
                     world.nodes.remove(&NodeId(id));
                     world.index.remove(NodeId(id));
                 }
-                Move::Ask(drawn) => {
-                    world.next += 1;
-                    let slots = slots(drawn.amounts);
-                    let (id, nodes) = (world.next, Vec::new());
-                    world.sessions.push(Session { id, drawn, slots, nodes });
+                Move::Ask(drawn) => world.ask(drawn),
+                Move::Again(which, since) => {
+                    if let Some(at) = which.checked_rem(world.sessions.len()) {
+                        let drawn = world.sessions[at].drawn.clone();
+                        world.ask(DrawnSession { since, ..drawn });
+                    }
                 }
                 Move::End(which) | Move::Cancel(which) => {
                     let ends = matches!(one, Move::End(_));
@@ -367,45 +395,159 @@ fn what_no_node_ever_had_is_found_nowhere() {
     }
 }
 
+/// A connected node of the pool `p0`, named after its id, with so much of `cpu` and these rows.
+fn node(id: u64, cpu: u64, rows: &[String]) -> NodeRecord {
+    let drawn = DrawnNode {
+        pool: 0,
+        name: u8::try_from(id).expect("small"),
+        amounts: [cpu, 0, 0],
+        rows: [false; 3],
+        connected: true,
+        drained: false,
+        heard: true,
+    };
+    let rows = rows.iter().map(|row| (row.clone(), Capability::Yes));
+    NodeRecord {
+        capabilities: rows.collect(),
+        ..record(id, &drawn)
+    }
+}
+
+fn wants<'a>(slots: &'a Slots, required: &[&'static str], waited: u64) -> Request<'a> {
+    Request {
+        session: SessionId(1),
+        name: "wanted",
+        index: None,
+        slots,
+        members: 1,
+        required: required.to_vec(),
+        priority: Priority::USUAL,
+        waited: Span(waited),
+    }
+}
+
+/// Where it goes in a pass of its own.
+fn goes(index: &Index, request: &Request<'_>) -> Option<NodeId> {
+    match index.clone().pass().consider(request) {
+        Verdict::Placed(nodes) => Some(nodes[0]),
+        Verdict::Failed { .. } => None,
+    }
+}
+
+#[test]
+fn one_that_asks_for_the_same_closes_pools_once_it_starves_and_not_before() {
+    let mut index = Index::default();
+    index.put(&node(1, 4, &[]), true);
+    let (large, small) = (slots([5, 0, 0]), slots([1, 0, 0]));
+    // Larger than all there is: it closes nothing, for it would wait for nothing.
+    let failed = |closed| Verdict::Failed { closed };
+    let mut pass = index.pass();
+    assert_eq!(
+        pass.consider(&wants(&large, &[], STARVATION_MS)),
+        failed(true)
+    );
+    let placed = Verdict::Placed(vec![NodeId(1)]);
+    assert_eq!(pass.consider(&wants(&small, &[], 0)), placed);
+    let large = slots([4, 0, 0]);
+    for (waited, closed) in [(0, false), (0, false)] {
+        assert_eq!(pass.consider(&wants(&large, &[], waited)), failed(closed));
+        assert_eq!(pass.consider(&wants(&small, &[], 0)), placed);
+    }
+    for (waited, closed) in [(STARVATION_MS, true), (0, true), (STARVATION_MS, true)] {
+        assert_eq!(pass.consider(&wants(&large, &[], waited)), failed(closed));
+        assert_eq!(pass.consider(&wants(&small, &[], 0)), failed(false));
+    }
+}
+
+#[test]
+fn what_a_nodes_members_have_stays_known_when_the_node_changes() {
+    let mut index = Index::default();
+    index.put(&node(1, 4, &[]), true);
+    let (all, one) = (slots([4, 0, 0]), slots([1, 0, 0]));
+    index.set_used(NodeId(1), std::iter::once(&all));
+    for (cpu, place) in [(4, None), (5, Some(NodeId(1))), (4, None)] {
+        index.put(&node(1, cpu, &[]), true);
+        assert_eq!(goes(&index, &wants(&one, &[], 0)), place, "of {cpu}");
+    }
+}
+
+/// Each row alone, the first that was heard of and those beside the border of two words of bits.
+#[test]
+fn a_node_has_the_rows_that_it_tells_and_no_others() {
+    let rows: Vec<String> = (0..130).map(|number| format!("row.{number:03}")).collect();
+    let one = slots([1, 0, 0]);
+    // As many rows are known as fill words of bits, with the one that says that there is a node, or
+    // one more or less.
+    for known in [1, 62, 63, 64, 65, 126, 127, 128, 129] {
+        let mut index = Index::default();
+        for id in 1..=5 {
+            let missing = usize::try_from(id).expect("small") - 1;
+            let mut rows = rows[..known].to_vec();
+            // The first four lack the first, or the last, or both, or all.
+            match missing {
+                0 => drop(rows.remove(0)),
+                1 => drop(rows.pop()),
+                2 => rows = rows[1..known.max(2) - 1].to_vec(),
+                3 => rows.clear(),
+                _ => {}
+            }
+            index.put(&node(id, 1, &rows), true);
+        }
+        let last: &'static str = Box::leak(rows[known - 1].clone().into_boxed_str());
+        let place = |required: &[&'static str]| goes(&index, &wants(&one, required, 0));
+        assert_eq!(place(&[]), Some(NodeId(1)));
+        let first = if known == 1 { 5 } else { 2 };
+        assert_eq!(place(&["row.000"]), Some(NodeId(first)), "of {known}");
+        let first = if known == 1 { 5 } else { 1 };
+        assert_eq!(place(&[last]), Some(NodeId(first)), "of {known}");
+        assert_eq!(place(&["row.000", last]), Some(NodeId(5)), "of {known}");
+        assert_eq!(place(&["row.129"]), None, "of {known}");
+    }
+}
+
+#[test]
+fn a_node_that_comes_back_among_many_that_are_away_is_found() {
+    let one = slots([1, 0, 0]);
+    let away = |id| NodeRecord {
+        status: NodeStatus::Disconnected,
+        ..node(id, 1, &[])
+    };
+    let mut index = Index::default();
+    for id in 1..=8 {
+        index.put(&away(id), true);
+    }
+    // Puts the trees in order; from here on they are changed at one leaf.
+    drop(index.pass());
+    assert_eq!(goes(&index, &wants(&one, &[], 0)), None);
+    index.put(&node(6, 1, &[]), true);
+    assert_eq!(goes(&index, &wants(&one, &[], 0)), Some(NodeId(6)));
+    index.put(&away(6), true);
+    assert_eq!(goes(&index, &wants(&one, &[], 0)), None);
+}
+
 /// More rows than one word of bits holds, and more slots than a tree was made for.
 #[test]
 fn names_that_come_later_make_the_trees_wider() {
     let mut index = Index::default();
-    let mut node = record(
-        1,
-        &DrawnNode {
-            pool: 0,
-            name: 0,
-            amounts: [4, 4, 0],
-            rows: [true; 3],
-            connected: true,
-            drained: false,
-            heard: true,
-        },
-    );
-    index.put(&node, true);
+    for id in 1..=4 {
+        index.put(&node(id, 4, &[]), true);
+    }
     drop(index.pass());
+    let rows: Vec<String> = (0..130).map(|number| format!("row.{number}")).collect();
+    let mut changed = node(3, 4, &rows);
     for number in 0..130 {
-        let row = format!("row.{number}");
-        node.capabilities.insert(row, Capability::Yes);
         let slot = SlotName(format!("slot.{number}"));
-        node.offers.0.insert(slot, 1);
+        changed.offers.0.insert(slot, 1);
     }
-    index.put(&node, true);
+    index.put(&changed, true);
+    let all = [node(1, 4, &[]), node(2, 4, &[]), changed, node(4, 4, &[])];
+    let all: Vec<Node<'_>> = all.iter().map(bare).collect();
+    assert!(index.agrees_with(&all), "before the trees are made anew");
     let slots = Slots(BTreeMap::from([(SlotName("slot.129".to_owned()), 1)]));
-    for (row, fits) in [("row.0", true), ("row.129", true), ("row.130", false)] {
-        let request = Request {
-            session: SessionId(1),
-            name: "wanted",
-            index: None,
-            slots: &slots,
-            members: 1,
-            required: vec![row],
-            priority: Priority::USUAL,
-            waited: Span(0),
-        };
-        let verdict = index.clone().pass().consider(&request);
-        assert_eq!(verdict == Verdict::Placed(vec![NodeId(1)]), fits);
-        assert!(index.agrees_with(&[bare(&node)]));
+    let some = Some(NodeId(3));
+    for (row, place) in [("row.0", some), ("row.129", some), ("row.130", None)] {
+        assert_eq!(goes(&index, &wants(&slots, &[row], 0)), place);
     }
+    drop(index.pass());
+    assert!(index.agrees_with(&all));
 }
