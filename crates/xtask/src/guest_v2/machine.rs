@@ -8,7 +8,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 /// The guest says so every ten seconds while it lives. An emulated machine of two processors now and
-/// then stands still with both of them busy, whatever it was running; then it is started again.
+/// then stands still with both of them busy, whatever it was running; then it is started again. Of
+/// one that has many, some stand still for ever, waiting for another one's answer to an interrupt,
+/// while the others go on: its kernel tells of them after as long a time.
 const SILENCE: Duration = Duration::from_secs(150);
 /// How often it is started at most.
 const STARTS: u32 = 4;
@@ -44,7 +46,7 @@ pub(super) struct Ended {
 
 impl Machine<'_> {
     /// Runs it to its end and prints what it says as it says it. One that stands still is started
-    /// again once.
+    /// again.
     pub(super) fn run(&self) -> anyhow::Result<Ended> {
         for start in 1..=STARTS {
             match self.run_once()? {
@@ -56,6 +58,10 @@ impl Machine<'_> {
                 Heard::Silence => println!(
                     "  start {start} of {STARTS}: THE GUEST STANDS STILL, not one sign of life in \
                      {SILENCE:.0?}"
+                ),
+                Heard::Lockup(stuck) => println!(
+                    "  start {start} of {STARTS}: THE GUEST STANDS STILL, a processor of it for \
+                     {stuck:.0?}"
                 ),
             }
         }
@@ -122,6 +128,17 @@ enum Heard {
     TooLate,
     /// It gave no sign of life.
     Silence,
+    /// Its kernel told that a processor had done nothing else for so long.
+    Lockup(Duration),
+}
+
+/// For how long a processor has done nothing else, if the kernel's watchdog tells it:
+/// `watchdog: BUG: soft lockup - CPU#3 stuck for 23s! [sleep:508]`.
+fn lockup(line: &str) -> Option<Duration> {
+    let (_, told) = line.split_once("BUG: soft lockup - CPU#")?;
+    let (_, told) = told.split_once(" stuck for ")?;
+    let (seconds, _) = told.split_once("s!")?;
+    seconds.parse().ok().map(Duration::from_secs)
 }
 
 /// Prints lines until there are no more, and keeps what is meant for us.
@@ -131,7 +148,12 @@ fn listen(lines: &Receiver<String>, deadline: Instant, silence: Duration) -> Hea
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         match lines.recv_timeout(left.min(silence)) {
-            Ok(line) => ended.take(&line, &mut open),
+            Ok(line) => {
+                ended.take(&line, &mut open);
+                if let Some(stuck) = lockup(&line).filter(|stuck| *stuck >= silence) {
+                    return Heard::Lockup(stuck);
+                }
+            }
             Err(RecvTimeoutError::Disconnected) => return Heard::All(ended),
             Err(RecvTimeoutError::Timeout) if left > silence => return Heard::Silence,
             Err(RecvTimeoutError::Timeout) => return Heard::TooLate,
@@ -163,7 +185,7 @@ impl Ended {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ended, Heard, listen};
+    use super::{Ended, Heard, listen, lockup};
     use std::sync::mpsc::sync_channel;
     use std::time::{Duration, Instant};
 
@@ -198,5 +220,24 @@ mod tests {
             files: vec![("a.json".to_owned(), "{\n}\n".to_owned())],
         };
         assert_eq!(listen(&lines, soon, hour), Heard::All(expected));
+    }
+
+    #[test]
+    fn a_processor_that_stands_still_ends_the_guest_and_a_slow_one_does_not() {
+        let limit = Duration::from_secs(150);
+        for (seconds, ends) in [(23, false), (149, false), (150, true), (987, true)] {
+            let (told, lines) = sync_channel(10);
+            let line = format!(
+                "[  109.039047] watchdog: BUG: soft lockup - CPU#0 stuck for {seconds}s! \
+                 [kworker/u104:1:109]"
+            );
+            told.send(line).expect("room");
+            drop(told);
+            let heard = listen(&lines, Instant::now() + limit, limit);
+            let stuck = Heard::Lockup(Duration::from_secs(seconds));
+            let all = Heard::All(Ended::default());
+            assert_eq!(heard, if ends { stuck } else { all });
+        }
+        assert_eq!(lockup("BUG: soft lockup - CPU#0 stuck for ever"), None);
     }
 }
