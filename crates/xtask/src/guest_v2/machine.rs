@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 /// The guest says so every ten seconds while it lives. An emulated machine of two processors now and
 /// then stands still with both of them busy, whatever it was running; then it is started again. Of
-/// one that has many, some stand still for ever, waiting for another one's answer to an interrupt,
-/// while the others go on: its kernel tells of them after as long a time.
+/// one that has many, now and then some stand still for ever while the others go on and say that
+/// they live: its kernel tells of those, and after as long a time it is started again, too.
 const SILENCE: Duration = Duration::from_secs(150);
 /// How often it is started at most.
 const STARTS: u32 = 4;
