@@ -8,6 +8,7 @@ mod bodies;
 mod door;
 mod edge;
 mod extract;
+mod linger;
 mod openapi;
 mod problems;
 mod routes;

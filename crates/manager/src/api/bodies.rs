@@ -7,22 +7,15 @@ use axum::body::{Body, BodyDataStream};
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use futures::lock::Mutex;
 use futures::stream::{self, BoxStream};
 use public_api::{ByteStream, Caller, Problem, ProblemCode};
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Largest JSON body, in bytes.
 pub(super) const JSON_LIMIT_BYTES: usize = 1 << 20;
 /// Largest JSON body of a request that has thousands of parts, in bytes.
 const LARGE_JSON_LIMIT_BYTES: usize = 16 << 20;
-/// How much of a body that is not wanted is read and thrown away, so that a client that still
-/// sends gets the answer and not a broken connection.
-const DRAIN_LIMIT_BYTES: u64 = 16 << 20;
-/// Longest time for that.
-const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// Longest time for a body that is read as a whole.
 const BODY_TIME: Duration = Duration::from_secs(60);
 /// Longest wait for the next part of an upload.
@@ -96,18 +89,14 @@ pub(super) async fn whole(
         }
         Ok(out.freeze())
     };
-    let result = tokio::time::timeout(BODY_TIME, read)
+    tokio::time::timeout(BODY_TIME, read)
         .await
-        .unwrap_or_else(|_| Err(invalid_request("the body did not come within 60 seconds")));
-    if result.is_err() {
-        drain(&mut parts).await;
-    }
-    result
+        .unwrap_or_else(|_| Err(invalid_request("the body did not come within 60 seconds")))
 }
 
-/// An upload on its way in, shared so that what the service leaves can be drained.
+/// An upload on its way in.
 pub(super) struct Upload {
-    parts: Arc<Mutex<BodyDataStream>>,
+    parts: BodyDataStream,
     limit_bytes: u64,
     part_time: Duration,
 }
@@ -118,7 +107,7 @@ impl Upload {
         Self {
             limit_bytes,
             part_time: PART_TIME,
-            parts: Arc::new(Mutex::new(body.into_data_stream())),
+            parts: body.into_data_stream(),
         }
     }
 
@@ -137,12 +126,15 @@ impl Upload {
     }
 
     /// The parts as they come, within the limit.
-    pub(super) fn stream(&self) -> ByteStream {
-        let (parts, limit_bytes) = (Arc::clone(&self.parts), self.limit_bytes);
-        let part_time = self.part_time;
+    pub(super) fn stream(self) -> ByteStream {
+        let Self {
+            parts,
+            limit_bytes,
+            part_time,
+        } = self;
         let stream: BoxStream<'static, _> =
-            stream::try_unfold((parts, 0_u64), move |(parts, before)| async move {
-                let Some(part) = next_part(&parts, part_time).await? else {
+            stream::try_unfold((parts, 0_u64), move |(mut parts, before)| async move {
+                let Some(part) = next_part(&mut parts, part_time).await? else {
                     return Ok(None);
                 };
                 let total = before + part.len() as u64;
@@ -154,18 +146,12 @@ impl Upload {
             .boxed();
         stream
     }
-
-    /// Throws away what is left, within limits.
-    pub(super) async fn drain(self) {
-        drain(&mut *self.parts.lock().await).await;
-    }
 }
 
 async fn next_part(
-    parts: &Mutex<BodyDataStream>,
+    parts: &mut BodyDataStream,
     part_time: Duration,
 ) -> Result<Option<Bytes>, Problem> {
-    let mut parts = parts.lock().await;
     let broken = |detail: &str| Problem::new(ProblemCode::InvalidRequest, detail);
     match tokio::time::timeout(part_time, parts.next()).await {
         Ok(None) => Ok(None),
@@ -177,20 +163,6 @@ async fn next_part(
             Err(broken(&detail))
         }
     }
-}
-
-async fn drain(parts: &mut BodyDataStream) {
-    let read = async {
-        let mut total = 0;
-        while let Some(Ok(part)) = parts.next().await {
-            total += part.len() as u64;
-            if total > DRAIN_LIMIT_BYTES {
-                break;
-            }
-        }
-    };
-    // Whether it came to its end makes no difference to the answer.
-    let _ = tokio::time::timeout(DRAIN_TIME, read).await;
 }
 
 fn announced(headers: &HeaderMap) -> Option<u64> {

@@ -4,23 +4,16 @@
 use crate::api::Api;
 use crate::api::authenticator::Peer;
 use crate::api::problems::{Refusal, finish, invalid_request};
-use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use futures::StreamExt as _;
 use public_api::{COMMIT_HEADER, Caller, Problem, ProblemCode};
 use std::time::{Duration, Instant};
 use tracing::Instrument;
 
 /// Longest wait for a commit that the caller has seen elsewhere.
 const COMMIT_WAIT: Duration = Duration::from_secs(5);
-
-/// Most bytes of a body that means nothing which are read before the answer.
-const IGNORED_BODY_LIMIT: usize = 1 << 20;
-/// How long they may take.
-const IGNORED_BODY_WAIT: Duration = Duration::from_secs(5);
 
 /// The outermost layer, around routes and around what is no route.
 pub(super) async fn edge(State(api): State<Api>, request: Request, next: Next) -> Response {
@@ -49,8 +42,7 @@ pub(super) async fn edge(State(api): State<Api>, request: Request, next: Next) -
     response
 }
 
-async fn answer(api: &Api, request: Request, next: Next) -> (Response, Option<String>) {
-    let mut request = without_ignored_body(request).await;
+async fn answer(api: &Api, mut request: Request, next: Next) -> (Response, Option<String>) {
     let caller = match admit(api, &request) {
         Ok(caller) => caller,
         Err(refusal) => return (refusal.into_response(), None),
@@ -64,29 +56,6 @@ async fn answer(api: &Api, request: Request, next: Next) -> (Response, Option<St
     }
     request.extensions_mut().insert(caller);
     (next.run(request).await, user)
-}
-
-/// The body of a GET means nothing. It is read all the same: a connection that is closed with
-/// something unread is reset, and the client may never see the answer. One that is larger or slower
-/// than is reasonable has that risk.
-async fn without_ignored_body(request: Request) -> Request {
-    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-    if !is_read || request.body().is_end_stream() {
-        return request;
-    }
-    let (parts, body) = request.into_parts();
-    let mut body = body.into_data_stream();
-    let reading = async {
-        let mut rest = IGNORED_BODY_LIMIT;
-        while let Some(Ok(bytes)) = body.next().await {
-            if bytes.len() > rest {
-                return;
-            }
-            rest -= bytes.len();
-        }
-    };
-    let _ = tokio::time::timeout(IGNORED_BODY_WAIT, reading).await;
-    Request::from_parts(parts, Body::empty())
 }
 
 fn admit(api: &Api, request: &Request) -> Result<Caller, Refusal> {

@@ -1,6 +1,7 @@
 //! Listeners: connections, their limits, and how they end.
 
 use crate::api::authenticator::Peer;
+use crate::api::linger::Lingering;
 use axum::Router;
 use axum::body::Body;
 use hyper::body::Incoming;
@@ -130,6 +131,7 @@ impl Served {
             request.extensions_mut().insert(self.held.clone());
             self.router.clone().oneshot(request)
         });
+        let stream = Lingering::new(stream, self.held.shutdown.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME)

@@ -59,6 +59,53 @@ async fn a_refused_upload_gets_its_answer_while_it_is_sent() {
     site.close().await;
 }
 
+/// More than sockets hold, of which nobody wants to read the end: the answer is there all the same
+/// once it is sent.
+#[tokio::test]
+async fn whoever_reads_nothing_before_all_is_sent_gets_the_answer_too() {
+    const BYTES: usize = 64 << 20;
+    let site = Site::start().await;
+    *site.fake.refuse_uploads.lock().unwrap() = true;
+    let upload = site.ask("POST", "/api/v1/uploads");
+    let order = site.ask("POST", "/api/v1/sessions");
+    for (ask, code) in [
+        (upload.clone(), ProblemCode::DiskFull),
+        (order.clone(), ProblemCode::TooLarge),
+        (
+            upload.clone().header("authorization", None),
+            ProblemCode::Unauthenticated,
+        ),
+    ] {
+        let all = vec![b'x'; BYTES];
+        ask.clone().body(all.clone()).send().await.expect(code);
+        ask.chunked(all).send().await.expect(code);
+    }
+    let ignored = site.ask("GET", "/api/v1/site").body(vec![b'x'; BYTES]);
+    assert_eq!(ignored.send().await.status, 200);
+    site.close().await;
+}
+
+#[tokio::test]
+async fn whoever_sends_for_ever_after_the_answer_is_cut_off() {
+    let site = Site::start().await;
+    *site.fake.refuse_uploads.lock().unwrap() = true;
+    let mut endless = UnixStream::connect(&site.socket)
+        .await
+        .expect("it is accepted");
+    let length = public_api::UPLOAD_LIMIT_BYTES;
+    let head =
+        format!("POST /api/v1/uploads HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+    endless.write_all(head.as_bytes()).await.expect("it reads");
+    let sending = async {
+        while endless.write_all(&[0; 1000]).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let cut = tokio::time::timeout(Duration::from_secs(40), sending).await;
+    cut.expect("it is cut off");
+    site.close().await;
+}
+
 #[tokio::test]
 async fn further_connections_wait_until_one_has_ended() {
     use_all_descriptors();

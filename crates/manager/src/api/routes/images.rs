@@ -35,21 +35,16 @@ pub(in crate::api) async fn import(
 ) -> Result<(StatusCode, Json<ImportedView>), Refusal> {
     let Context { service, caller } = context;
     let upload = Upload::new(body, IMAGE_LIMIT_BYTES).sent_by(&caller);
-    let result = match upload.check_announced(&headers) {
-        Ok(()) => service
-            .import_image(&caller, query, upload.stream())
-            .await
-            .map_err(Refusal::from),
-        Err(refusal) => Err(refusal),
+    upload.check_announced(&headers)?;
+    let view = service
+        .import_image(&caller, query, upload.stream())
+        .await?;
+    let status = if view.already {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
     };
-    match result {
-        Ok(view) if view.already => Ok((StatusCode::OK, Json(view))),
-        Ok(view) => Ok((StatusCode::CREATED, Json(view))),
-        Err(refusal) => {
-            upload.drain().await;
-            Err(refusal)
-        }
-    }
+    Ok((status, Json(view)))
 }
 
 /// List images

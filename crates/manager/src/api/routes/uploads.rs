@@ -26,18 +26,7 @@ pub(in crate::api) async fn upload(
 ) -> Result<(StatusCode, Json<UploadView>), Refusal> {
     let Context { service, caller } = context;
     let upload = Upload::new(body, UPLOAD_LIMIT_BYTES);
-    let result = match upload.check_announced(&headers) {
-        Ok(()) => service
-            .upload(&caller, upload.stream())
-            .await
-            .map_err(Refusal::from),
-        Err(refusal) => Err(refusal),
-    };
-    match result {
-        Ok(view) => Ok((StatusCode::CREATED, Json(view))),
-        Err(refusal) => {
-            upload.drain().await;
-            Err(refusal)
-        }
-    }
+    upload.check_announced(&headers)?;
+    let view = service.upload(&caller, upload.stream()).await?;
+    Ok((StatusCode::CREATED, Json(view)))
 }
