@@ -117,11 +117,7 @@ impl Shared {
 
     /// Every member whose command runs, or is being stopped, as last reported.
     pub(crate) fn running(&self) -> Vec<MemberId> {
-        let report = self.report.borrow();
-        let running = report.members.iter().filter(|reported| {
-            matches!(Stage::of(&reported.state), Stage::Running | Stage::Stopping)
-        });
-        running.map(|reported| reported.id).collect()
+        running_in(&self.report.borrow()).collect()
     }
 
     /// The directory of a member that has one; refused for one that has not.
@@ -229,6 +225,15 @@ impl Shared {
 /// any time.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Every member whose command runs, or is being stopped: it may be writing.
+pub(crate) fn running_in(report: &Report) -> impl Iterator<Item = MemberId> {
+    let running = report
+        .members
+        .iter()
+        .filter(|reported| matches!(Stage::of(&reported.state), Stage::Running | Stage::Stopping));
+    running.map(|reported| reported.id)
 }
 
 /// How far a member is: its state as a report tells it, which has no more of one that has ended

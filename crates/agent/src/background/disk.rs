@@ -1,16 +1,18 @@
 //! Measures what members have on disk, and how much of the file system is free.
 
 use crate::files::{ENTRIES_LIMIT, held_open, measure};
-use crate::shared::{Shared, chain};
-use domain::{MemberId, MemberState};
+use crate::shared::{Shared, chain, running_in};
+use domain::MemberId;
 use engine_api::layout;
 use lifecycle::agent::{
     AgentEventKind, DISK_LOOK_MOST_MICROS, DiskUsage, disk_line, disk_look_micros, disk_unpromised,
 };
+use node_api::Report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// How often a member is measured, at most, while there is room.
@@ -84,16 +86,29 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             Some(space) => {
                 let round = shortage.next(space.free_bytes, disk_line(space.total_bytes));
                 look(&shared, &mut plan, round, &space).await;
-                if writers(&shared).is_empty() {
-                    DISK_LOOK_MOST_MICROS
-                } else {
-                    disk_look_micros(space.free_bytes, space.total_bytes)
-                }
+                disk_look_micros(space.free_bytes, space.total_bytes)
             }
             None => DISK_LOOK_MOST_MICROS,
         };
-        tokio::time::sleep(Duration::from_micros(pause)).await;
+        rest(Duration::from_micros(pause), shared.report.clone()).await;
     }
+}
+
+/// Waits for `pause` from when some command runs, at most for the longest pause.
+async fn rest(pause: Duration, mut report: watch::Receiver<Arc<Report>>) {
+    let writing = async {
+        let begins = |report: &Arc<Report>| running_in(report).next().is_some();
+        // Without anybody who reports, nothing will be started.
+        let some_run = report.wait_for(begins).await.is_ok();
+        if some_run {
+            tokio::time::sleep(pause).await;
+        } else {
+            std::future::pending().await
+        }
+    };
+    let longest = Duration::from_micros(DISK_LOOK_MOST_MICROS);
+    // At the latest then, whoever writes.
+    let _ = tokio::time::timeout(longest, writing).await;
 }
 
 /// Measures who is to be measured, and tells the owner.
@@ -180,28 +195,9 @@ async fn space(shared: &Arc<Shared>) -> Option<Space> {
     }
 }
 
-/// Members whose command may be writing.
-fn writers(shared: &Shared) -> Vec<MemberId> {
-    let report = shared.report.borrow();
-    let writes = |state: &MemberState| match state {
-        MemberState::Running { .. } | MemberState::Stopping { .. } => true,
-        MemberState::Assigned
-        | MemberState::Preparing
-        | MemberState::Starting
-        | MemberState::Exited { .. }
-        | MemberState::Gone => false,
-    };
-    report
-        .members
-        .iter()
-        .filter(|member| writes(&member.state))
-        .map(|member| member.id)
-        .collect()
-}
-
 /// The last measurements of members that run.
 fn current(shared: &Shared) -> BTreeMap<MemberId, u64> {
-    let running = writers(shared).into_iter();
+    let running = shared.running().into_iter();
     running
         .filter_map(|member| Some((member, shared.disk_bytes_of(member)?)))
         .collect()
@@ -212,7 +208,8 @@ fn current(shared: &Shared) -> BTreeMap<MemberId, u64> {
 async fn held(shared: &Arc<Shared>) -> BTreeMap<MemberId, u64> {
     let context = Arc::clone(shared);
     let looking = tokio::task::spawn_blocking(move || {
-        let slots: BTreeMap<u32, MemberId> = writers(&context)
+        let slots: BTreeMap<u32, MemberId> = context
+            .running()
             .into_iter()
             .filter_map(|member| {
                 let work = context.member(member).entry(layout::WORK);
@@ -246,7 +243,7 @@ async fn hold(shared: &Arc<Shared>, member: MemberId) {
 impl Plan {
     /// Measures the members that are due, or all of them; true if there were any.
     async fn measure(&mut self, shared: &Arc<Shared>, round: Round, space: &Space) -> bool {
-        let writers = writers(shared);
+        let writers = shared.running();
         self.due.retain(|member, _| writers.contains(member));
         self.truncated.retain(|member| writers.contains(member));
         let mut any = false;
@@ -293,7 +290,13 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    use super::{Round, STEP_BYTES, Shortage};
+    use super::{Round, STEP_BYTES, Shortage, rest};
+    use domain::{MemberId, MemberPause, MemberState, NodeId, SessionId, Timestamp};
+    use node_api::{Report, ReportedMember};
+    use std::sync::Arc;
+    use std::time::Duration;
+    use tokio::sync::watch;
+    use tokio::time::Instant;
 
     #[test]
     fn a_nearly_full_disk_is_measured_as_long_as_it_loses_more() {
@@ -321,5 +324,56 @@ mod tests {
             assert_eq!(found, expected, "{free}");
         }
         assert_eq!(shortage.next(999 * STEP_BYTES - 1, line), Usual);
+    }
+
+    fn report(states: Vec<MemberState>) -> Arc<Report> {
+        let members = (1..).zip(states).map(|(session, state)| ReportedMember {
+            id: MemberId {
+                session: SessionId(session),
+                attempt: 1,
+                index: 0,
+            },
+            state,
+            pause: MemberPause::default(),
+            unclaimed: false,
+            spec: None,
+        });
+        Arc::new(Report {
+            node: NodeId(1),
+            sequence: 1,
+            incarnation: 1,
+            epoch: 1,
+            generation: 1,
+            members: members.collect(),
+            settled: Vec::new(),
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_begins_to_write_is_looked_at_as_soon_as_it_could_matter() {
+        let pause = Duration::from_millis(30);
+        let runs = || {
+            report(vec![MemberState::Running {
+                since: Timestamp(1),
+            }])
+        };
+        let (sender, receiver) = watch::channel(report(vec![MemberState::Starting]));
+        let rested = async || {
+            let began = Instant::now();
+            rest(pause, receiver.clone()).await;
+            began.elapsed().as_millis()
+        };
+        assert_eq!(rested().await, 2_000, "nobody writes");
+        let starting = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            sender.send_replace(runs());
+        };
+        let (took, ()) = tokio::join!(rested(), starting);
+        assert_eq!(took, 530);
+        assert_eq!(rested().await, 30);
+        // What has ended writes nothing; a report that never comes is not waited for.
+        sender.send_replace(report(vec![MemberState::Gone]));
+        drop(sender);
+        assert_eq!(rested().await, 2_000);
     }
 }
