@@ -6,66 +6,83 @@
 //! comes, and what still arrives is thrown away until the peer ends its side, within a time limit, or
 //! until the daemon ends.
 
-use futures::FutureExt as _;
+use axum::body::HttpBody;
+use hyper::body::{Bytes, Frame, Incoming, SizeHint};
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::timeout;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 /// Longest time for that.
 const LINGER_TIME: Duration = Duration::from_secs(10);
-/// Bytes thrown away at once.
-const DISCARD_BYTES: usize = 16 << 10;
 
-/// A stream whose shutdown lingers.
-pub(super) struct Lingering<S> {
-    stream: S,
-    /// The peer sends nothing more.
-    peer_ended: bool,
-    /// Cuts it short.
-    hurry: CancellationToken,
-    /// Since our side was ended.
-    until: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+/// Ends our side of a connection, and waits for the peer's. `hurry` cuts that short.
+pub(super) async fn linger(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    hurry: &CancellationToken,
+) {
+    let discarding = async {
+        // One that is broken has nothing more to send either.
+        let _ = stream.shutdown().await;
+        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    };
+    let _ = tokio::time::timeout(LINGER_TIME, hurry.run_until_cancelled(discarding)).await;
 }
 
-impl<S> Lingering<S> {
-    pub(super) fn new(stream: S, hurry: CancellationToken) -> Self {
-        Self {
-            stream,
-            peer_ended: false,
-            hurry,
-            until: None,
+/// A stream that is given back when whoever has it lets go of it.
+pub(super) struct Lent<S> {
+    /// Until it is dropped.
+    stream: Option<S>,
+    back: Option<oneshot::Sender<S>>,
+}
+
+impl<S: Unpin> Lent<S> {
+    /// Also where it comes back to.
+    pub(super) fn new(stream: S) -> (Self, oneshot::Receiver<S>) {
+        let (back, given_back) = oneshot::channel();
+        let lent = Self {
+            stream: Some(stream),
+            back: Some(back),
+        };
+        (lent, given_back)
+    }
+
+    fn stream(&mut self) -> Pin<&mut S> {
+        Pin::new(self.stream.as_mut().expect("it is there until the drop"))
+    }
+}
+
+impl<S> Drop for Lent<S> {
+    fn drop(&mut self) {
+        if let (Some(back), Some(stream)) = (self.back.take(), self.stream.take()) {
+            // Where nobody waits for it any more, it is closed.
+            let _ = back.send(stream);
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Lent<S> {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let (before, room) = (buffer.filled().len(), buffer.remaining());
-        let read = pin!(&mut this.stream).poll_read(cx, buffer);
-        if let Poll::Ready(Ok(())) = read {
-            this.peer_ended |= room > 0 && buffer.filled().len() == before;
-        }
-        read
+        self.stream().poll_read(cx, buffer)
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Lent<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        pin!(&mut self.stream).poll_write(cx, bytes)
+        self.stream().poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -73,35 +90,62 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        pin!(&mut self.stream).poll_write_vectored(cx, slices)
+        self.stream().poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.as_ref().is_some_and(S::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        pin!(&mut self.stream).poll_flush(cx)
+        self.stream().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.until.is_none() {
-            ready!(pin!(&mut self.stream).poll_shutdown(cx))?;
-            let hurried = self.hurry.clone().cancelled_owned();
-            self.until = Some(Box::pin(timeout(LINGER_TIME, hurried).map(drop)));
+        self.stream().poll_shutdown(cx)
+    }
+}
+
+/// A request's body that says whether it was read to its end: a connection on which it was not takes
+/// no further request, and its client is to know that with the answer.
+pub(super) struct Watched {
+    body: Incoming,
+    read: Arc<AtomicBool>,
+}
+
+impl Watched {
+    /// Also whether it was read to its end.
+    pub(super) fn new(body: Incoming) -> (Self, Arc<AtomicBool>) {
+        let read = Arc::new(AtomicBool::new(body.is_end_stream()));
+        let watched = Self {
+            body,
+            read: Arc::clone(&read),
+        };
+        (watched, read)
+    }
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = pin!(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(frame) = &frame {
+            let is_end = frame.is_none() || self.body.is_end_stream();
+            self.read.store(is_end, Ordering::Release);
         }
-        let until = self.until.as_mut().expect("it was just begun");
-        if until.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Ok(()));
-        }
-        let mut discarded = [MaybeUninit::uninit(); DISCARD_BYTES];
-        while !self.peer_ended {
-            let mut buffer = ReadBuf::uninit(&mut discarded);
-            // One that is broken has nothing more to send either.
-            if ready!(self.as_mut().poll_read(cx, &mut buffer)).is_err() {
-                break;
-            }
-        }
-        Poll::Ready(Ok(()))
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -1,17 +1,20 @@
 //! Listeners: connections, their limits, and how they end.
 
 use crate::api::authenticator::Peer;
-use crate::api::linger::Lingering;
+use crate::api::linger::{Lent, Watched, linger};
 use axum::Router;
 use axum::body::Body;
+use axum::http::{HeaderValue, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt::set_socket_send_buffer_size;
+use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -125,20 +128,43 @@ pub(super) struct Held {
 
 impl Served {
     async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let service = service_fn(|request: hyper::Request<Incoming>| {
-            let mut request = request.map(Body::new);
+        let (stream, mut given_back) = Lent::new(stream);
+        match self.converse(stream).await {
+            Ok(()) => {
+                // It is not, as long as it is a WebSocket.
+                if let Ok(stream) = given_back.try_recv() {
+                    linger(stream, &self.held.shutdown).await;
+                }
+            }
+            Err(error) => tracing::debug!("a connection ended: {error}"),
+        }
+    }
+
+    /// Answers requests until there are no more.
+    async fn converse(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<(), hyper::Error> {
+        let service = service_fn(async |request: hyper::Request<Incoming>| {
+            let (parts, body) = request.into_parts();
+            let (body, read) = Watched::new(body);
+            let mut request = hyper::Request::from_parts(parts, Body::new(body));
             request.extensions_mut().insert(self.peer);
             request.extensions_mut().insert(self.held.clone());
-            self.router.clone().oneshot(request)
+            let mut response = self.router.clone().oneshot(request).await?;
+            if !read.load(Ordering::Acquire) {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response)
         });
-        let stream = Lingering::new(stream, self.held.shutdown.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let mut connection = pin!(connection);
-        let ended = tokio::select! {
+        tokio::select! {
             ended = connection.as_mut() => ended,
             () = self.held.shutdown.cancelled() => {
                 connection.as_mut().graceful_shutdown();
@@ -150,9 +176,6 @@ impl Served {
                     }
                 }
             }
-        };
-        if let Err(error) = ended {
-            tracing::debug!("a connection ended: {error}");
         }
     }
 }

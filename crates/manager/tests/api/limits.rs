@@ -66,22 +66,34 @@ async fn whoever_reads_nothing_before_all_is_sent_gets_the_answer_too() {
     const BYTES: usize = 64 << 20;
     let site = Site::start().await;
     *site.fake.refuse_uploads.lock().unwrap() = true;
-    let upload = site.ask("POST", "/api/v1/uploads");
-    let order = site.ask("POST", "/api/v1/sessions");
+    // They would send more on the same connection.
+    let ask = |method, target| site.ask(method, target).header("connection", None);
+    let upload = ask("POST", "/api/v1/uploads");
+    let order = ask("POST", "/api/v1/sessions");
     for (ask, code) in [
         (upload.clone(), ProblemCode::DiskFull),
-        (order.clone(), ProblemCode::TooLarge),
+        (order, ProblemCode::TooLarge),
         (
             upload.clone().header("authorization", None),
             ProblemCode::Unauthenticated,
         ),
+        // It may have wanted to become something else.
+        (
+            upload
+                .header("connection", Some("upgrade"))
+                .header("upgrade", Some("h2c")),
+            ProblemCode::DiskFull,
+        ),
     ] {
         let all = vec![b'x'; BYTES];
-        ask.clone().body(all.clone()).send().await.expect(code);
+        let told = ask.clone().body(all.clone()).send().await;
+        told.expect(code);
+        assert_eq!(told.header("connection"), "close");
         ask.chunked(all).send().await.expect(code);
     }
-    let ignored = site.ask("GET", "/api/v1/site").body(vec![b'x'; BYTES]);
-    assert_eq!(ignored.send().await.status, 200);
+    let ignored = ask("GET", "/api/v1/site").body(vec![b'x'; BYTES]);
+    let told = ignored.send().await;
+    assert_eq!((told.status, told.header("connection")), (200, "close"));
     site.close().await;
 }
 
@@ -96,13 +108,20 @@ async fn whoever_sends_for_ever_after_the_answer_is_cut_off() {
     let head =
         format!("POST /api/v1/uploads HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
     endless.write_all(head.as_bytes()).await.expect("it reads");
+    let mut first = [0; 12];
+    endless.read_exact(&mut first).await.expect("it is refused");
+    assert_eq!(&first, b"HTTP/1.1 507");
     let sending = async {
+        let mut sent = 0;
         while endless.write_all(&[0; 1000]).await.is_ok() {
+            sent += 1;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        sent
     };
     let cut = tokio::time::timeout(Duration::from_secs(40), sending).await;
-    cut.expect("it is cut off");
+    let sent = cut.expect("it is cut off");
+    assert!(sent > 50, "it is not cut off at once: {sent}");
     site.close().await;
 }
 
