@@ -27,8 +27,8 @@ const MOUNT: &str = "truncate -s 3200M \"$1/image\" && mke2fs -q -F -t ext4 -m 0
      && fallocate -l 2300M \"$1/disk/taken\" \
      && TMPDIR=\"$1/disk\" exec \"$2\" --exact nearly_full::role_on_a_small_disk --nocapture";
 const ROLE_LIMIT: Duration = Duration::from_secs(300);
-/// Writes for ever, at most 100 MiB in a second: looks are half a second late now and then where the
-/// machine is busy with other things.
+/// Writes for ever, at most 100 MiB in a second: a look that is half a second late, on a machine that
+/// is busy with other things, still comes in time.
 const ENDLESS: &str = "while :; do head -c 1m /dev/zero >> hog; sleep 0.01; done";
 
 #[test]
@@ -126,7 +126,7 @@ fn what_lies_in_memory_counts(site: &Site) {
     }
 }
 
-/// Memory takes it, some 300 MB in a second with that share of a CPU, before much of it is written out.
+/// Memory takes it, as fast as a fifth of a CPU goes, before much of it is written out.
 fn a_burst_into_memory_fills_nothing(site: &Site) {
     let watch = Watch::begin(&site.home());
     let script = "echo precious > result.txt; head -c 1500m /dev/zero > burst; cat burst | wc -c";

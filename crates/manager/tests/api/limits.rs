@@ -100,17 +100,7 @@ async fn whoever_reads_nothing_before_all_is_sent_gets_the_answer_too() {
 #[tokio::test]
 async fn whoever_sends_for_ever_after_the_answer_is_cut_off() {
     let site = Site::start().await;
-    *site.fake.refuse_uploads.lock().unwrap() = true;
-    let mut endless = UnixStream::connect(&site.socket)
-        .await
-        .expect("it is accepted");
-    let length = public_api::UPLOAD_LIMIT_BYTES;
-    let head =
-        format!("POST /api/v1/uploads HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
-    endless.write_all(head.as_bytes()).await.expect("it reads");
-    let mut first = [0; 12];
-    endless.read_exact(&mut first).await.expect("it is refused");
-    assert_eq!(&first, b"HTTP/1.1 507");
+    let mut endless = refused(&site).await;
     let sending = async {
         let mut sent = 0;
         while endless.write_all(&[0; 1000]).await.is_ok() {
@@ -126,20 +116,38 @@ async fn whoever_sends_for_ever_after_the_answer_is_cut_off() {
 }
 
 #[tokio::test]
+async fn going_down_waits_for_nobody_who_was_answered() {
+    let site = Site::start().await;
+    let _silent = refused(&site).await;
+    let closing = tokio::time::timeout(Duration::from_secs(5), site.close());
+    closing
+        .await
+        .expect("it is not waited for as long as usual");
+}
+
+/// A connection whose upload was refused before any of it was sent.
+async fn refused(site: &Site) -> UnixStream {
+    *site.fake.refuse_uploads.lock().unwrap() = true;
+    let mut stream = site.connect().await;
+    let length = public_api::UPLOAD_LIMIT_BYTES;
+    let head =
+        format!("POST /api/v1/uploads HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("it reads");
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).await.expect("it is refused");
+    assert_eq!(&first, b"HTTP/1.1 507");
+    stream
+}
+
+#[tokio::test]
 async fn further_connections_wait_until_one_has_ended() {
     use_all_descriptors();
     let site = Site::start().await;
     let mut held = Vec::new();
     for _ in 0..CONNECTION_LIMIT {
-        held.push(
-            UnixStream::connect(&site.socket)
-                .await
-                .expect("it is accepted"),
-        );
+        held.push(site.connect().await);
     }
-    let mut late = UnixStream::connect(&site.socket)
-        .await
-        .expect("it is queued");
+    let mut late = site.connect().await;
     let request = b"GET /api/v1/site HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     late.write_all(request).await.expect("it is queued");
     let mut first = [0; 12];
@@ -160,9 +168,7 @@ async fn further_connections_wait_until_one_has_ended() {
 #[tokio::test]
 async fn whoever_does_not_finish_the_head_of_a_request_is_cut_off() {
     let site = Site::start().await;
-    let mut slow = UnixStream::connect(&site.socket)
-        .await
-        .expect("it is accepted");
+    let mut slow = site.connect().await;
     slow.write_all(b"GET /api/v1/site HTTP/1.1\r\nhost")
         .await
         .expect("it is read");

@@ -10,7 +10,7 @@ use public_api::{
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
 /// Longest wait for something that comes.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -266,7 +266,7 @@ async fn hostile_messages_end_the_connection_and_nothing_else() {
         ("a late order", masked(2, b"\x03{\"kind\":\"end\"}")),
         ("bytes", (0..200).collect()),
     ] {
-        let mut stream = UnixStream::connect(&site.socket).await.expect("listens");
+        let mut stream = site.connect().await;
         let path = "/api/v1/sessions/one/exec";
         let head = handshake(path);
         stream.write_all(head.as_bytes()).await.expect("it reads");

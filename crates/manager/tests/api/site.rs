@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tasks::TaskRunner;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// The key of every test's site.
 pub(crate) const KEY: &str = "a-key-for-tests";
@@ -62,6 +62,12 @@ impl Site {
 
     pub(crate) fn http(&self) -> Client {
         Client::http(format!("http://{}/", self.address), KEY.to_owned())
+    }
+
+    /// A connection by the socket, which is queued where no more are accepted.
+    pub(crate) async fn connect(&self) -> UnixStream {
+        let connected = UnixStream::connect(&self.socket).await;
+        connected.expect("it listens")
     }
 
     /// Ends the listeners and waits for all connections.
