@@ -127,7 +127,8 @@ async fn going_down_waits_for_nobody_who_was_answered() {
 
 /// A connection whose upload was refused before any of it was sent.
 async fn refused(site: &Site) -> UnixStream {
-    *site.fake.refuse_uploads.lock().unwrap() = true;
+    let refuses = &site.fake.refuse_uploads;
+    *refuses.lock().expect("no test panics with it") = true;
     let mut stream = site.connect().await;
     let length = public_api::UPLOAD_LIMIT_BYTES;
     let head =
